@@ -1,0 +1,27 @@
+"""Fast adversarial training for Keras 3 classifiers on TensorFlow.
+
+>>> import fastbat_tf
+>>> robust = fastbat_tf.RobustClassifier(model, fastbat_tf.FastBAT(8 / 255))
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+# Imported when first asked for: flags and their errors need no TensorFlow.
+_EXPORTS = {
+    "BatchNormalization": "fastbat_tf.layers",
+    "FastAT": "fastbat_tf.methods.fastat",
+    "FastBAT": "fastbat_tf.methods.fastbat",
+    "GradAlign": "fastbat_tf.methods.gradalign",
+    "PGD": "fastbat_tf.methods.pgd",
+    "RobustClassifier": "fastbat_tf.trainer",
+    "Standard": "fastbat_tf.methods.standard",
+}
+__all__ = sorted(_EXPORTS)
+
+
+def __getattr__(name):
+    if name not in _EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_EXPORTS[name]), name)

@@ -1,0 +1,107 @@
+"""The contract of a training method.
+
+Adversarial training solves, in every step,
+
+    minimize over theta   mean loss(theta, x + delta*(theta))
+    subject to            delta* solves the lower-level problem of the method.
+
+A method says how delta* is found and what is added to the upper-level
+gradient. `RobustClassifier.train_step` does everything else:
+
+    solution = method.solve(step)
+    loss     = method.objective(step, solution)     # one forward at x + delta*
+    gradient = d loss / d (weights, delta*)         # one backward pass
+    gradient = method.correct(step, solution, gradient, ...)
+
+A new method is one file with a subclass, one entry in `METHODS`, and one row
+in `tests/methods_test.py`.
+"""
+
+import abc
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+
+class Solution(NamedTuple):
+    """What `Method.solve` found.
+
+    Attributes:
+        perturbation: Tensor like the images: delta*, in pixels.
+        memory: Whatever the later hooks of the same step need; the trainer
+            does not look at it.
+    """
+
+    perturbation: tf.Tensor
+    memory: Any = None
+
+
+class Method(abc.ABC):
+    """Base class of the training methods.
+
+    Only `solve` must be written. A method never touches optimizer, metrics,
+    data or strategy; hyperparameters are attributes named as the arguments of
+    its constructor.
+
+    Attributes:
+        differentiates_twice: Whether the method takes derivatives of input
+            gradients. Layers with wrong second derivatives are then replaced
+            or refused by the trainer.
+        needs_perturbation_gradient: Whether `correct` wants the gradient of
+            the objective with respect to delta*.
+        reports: Names of the scalars that the method logs by `Step.report`.
+    """
+
+    differentiates_twice = False
+    needs_perturbation_gradient = False
+    reports = ()
+
+    @abc.abstractmethod
+    def solve(self, step):
+        """Solves the lower-level problem of `step`.
+
+        Returns:
+            A `Solution`, whose perturbation is a constant for the objective.
+        """
+
+    def objective(self, step, solution):
+        """The upper-level loss, and the logits that it was computed from.
+
+        The default is the mean loss at `x + delta*` plus `penalty`. A method
+        that trains on something else, such as clean logits, overrides this.
+
+        Returns:
+            The scalar loss and the logits `(batch, classes)`.
+        """
+        logits = step.logits(step.images + solution.perturbation)
+        loss = tf.reduce_mean(step.losses(logits))
+        return loss + self.penalty(step, solution, logits), logits
+
+    def penalty(self, step, solution, logits):
+        """A scalar that is added to the mean loss; zero by default."""
+        del step, solution
+        return tf.zeros([], logits.dtype)
+
+    def correct(self, step, solution, gradients, perturbation_gradient):
+        """Corrects the upper-level gradient; unchanged by default.
+
+        Args:
+            step: The `Step`.
+            solution: What `solve` returned.
+            gradients: Gradients of the objective, one per trainable variable.
+            perturbation_gradient: Gradient of the objective with respect to
+                delta*, or None if the method does not need it.
+
+        Returns:
+            A list like `gradients`.
+        """
+        del step, solution, perturbation_gradient
+        return gradients
+
+    def get_config(self):
+        """The hyperparameters, resolved: arguments of the constructor."""
+        return dict(vars(self))
+
+    def __repr__(self):
+        options = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
+        return f"{type(self).__name__}({options})"

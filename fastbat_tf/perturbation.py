@@ -1,0 +1,42 @@
+"""Geometry of L-infinity perturbations: pure functions on tensors.
+
+The feasible set of every method and attack here is
+
+    C(x) = {delta : |delta| <= epsilon, 0 <= x + delta <= 1},
+
+with images `x` in pixels, floats in [0, 1]. Images and perturbations have
+shape `(batch, height, width, channels)`; `epsilon` is a fraction of the pixel
+range, such as `8 / 255`.
+"""
+
+import tensorflow as tf
+
+# A coordinate this close to one of its bounds counts as being on it.
+BOUND_TOLERANCE = 1e-7
+
+
+def clip_to_pixels(perturbation, images):
+    """Moves `images + perturbation` into [0, 1] and returns the difference."""
+    return tf.clip_by_value(images + perturbation, 0.0, 1.0) - images
+
+
+def project(perturbation, images, epsilon):
+    """Projects `perturbation` on C: first on the ball, then on the pixels."""
+    inside_ball = tf.clip_by_value(perturbation, -epsilon, epsilon)
+    return clip_to_pixels(inside_ball, images)
+
+
+def interior_mask(perturbation, images, epsilon):
+    """Marks the coordinates of `perturbation` at which no bound of C is active.
+
+    This is the diagonal of `H_C` in the implicit gradient of Fast-BAT
+    (Zhang et al., ICML 2022): one strictly inside the ball and the pixel
+    range, zero on a bound.
+
+    Returns:
+        A tensor of zeros and ones, shaped and typed like `perturbation`.
+    """
+    lower = tf.maximum(-images, -epsilon) + BOUND_TOLERANCE
+    upper = tf.minimum(1.0 - images, epsilon) - BOUND_TOLERANCE
+    inside = tf.logical_and(lower < perturbation, perturbation < upper)
+    return tf.cast(inside, perturbation.dtype)

@@ -1,0 +1,70 @@
+"""What a method sees of one training step."""
+
+import tensorflow as tf
+
+
+class Step:
+    """One replica's view of one training step.
+
+    A method is written against this object alone, as if there were one
+    device: it gives the batch, the network in training mode, the loss, random
+    draws, and takes scalars to log. Every forward pass made through it updates
+    the moving statistics of BatchNormalization once.
+
+    Attributes:
+        images: Float tensor `(batch, height, width, channels)`, pixels in
+            [0, 1].
+        labels: Integer tensor `(batch,)`.
+        network: The classifier, a callable `network(images, training=...)`
+            that returns logits `(batch, classes)`.
+        variables: The trainable variables of the classifier.
+        reports: Dict of the scalars reported so far.
+    """
+
+    def __init__(self, network, loss, images, labels, draws):
+        self.images = images
+        self.labels = labels
+        self.network = network
+        self.variables = network.trainable_variables
+        self.reports = {}
+        self._loss = loss
+        self._draws = draws
+
+    def logits(self, images):
+        """Logits of `images` in training mode, shape `(batch, classes)`."""
+        return self.network(images, training=True)
+
+    def losses(self, logits):
+        """Per-example losses of the labels, shape `(batch,)`."""
+        return self._loss(self.labels, logits)
+
+    def uniform(self, name, radius):
+        """Noise from U(-radius, radius), shaped and typed like the images.
+
+        Args:
+            name: String, names the draw: draws of different names are
+                independent, the same name gives the same numbers.
+            radius: Float, in pixels.
+        """
+        return self._draws.uniform(
+            name, tf.shape(self.images), -radius, radius, self.images.dtype
+        )
+
+    def input_gradient(self, perturbation):
+        """Per-example loss gradients at `images + perturbation`.
+
+        Only the input is watched: no weight gradient is computed, and a
+        second-order graph exists only if a tape of the caller records this.
+
+        Returns:
+            The gradient of the SUM of the losses over the batch with respect
+            to `perturbation`, so that each example has its own gradient.
+        """
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(perturbation)
+            losses = self.losses(self.logits(self.images + perturbation))
+        return tape.gradient(losses, perturbation)
+
+    def report(self, **scalars):
+        """Logs scalars; their names are listed in `Method.reports`."""
+        self.reports.update(scalars)

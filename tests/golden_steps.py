@@ -1,0 +1,351 @@
+"""Replays recorded training steps of the published program.
+
+    python -m tests.golden_steps [--float32] FILE.npz...
+
+Each file holds the weights, images, labels and noise of two training steps,
+and what came of them (`tests/golden/README.md`). They are replayed over the
+public classes, in float64, eagerly and as a graph. One line per file gives the
+largest error of each kind, relative to the largest entry of the recorded
+array, against its tolerance. With `--float32` they are replayed in float32,
+eagerly, as a graph and compiled by XLA.
+
+Exits 1 when a tolerance is exceeded, 2 when a file cannot be replayed.
+"""
+
+import argparse
+import contextlib
+import json
+import pathlib
+import sys
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import models
+from fastbat_tf import RobustClassifier, layers, methods
+from fastbat_tf.config import parse_fraction
+
+# The arrays were stored in float32, about 6e-8 of their entries.
+TOLERANCE = 1e-6
+# In float32 the first step is compared. The lower-level step of thousands of
+# gray levels magnifies rounding: disturbing the weights of the Softplus file
+# by 6e-8 (half a unit in the last place of float32) moves delta1 by up to
+# 2.4e-3 and z2 by 1.4e-1 in float64, so that delta is compared as a share of
+# agreeing pixels, as everything is where a ReLU can flip.
+FLOAT32_TOLERANCE = 1e-3
+FLOAT32_AGREEING_PIXELS = 0.99
+FLOAT32_COMPARED = ("z1", "cross1", "grad1")
+
+
+class Recording(NamedTuple):
+    """A golden file.
+
+    Attributes:
+        name: The stem of the file's name.
+        meta: Dict, the settings.
+        arrays: Dict of everything else.
+    """
+
+    name: str
+    meta: dict
+    arrays: dict
+
+
+class RecordedDraws:
+    """Gives recorded noise instead of random draws."""
+
+    def __init__(self, noise):
+        self.noise = noise
+
+    def uniform(self, name, shape, minval, maxval, dtype):
+        del shape, minval, maxval
+        return tf.cast(self.noise[name], dtype)
+
+
+class RecordingFastBAT(methods.get_class("fastbat")):
+    """Fast-BAT that keeps the gradient before its correction."""
+
+    def correct(self, step, solution, gradients, perturbation_gradient):
+        solution.memory["plain_gradients"] = list(gradients)
+        return super().correct(step, solution, gradients, perturbation_gradient)
+
+
+def load(path):
+    """Reads a golden file."""
+    path = pathlib.Path(path)
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files}
+    meta = json.loads(str(arrays.pop("meta")))
+    return Recording(path.stem, meta, arrays)
+
+
+def build_classifier(recording):
+    """Builds the network whose weights are recorded, and loads them."""
+    weights = weights_of(recording, "weights0")
+    meta = recording.meta
+    normalize = meta.get("normalize", True)
+    classifier = models.get(
+        network_of(weights),
+        width=weights["stem/conv/kernel"].shape[-1],
+        num_classes=weights["head/dense/kernel"].shape[-1],
+        activation=activation_of(recording),
+        mean=meta["mean"] if normalize else None,
+        std=meta["std"] if normalize else None,
+        input_shape=recording.arrays["x1"].shape[1:],
+        batch_normalization=layers.BatchNormalization,
+    )
+    load_weights(classifier, weights)
+    return classifier
+
+
+def network_of(weights):
+    """Tells the network from the names of its weights."""
+    blocks = sum(name.endswith("/conv1/kernel") for name in weights)
+    bottleneck = "group1/block1/conv3/kernel" in weights
+    if "stem/bn/gamma" in weights:
+        family = "resnet"
+    elif "group4/block1/conv1/kernel" not in weights:
+        width = weights["group1/block1/conv1/kernel"].shape[-1] // 16
+        return models.check_name(f"wrn{2 * blocks + 4}_{width}")
+    else:
+        family = "preact_resnet"
+    per_block = 3 if bottleneck else 2
+    return models.check_name(f"{family}{per_block * blocks + 2}")
+
+
+def activation_of(recording):
+    """The activation: `meta` has it, or the name of the file tells it."""
+    if "activation" in recording.meta:
+        return recording.meta["activation"]
+    known = [name for name in models.ACTIVATIONS if name in recording.name]
+    return known[0] if known else "relu"
+
+
+def weights_of(recording, prefix):
+    """The recorded arrays below `prefix`, by the rest of their names."""
+    return {
+        name.removeprefix(f"{prefix}/"): array
+        for name, array in recording.arrays.items()
+        if name.startswith(f"{prefix}/")
+    }
+
+
+def load_weights(classifier, weights):
+    """Assigns recorded weights by name; every one must fit."""
+    variables = named_weights(classifier)
+    if set(variables) != set(weights):
+        raise ValueError(
+            "Layers and recorded weights differ. "
+            f"Received: names={sorted(set(variables) ^ set(weights))}"
+        )
+    for name, variable in variables.items():
+        variable.assign(weights[name])
+
+
+def named_weights(classifier):
+    """The weights of a classifier by their golden names."""
+    return {v.path.replace(".", "/"): v for v in classifier.weights}
+
+
+def build_method(meta):
+    """Builds the method that `meta` describes."""
+    mode, steps = meta["mode"], meta.get("attack_steps", 1)
+    if mode == "standard" or (mode == "pgd" and steps == 0):
+        return methods.get("standard")
+    options = {
+        "epsilon": parse_fraction(str(meta["epsilon"])),
+        "step_size": meta["alpha"],
+    }
+    if mode == "fast_bat":
+        return RecordingFastBAT(implicit_lambda=meta["lam"], **options)
+    if mode == "fast_at":
+        return methods.get("fastat", **options)
+    if mode == "pgd":
+        return methods.get("pgd", steps=steps, **options)
+    if mode == "fast_at_ga":
+        return methods.get("gradalign", coefficient=meta["ga_coef"], **options)
+    raise ValueError(f"Unknown mode of training. Received: mode={mode}")
+
+
+@contextlib.contextmanager
+def precision(dtype):
+    """Builds what is inside in `dtype`."""
+    before = keras.config.floatx(), keras.config.dtype_policy()
+    keras.config.set_floatx(dtype)
+    keras.config.set_dtype_policy(dtype)
+    yield
+    keras.config.set_floatx(before[0])
+    keras.config.set_dtype_policy(before[1])
+
+
+def replay(recording, dtype="float64", mode="graph"):
+    """Replays the two steps.
+
+    Args:
+        recording: A `Recording`.
+        dtype: `"float64"` or `"float32"`.
+        mode: `"eager"`, `"graph"` or `"xla"`.
+
+    Returns:
+        Dict of our arrays by the names of the recorded ones.
+    """
+    with precision(dtype):
+        return _replay(recording, dtype, mode)
+
+
+def _replay(recording, dtype, mode):
+    meta, arrays = recording.meta, recording.arrays
+    classifier = build_classifier(recording)
+    robust = RobustClassifier(classifier, build_method(meta))
+    robust.compile(
+        keras.optimizers.SGD(meta["learning_rate"], meta["momentum"]),
+        weight_decay=meta["weight_decay"],
+        jit_compile=False,
+    )
+
+    def compute(images, labels, noise):
+        outcome = robust.compute_gradients(images, labels, RecordedDraws(noise))
+        memory = outcome.solution.memory
+        bilevel = isinstance(memory, dict)
+        return {
+            "delta": outcome.solution.perturbation,
+            "gradients": outcome.gradients,
+            "z": memory["linearization_point"] if bilevel else None,
+            "plain_gradients": memory["plain_gradients"] if bilevel else None,
+            "interior_fraction": outcome.reports.get("interior_fraction"),
+        }
+
+    if mode != "eager":
+        compute = tf.function(compute, jit_compile=mode == "xla")
+    ours = {}
+    for index in "12":
+        noise = {
+            name: tf.constant(arrays[key + index], dtype)
+            for name, key in (("start", "noise"), ("alignment", "ga_noise"))
+            if key + index in arrays
+        }
+        labels = tf.constant(arrays[f"y{index}"], tf.int32)
+        step = compute(tf.constant(arrays[f"x{index}"], dtype), labels, noise)
+        for name in ("z", "delta", "interior_fraction"):
+            ours[name + index] = step[name]
+        if index == "1":
+            ours |= _named_gradients(classifier, step)
+        robust.apply_gradients(step["gradients"])
+    for name, variable in named_weights(classifier).items():
+        ours[f"weights2/{name}"] = variable
+    logits = classifier(tf.constant(arrays["x2"], dtype), training=False)
+    ours["logits_eval"] = logits
+    return {k: np.asarray(v) for k, v in ours.items() if v is not None}
+
+
+def _named_gradients(classifier, step):
+    plain = step["plain_gradients"] or step["gradients"]
+    names = [
+        variable.path.replace(".", "/") for variable in classifier.trainable_variables
+    ]
+    named = {}
+    for name, full, first in zip(names, step["gradients"], plain, strict=True):
+        named[f"grad1/{name}"] = full
+        named[f"cross1/{name}"] = full - first
+    return named
+
+
+def errors_of(recording, ours, names=None):
+    """The largest error of each kind, relative to its array's largest entry.
+
+    Moving statistics, and logits with them, are compared where the published
+    program makes as many forward passes as ours: not for Fast-BAT and
+    GradAlign, where it makes one more than needed.
+    """
+    extra_forward = recording.meta["mode"] in ("fast_bat", "fast_at_ga")
+    errors = {}
+    for name, theirs in recording.arrays.items():
+        kind = name.split("/")[0].rstrip("12")
+        statistics = "/moving_" in name or name == "logits_eval"
+        if name not in (names or ours) or (statistics and extra_forward):
+            continue
+        if statistics:
+            kind = "statistics" if "/" in name else "logits"
+        scale = max(float(np.abs(theirs).max()), 1e-30)
+        error = float(np.abs(ours[name] - theirs).max()) / scale
+        errors[kind] = max(errors.get(kind, 0.0), error)
+    return errors
+
+
+def agreeing_pixels(recording, ours):
+    """The smaller share of pixels of z1 and delta1 that agree in float32."""
+    shares = [1.0]
+    for name in {"z1", "delta1"} & set(ours):
+        theirs = recording.arrays[name]
+        allowed = FLOAT32_TOLERANCE * np.abs(theirs).max()
+        shares.append(float(np.mean(np.abs(ours[name] - theirs) <= allowed)))
+    return min(shares)
+
+
+def check(recording):
+    """Replays a recording in float64, eagerly and as a graph.
+
+    Returns:
+        Whether all is within tolerance, and a line that says so.
+    """
+    errors = {}
+    for mode in ("eager", "graph"):
+        found = errors_of(recording, replay(recording, "float64", mode))
+        errors = {kind: max(errors.get(kind, 0), found[kind]) for kind in found}
+    passed = max(errors.values()) <= TOLERANCE
+    return passed, _line(recording, passed, errors, f"{TOLERANCE:.0e}")
+
+
+def check_float32(recording):
+    """Replays the first step in float32, eagerly, as a graph and by XLA.
+
+    Returns:
+        Whether all is within tolerance, and a line that says so.
+    """
+    errors, share = {}, 1.0
+    smooth = activation_of(recording) == "softplus"
+    for mode in ("eager", "graph", "xla"):
+        ours = replay(recording, "float32", mode)
+        share = min(share, agreeing_pixels(recording, ours))
+        if smooth:
+            first = [n for n in ours if n.split("/")[0] in FLOAT32_COMPARED]
+            found = errors_of(recording, ours, first)
+            errors = {k: max(errors.get(k, 0), found[k]) for k in found}
+    passed = share >= FLOAT32_AGREEING_PIXELS and all(
+        error <= FLOAT32_TOLERANCE for error in errors.values()
+    )
+    errors["disagreeing pixels"] = 1.0 - share
+    against = f"{FLOAT32_TOLERANCE:.0e}, 1% of pixels"
+    return passed, _line(recording, passed, errors, against)
+
+
+def _line(recording, passed, errors, tolerance):
+    listed = ", ".join(f"{kind} {error:.1e}" for kind, error in errors.items())
+    word = "ok" if passed else "EXCEEDED"
+    return f"{recording.name}: {word}: {listed}; tolerance {tolerance}"
+
+
+def main(arguments=None):
+    """Replays the files of the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("files", nargs="+", metavar="FILE")
+    parser.add_argument("--float32", action="store_true")
+    options = parser.parse_args(arguments)
+    status = 0
+    for path in options.files:
+        try:
+            recording = load(path)
+            verify = check_float32 if options.float32 else check
+            passed, line = verify(recording)
+            status = status if passed else 1
+        except (ValueError, OSError, KeyError) as error:
+            line = f"{pathlib.Path(path).stem}: refused: {error}"
+            status = status or 2
+        print(line, flush=True)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
