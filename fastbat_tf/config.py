@@ -1,7 +1,242 @@
-"""The settings of a run, resolved once."""
+"""The settings of a run: frozen, checked, with every default resolved.
+
+This module imports no TensorFlow, so that a wrong setting is refused at once.
+"""
+
+import dataclasses
+import math
+import re
+
+from fastbat_tf import data, methods
+from fastbat_tf.errors import InputError
+from fastbat_tf.methods import options
+
+SCHEDULES = ("cyclic", "multistep", "constant")
+STRATEGIES = ("auto", "none", "mirrored")
+JIT_COMPILE = ("auto", "true", "false")
 
 
 def parse_fraction(text):
-    """`8/255` or `0.0314` as a float."""
-    numerator, _, denominator = text.partition("/")
-    return float(numerator) / float(denominator or 1)
+    """`"8/255"` or `"0.0314"` as a float.
+
+    Raises:
+        InputError: If `text` is neither a number nor a quotient of numbers.
+    """
+    numerator, slash, denominator = text.partition("/")
+    try:
+        return float(numerator) / float(denominator if slash else 1)
+    except (ValueError, ZeroDivisionError):
+        raise InputError(
+            "Expected a number such as 0.0314 or a quotient such as 8/255. "
+            f"Received: {text!r}"
+        ) from None
+
+
+def parse_attack(text):
+    """`"pgd-50-10"` as 50 steps and 10 restarts."""
+    match = re.fullmatch(r"pgd-([1-9]\d*)-([1-9]\d*)", text)
+    if not match:
+        raise InputError(
+            "Expected an attack as pgd-STEPS-RESTARTS, such as pgd-50-10. "
+            f"Received: attack={text}"
+        )
+    return int(match[1]), int(match[2])
+
+
+def _at_least(group, name, low):
+    value = getattr(group, name)
+    if not low <= value < math.inf:
+        raise InputError(
+            f"`{name}` is expected to be at least {low}. Received: {name}={value}"
+        )
+
+
+def _one_of(group, name, known):
+    value = getattr(group, name)
+    if value not in known:
+        raise InputError(
+            f"`{name}` is expected to be one of {', '.join(known)}. "
+            f"Received: {name}={value}"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Which images.
+
+    Attributes:
+        dataset: A key of `fastbat_tf.data.DATASETS`.
+        data_dir: Where TensorFlow Datasets keeps them; None for its default.
+        validation_share: Share of the training split, its last part, that
+            becomes the validation split.
+        augment: Whether training images are cropped and flipped.
+    """
+
+    dataset: str = "cifar10"
+    data_dir: str | None = None
+    validation_share: float = 0.1
+    augment: bool = True
+
+    def __post_init__(self):
+        data.get(self.dataset)
+        if not 0 < self.validation_share < 1:
+            raise InputError(
+                "`validation_share` is expected in (0, 1). "
+                f"Received: validation_share={self.validation_share}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """Which network.
+
+    Attributes:
+        model: A name of the model zoo.
+        width: Channels of the first group of blocks.
+        activation: The activation between layers.
+        normalize: Whether the first layer normalizes the pixels.
+    """
+
+    model: str = "preact_resnet18"
+    width: int = 64
+    activation: str = "relu"
+    normalize: bool = True
+
+    def __post_init__(self):
+        _at_least(self, "width", 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class MethodConfig:
+    """Which method, and its hyperparameters.
+
+    Attributes:
+        method: A key of `fastbat_tf.methods.METHODS`.
+        options: Dict of the arguments of its constructor, all of them.
+    """
+
+    method: str = "fastbat"
+    options: dict = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        resolved = methods.resolve_options(self.method, self.options)
+        object.__setattr__(self, "options", resolved)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """How it is trained.
+
+    Attributes:
+        epochs: Number of epochs.
+        batch_size: Images per step, over all replicas.
+        learning_rate: The highest learning rate.
+        schedule: `"cyclic"`, `"multistep"` or `"constant"`, per batch.
+        momentum: Of SGD.
+        weight_decay: L2 in the gradient, on all weights.
+        seed: Of initialization, shuffling, augmentation and method.
+    """
+
+    epochs: int = 20
+    batch_size: int = 128
+    learning_rate: float = 0.2
+    schedule: str = "cyclic"
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    seed: int = 37
+
+    def __post_init__(self):
+        _at_least(self, "epochs", 1)
+        _at_least(self, "batch_size", 1)
+        _at_least(self, "learning_rate", 0)
+        _at_least(self, "weight_decay", 0)
+        _at_least(self, "seed", 0)
+        _one_of(self, "schedule", SCHEDULES)
+        if not 0 <= self.momentum < 1:
+            raise InputError(
+                f"`momentum` is expected in [0, 1). Received: momentum={self.momentum}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """How robustness is measured.
+
+    Attributes:
+        attack: The attack on the test split, `pgd-STEPS-RESTARTS`.
+        epsilons: Radii of the attack on the test split.
+        test_examples: The first so many test images; 0 for all.
+        validation_attack: The attack after each epoch.
+        validation_epsilon: Its radius.
+        validation_examples: The first so many validation images; 0 for all.
+        batch_size: Images per call of the network.
+    """
+
+    attack: str = "pgd-50-10"
+    epsilons: tuple = ()
+    test_examples: int = 0
+    validation_attack: str = "pgd-10-1"
+    validation_epsilon: float = options.EPSILON
+    validation_examples: int = 0
+    batch_size: int = 250
+
+    def __post_init__(self):
+        for epsilon in self.epsilons:
+            options.check_epsilon(epsilon)
+        parse_attack(self.attack)
+        parse_attack(self.validation_attack)
+        _at_least(self, "test_examples", 0)
+        _at_least(self, "validation_examples", 0)
+        _at_least(self, "batch_size", 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class RuntimeConfig:
+    """On what it runs.
+
+    Attributes:
+        strategy: `"auto"`, `"none"` or `"mirrored"`.
+        jit_compile: `"auto"`, `"true"` or `"false"`.
+    """
+
+    strategy: str = "auto"
+    jit_compile: str = "auto"
+
+    def __post_init__(self):
+        _one_of(self, "strategy", STRATEGIES)
+        _one_of(self, "jit_compile", JIT_COMPILE)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """All settings of a run."""
+
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    method: MethodConfig = dataclasses.field(default_factory=MethodConfig)
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+
+    def __post_init__(self):
+        if not self.evaluation.epsilons:
+            epsilon = self.method.options.get("epsilon", options.EPSILON)
+            evaluation = dataclasses.replace(
+                self.evaluation, epsilons=(epsilon,), validation_epsilon=epsilon
+            )
+            object.__setattr__(self, "evaluation", evaluation)
+
+    def to_dict(self):
+        """The settings as nested dicts of JSON's types."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, groups):
+        """The inverse of `to_dict`, also after a round trip by JSON."""
+        types = {f.name: f.type for f in dataclasses.fields(cls)}
+        built = {name: types[name](**groups[name]) for name in types}
+        epsilons = tuple(built["evaluation"].epsilons)
+        built["evaluation"] = dataclasses.replace(
+            built["evaluation"], epsilons=epsilons
+        )
+        return cls(**built)

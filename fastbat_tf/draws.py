@@ -27,11 +27,15 @@ class Draws:
     def _fold_in(self, data):
         return tf.random.fold_in(self._key, tf.cast(data, tf.int32), "philox")
 
+    def key(self, name):
+        """The seed of the draw `name`, two integers for stateless ops."""
+        return self._fold_in(zlib.crc32(name.encode()) & 0x7FFFFFFF)
+
     def uniform(self, name, shape, minval, maxval, dtype):
         """Draws uniformly from [minval, maxval); one tensor per `name`."""
         return tf.random.stateless_uniform(
             shape,
-            seed=self._fold_in(zlib.crc32(name.encode()) & 0x7FFFFFFF),
+            seed=self.key(name),
             minval=minval,
             maxval=maxval,
             dtype=dtype,

@@ -82,7 +82,8 @@ class RobustClassifier(keras.Model):
         self.method = method
         self.seed = seed
         self._report_metrics = [
-            keras.metrics.Mean(name=name) for name in ("gradient_norm", *method.reports)
+            keras.metrics.Mean(name=name)
+            for name in ("gradient_norm", *method.reports)
         ]
         self.built = True
 
@@ -149,7 +150,9 @@ class RobustClassifier(keras.Model):
         return self
 
     def train_step(self, data):
-        images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(
+            data
+        )
         if sample_weight is not None:
             raise ValueError(
                 "Sample and class weights are not supported, expected None. "
@@ -205,7 +208,9 @@ class RobustClassifier(keras.Model):
         delta_gradient = None
         if self.method.needs_perturbation_gradient:
             delta_gradient = gradients.pop()
-        gradients = self.method.correct(step, solution, gradients, delta_gradient)
+        gradients = self.method.correct(
+            step, solution, gradients, delta_gradient
+        )
         step.report(gradient_norm=tf.linalg.global_norm(gradients))
         return Outcome(loss, logits, gradients, step.reports, solution)
 
@@ -242,7 +247,9 @@ class RobustClassifier(keras.Model):
         return cls(**config)
 
     def _gradients(self, images, labels, step, replica):
-        outcome = self.compute_gradients(images, labels, self.draws(step, replica))
+        outcome = self.compute_gradients(
+            images, labels, self.draws(step, replica)
+        )
         return outcome[:4]
 
     def _update_reports(self, loss, reports):

@@ -23,6 +23,16 @@ def check_name(name):
     return name
 
 
+def check_activation(name):
+    """Returns `name` if it is an activation, or lists the known ones."""
+    if name not in ACTIVATIONS:
+        raise ValueError(
+            f"Unknown activation. Expected one of {', '.join(ACTIVATIONS)}. "
+            f"Received: activation={name}"
+        )
+    return name
+
+
 def get(name, **kwargs):
     """Builds a model.
 

@@ -11,6 +11,8 @@ Layers are named `stem.conv`, `group1.block1.bn1`, ..., `head.dense`.
 import keras
 import numpy as np
 
+from models import check_activation
+
 # Depth: (blocks per group, whether they are bottlenecks).
 DEPTHS = {
     18: ((2, 2, 2, 2), False),
@@ -115,11 +117,7 @@ def _check(depth, width, num_classes, activation, mean, std):
             "Expected `width` of at least 1 and `num_classes` of at least 2. "
             f"Received: width={width}, num_classes={num_classes}"
         )
-    if activation not in ACTIVATIONS:
-        raise ValueError(
-            f"`activation` is expected to be one of {', '.join(ACTIVATIONS)}. "
-            f"Received: activation={activation}"
-        )
+    check_activation(activation)
     if (mean is None) != (std is None):
         raise ValueError(
             "`mean` and `std` are expected together or not at all. "

@@ -243,7 +243,8 @@ def _replay(recording, dtype, mode):
 def _named_gradients(classifier, step):
     plain = step["plain_gradients"] or step["gradients"]
     names = [
-        variable.path.replace(".", "/") for variable in classifier.trainable_variables
+        variable.path.replace(".", "/")
+        for variable in classifier.trainable_variables
     ]
     named = {}
     for name, full, first in zip(names, step["gradients"], plain, strict=True):

@@ -3,36 +3,99 @@
 import importlib
 from typing import NamedTuple
 
+from fastbat_tf.errors import InputError
+from fastbat_tf.methods import options
+
 
 class MethodSpec(NamedTuple):
     """Where a method is, and what can be set.
 
     Attributes:
         class_name: The class in `fastbat_tf/methods/<name>.py`.
-        options: Names of the arguments of its constructor.
+        defaults: Dict of the arguments of its constructor: the default, or a
+            function of the options before it.
     """
 
     class_name: str
-    options: tuple
+    defaults: dict
 
+
+_SIGNED_STEP = {
+    "epsilon": options.EPSILON,
+    "step_size": lambda o: options.fast_at_step_size(o["epsilon"]),
+}
 
 # Names instead of classes: the flags read this table, and importing the
 # classes would import TensorFlow. `tests/methods_test.py` holds it to them.
 METHODS = {
-    "standard": MethodSpec("Standard", ()),
-    "fastat": MethodSpec("FastAT", ("epsilon", "step_size")),
-    "pgd": MethodSpec("PGD", ("epsilon", "steps", "step_size")),
-    "gradalign": MethodSpec("GradAlign", ("epsilon", "step_size", "coefficient")),
+    "standard": MethodSpec("Standard", {}),
+    "fastat": MethodSpec("FastAT", _SIGNED_STEP),
+    "pgd": MethodSpec(
+        "PGD",
+        {
+            "epsilon": options.EPSILON,
+            "steps": options.STEPS,
+            "step_size": lambda o: options.pgd_step_size(
+                o["epsilon"], o["steps"]
+            ),
+        },
+    ),
+    "gradalign": MethodSpec(
+        "GradAlign",
+        {
+            **_SIGNED_STEP,
+            "coefficient": lambda o: options.gradalign_coefficient(
+                o["epsilon"]
+            ),
+        },
+    ),
     "fastbat": MethodSpec(
-        "FastBAT", ("epsilon", "step_size", "implicit_lambda", "linearization")
+        "FastBAT",
+        {
+            "epsilon": options.EPSILON,
+            "step_size": lambda o: options.fast_bat_step_size(o["epsilon"]),
+            "implicit_lambda": options.IMPLICIT_LAMBDA,
+            "linearization": options.LINEARIZATION,
+        },
     ),
 }
+
+
+def resolve_options(name, given):
+    """Checks the given options of a method and fills in the others.
+
+    Args:
+        name: A key of `METHODS`.
+        given: Dict of options; None stands for the default.
+
+    Returns:
+        Dict of all options of the method.
+
+    Raises:
+        InputError: If an option does not apply to the method or is out of its
+            range.
+    """
+    defaults = get_spec(name).defaults
+    for option, value in given.items():
+        if option not in defaults and value is not None:
+            raise InputError(
+                f"`{option}` does not apply to the method {name}, which has "
+                f"{', '.join(defaults) or 'no options'}. "
+                f"Received: {option}={value}"
+            )
+    resolved = {}
+    for option, default in defaults.items():
+        value = given.get(option)
+        if value is None:
+            value = default(resolved) if callable(default) else default
+        resolved[option] = options.CHECKS[option](value)
+    return resolved
 
 
 def get_spec(name):
     """Returns the `MethodSpec` of `name`, or lists the known names."""
     if name not in METHODS:
-        raise ValueError(
+        raise InputError(
             f"Unknown method. Expected one of {', '.join(METHODS)}. "
             f"Received: method={name}"
         )

@@ -22,6 +22,8 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from fastbat_tf import methods
+
 
 class Solution(NamedTuple):
     """What `Method.solve` found.
@@ -55,6 +57,14 @@ class Method(abc.ABC):
     differentiates_twice = False
     needs_perturbation_gradient = False
     reports = ()
+
+    def set_options(self, name, **given):
+        """Sets the options of the registered method `name` as attributes.
+
+        None stands for the default of `METHODS`; raises `InputError` for a
+        value out of range.
+        """
+        vars(self).update(methods.resolve_options(name, given))
 
     @abc.abstractmethod
     def solve(self, step):
@@ -101,6 +111,11 @@ class Method(abc.ABC):
     def get_config(self):
         """The hyperparameters, resolved: arguments of the constructor."""
         return dict(vars(self))
+
+    @classmethod
+    def from_config(cls, config):
+        """The inverse of `get_config`."""
+        return cls(**config)
 
     def __repr__(self):
         options = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())

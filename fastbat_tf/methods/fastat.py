@@ -28,10 +28,7 @@ class FastAT(PGD):
     10.0
     """
 
-    def __init__(self, epsilon=options.EPSILON, step_size=None):
-        if step_size is None:
-            step_size = options.fast_at_step_size(epsilon)
-        super().__init__(epsilon, steps=1, step_size=step_size)
+    steps = 1
 
-    def get_config(self):
-        return {"epsilon": self.epsilon, "step_size": self.step_size}
+    def __init__(self, epsilon=options.EPSILON, step_size=None):
+        self.set_options("fastat", epsilon=epsilon, step_size=step_size)

@@ -59,15 +59,16 @@ class FastBAT(Method):
         self,
         epsilon=options.EPSILON,
         step_size=None,
-        implicit_lambda=10.0,
-        linearization="ns-pgd",
+        implicit_lambda=options.IMPLICIT_LAMBDA,
+        linearization=options.LINEARIZATION,
     ):
-        self.epsilon = options.check_epsilon(epsilon)
-        if step_size is None:
-            step_size = options.fast_bat_step_size(self.epsilon)
-        self.step_size = options.check_positive("step_size", step_size)
-        self.implicit_lambda = options.check_lambda(implicit_lambda)
-        self.linearization = options.check_linearization(linearization)
+        self.set_options(
+            "fastbat",
+            epsilon=epsilon,
+            step_size=step_size,
+            implicit_lambda=implicit_lambda,
+            linearization=linearization,
+        )
 
     @property
     def differentiates_twice(self):
@@ -108,11 +109,16 @@ class FastBAT(Method):
         plain_norm = tf.linalg.global_norm(gradients)
         implicit_norm = tf.linalg.global_norm(implicit)
         dot = tf.add_n(
-            [tf.reduce_sum(a * b) for a, b in zip(gradients, implicit, strict=True)]
+            [
+                tf.reduce_sum(a * b)
+                for a, b in zip(gradients, implicit, strict=True)
+            ]
         )
         step.report(
             implicit_ratio=tf.math.divide_no_nan(implicit_norm, plain_norm),
-            implicit_cosine=tf.math.divide_no_nan(dot, implicit_norm * plain_norm),
+            implicit_cosine=tf.math.divide_no_nan(
+                dot, implicit_norm * plain_norm
+            ),
         )
         return [a + b for a, b in zip(gradients, implicit, strict=True)]
 

@@ -39,14 +39,15 @@ class GradAlign(Method):
     differentiates_twice = True
     reports = ("gradient_alignment",)
 
-    def __init__(self, epsilon=options.EPSILON, step_size=None, coefficient=None):
-        self.epsilon = options.check_epsilon(epsilon)
-        if step_size is None:
-            step_size = options.fast_at_step_size(self.epsilon)
-        if coefficient is None:
-            coefficient = options.gradalign_coefficient(self.epsilon)
-        self.step_size = options.check_positive("step_size", step_size)
-        self.coefficient = options.check_coefficient(coefficient)
+    def __init__(
+        self, epsilon=options.EPSILON, step_size=None, coefficient=None
+    ):
+        self.set_options(
+            "gradalign",
+            epsilon=epsilon,
+            step_size=step_size,
+            coefficient=coefficient,
+        )
 
     def solve(self, step):
         clean_gradient = step.input_gradient(tf.zeros_like(step.images))

@@ -6,7 +6,12 @@ TensorFlow is imported, and a default is written once.
 
 import math
 
+from fastbat_tf.errors import InputError
+
 EPSILON = 8 / 255
+STEPS = 2
+IMPLICIT_LAMBDA = 10.0
+LINEARIZATION = "ns-pgd"
 
 LINEARIZATIONS = (
     "ns-pgd",
@@ -63,7 +68,7 @@ def gradalign_coefficient(epsilon):
 def check_epsilon(epsilon):
     """Returns `epsilon` if it is a number in [0, 1]."""
     if not 0 <= epsilon <= 1:
-        raise ValueError(
+        raise InputError(
             "`epsilon` is a fraction of the pixel range, expected in [0, 1], "
             f"such as 8/255. Received: epsilon={epsilon}"
         )
@@ -73,7 +78,7 @@ def check_epsilon(epsilon):
 def check_steps(steps):
     """Returns `steps` if it is an integer of at least 1."""
     if steps != int(steps) or steps < 1:
-        raise ValueError(
+        raise InputError(
             "`steps` is expected to be an integer of at least 1. "
             f"Received: steps={steps}"
         )
@@ -83,7 +88,7 @@ def check_steps(steps):
 def check_positive(name, value):
     """Returns `value` if it is above zero and finite."""
     if not 0 < value < math.inf:
-        raise ValueError(
+        raise InputError(
             f"`{name}` is expected to be positive and finite. Received: {name}={value}"
         )
     return float(value)
@@ -92,7 +97,7 @@ def check_positive(name, value):
 def check_lambda(value):
     """Returns `value` if it is above zero; infinity is allowed."""
     if not value > 0:
-        raise ValueError(
+        raise InputError(
             "`implicit_lambda` is expected to be positive; inf switches the "
             f"implicit term off. Received: implicit_lambda={value}"
         )
@@ -102,7 +107,7 @@ def check_lambda(value):
 def check_coefficient(value):
     """Returns `value` if it is zero or above, and finite."""
     if not 0 <= value < math.inf:
-        raise ValueError(
+        raise InputError(
             "`coefficient` is expected to be zero or above. "
             f"Received: coefficient={value}"
         )
@@ -112,8 +117,23 @@ def check_coefficient(value):
 def check_linearization(name):
     """Returns `name` if it is one of the linearization points."""
     if name not in LINEARIZATIONS:
-        raise ValueError(
+        raise InputError(
             f"`linearization` is expected to be one of "
             f"{', '.join(LINEARIZATIONS)}. Received: linearization={name}"
         )
     return name
+
+
+def check_step_size(value):
+    """Returns `value` if it is a step size."""
+    return check_positive("step_size", value)
+
+
+CHECKS = {
+    "epsilon": check_epsilon,
+    "steps": check_steps,
+    "step_size": check_step_size,
+    "implicit_lambda": check_lambda,
+    "linearization": check_linearization,
+    "coefficient": check_coefficient,
+}

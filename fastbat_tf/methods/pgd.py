@@ -34,12 +34,12 @@ class PGD(Method):
     2.0
     """
 
-    def __init__(self, epsilon=options.EPSILON, steps=2, step_size=None):
-        self.epsilon = options.check_epsilon(epsilon)
-        self.steps = options.check_steps(steps)
-        if step_size is None:
-            step_size = options.pgd_step_size(self.epsilon, self.steps)
-        self.step_size = options.check_positive("step_size", step_size)
+    def __init__(
+        self, epsilon=options.EPSILON, steps=options.STEPS, step_size=None
+    ):
+        self.set_options(
+            "pgd", epsilon=epsilon, steps=steps, step_size=step_size
+        )
 
     def solve(self, step):
         start = perturbation.clip_to_pixels(
@@ -48,7 +48,9 @@ class PGD(Method):
 
         def signed_step(delta):
             ascent = self.step_size * tf.sign(step.input_gradient(delta))
-            return perturbation.project(delta + ascent, step.images, self.epsilon)
+            return perturbation.project(
+                delta + ascent, step.images, self.epsilon
+            )
 
         # A loop of the graph, not of Python: the trace does not grow with K.
         (delta,) = tf.while_loop(

@@ -1,0 +1,41 @@
+"""Where a training runs."""
+
+import tensorflow as tf
+
+from fastbat_tf.errors import InputError
+
+
+def get_strategy(name):
+    """Builds the distribution strategy.
+
+    Args:
+        name: `"none"`: one device; `"mirrored"`: all GPUs, or all logical CPU
+            devices if there is no GPU; `"auto"`: mirrored if there is more
+            than one GPU.
+
+    Returns:
+        A `tf.distribute.Strategy`.
+    """
+    gpus = tf.config.list_logical_devices("GPU")
+    if name == "mirrored" or (name == "auto" and len(gpus) > 1):
+        devices = gpus or tf.config.list_logical_devices("CPU")
+        return tf.distribute.MirroredStrategy([d.name for d in devices])
+    return tf.distribute.get_strategy()
+
+
+def check_batch_size(batch_size, strategy):
+    """Refuses a batch that the replicas cannot share evenly."""
+    replicas = strategy.num_replicas_in_sync
+    if batch_size % replicas:
+        raise InputError(
+            f"`batch_size` is expected to be a multiple of the {replicas} "
+            f"replicas. Received: batch_size={batch_size}"
+        )
+
+
+def has_accelerator():
+    """Whether there is a GPU or TPU."""
+    return bool(
+        tf.config.list_physical_devices("GPU")
+        + tf.config.list_physical_devices("TPU")
+    )

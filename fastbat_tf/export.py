@@ -1,0 +1,65 @@
+"""Writes a classifier as a SavedModel that needs none of this code."""
+
+import keras
+import tensorflow as tf
+
+
+def export(classifier, path):
+    """Writes the classifier, and nothing of its training, as a SavedModel.
+
+    Signatures, both with the outputs `logits` and `probabilities`, float32
+    `(batch, classes)`, and `classes`, int64 `(batch,)`:
+
+    * `serving_default`: `images`, float32 `(batch, height, width, channels)`
+      in [0, 1];
+    * `serve_bytes`: `encoded`, strings `(batch,)`, each a PNG or JPEG file.
+      An image of another size is resized bilinearly.
+
+    Args:
+        classifier: A built `keras.Model` from images to logits.
+        path: The directory to write.
+
+    Example:
+
+    ```python
+    import tensorflow as tf
+
+    model = tf.saved_model.load("runs/demo/saved_model")
+    model.signatures["serving_default"](images=images)["classes"]
+    ```
+    """
+    shape = classifier.input_shape
+
+    def answer(images):
+        logits = tf.cast(classifier(images, training=False), tf.float32)
+        return {
+            "logits": logits,
+            "probabilities": tf.nn.softmax(logits),
+            "classes": tf.argmax(logits, axis=-1),
+        }
+
+    def decode(encoded):
+        image = tf.io.decode_image(
+            encoded, channels=shape[-1], expand_animations=False
+        )
+        image.set_shape((None, None, shape[-1]))
+        # In this order: `resize` takes uint8 and answers in its range.
+        return tf.image.resize(image, shape[1:3]) / 255.0
+
+    def answer_bytes(encoded):
+        output = tf.TensorSpec(shape[1:], tf.float32)
+        return answer(tf.map_fn(decode, encoded, fn_output_signature=output))
+
+    archive = keras.export.ExportArchive()
+    archive.track(classifier)
+    archive.add_endpoint(
+        "serving_default",
+        answer,
+        [tf.TensorSpec(shape, tf.float32, name="images")],
+    )
+    archive.add_endpoint(
+        "serve_bytes",
+        answer_bytes,
+        [tf.TensorSpec((None,), tf.string, name="encoded")],
+    )
+    archive.write_out(str(path), verbose=False)

@@ -1,0 +1,82 @@
+"""The files of a run."""
+
+import json
+import os
+import pathlib
+import platform
+from importlib import metadata
+
+from fastbat_tf.config import Config
+from fastbat_tf.errors import InputError
+
+VERSIONED = ("tensorflow", "keras", "numpy", "tensorflow-datasets")
+
+
+class RunDirectory:
+    """The directory that tells the whole story of a run.
+
+    Args:
+        path: The directory; it need not exist.
+
+    Attributes:
+        config: `config.json`, all settings, versions and the seed.
+        history: `history.csv`, a row per epoch.
+        best: Weights of the epoch with the best validation.
+        last: Weights of the last epoch.
+        tensorboard: TensorBoard's directory.
+        saved_model: The exported SavedModel.
+        results: `results.json`, accuracy per attack and epsilon.
+    """
+
+    def __init__(self, path):
+        self.path = pathlib.Path(path)
+        self.config = self.path / "config.json"
+        self.history = self.path / "history.csv"
+        self.best = self.path / "checkpoints" / "best.weights.h5"
+        self.last = self.path / "checkpoints" / "last.weights.h5"
+        self.tensorboard = self.path / "tensorboard"
+        self.saved_model = self.path / "saved_model"
+        self.results = self.path / "results.json"
+
+    def check_free(self, config):
+        """Refuses a directory that holds a run, or cannot be written."""
+        if self.config.exists():
+            same = self.load_config() == config
+            raise InputError(
+                f"`run_dir` holds {'this' if same else 'a different'} run "
+                "already; expected a new directory. "
+                f"Received: run_dir={self.path}"
+            )
+        existing = next(
+            p for p in (self.path, *self.path.parents) if p.exists()
+        )
+        if not (existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)):
+            raise InputError(
+                "`run_dir` is expected to be a directory that can be written. "
+                f"Received: run_dir={self.path}"
+            )
+
+    def create(self, config):
+        """Makes the directory and writes `config.json`."""
+        self.best.parent.mkdir(parents=True, exist_ok=True)
+        versions = {name: metadata.version(name) for name in VERSIONED}
+        versions["python"] = platform.python_version()
+        write_json(self.config, {**config.to_dict(), "versions": versions})
+
+    def load_config(self):
+        """Reads `config.json`; raises `InputError` if there is no run."""
+        try:
+            groups = json.loads(self.config.read_text())
+            return Config.from_dict(groups)
+        except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+            raise InputError(
+                "`run_dir` is expected to hold a run, with its config.json. "
+                f"Received: run_dir={self.path}"
+            ) from error
+
+
+def write_json(path, content):
+    """Writes JSON to the side and renames it, so that it is whole or old."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(content, indent=2) + "\n")
+    partial.replace(path)
