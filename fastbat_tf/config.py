@@ -47,7 +47,8 @@ def _at_least(group, name, low):
     value = getattr(group, name)
     if not low <= value < math.inf:
         raise InputError(
-            f"`{name}` is expected to be at least {low}. Received: {name}={value}"
+            f"`{name}` is expected to be at least {low}. "
+            f"Received: {name}={value}"
         )
 
 
@@ -154,7 +155,8 @@ class TrainingConfig:
         _one_of(self, "schedule", SCHEDULES)
         if not 0 <= self.momentum < 1:
             raise InputError(
-                f"`momentum` is expected in [0, 1). Received: momentum={self.momentum}"
+                "`momentum` is expected in [0, 1). "
+                f"Received: momentum={self.momentum}"
             )
 
 

@@ -110,7 +110,8 @@ def preact_resnet(
 def _check(depth, width, num_classes, activation, mean, std):
     if depth not in DEPTHS:
         raise ValueError(
-            f"`depth` is expected to be one of {list(DEPTHS)}. Received: depth={depth}"
+            f"`depth` is expected to be one of {list(DEPTHS)}. "
+            f"Received: depth={depth}"
         )
     if width < 1 or num_classes < 2:
         raise ValueError(

@@ -89,7 +89,8 @@ def check_positive(name, value):
     """Returns `value` if it is above zero and finite."""
     if not 0 < value < math.inf:
         raise InputError(
-            f"`{name}` is expected to be positive and finite. Received: {name}={value}"
+            f"`{name}` is expected to be positive and finite. "
+            f"Received: {name}={value}"
         )
     return float(value)
 
