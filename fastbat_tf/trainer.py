@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from fastbat_tf import layers
+from fastbat_tf import layers, methods
 from fastbat_tf.draws import Draws
 from fastbat_tf.step import Step
 
@@ -145,8 +145,14 @@ class RobustClassifier(keras.Model):
             **kwargs,
         )
         self._replica_step = self._gradients
-        if self.compiles_step and not self.run_eagerly:
-            self._replica_step = tf.function(self._gradients, jit_compile=True)
+        if not self.run_eagerly:
+            # A function of its own also without XLA: Keras traces its step
+            # twice, this part is traced once.
+            self._replica_step = tf.function(
+                self._gradients,
+                jit_compile=self.compiles_step,
+                autograph=False,
+            )
         return self
 
     def train_step(self, data):
@@ -239,6 +245,8 @@ class RobustClassifier(keras.Model):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
+        for name in methods.METHODS:
+            methods.get_class(name)  # Keras finds what has been imported.
         config = dict(config)
         for name in ("classifier", "method"):
             config[name] = keras.saving.deserialize_keras_object(

@@ -20,6 +20,7 @@ in `tests/methods_test.py`.
 import abc
 from typing import Any, NamedTuple
 
+import keras
 import tensorflow as tf
 
 from fastbat_tf import methods
@@ -57,6 +58,10 @@ class Method(abc.ABC):
     differentiates_twice = False
     needs_perturbation_gradient = False
     reports = ()
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        keras.saving.register_keras_serializable("fastbat_tf")(cls)
 
     def set_options(self, name, **given):
         """Sets the options of the registered method `name` as attributes.

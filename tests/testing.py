@@ -1,0 +1,48 @@
+"""What several tests share: tiny networks, data, and two CPU devices."""
+
+import functools
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from fastbat_tf import layers
+
+
+@functools.cache
+def two_cpu_strategy():
+    """Two replicas on the logical CPU devices that `tests/__init__.py` makes.
+
+    One for the whole process: the collectives of a second MirroredStrategy
+    would have the keys of the first one's, with other shapes.
+    """
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+def images_and_labels(count, size=8, classes=4, seed=0, dtype="float32"):
+    """Random images in [0, 1], some of them on a bound, and labels."""
+    random = np.random.default_rng(seed)
+    images = random.uniform(-0.1, 1.1, (count, size, size, 3)).clip(0, 1)
+    labels = random.integers(0, classes, count, dtype="int32")
+    return images.astype(dtype), labels
+
+
+def small_network(
+    activation="softplus",
+    normalization=layers.BatchNormalization,
+    size=8,
+    classes=4,
+    width=4,
+    seed=0,
+):
+    """A convolution, an optional BatchNorm, an activation and a dense layer."""
+    keras.utils.set_random_seed(seed)
+    inputs = keras.Input((size, size, 3))
+    x = keras.layers.Conv2D(width, 3, padding="same", use_bias=False, name="conv")(inputs)
+    if normalization is not None:
+        x = normalization(name="bn")(x)
+    x = keras.layers.Activation(activation)(x)
+    x = keras.layers.Conv2D(width, 3, strides=2, name="conv2")(x)
+    x = keras.layers.Activation(activation)(x)
+    x = keras.layers.Flatten()(x)
+    return keras.Model(inputs, keras.layers.Dense(classes, name="dense")(x))
