@@ -1,6 +1,5 @@
 """Writes a classifier as a SavedModel that needs none of this code."""
 
-import keras
 import tensorflow as tf
 
 
@@ -50,16 +49,15 @@ def export(classifier, path):
         output = tf.TensorSpec(shape[1:], tf.float32)
         return answer(tf.map_fn(decode, encoded, fn_output_signature=output))
 
-    archive = keras.export.ExportArchive()
-    archive.track(classifier)
-    archive.add_endpoint(
-        "serving_default",
-        answer,
-        [tf.TensorSpec(shape, tf.float32, name="images")],
-    )
-    archive.add_endpoint(
-        "serve_bytes",
-        answer_bytes,
-        [tf.TensorSpec((None,), tf.string, name="encoded")],
-    )
-    archive.write_out(str(path), verbose=False)
+    images = tf.TensorSpec(shape, tf.float32, name="images")
+    encoded = tf.TensorSpec((None,), tf.string, name="encoded")
+    # A plain module: Keras' ExportArchive would store every weight twice.
+    module = tf.Module()
+    module.weights = [weight.value for weight in classifier.weights]
+    module.serve = tf.function(answer, [images], autograph=False)
+    module.serve_bytes = tf.function(answer_bytes, [encoded], autograph=False)
+    signatures = {
+        "serving_default": module.serve,
+        "serve_bytes": module.serve_bytes,
+    }
+    tf.saved_model.save(module, str(path), signatures)

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from fastbat_tf import perturbation
-from fastbat_tf.draws import Draws
+from fastbat_tf.draws import Draws, uniform
 
 
 class AttackResult(NamedTuple):
@@ -136,9 +136,7 @@ class PGDAttack:
 
     def _ascend_batch(self, images, labels, standing, epsilon, key):
         step_size = self.relative_step_size * epsilon
-        start = tf.random.stateless_uniform(
-            tf.shape(images), key, -epsilon, epsilon, images.dtype, "philox"
-        )
+        start = uniform(key, tf.shape(images), -epsilon, epsilon, images.dtype)
         delta = perturbation.clip_to_pixels(start, images)
 
         def step(delta, standing, number):

@@ -1,0 +1,92 @@
+"""The recorded steps of the published program, and their runner."""
+
+import pathlib
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl.testing import parameterized
+
+from fastbat_tf import RobustClassifier
+from tests import golden_steps
+
+FILES = sorted((pathlib.Path(__file__).parent / "golden").glob("*.npz"))
+
+
+class GoldenStepsTest(tf.test.TestCase, parameterized.TestCase):
+    def test_files_are_there(self):
+        self.assertGreaterEqual(len(FILES), 6)
+
+    @parameterized.parameters(*FILES)
+    def test_float64(self, file):
+        passed, line = golden_steps.check(golden_steps.load(file))
+        self.assertTrue(passed, line)
+
+    @parameterized.parameters(*FILES)
+    def test_float32(self, file):
+        passed, line = golden_steps.check_float32(golden_steps.load(file))
+        self.assertTrue(passed, line)
+
+    @parameterized.parameters(("lam", "cross"), ("alpha", "delta"))
+    def test_a_wrong_step_is_noticed(self, setting, kind):
+        recording = golden_steps.load(
+            next(f for f in FILES if "w4_fast_bat_eps8" in f.stem)
+        )
+        recording.meta[setting] *= 1.001
+        passed, line = golden_steps.check(recording)
+        self.assertFalse(passed)
+        self.assertRegex(line, f"EXCEEDED.*{kind}")
+
+    def test_statistics_update_once_per_forward(self):
+        """The published program forwards Fast-BAT's delta* once more than
+        needed. Ours must be those of three forward passes: replayed here for
+        the first BatchNorm, whose input depends on the images alone."""
+        recording = golden_steps.load(
+            next(f for f in FILES if "w4_fast_bat_eps8" in f.stem)
+        )
+        arrays = recording.arrays
+        self.assertEqual(arrays["n_forward1"], 4)
+        images = arrays["x1"].astype("float64")
+        noise = arrays["noise1"].astype("float64")
+        start = np.clip(images + noise, 0, 1) - images
+        deltas = (start, arrays["z1"], arrays["delta1"])
+
+        with golden_steps.precision("float64"):
+            classifier = golden_steps.build_classifier(recording)
+            norm = classifier.get_layer("group1.block1.bn1")
+            stem = keras.Model(classifier.input, norm.input)
+            mean, variance = norm.moving_mean.numpy(), norm.moving_variance
+            variance = variance.numpy()
+            for delta in deltas:
+                x = stem(images + delta).numpy()
+                mean = 0.9 * mean + 0.1 * x.mean((0, 1, 2))
+                variance = 0.9 * variance + 0.1 * x.var((0, 1, 2), ddof=1)
+
+            method = golden_steps.build_method(recording.meta)
+            robust = RobustClassifier(classifier, method).compile()
+            draws = golden_steps.RecordedDraws({"start": noise})
+            robust.compute_gradients(images, arrays["y1"], draws)
+        # z1 and delta1 were stored in float32.
+        self.assertAllClose(norm.moving_mean, mean, 1e-6, 1e-7)
+        self.assertAllClose(norm.moving_variance, variance, 1e-6, 1e-7)
+
+    def test_main(self):
+        missing = FILES[0].parent / "missing.npz"
+        self.assertEqual(golden_steps.main([str(missing)]), 2)
+        self.assertEqual(golden_steps.main([str(FILES[0])]), 0)
+
+    def test_refuses_networks_that_do_not_exist(self):
+        conv = np.zeros((3, 3, 16, 160))
+        names = {
+            f"group{g}/block{b}/conv1/kernel": conv
+            for g in (1, 2, 3)
+            for b in (1, 2)
+        }
+        with self.assertRaisesRegex(ValueError, "Received: model=wrn16_10"):
+            golden_steps.network_of(names)
+        with self.assertRaisesRegex(ValueError, "Received: model=resnet"):
+            golden_steps.network_of({"stem/bn/gamma": conv, **names})
+
+
+if __name__ == "__main__":
+    tf.test.main()
