@@ -1,11 +1,12 @@
 """Trains a robust classifier, measures how robust it is, and exports it.
 
-python main.py --method=fastbat --dataset=cifar10
-python main.py --flagfile=recipes/demo.cfg
-python main.py --mode=export --run_dir=runs/demo
-python main.py --helpshort
+    python main.py --method=fastbat --dataset=cifar10
+    python main.py --flagfile=recipes/demo.cfg
+    python main.py --mode=export --run_dir=runs/demo
+    python main.py --helpshort
 """
 
+import contextlib
 import os
 
 from absl import app, logging
@@ -14,14 +15,35 @@ import flags
 from fastbat_tf.errors import InputError, NonFiniteError
 
 
+@contextlib.contextmanager
+def silent_start():
+    """Keeps what TensorFlow's C++ says at its start from stderr.
+
+    No setting turns these lines off. Whoever sets TF_CPP_MIN_LOG_LEVEL, as
+    one does to find out why a GPU is not seen, gets them.
+    """
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        yield
+        return
+    stderr = os.dup(2)
+    with open(os.devnull, "w") as nothing:
+        os.dup2(nothing.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
 def main(_):
     """Does what the command line says."""
     try:
         command = flags.get_command()
-        # TensorFlow is imported here, once the settings are known to be good.
-        import models
-        from fastbat_tf import run
+        with silent_start():  # Now that the settings are known to be good.
+            import models
+            from fastbat_tf import distribution, run
 
+            distribution.has_accelerator()
         if command.mode == "export":
             run.export_run(command.run_dir, models.get)
         else:
@@ -31,6 +53,5 @@ def main(_):
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    logging.set_verbosity(logging.WARNING)  # TensorFlow logs through absl.
+    logging.set_verbosity(logging.ERROR)  # TensorFlow logs through absl.
     app.run(main, flags_parser=flags.parse)

@@ -17,6 +17,7 @@ _EXPORTS = {
     "PGD": "fastbat_tf.methods.pgd",
     "RobustClassifier": "fastbat_tf.trainer",
     "Standard": "fastbat_tf.methods.standard",
+    "evaluate_robustness": "fastbat_tf.evaluation",
 }
 __all__ = sorted(_EXPORTS)
 

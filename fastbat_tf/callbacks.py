@@ -104,9 +104,11 @@ class TimeForecast(keras.callbacks.Callback):
     """Says after the first steps how long the training will take.
 
     Args:
-        hint: String, printed behind the forecast.
+        hint: String, printed behind a forecast of more than half an hour.
         steps: Integer, how many steps after the first are timed.
     """
+
+    LONG = 1800  # Seconds.
 
     def __init__(self, hint, steps=5):
         super().__init__()
@@ -121,12 +123,12 @@ class TimeForecast(keras.callbacks.Callback):
         elif self._seen == 1 + self.steps:
             seconds = (time.perf_counter() - self._start) / self.steps
             total = seconds * self.params["steps"] * self.params["epochs"]
-            print(
+            forecast = (
                 f"\n{seconds:.2f} s a step: about {duration(total)} for all "
-                f"{self.params['epochs']} epochs, validation aside. "
-                f"{self.hint}",
-                flush=True,
+                f"{self.params['epochs']} epochs, validation aside."
             )
+            hint = f" {self.hint}" if total > self.LONG else ""
+            print(forecast + hint, flush=True)
 
 
 def duration(seconds):

@@ -55,7 +55,7 @@ def train(config, run_dir, build_model):
     distribution.check_batch_size(training.batch_size, strategy)
     steps_per_epoch = len(splits.train.labels) // training.batch_size
     directory.create(config)
-    print(json.dumps(config.to_dict(), indent=2))
+    print(_settings(config))
 
     keras.utils.set_random_seed(training.seed)
     with strategy.scope():
@@ -105,6 +105,11 @@ def export_run(run_dir, build_model):
     robust.load_weights(directory.best)
     export(robust.classifier, directory.saved_model)
     print(f"SavedModel: {directory.saved_model}")
+
+
+def _settings(config):
+    groups = config.to_dict().items()
+    return "\n".join(f"{name}: {json.dumps(group)}" for name, group in groups)
 
 
 def _compile(config, build_model, steps_per_epoch):

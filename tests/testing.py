@@ -38,7 +38,9 @@ def small_network(
     """A convolution, an optional BatchNorm, an activation and a dense layer."""
     keras.utils.set_random_seed(seed)
     inputs = keras.Input((size, size, 3))
-    x = keras.layers.Conv2D(width, 3, padding="same", use_bias=False, name="conv")(inputs)
+    x = keras.layers.Conv2D(
+        width, 3, padding="same", use_bias=False, name="conv"
+    )(inputs)
     if normalization is not None:
         x = normalization(name="bn")(x)
     x = keras.layers.Activation(activation)(x)

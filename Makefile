@@ -1,0 +1,26 @@
+# make demo    train, measure and export on 4,000 real images
+# make test    all tests
+# make lint    the checks that change nothing
+#
+# Each makes .venv first, if it is not there or requirements.lock has changed.
+
+PYTHON ?= python3.11
+BIN := .venv/bin
+
+.PHONY: demo test lint
+
+demo: .venv/installed
+	$(BIN)/python main.py --flagfile=recipes/demo.cfg
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# Written last, so that an interrupted installation does not count as one.
+.venv/installed: requirements.lock
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --requirement requirements.lock
+	touch $@
