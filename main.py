@@ -1,9 +1,9 @@
 """Trains a robust classifier, measures how robust it is, and exports it.
 
-    python main.py --method=fastbat --dataset=cifar10
-    python main.py --flagfile=recipes/demo.cfg
-    python main.py --mode=export --run_dir=runs/demo
-    python main.py --helpshort
+python main.py --method=fastbat --dataset=cifar10
+python main.py --flagfile=recipes/demo.cfg
+python main.py --mode=export --run_dir=runs/demo
+python main.py --helpshort
 """
 
 import contextlib

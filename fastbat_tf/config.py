@@ -151,7 +151,10 @@ class TrainingConfig:
         _at_least(self, "batch_size", 1)
         _at_least(self, "learning_rate", 0)
         _at_least(self, "weight_decay", 0)
-        _at_least(self, "seed", 0)
+        if not 0 <= self.seed < 2**31:
+            raise InputError(
+                f"`seed` is expected in [0, 2**31). Received: seed={self.seed}"
+            )
         _one_of(self, "schedule", SCHEDULES)
         if not 0 <= self.momentum < 1:
             raise InputError(
@@ -169,7 +172,7 @@ class EvaluationConfig:
         epsilons: Radii of the attack on the test split.
         test_examples: The first so many test images; 0 for all.
         validation_attack: The attack after each epoch.
-        validation_epsilon: Its radius.
+        validation_epsilon: Its radius; that of the training by default.
         validation_examples: The first so many validation images; 0 for all.
         batch_size: Images per call of the network.
     """
@@ -178,12 +181,12 @@ class EvaluationConfig:
     epsilons: tuple = ()
     test_examples: int = 0
     validation_attack: str = "pgd-10-1"
-    validation_epsilon: float = options.EPSILON
+    validation_epsilon: float | None = None
     validation_examples: int = 0
     batch_size: int = 250
 
     def __post_init__(self):
-        for epsilon in self.epsilons:
+        for epsilon in (*self.epsilons, self.validation_epsilon or 0.0):
             options.check_epsilon(epsilon)
         parse_attack(self.attack)
         parse_attack(self.validation_attack)
@@ -221,12 +224,16 @@ class Config:
     runtime: RuntimeConfig = RuntimeConfig()
 
     def __post_init__(self):
-        if not self.evaluation.epsilons:
-            epsilon = self.method.options.get("epsilon", options.EPSILON)
-            evaluation = dataclasses.replace(
-                self.evaluation, epsilons=(epsilon,), validation_epsilon=epsilon
-            )
-            object.__setattr__(self, "evaluation", evaluation)
+        given = self.evaluation
+        epsilon = self.method.options.get("epsilon", options.EPSILON)
+        if given.validation_epsilon is not None:
+            epsilon = given.validation_epsilon
+        evaluation = dataclasses.replace(
+            given,
+            epsilons=tuple(given.epsilons) or (epsilon,),
+            validation_epsilon=epsilon,
+        )
+        object.__setattr__(self, "evaluation", evaluation)
 
     def to_dict(self):
         """The settings as nested dicts of JSON's types."""
@@ -236,9 +243,4 @@ class Config:
     def from_dict(cls, groups):
         """The inverse of `to_dict`, also after a round trip by JSON."""
         types = {f.name: f.type for f in dataclasses.fields(cls)}
-        built = {name: types[name](**groups[name]) for name in types}
-        epsilons = tuple(built["evaluation"].epsilons)
-        built["evaluation"] = dataclasses.replace(
-            built["evaluation"], epsilons=epsilons
-        )
-        return cls(**built)
+        return cls(**{name: types[name](**groups[name]) for name in types})

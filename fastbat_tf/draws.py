@@ -53,11 +53,13 @@ class Draws:
             self._key = self._fold_in(data)
 
     def _fold_in(self, data):
-        return tf.random.fold_in(self._key, tf.cast(data, tf.int32), "philox")
+        key = tf.random.fold_in(self._key, tf.cast(data, tf.int32), "philox")
+        # XLA reads a negative seed as another one.
+        return tf.bitwise.bitwise_and(key, tf.int32.max)
 
     def key(self, name):
         """The seed of the draw `name`, two integers for stateless ops."""
-        return self._fold_in(zlib.crc32(name.encode()) & 0x7FFFFFFF)
+        return self._fold_in(zlib.crc32(name.encode()) & tf.int32.max)
 
     def uniform(self, name, shape, minval, maxval, dtype):
         """Draws uniformly from [minval, maxval); one tensor per `name`."""

@@ -6,6 +6,7 @@ import time
 import keras
 
 from fastbat_tf.attacks.pgd import PGDAttack
+from fastbat_tf.errors import InputError
 
 
 def logits_of(model):
@@ -42,11 +43,19 @@ def evaluate_robustness(
         A dict for `results.json`: `clean_accuracy`, `examples`, and `attacks`,
         a list of dicts with `attack`, `epsilon`, `robust_accuracy`,
         `examples`, `seconds` and `seed`. Accuracies are fractions.
+
+    Raises:
+        InputError: If there is no epsilon.
     """
+    if not len(epsilons):
+        raise InputError(
+            "`epsilons` is expected to hold at least one radius. "
+            f"Received: epsilons={epsilons}"
+        )
     network = logits_of(model) if isinstance(model, keras.Model) else model
     attack = PGDAttack(network, steps, restarts, batch_size=batch_size)
     rows = []
-    for epsilon in epsilons:
+    for epsilon in map(float, epsilons):
         start = time.perf_counter()
         result = attack(images, labels, epsilon, seed)
         rows.append(

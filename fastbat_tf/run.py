@@ -59,7 +59,7 @@ def train(config, run_dir, build_model):
 
     keras.utils.set_random_seed(training.seed)
     with strategy.scope():
-        robust = _compile(config, build_model, steps_per_epoch)
+        robust = _compile(config, _build(config, build_model), steps_per_epoch)
     print(_device_line(config, strategy), flush=True)
     robust.fit(
         batches,
@@ -101,7 +101,7 @@ def export_run(run_dir, build_model):
             "The run has no weights yet; expected an epoch to have ended. "
             f"Received: run_dir={directory.path}"
         )
-    robust = _compile(config, build_model, steps_per_epoch=1)
+    robust = _build(config, build_model)
     robust.load_weights(directory.best)
     export(robust.classifier, directory.saved_model)
     print(f"SavedModel: {directory.saved_model}")
@@ -112,7 +112,7 @@ def _settings(config):
     return "\n".join(f"{name}: {json.dumps(group)}" for name, group in groups)
 
 
-def _compile(config, build_model, steps_per_epoch):
+def _build(config, build_model):
     spec = data.get(config.data.dataset)
     classifier = build_model(
         config.model.model,
@@ -125,7 +125,10 @@ def _compile(config, build_model, steps_per_epoch):
         batch_normalization=layers.BatchNormalization,
     )
     method = methods.get(config.method.method, **config.method.options)
-    robust = RobustClassifier(classifier, method, seed=config.training.seed)
+    return RobustClassifier(classifier, method, seed=config.training.seed)
+
+
+def _compile(config, robust, steps_per_epoch):
     rate = schedules.get(
         config.training.schedule,
         config.training.learning_rate,

@@ -40,21 +40,32 @@ class RunDirectory:
 
     def check_free(self, config):
         """Refuses a directory that holds a run, or cannot be written."""
-        if self.config.exists():
+        if self._exists(self.config):
             same = self.load_config() == config
             raise InputError(
                 f"`run_dir` holds {'this' if same else 'a different'} run "
                 "already; expected a new directory. "
                 f"Received: run_dir={self.path}"
             )
-        existing = next(
-            p for p in (self.path, *self.path.parents) if p.exists()
-        )
+        parents = (self.path, *self.path.absolute().parents)
+        existing = next(path for path in parents if self._exists(path))
         if not (existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)):
-            raise InputError(
-                "`run_dir` is expected to be a directory that can be written. "
-                f"Received: run_dir={self.path}"
-            )
+            self._refuse()
+
+    def _exists(self, path):
+        try:
+            path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:  # Not allowed to look, or too long a name.
+            self._refuse(error)
+        return True
+
+    def _refuse(self, error=None):
+        raise InputError(
+            "`run_dir` is expected to be a directory that can be written. "
+            f"Received: run_dir={self.path}"
+        ) from error
 
     def create(self, config):
         """Makes the directory and writes `config.json`."""
@@ -66,9 +77,16 @@ class RunDirectory:
     def load_config(self):
         """Reads `config.json`; raises `InputError` if there is no run."""
         try:
-            groups = json.loads(self.config.read_text())
-            return Config.from_dict(groups)
-        except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+            return Config.from_dict(json.loads(self.config.read_text()))
+        except InputError:
+            raise
+        except (
+            AttributeError,
+            LookupError,
+            OSError,
+            TypeError,
+            ValueError,
+        ) as error:
             raise InputError(
                 "`run_dir` is expected to hold a run, with its config.json. "
                 f"Received: run_dir={self.path}"

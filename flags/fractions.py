@@ -4,6 +4,9 @@ from absl import flags as absl_flags
 
 from fastbat_tf.config import parse_fraction
 
+# The flags belong to the modules that call `define`.
+absl_flags.disclaim_key_flags()
+
 
 class FractionParser(absl_flags.ArgumentParser):
     """Parses `8/255` or `0.0314` to a float."""

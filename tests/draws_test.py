@@ -32,8 +32,9 @@ class DrawsTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters(False, True)
     def test_same_numbers_in_graph_and_xla(self, jit_compile):
         compiled = tf.function(draw, jit_compile=jit_compile)
-        step = tf.constant(2, tf.int64)
-        self.assertAllEqual(compiled(step=step), draw())
+        for step in range(20):
+            result = compiled(step=tf.constant(step, tf.int64))
+            self.assertAllEqual(result, draw(step=step))
 
     def test_integers(self):
         draws = Draws(0, 0)

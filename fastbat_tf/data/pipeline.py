@@ -67,18 +67,24 @@ def training_batches(examples, batch_size, seed, augment=True, first_batch=0):
         )
     images, labels = tf.constant(examples.images), tf.constant(examples.labels)
 
-    def make_batch(number):
-        epoch, batch = number // batches, number % batches
-        positions = batch * batch_size + tf.range(batch_size, dtype=tf.int64)
-        chosen = tf.random.experimental.index_shuffle(
-            positions, Draws(seed, epoch).key("shuffle"), count - 1
+    def shuffled_epoch(epoch):
+        # Not `index_shuffle`: it knows few permutations of small data sets.
+        order = tf.random.experimental.stateless_shuffle(
+            tf.range(count), Draws(seed, epoch).key("shuffle"), "philox"
         )
+        chosen = tf.reshape(order[: batches * batch_size], (batches, -1))
+        epochs = tf.repeat(epoch, batches)
+        numbers = tf.range(batches, dtype=tf.int64)
+        return tf.data.Dataset.from_tensor_slices((epochs, numbers, chosen))
+
+    def make_batch(epoch, batch, chosen):
         chosen = tf.ensure_shape(chosen, (batch_size,))
         picked = tf.gather(images, chosen)
         if augment:
             picked = random_crop_and_flip(picked, Draws(seed, epoch, batch))
         return to_pixels(picked), tf.gather(labels, chosen)
 
-    numbers = tf.data.Dataset.range(first_batch, tf.int64.max)
-    dataset = numbers.map(make_batch, num_parallel_calls=tf.data.AUTOTUNE)
+    epochs = tf.data.Dataset.range(first_batch // batches, tf.int64.max)
+    chosen = epochs.flat_map(shuffled_epoch).skip(first_batch % batches)
+    dataset = chosen.map(make_batch, num_parallel_calls=tf.data.AUTOTUNE)
     return dataset.prefetch(tf.data.AUTOTUNE)

@@ -1,0 +1,274 @@
+"""Tests of what watches a training."""
+
+import contextlib
+import io
+import math
+import pathlib
+import tempfile
+from unittest import mock
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl.testing import parameterized
+from tensorboard.backend.event_processing import event_accumulator
+
+from fastbat_tf import callbacks
+from fastbat_tf.attacks.pgd import PGDAttack
+from fastbat_tf.data.loading import Examples
+from fastbat_tf.errors import NonFiniteError
+from fastbat_tf.evaluation import logits_of
+from fastbat_tf.methods.fastat import FastAT
+from fastbat_tf.methods.fastbat import FastBAT
+from fastbat_tf.trainer import RobustClassifier
+from tests.testing import images_and_labels, small_network
+
+
+class Watched:
+    """A training of 2 epochs with 4 steps of 5 images each."""
+
+    def __init__(self, method=None, broken_batch=None):
+        # Of the 8 batches of both epochs, one can be broken.
+        images, labels = images_and_labels(40)
+        if broken_batch is not None:
+            images[5 * broken_batch + 2, 3, 3, 1] = math.nan
+        self.batches = tf.data.Dataset.from_tensor_slices(
+            (images, labels)
+        ).batch(5)
+        self.robust = RobustClassifier(
+            small_network(normalization=None), method or FastAT(epsilon=0.02)
+        )
+        self.robust.compile(keras.optimizers.SGD(0.05))
+
+    def validation(self, epsilon=0.02):
+        attack = PGDAttack(logits_of(self.robust.classifier), steps=2)
+        examples = Examples(*images_and_labels(12, seed=1))
+        return callbacks.RobustValidation(attack, examples, epsilon, seed=4)
+
+    def fit(self, *watching):
+        return self.robust.fit(
+            self.batches,
+            epochs=2,
+            steps_per_epoch=4,
+            shuffle=False,
+            callbacks=list(watching),
+            verbose=0,
+        )
+
+
+class RobustValidationTest(tf.test.TestCase):
+    def test_adds_to_the_logs(self):
+        watched = Watched()
+        validation = watched.validation()
+        later = []  # What callbacks behind it see at the end of an epoch.
+
+        def look(epoch, logs):
+            later.append((epoch, dict(logs), validation.result))
+
+        history = watched.fit(
+            validation, keras.callbacks.LambdaCallback(on_epoch_end=look)
+        ).history
+        self.assertLen(later, 2)
+        for epoch, logs, result in later:
+            for name, value in (
+                ("val_accuracy", result.clean_correct.mean()),
+                ("val_robust_accuracy", result.robust.mean()),
+            ):
+                self.assertIsInstance(logs[name], float)
+                self.assertAlmostEqual(logs[name], value)
+                self.assertEqual(history[name][epoch], logs[name])
+            self.assertGreater(logs["seconds"], 0)
+        # The last one is of the weights that are there now.
+        again = validation.attack(*validation.examples, 0.02, seed=4)
+        self.assertAllEqual(again.perturbation, validation.result.perturbation)
+        self.assertTrue(again.perturbation.any())
+
+    def test_seconds_leave_the_validation_out(self):
+        attack = mock.Mock()
+        attack.return_value.clean_correct = np.array([True, True, True, False])
+        attack.return_value.robust = np.array([True, False, False, False])
+        validation = callbacks.RobustValidation(attack, ([], []), 0.1)
+        logs = {}
+        with mock.patch.object(callbacks.time, "perf_counter") as clock:
+            clock.side_effect = [10.0, 17.5, 1000.0]
+            validation.on_epoch_begin(0)
+            validation.on_epoch_end(0, logs)
+        self.assertEqual(
+            logs,
+            {
+                "seconds": 7.5,
+                "val_accuracy": 0.75,
+                "val_robust_accuracy": 0.25,
+            },
+        )
+
+
+class PerturbationPanelTest(tf.test.TestCase):
+    def validation(self, shift):
+        """With labels that are the predictions, or are all others."""
+        validation = Watched().validation(epsilon=0.1)
+        images, _ = validation.examples
+        predicted = np.argmax(validation.attack.network(images), axis=-1)
+        validation.examples = Examples(images, (predicted + shift) % 4)
+        return validation
+
+    def read(self, directory):
+        """The images of the panel as arrays, by step."""
+        events = event_accumulator.EventAccumulator(
+            directory, {event_accumulator.TENSORS: 0}
+        ).Reload()
+        tags = events.Tags()["tensors"]
+        if not tags:
+            return {}
+        self.assertEqual(tags, ["clean, perturbed, difference"])
+        return {
+            event.step: tf.io.decode_png(
+                event.tensor_proto.string_val[2]
+            ).numpy()
+            for event in events.Tensors(tags[0])
+        }
+
+    def test_three_rows(self):
+        directory = self.enterContext(tempfile.TemporaryDirectory())
+        validation = self.validation(shift=0)
+        validation.examples.labels[1] += 1
+        panel = callbacks.PerturbationPanel(validation, directory, columns=3)
+        for epoch in (0, 1):
+            validation.on_epoch_begin(epoch)
+            validation.on_epoch_end(epoch, {})
+            panel.on_epoch_end(epoch, {})
+        panels = self.read(directory)
+        self.assertEqual(set(panels), {0, 1})
+        rows = panels[1].reshape(3, 8, 3, 8, 3).transpose(0, 2, 1, 3, 4)
+        # The first three that are classified correctly: the second is not.
+        shown = [0, 2, 3]
+        clean = validation.examples.images[shown]
+        delta = validation.result.perturbation[shown]
+        self.assertAllClose(rows[0], 255 * clean, atol=1)
+        self.assertAllClose(rows[1], 255 * (clean + delta), atol=1)
+        # -epsilon is black, zero is gray, +epsilon is white.
+        self.assertAllClose(rows[2], 255 * (0.5 + 0.5 * delta / 0.1), atol=1)
+        self.assertLess(rows[2].min(), 60)
+        self.assertGreater(rows[2].max(), 195)
+
+    def test_nothing_to_show(self):
+        directory = self.enterContext(tempfile.TemporaryDirectory())
+        validation = self.validation(shift=1)
+        validation.on_epoch_begin(0)
+        validation.on_epoch_end(0, {})
+        callbacks.PerturbationPanel(validation, directory).on_epoch_end(0)
+        self.assertEqual(self.read(directory), {})
+
+
+class StopOnNonFiniteTest(parameterized.TestCase, tf.test.TestCase):
+    @parameterized.parameters((0, 1, 1), (3, 1, 4), (4, 2, 1), (6, 2, 3))
+    def test_names_epoch_and_step(self, batch, epoch, step):
+        watched = Watched(broken_batch=batch)
+        with self.assertRaises(NonFiniteError) as caught:
+            watched.fit(callbacks.StopOnNonFinite())
+        self.assertEqual(
+            str(caught.exception),
+            f"The loss is not finite in epoch {epoch}, step {step}; expected "
+            "a number. Received: loss=nan",
+        )
+        self.assertEqual(watched.robust.optimizer.iterations, batch + 1)
+
+    def test_the_last_good_checkpoint_stays(self):
+        watched = Watched(broken_batch=6)
+        path = pathlib.Path(
+            self.enterContext(tempfile.TemporaryDirectory()), "last.weights.h5"
+        )
+        checkpoint = keras.callbacks.ModelCheckpoint(
+            str(path), save_weights_only=True
+        )
+        with self.assertRaises(NonFiniteError):
+            watched.fit(callbacks.StopOnNonFinite(), checkpoint)
+        self.assertTrue(
+            np.isnan(watched.robust.weights[0].numpy()).any(),
+            "This test should break the weights.",
+        )
+        watched.robust.load_weights(path)
+        self.assertEqual(watched.robust.optimizer.iterations, 4)
+        for weights in watched.robust.weights:
+            self.assertAllInRange(weights.numpy(), -100, 100)
+
+    def test_with_a_method_that_differentiates_twice(self):
+        watched = Watched(FastBAT(), broken_batch=5)
+        with self.assertRaisesRegex(NonFiniteError, "in epoch 2, step 2;"):
+            watched.fit(callbacks.StopOnNonFinite())
+
+    @parameterized.parameters(math.inf, -math.inf, math.nan)
+    def test_gradient(self, norm):
+        watching = callbacks.StopOnNonFinite()
+        watching.on_epoch_begin(11)
+        watching.on_train_batch_end(0, {"loss": 1.0, "gradient_norm": 3.0})
+        with self.assertRaisesRegex(
+            NonFiniteError,
+            "^The gradient norm is not finite in epoch 12, step 31; expected "
+            f"a number. Received: gradient_norm={norm}$",
+        ):
+            watching.on_train_batch_end(
+                30, {"loss": 1.0, "gradient_norm": norm}
+            )
+
+    def test_a_good_training_ends(self):
+        history = Watched().fit(callbacks.StopOnNonFinite()).history
+        self.assertLen(history["loss"], 2)
+
+
+class TimeForecastTest(parameterized.TestCase, tf.test.TestCase):
+    def test_prints_once(self):
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            Watched().fit(callbacks.TimeForecast("Buy a GPU.", steps=2))
+        lines = printed.getvalue().strip().splitlines()
+        self.assertLen(lines, 1)
+        self.assertRegex(
+            lines[0],
+            r"^\d+\.\d\d s a step: about \d+ s for all 2 epochs, validation "
+            r"aside\.$",
+        )
+
+    @parameterized.parameters(
+        # 2,000 steps, timed on 3 of them: long ones get the hint.
+        (7.5, "2.50 s a step: about 1 h 23 min", " Hint."),
+        (2.73, "0.91 s a step: about 30 min", " Hint."),
+        (2.67, "0.89 s a step: about 30 min", ""),
+        (0.15, "0.05 s a step: about 100 s", ""),
+    )
+    def test_the_first_step_is_left_out(self, seconds, expected, hint):
+        forecast = callbacks.TimeForecast("Hint.", steps=3)
+        forecast.set_params({"steps": 100, "epochs": 20})
+        printed = io.StringIO()
+        with (
+            contextlib.redirect_stdout(printed),
+            mock.patch.object(callbacks.time, "perf_counter") as clock,
+        ):
+            clock.side_effect = [60.0, 60.0 + seconds]
+            for step in range(3):
+                forecast.on_train_batch_end(step)
+            self.assertEqual(printed.getvalue(), "")
+            for step in range(3, 200):
+                forecast.on_train_batch_end(step)
+        self.assertEqual(
+            printed.getvalue().strip(),
+            f"{expected} for all 20 epochs, validation aside.{hint}",
+        )
+
+    @parameterized.parameters(
+        (0, "0 s"),
+        (1.4, "1 s"),
+        (119, "119 s"),
+        (120, "2 min"),
+        (200, "3 min"),
+        (3540, "59 min"),
+        (3599, "1 h 0 min"),
+        (5000, "1 h 23 min"),
+        (100 * 3600, "100 h 0 min"),
+    )
+    def test_duration(self, seconds, expected):
+        self.assertEqual(callbacks.duration(seconds), expected)
+
+
+if __name__ == "__main__":
+    tf.test.main()
