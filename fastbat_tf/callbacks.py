@@ -65,6 +65,12 @@ class PerturbationPanel(keras.callbacks.Callback):
         self.directory = directory
         self.columns = columns
 
+    def on_train_begin(self, logs=None):
+        self._writer = tf.summary.create_file_writer(str(self.directory))
+
+    def on_train_end(self, logs=None):
+        self._writer.close()
+
     def on_epoch_end(self, epoch, logs=None):
         result = self.validation.result
         shown = np.flatnonzero(result.clean_correct)[: self.columns]
@@ -74,8 +80,10 @@ class PerturbationPanel(keras.callbacks.Callback):
         delta = result.perturbation[shown]
         contrast = 0.5 + delta / (2 * max(self.validation.epsilon, 1e-6))
         rows = [np.hstack(row) for row in (clean, clean + delta, contrast)]
-        panel = np.clip(np.vstack(rows), 0, 1)[np.newaxis]
-        with tf.summary.create_file_writer(str(self.directory)).as_default():
+        panel = np.vstack(rows)
+        # Enlarged: TensorBoard shows small images small.
+        panel = panel.repeat(3, axis=0).repeat(3, axis=1)[np.newaxis]
+        with self._writer.as_default():
             tf.summary.image("clean, perturbed, difference", panel, epoch)
 
 

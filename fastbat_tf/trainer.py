@@ -164,6 +164,11 @@ class RobustClassifier(keras.Model):
                 "Sample and class weights are not supported, expected None. "
                 f"Received: sample_weight={sample_weight}"
             )
+        if not images.dtype.is_floating:
+            raise ValueError(
+                "Images are expected as floats in [0, 1]. "
+                f"Received: images.dtype={images.dtype.name}"
+            )
         context = tf.distribute.get_replica_context()
         loss, logits, gradients, reports = self._replica_step(
             images,

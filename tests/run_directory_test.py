@@ -120,6 +120,7 @@ class RunDirectoryTest(parameterized.TestCase):
     def test_no_directory(self):
         file = self.parent / "file"
         file.write_text("")
+        file.chmod(0o755)
         for path in (file, file / "below", file / "far" / "below"):
             self.check_refused(
                 path, "^`run_dir` is expected to be a directory that can be"

@@ -247,6 +247,8 @@ class TrainerTest(tf.test.TestCase, parameterized.TestCase):
             RobustClassifier(unbuilt, FastAT())
         robust.compile()
         images, labels = testing.images_and_labels(4)
+        with self.assertRaisesRegex(ValueError, "images.dtype=uint8"):
+            robust.train_on_batch((255 * images).astype("uint8"), labels)
         with self.assertRaisesRegex(ValueError, "weights are not supported"):
             robust.train_on_batch(images, labels, sample_weight=labels)
 
