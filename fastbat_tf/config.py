@@ -79,7 +79,13 @@ class DataConfig:
     augment: bool = True
 
     def __post_init__(self):
-        data.get(self.dataset)
+        spec = data.get(self.dataset)
+        if self.data_dir is not None and spec.tfds_name is None:
+            raise InputError(
+                f"`data_dir` does not apply to the data set {self.dataset}, "
+                "which comes with this program. "
+                f"Received: data_dir={self.data_dir}"
+            )
         if not 0 < self.validation_share < 1:
             raise InputError(
                 "`validation_share` is expected in (0, 1). "

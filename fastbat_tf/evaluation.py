@@ -23,6 +23,7 @@ def evaluate_robustness(
     restarts=10,
     batch_size=200,
     seed=0,
+    jit_compile=False,
 ):
     """Measures clean accuracy, and robust accuracy under PGD.
 
@@ -38,6 +39,7 @@ def evaluate_robustness(
             withstands all of them.
         batch_size: Integer.
         seed: Integer.
+        jit_compile: Whether XLA compiles the attack.
 
     Returns:
         A dict for `results.json`: `clean_accuracy`, `examples`, and `attacks`,
@@ -53,7 +55,13 @@ def evaluate_robustness(
             f"Received: epsilons={epsilons}"
         )
     network = logits_of(model) if isinstance(model, keras.Model) else model
-    attack = PGDAttack(network, steps, restarts, batch_size=batch_size)
+    attack = PGDAttack(
+        network,
+        steps,
+        restarts,
+        batch_size=batch_size,
+        jit_compile=jit_compile,
+    )
     rows = []
     for epsilon in map(float, epsilons):
         start = time.perf_counter()

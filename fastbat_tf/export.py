@@ -1,5 +1,8 @@
 """Writes a classifier as a SavedModel that needs none of this code."""
 
+import pathlib
+import shutil
+
 import tensorflow as tf
 
 
@@ -60,4 +63,10 @@ def export(classifier, path):
         "serving_default": module.serve,
         "serve_bytes": module.serve_bytes,
     }
-    tf.saved_model.save(module, str(path), signatures)
+    # To the side first: a failure leaves what was there.
+    path = pathlib.Path(path)
+    partial = path.with_name(path.name + ".partial")
+    tf.saved_model.save(module, str(partial), signatures)
+    if path.exists():
+        shutil.rmtree(path)
+    partial.rename(path)

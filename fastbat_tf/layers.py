@@ -180,10 +180,11 @@ def _is_wrong(layer):
 
 
 def _rebuild(model):
-    try:
-        return keras.models.clone_model(model, clone_function=_exchange)
-    except ValueError:  # A subclassed model: its layers stay as they are.
+    # Only Keras' own functional and sequential models are what their layers
+    # are; a subclass may do anything in its `call`.
+    if not type(model).__module__.startswith("keras."):
         return model
+    return keras.models.clone_model(model, clone_function=_exchange)
 
 
 def _exchange(layer):

@@ -48,6 +48,11 @@ def train(config, run_dir, build_model):
     splits = loading.load(
         config.data.dataset, config.data.data_dir, config.data.validation_share
     )
+    settings = config.evaluation
+    validation = _first(
+        splits.validation, "validation_examples", settings.validation_examples
+    )
+    test = _first(splits.test, "test_examples", settings.test_examples)
     batches = pipeline.training_batches(
         splits.train, training.batch_size, training.seed, config.data.augment
     )
@@ -66,14 +71,14 @@ def train(config, run_dir, build_model):
         epochs=training.epochs,
         steps_per_epoch=steps_per_epoch,
         shuffle=False,  # The batches are shuffled.
-        callbacks=_callbacks(config, directory, robust, splits.validation),
+        callbacks=_callbacks(config, directory, robust, validation),
         verbose=1 if sys.stdout.isatty() else 2,
     )
     training_seconds = time.perf_counter() - start
 
     robust.load_weights(directory.best)
     results = {
-        **_measure(config, robust.classifier, splits.test),
+        **_measure(config, robust.classifier, test),
         "weights": f"best {_monitor(config)}",
         "training_seconds": round(training_seconds, 1),
     }
@@ -101,10 +106,27 @@ def export_run(run_dir, build_model):
             "The run has no weights yet; expected an epoch to have ended. "
             f"Received: run_dir={directory.path}"
         )
-    robust = _build(config, build_model)
-    robust.load_weights(directory.best)
-    export(robust.classifier, directory.saved_model)
+    try:
+        robust = _build(config, build_model)
+        robust.load_weights(directory.best)
+        export(robust.classifier, directory.saved_model)
+    except (KeyError, OSError, ValueError, tf.errors.OpError) as error:
+        raise InputError(
+            "The run cannot be exported; expected whole weights, of the model "
+            "in its config.json, and a directory that can be written. "
+            f"Received: run_dir={directory.path} ({error})"
+        ) from error
     print(f"SavedModel: {directory.saved_model}")
+
+
+def _first(examples, name, count):
+    if count > len(examples.labels):
+        raise InputError(
+            f"`{name}` is expected to be at most {len(examples.labels)}, the "
+            f"size of the split. Received: {name}={count}"
+        )
+    count = count or len(examples.labels)
+    return loading.Examples(examples.images[:count], examples.labels[:count])
 
 
 def _settings(config):
@@ -166,7 +188,6 @@ def _monitor(config):
 
 def _callbacks(config, directory, robust, validation):
     settings = config.evaluation
-    count = settings.validation_examples or len(validation.labels)
     steps, restarts = parse_attack(settings.validation_attack)
     validate = callbacks.RobustValidation(
         PGDAttack(
@@ -174,8 +195,9 @@ def _callbacks(config, directory, robust, validation):
             steps,
             restarts,
             batch_size=settings.batch_size,
+            jit_compile=_jit_compile(config),
         ),
-        loading.Examples(validation.images[:count], validation.labels[:count]),
+        validation,
         settings.validation_epsilon,
         config.training.seed,
     )
@@ -210,18 +232,18 @@ def _callbacks(config, directory, robust, validation):
 
 def _measure(config, classifier, test):
     settings = config.evaluation
-    count = settings.test_examples or len(test.labels)
+    count = len(test.labels)
     steps, restarts = parse_attack(settings.attack)
     print(f"Measuring {settings.attack} on {count} test images ...", flush=True)
     return evaluation.evaluate_robustness(
         classifier,
-        test.images[:count],
-        test.labels[:count],
+        *test,
         settings.epsilons,
         steps,
         restarts,
         settings.batch_size,
         config.training.seed,
+        _jit_compile(config),
     )
 
 

@@ -14,18 +14,21 @@ class Step:
     Attributes:
         images: Float tensor `(batch, height, width, channels)`, pixels in
             [0, 1].
-        labels: Integer tensor `(batch,)`.
+        labels: Labels as the loss expects them, such as integers `(batch,)`.
+        index: Integer tensor `(batch,)`, the examples' places in the data set,
+            or None if the data have none.
         network: The classifier, a callable `network(images, training=...)`
             that returns logits `(batch, classes)`.
-        variables: The trainable variables of the classifier.
+        variables: List of the trainable variables of the classifier.
         reports: Dict of the scalars reported so far.
     """
 
-    def __init__(self, network, loss, images, labels, draws):
+    def __init__(self, network, loss, images, labels, draws, index=None):
         self.images = images
         self.labels = labels
+        self.index = index
         self.network = network
-        self.variables = network.trainable_variables
+        self.variables = [v.value for v in network.trainable_variables]
         self.reports = {}
         self._loss = loss
         self._draws = draws

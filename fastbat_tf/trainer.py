@@ -81,6 +81,17 @@ class RobustClassifier(keras.Model):
         self.classifier = classifier
         self.method = method
         self.seed = seed
+        # Tracked, and so saved with the weights.
+        self.method_variables = method.variables
+        # Not the optimizer's counter, which need not count every batch.
+        self.step = self.add_weight(
+            name="step",
+            shape=(),
+            dtype="int64",
+            initializer="zeros",
+            trainable=False,
+            aggregation="only_first_replica",
+        )
         self._report_metrics = [
             keras.metrics.Mean(name=name)
             for name in ("gradient_norm", *method.reports)
@@ -88,6 +99,8 @@ class RobustClassifier(keras.Model):
         self.built = True
 
     def call(self, images, training=None):
+        if isinstance(images, dict):
+            images = images["images"]
         return self.classifier(images, training=training)
 
     def compile(
@@ -128,6 +141,11 @@ class RobustClassifier(keras.Model):
                 "`loss` is expected to be a keras.losses.Loss with "
                 f"from_logits=True. Received: loss={loss}"
             )
+        if kwargs.get("loss_weights") is not None:
+            raise ValueError(
+                "`loss_weights` are not supported, expected None. "
+                f"Received: loss_weights={kwargs['loss_weights']}"
+            )
         if not weight_decay >= 0:
             raise ValueError(
                 "`weight_decay` is expected to be zero or above. "
@@ -140,10 +158,16 @@ class RobustClassifier(keras.Model):
         super().compile(
             optimizer=optimizer,
             loss=loss,
-            metrics=list(metrics),
+            metrics=list(metrics or ()),
             jit_compile=False,
             **kwargs,
         )
+        if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
+            raise ValueError(
+                "Loss scaling is not supported; expected a plain optimizer, "
+                "and float32 or mixed_bfloat16 instead of mixed_float16. "
+                f"Received: optimizer={self.optimizer.name}"
+            )
         self._replica_step = self._gradients
         if not self.run_eagerly:
             # A function of its own also without XLA: Keras traces its step
@@ -156,9 +180,33 @@ class RobustClassifier(keras.Model):
         return self
 
     def train_step(self, data):
+        images, labels, index = self._unpack(data)
+        for _ in range(self.method.replays):
+            context = tf.distribute.get_replica_context()
+            loss, logits, gradients, reports = self._replica_step(
+                images,
+                labels,
+                index,
+                self.step.value,
+                context.replica_id_in_sync_group,
+            )
+            self.apply_gradients(gradients)
+            self.step.assign_add(1)
+        self._update_reports(loss, reports, tf.shape(images)[0])
+        return self.compute_metrics(images, labels, logits)
+
+    def test_step(self, data):
+        trained = {metric.name for metric in self._report_metrics}
+        results = super().test_step(data)
+        return {k: v for k, v in results.items() if k not in trained}
+
+    def _unpack(self, data):
         images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(
             data
         )
+        index = None
+        if isinstance(images, dict):
+            images, index = images["images"], images["index"]
         if sample_weight is not None:
             raise ValueError(
                 "Sample and class weights are not supported, expected None. "
@@ -169,50 +217,43 @@ class RobustClassifier(keras.Model):
                 "Images are expected as floats in [0, 1]. "
                 f"Received: images.dtype={images.dtype.name}"
             )
-        context = tf.distribute.get_replica_context()
-        loss, logits, gradients, reports = self._replica_step(
-            images,
-            labels,
-            self.optimizer.iterations.value,
-            context.replica_id_in_sync_group,
-        )
-        self.apply_gradients(gradients)
-        self._update_reports(loss, reports)
-        return self.compute_metrics(images, labels, logits)
-
-    def test_step(self, data):
-        trained = {metric.name for metric in self._report_metrics}
-        results = super().test_step(data)
-        return {k: v for k, v in results.items() if k not in trained}
+        return images, labels, index
 
     def draws(self, step, replica):
         """The random draws of a step; tests give recorded ones here."""
         return Draws(self.seed, step, replica)
 
-    def compute_gradients(self, images, labels, draws):
+    def compute_gradients(self, images, labels, draws, index=None):
         """Computes one replica's step; this is all that XLA compiles.
 
-        A pure function but for the moving statistics of BatchNormalization:
-        one replica's view, with means over its own batch.
+        One replica's view, with means over its own batch. It is a pure
+        function but for the moving statistics of BatchNormalization and the
+        variables of the method.
 
         Args:
             images: Float tensor `(batch, height, width, channels)` in [0, 1].
             labels: Labels, as the loss expects them.
             draws: A `Draws`.
+            index: Integer tensor `(batch,)`, the examples' places in the data
+                set, or None.
 
         Returns:
             An `Outcome`.
         """
-        loss_function = self.loss.call
-        step = Step(self.classifier, loss_function, images, labels, draws)
+        step = Step(
+            self.classifier, self.loss.call, images, labels, draws, index
+        )
         solution = self.method.solve(step)
         delta = solution.perturbation
-        sources = [variable.value for variable in step.variables]
+        sources = list(step.variables)
         with tf.GradientTape() as tape:
             if self.method.needs_perturbation_gradient:
                 tape.watch(delta)
                 sources.append(delta)
             loss, logits = self.method.objective(step, solution)
+            # Regularizers, and what layers add.
+            for extra in self.classifier.losses:
+                loss += tf.cast(extra, loss.dtype)
         gradients = tape.gradient(
             loss, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
@@ -248,6 +289,15 @@ class RobustClassifier(keras.Model):
             "seed": self.seed,
         }
 
+    def get_compile_config(self):
+        config = super().get_compile_config()
+        own = {"weight_decay": self.weight_decay, "jit_compile": "auto"}
+        return {**config, **own} if config else config
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
     @classmethod
     def from_config(cls, config, custom_objects=None):
         for name in methods.METHODS:
@@ -259,18 +309,17 @@ class RobustClassifier(keras.Model):
             )
         return cls(**config)
 
-    def _gradients(self, images, labels, step, replica):
+    def _gradients(self, images, labels, index, step, replica):
         outcome = self.compute_gradients(
-            images, labels, self.draws(step, replica)
+            images, labels, self.draws(step, replica), index
         )
         return outcome[:4]
 
-    def _update_reports(self, loss, reports):
+    def _update_reports(self, loss, reports, batch):
+        reports = {**reports, "loss": loss}
         for metric in self.metrics:
-            if metric.name == "loss":
-                metric.update_state(loss)
-        for metric in self._report_metrics:
-            metric.update_state(reports[metric.name])
+            if metric.name in reports:
+                metric.update_state(reports[metric.name], sample_weight=batch)
 
 
 def resolve_jit_compile(jit_compile):

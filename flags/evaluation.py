@@ -24,6 +24,9 @@ VALIDATION_ATTACK = absl_flags.DEFINE_string(
     _DEFAULT.validation_attack,
     "Attack after each epoch: pgd-STEPS-RESTARTS.",
 )
+VALIDATION_EPSILON = fractions.define(
+    "validation_epsilon", None, "Its radius (default: that of training)."
+)
 VALIDATION_EXAMPLES = absl_flags.DEFINE_integer(
     "validation_examples", 0, "The first so many validation images; 0 for all."
 )
@@ -39,6 +42,7 @@ def get_config():
         epsilons=EPSILONS.value or (),
         test_examples=TEST_EXAMPLES.value,
         validation_attack=VALIDATION_ATTACK.value,
+        validation_epsilon=VALIDATION_EPSILON.value,
         validation_examples=VALIDATION_EXAMPLES.value,
         batch_size=EVALUATION_BATCH_SIZE.value,
     )

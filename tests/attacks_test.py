@@ -8,6 +8,7 @@ from hypothesis import strategies
 from hypothesis.extra import numpy as hypothesis_arrays
 
 from fastbat_tf.attacks.pgd import PGDAttack, as_pixels
+from fastbat_tf.errors import InputError
 from tests.testing import images_and_labels, small_network
 
 SHAPE = (4, 4, 3)
@@ -356,6 +357,45 @@ class PGDAttackTest(parameterized.TestCase, tf.test.TestCase):
         for one, other in zip(of_bytes, of_floats, strict=True):
             self.assertAllEqual(one, other)
         self.assertTrue(of_bytes.perturbation.any())
+
+    @parameterized.parameters(
+        ({"images": np.full((2, 4, 4, 3), 255.0)}, r"floats in \[0, 1\]"),
+        ({"images": np.zeros((0, 4, 4, 3))}, "at least one"),
+        ({"images": np.full((2, 4, 4, 3), np.nan)}, r"range=\(.*nan"),
+        ({"labels": np.zeros(3, int)}, r"2 integers.*labels.shape=\(3,\)"),
+        ({"labels": np.zeros(2)}, "dtype=float64"),
+        ({"epsilon": 8.0}, "epsilon=8.0"),
+    )
+    def test_refused_data(self, changed, message):
+        given = {
+            "images": np.zeros((2, 4, 4, 3)),
+            "labels": np.zeros(2, int),
+            "epsilon": 0.1,
+        } | changed
+        network, *_ = linear_problem(2)
+        with self.assertRaisesRegex(InputError, message):
+            PGDAttack(network, 1)(**given)
+
+    @parameterized.parameters("steps", "restarts", "batch_size")
+    def test_refused_settings(self, name):
+        with self.assertRaisesRegex(InputError, f"Received: {name}=0"):
+            PGDAttack(len, **{name: 0})
+
+    def test_labels_in_a_column(self):
+        network, images, labels, radii, _ = linear_problem(5)
+        flat, column = (
+            PGDAttack(network, 2)(images, given, between(radii, 2))
+            for given in (labels, labels[:, np.newaxis])
+        )
+        self.assertAllEqual(flat.robust, column.robust)
+
+    def test_nan_is_not_a_correct_answer(self):
+        def network(images):
+            return tf.fill((len(images), 2), np.nan)
+
+        images = np.zeros((2, *SHAPE))
+        result = PGDAttack(network, 1)(images, np.zeros(2, int), 0.1)
+        self.assertAllEqual(result.clean_correct, [False, False])
 
     def test_compiled_by_xla(self):
         network, images, labels, radii, _ = linear_problem(9)

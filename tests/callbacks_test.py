@@ -133,13 +133,18 @@ class PerturbationPanelTest(tf.test.TestCase):
         validation = self.validation(shift=0)
         validation.examples.labels[1] += 1
         panel = callbacks.PerturbationPanel(validation, directory, columns=3)
+        panel.on_train_begin()
         for epoch in (0, 1):
             validation.on_epoch_begin(epoch)
             validation.on_epoch_end(epoch, {})
             panel.on_epoch_end(epoch, {})
+        panel.on_train_end()
         panels = self.read(directory)
         self.assertEqual(set(panels), {0, 1})
-        rows = panels[1].reshape(3, 8, 3, 8, 3).transpose(0, 2, 1, 3, 4)
+        # Every pixel is a square of 3 x 3.
+        pixels = panels[1][::3, ::3]
+        self.assertAllEqual(pixels.repeat(3, 0).repeat(3, 1), panels[1])
+        rows = pixels.reshape(3, 8, 3, 8, 3).transpose(0, 2, 1, 3, 4)
         # The first three that are classified correctly: the second is not.
         shown = [0, 2, 3]
         clean = validation.examples.images[shown]
@@ -156,7 +161,10 @@ class PerturbationPanelTest(tf.test.TestCase):
         validation = self.validation(shift=1)
         validation.on_epoch_begin(0)
         validation.on_epoch_end(0, {})
-        callbacks.PerturbationPanel(validation, directory).on_epoch_end(0)
+        panel = callbacks.PerturbationPanel(validation, directory)
+        panel.on_train_begin()
+        panel.on_epoch_end(0)
+        panel.on_train_end()
         self.assertEqual(self.read(directory), {})
 
 
@@ -184,7 +192,7 @@ class StopOnNonFiniteTest(parameterized.TestCase, tf.test.TestCase):
         with self.assertRaises(NonFiniteError):
             watched.fit(callbacks.StopOnNonFinite(), checkpoint)
         self.assertTrue(
-            np.isnan(watched.robust.weights[0].numpy()).any(),
+            np.isnan(watched.robust.classifier.weights[0].numpy()).any(),
             "This test should break the weights.",
         )
         watched.robust.load_weights(path)
@@ -246,8 +254,8 @@ class TimeForecastTest(parameterized.TestCase, tf.test.TestCase):
         ):
             clock.side_effect = lambda: now
             for step in range(200):
-                # The first step takes a minute, the later ones get slower.
-                now += {0: 60, 1: 0, 2: 0, 3: seconds}.get(step, 100)
+                # The first step takes a minute, those not timed too.
+                now += seconds / 3 if 1 <= step <= 3 else 60
                 forecast.on_train_batch_end(step)
                 self.assertEqual(bool(printed.getvalue()), step >= 3)
         self.assertEqual(

@@ -106,6 +106,10 @@ class ChecksTest(parameterized.TestCase):
         ):
             group(**arguments)
 
+    def test_data_dir_of_an_embedded_data_set(self):
+        with self.assertRaisesRegex(InputError, "`data_dir` does not apply"):
+            DataConfig("cifar10_mini", "/data")
+
     @parameterized.parameters(-1, 2**31)
     def test_seed(self, seed):
         with self.assertRaisesRegex(
@@ -216,9 +220,8 @@ class MethodOptionsTest(parameterized.TestCase):
         ("epsilon", -1, r"\[0, 1\]"),
         ("epsilon", 2, r"\[0, 1\]"),
         ("epsilon", math.nan, r"\[0, 1\]"),
-        ("step_size", 0, "positive and finite"),
-        ("step_size", -0.1, "positive and finite"),
-        ("step_size", math.inf, "positive and finite"),
+        ("step_size", -0.1, "zero or above, and finite"),
+        ("step_size", math.inf, "zero or above, and finite"),
         ("implicit_lambda", 0, "positive; inf switches"),
         ("implicit_lambda", -10, "positive; inf switches"),
         ("implicit_lambda", math.nan, "positive; inf switches"),
@@ -370,7 +373,7 @@ class ConfigTest(parameterized.TestCase):
         (
             "standard",
             Config(
-                data=DataConfig("cifar10_mini", "/data", 0.25, False),
+                data=DataConfig("cifar10", "/data", 0.25, False),
                 model=ModelConfig("preact_resnet50", 8, "softplus", False),
                 method=MethodConfig("standard"),
                 training=TrainingConfig(3, 7, 0.1, "constant", 0, 0, 1),

@@ -37,6 +37,13 @@ class GoldenStepsTest(tf.test.TestCase, parameterized.TestCase):
         self.assertFalse(passed)
         self.assertRegex(line, f"EXCEEDED.*{kind}")
 
+    def test_nan_is_an_error(self):
+        recording = golden_steps.load(FILES[0])
+        ours = {**recording.arrays, "delta2": np.nan}
+        errors = golden_steps.errors_of(recording, ours)
+        self.assertEqual(errors.pop("delta"), np.inf)
+        self.assertEqual(max(errors.values()), 0.0)
+
     def test_statistics_update_once_per_forward(self):
         """The published program forwards Fast-BAT's delta* once more than
         needed. Ours must be those of three forward passes: replayed here for

@@ -268,6 +268,17 @@ class ExchangeTest(tf.test.TestCase):
         with self.assertRaisesRegex(ValueError, "cannot be exchanged.*hidden_"):
             RobustClassifier(model, FastBAT())
 
+        class Halved(keras.Model):
+            """Functional, but for what its own `call` does with it."""
+
+            def call(self, x, training=None):
+                return 0.5 * super().call(x, training=training)
+
+        inputs = keras.Input((4, 4, 3))
+        x = keras.layers.BatchNormalization(name="hidden_bn")(inputs)
+        with self.assertRaisesRegex(ValueError, "cannot be exchanged.*hidden_"):
+            RobustClassifier(Halved(inputs, x), FastBAT())
+
         for layer in (
             keras.layers.LayerNormalization(name="norm"),
             keras.layers.GroupNormalization(1, name="norm"),

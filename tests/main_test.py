@@ -123,7 +123,7 @@ class BadFlagsTest(CommandLineTest):
         ("--validation_share=1.5", r"\(0, 1\).* validation_share=1\.5$"),
         ("--steps=3", "`steps` does not apply .* fastbat.* steps=3$"),
         ("--coefficient=1", "does not apply .* fastbat.* coefficient=1.0$"),
-        ("--step_size=0", "`step_size` .* positive.* step_size=0.0$"),
+        ("--step_size=-1", "`step_size` .* zero or above.* step_size=-1.0$"),
         ("--implicit_lambda=0", "`implicit_lambda` .* positive"),
         (
             "--linearization=nspgd",
@@ -240,7 +240,7 @@ class GoodFlagsTest(parameterized.TestCase):
     def test_every_flag(self):
         _, run_dir, config = self.command(
             "--run_dir=here",
-            "--dataset=cifar10_mini",
+            "--dataset=cifar10",
             "--data_dir=there",
             "--validation_share=0.25",
             "--noaugment",
@@ -275,7 +275,7 @@ class GoodFlagsTest(parameterized.TestCase):
             groups,
             {
                 "data": {
-                    "dataset": "cifar10_mini",
+                    "dataset": "cifar10",
                     "data_dir": "there",
                     "validation_share": 0.25,
                     "augment": False,
@@ -495,8 +495,9 @@ class TrainingTest(absltest.TestCase):
         self.assertEqual([panel.step for panel in panels], [0, 1])
         for panel in panels:
             image = tf.io.decode_png(panel.tensor_proto.string_val[2])
-            self.assertEqual(image.shape[0], 3 * 32)
-            self.assertEqual(image.shape[1] % 32, 0)
+            # Three rows of images, every pixel a square of 3 x 3.
+            self.assertEqual(image.shape[0], 3 * 32 * 3)
+            self.assertEqual(image.shape[1] % (32 * 3), 0)
 
     def test_results(self):
         results = self.read("results.json")

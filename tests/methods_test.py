@@ -122,7 +122,7 @@ class MethodsTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters(
         ("fastbat", "epsilon", 1.5),
         ("fastbat", "epsilon", float("nan")),
-        ("fastbat", "step_size", 0.0),
+        ("fastbat", "step_size", -1.0),
         ("fastbat", "implicit_lambda", 0.0),
         ("fastbat", "linearization", "newton"),
         ("pgd", "steps", 0),

@@ -145,7 +145,7 @@ class TrainerTest(tf.test.TestCase, parameterized.TestCase):
 
             def penalty(self, step, solution, logits):
                 assert solution.memory == "kept"
-                return 3.0 * tf.reduce_sum(step.variables[-1].value)
+                return 3.0 * tf.reduce_sum(step.variables[-1])
 
             def correct(self, step, solution, gradients, delta_gradient):
                 step.report(seen=tf.norm(delta_gradient))
@@ -220,16 +220,112 @@ class TrainerTest(tf.test.TestCase, parameterized.TestCase):
             losses.append(outcome.loss)
         self.assertAllClose(*losses)
 
+    def test_memory_of_examples_and_replays(self):
+        """A method with a perturbation per example, updated in each replay."""
+        images, labels = testing.images_and_labels(8)
+
+        class Memory(Method):
+            replays = 3
+
+            def __init__(self):
+                self.memory = keras.Variable(
+                    np.zeros(images.shape, "float32"),
+                    trainable=False,
+                    name="memory",
+                )
+
+            def solve(self, step):
+                delta = tf.gather(self.memory.value, step.index)
+                self.memory.value.scatter_nd_update(
+                    step.index[:, tf.newaxis], delta + 0.01
+                )
+                return Solution(delta)
+
+        for compiled in (False, True):
+            method = Memory()
+            robust = RobustClassifier(testing.small_network(), method)
+            robust.compile(jit_compile=compiled)
+            index = tf.constant([5, 2])
+            data = {"images": images[5:1:-3], "index": index}
+            robust.fit(data, labels[5:1:-3], shuffle=False, verbose=0)
+            expected = np.zeros(images.shape)
+            expected[[5, 2]] = 0.03
+            self.assertAllClose(method.memory, expected)
+            self.assertAllEqual(robust.optimizer.iterations, 3)
+
+        path = f"{self.get_temp_dir()}/memory.weights.h5"
+        robust.save_weights(path)
+        again = RobustClassifier(testing.small_network(), Memory()).compile()
+        again.load_weights(path)
+        self.assertAllClose(again.method.memory, expected)
+        self.assertAllEqual(again.step, 3)
+        self.assertEqual(Memory().get_config(), {})
+
+    def test_regularizers_count(self):
+        images, labels = testing.images_and_labels(4)
+        outcomes = []
+        for factor in (0.0, 3.0):
+            network = testing.small_network()
+            dense = network.get_layer("dense")
+            dense.kernel.regularizer = keras.regularizers.L2(factor)
+            robust = RobustClassifier(network, Standard()).compile()
+            outcomes.append(
+                robust.compute_gradients(images, labels, Draws(0, 0))
+            )
+        kernel = network.get_layer("dense").kernel.numpy()
+        plain, regularized = outcomes
+        self.assertAllClose(
+            regularized.loss - plain.loss, 3 * np.sum(kernel**2), 1e-4
+        )
+        self.assertAllClose(
+            regularized.gradients[-2] - plain.gradients[-2], 6 * kernel, 1e-4
+        )
+
+    def test_loss_weighs_examples(self):
+        images, labels = testing.images_and_labels(9)
+        network = testing.small_network(normalization=None)
+        robust = RobustClassifier(network, Standard())
+        robust.compile(keras.optimizers.SGD(0.0))
+        history = robust.fit(images, labels, batch_size=8, verbose=0).history
+        evaluated = robust.evaluate(images, labels, return_dict=True, verbose=0)
+        self.assertAllClose(history["loss"], [evaluated["loss"]], 1e-5)
+
+    def test_gradient_accumulation_draws_anew_for_each_batch(self):
+        drawn = []
+
+        class Watched(RobustClassifier):
+            def draws(self, step, replica):
+                drawn.append(int(step))
+                return super().draws(step, replica)
+
+        robust = Watched(testing.small_network(), FastAT())
+        robust.compile(
+            keras.optimizers.SGD(0.1, gradient_accumulation_steps=2),
+            run_eagerly=True,
+        )
+        images, labels = testing.images_and_labels(8)
+        robust.fit(images, labels, batch_size=2, verbose=0)
+        self.assertEqual(drawn, [0, 1, 2, 3])
+
     def test_save_and_load(self):
         robust = RobustClassifier(
             testing.small_network(), FastBAT(epsilon=0.1, implicit_lambda=3.0)
         )
+        images, labels = testing.images_and_labels(4)
+        robust.compile(
+            keras.optimizers.SGD(0.1, momentum=0.9), weight_decay=0.01
+        )
+        robust.train_on_batch(images, labels)
         path = f"{self.get_temp_dir()}/robust.keras"
         robust.save(path)
         loaded = keras.models.load_model(path)
         self.assertEqual(repr(loaded.method), repr(robust.method))
-        images, _ = testing.images_and_labels(4)
         self.assertAllClose(loaded(images), robust(images))
+        # It goes on as the other does: momentum, weight decay and draws.
+        for model in (robust, loaded):
+            model.train_on_batch(images, labels)
+        for ours, theirs in zip(loaded.weights, robust.weights, strict=True):
+            self.assertAllClose(ours, theirs, 1e-5, 1e-6)
 
     def test_refused(self):
         network = testing.small_network()
@@ -240,6 +336,12 @@ class TrainerTest(tf.test.TestCase, parameterized.TestCase):
             robust.compile(loss="sparse_categorical_crossentropy")
         with self.assertRaisesRegex(ValueError, "weight_decay=-1"):
             robust.compile(weight_decay=-1)
+        with self.assertRaisesRegex(ValueError, r"loss_weights=\[2.0\]"):
+            robust.compile(loss_weights=[2.0])
+        with self.assertRaisesRegex(ValueError, "Loss scaling"):
+            robust.compile(
+                keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD())
+            )
         with self.assertRaisesRegex(ValueError, "jit_compile=yes"):
             robust.compile(jit_compile="yes")
         with self.assertRaisesRegex(ValueError, "expected to be built"):

@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from fastbat_tf import perturbation
 from fastbat_tf.draws import Draws, uniform
+from fastbat_tf.errors import InputError
+from fastbat_tf.methods.options import check_epsilon
 
 
 class AttackResult(NamedTuple):
@@ -68,6 +70,16 @@ class PGDAttack:
         batch_size=200,
         jit_compile=False,
     ):
+        for name, value in (
+            ("steps", steps),
+            ("restarts", restarts),
+            ("batch_size", batch_size),
+        ):
+            if value < 1:
+                raise InputError(
+                    f"`{name}` is expected to be at least 1. "
+                    f"Received: {name}={value}"
+                )
         self.network = network
         self.steps = steps
         self.restarts = restarts
@@ -88,9 +100,14 @@ class PGDAttack:
 
         Returns:
             An `AttackResult`.
+
+        Raises:
+            InputError: If the images are not pixels, the labels are not one
+                integer per image, or epsilon is out of range.
         """
         images = as_pixels(images)
-        labels = np.asarray(labels, np.int32)
+        labels = as_labels(labels, len(images))
+        epsilon = check_epsilon(epsilon)
         size = min(self.batch_size, len(images))
         clean_correct = np.zeros(len(images), bool)
         for chunk, count in self._pack(np.arange(len(images)), size):
@@ -108,7 +125,7 @@ class PGDAttack:
                     labels[chunk],
                     np.arange(size) < count,
                     tf.constant(epsilon, tf.float32),
-                    Draws(seed, restart, batch).key("start"),
+                    Draws(seed, restart, batch).key("attack"),
                 )
                 kept, loss = chunk[:count], loss.numpy()[:count]
                 stands = stands.numpy()[:count]
@@ -132,7 +149,8 @@ class PGDAttack:
         logits = self.network(images)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
         predicted = tf.argmax(logits, axis=-1, output_type=labels.dtype)
-        return losses, predicted == labels
+        # A network that answers NaN has not classified anything.
+        return losses, (predicted == labels) & tf.math.is_finite(losses)
 
     def _ascend_batch(self, images, labels, standing, epsilon, key):
         step_size = self.relative_step_size * epsilon
@@ -165,4 +183,25 @@ def as_pixels(images):
     images = np.asarray(images)
     if images.dtype == np.uint8:
         return images.astype(np.float32) / np.float32(255)
-    return images.astype(np.float32)
+    images = images.astype(np.float32)
+    if not images.size or not 0 <= images.min() <= images.max() <= 1:
+        found = (images.min(), images.max()) if images.size else "none"
+        raise InputError(
+            "Images are expected as uint8, or as floats in [0, 1], at least "
+            f"one. Received: range={found}"
+        )
+    return images
+
+
+def as_labels(labels, count):
+    """Integer labels, `(count,)` or `(count, 1)`, as an int32 array."""
+    labels = np.asarray(labels)
+    if labels.shape not in ((count,), (count, 1)) or labels.dtype.kind not in (
+        "i",
+        "u",
+    ):
+        raise InputError(
+            f"Labels are expected as {count} integers, one per image. "
+            f"Received: labels.shape={labels.shape}, dtype={labels.dtype}"
+        )
+    return labels.reshape(count).astype(np.int32)

@@ -13,8 +13,12 @@ gradient. `RobustClassifier.train_step` does everything else:
     gradient = d loss / d (weights, delta*)         # one backward pass
     gradient = method.correct(step, solution, gradient, ...)
 
-A new method is one file with a subclass, one entry in `METHODS`, and one row
-in `tests/methods_test.py`.
+A method may keep state from step to step in `keras.Variable`s that its
+constructor makes: they are saved with the weights, and `Step.index` tells
+which examples the batch holds, where the data say so. A method that updates
+the weights several times on one batch sets `replays`.
+
+How to add a method is described in CONTRIBUTING.md.
 """
 
 import abc
@@ -53,11 +57,13 @@ class Method(abc.ABC):
         needs_perturbation_gradient: Whether `correct` wants the gradient of
             the objective with respect to delta*.
         reports: Names of the scalars that the method logs by `Step.report`.
+        replays: Integer, the updates on each batch; each solves anew.
     """
 
     differentiates_twice = False
     needs_perturbation_gradient = False
     reports = ()
+    replays = 1
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -115,7 +121,16 @@ class Method(abc.ABC):
 
     def get_config(self):
         """The hyperparameters, resolved: arguments of the constructor."""
-        return dict(vars(self))
+        return {
+            name: value
+            for name, value in vars(self).items()
+            if not isinstance(value, keras.Variable)
+        }
+
+    @property
+    def variables(self):
+        """The state of the method: its `keras.Variable`s."""
+        return [v for v in vars(self).values() if isinstance(v, keras.Variable)]
 
     @classmethod
     def from_config(cls, config):

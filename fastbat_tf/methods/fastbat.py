@@ -79,7 +79,7 @@ class FastBAT(Method):
         return self.differentiates_twice
 
     def solve(self, step):
-        point = tf.stop_gradient(self._linearization_point(step))
+        point = self._linearization_point(step)
         with tf.GradientTape() as tape:
             lower_gradient = step.input_gradient(point)
         delta = self._project(point + self.step_size * lower_gradient, step)
@@ -88,7 +88,7 @@ class FastBAT(Method):
             "lower_gradient": lower_gradient,
             "tape": tape,
         }
-        return Solution(tf.stop_gradient(delta), memory)
+        return Solution(delta, memory)
 
     def correct(self, step, solution, gradients, perturbation_gradient):
         interior = perturbation.interior_mask(
@@ -103,7 +103,7 @@ class FastBAT(Method):
         implicit = solution.memory["tape"].gradient(
             solution.memory["lower_gradient"],
             step.variables,
-            output_gradients=tf.stop_gradient(vector),
+            output_gradients=vector,
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
         plain_norm = tf.linalg.global_norm(gradients)

@@ -59,4 +59,4 @@ class PGD(Method):
             (start,),
             maximum_iterations=self.steps,
         )
-        return Solution(tf.stop_gradient(delta))
+        return Solution(delta)
