@@ -69,7 +69,10 @@ class RunDirectory:
 
     def create(self, config):
         """Makes the directory and writes `config.json`."""
-        self.best.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.best.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            self._refuse(error)
         versions = {name: metadata.version(name) for name in VERSIONED}
         versions["python"] = platform.python_version()
         write_json(self.config, {**config.to_dict(), "versions": versions})

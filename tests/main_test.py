@@ -139,6 +139,7 @@ class BadFlagsTest(CommandLineTest):
         ("--strategy=tpu", "auto, none, mirrored.* strategy=tpu$"),
         ("--jit_compile=yes", "auto, true, false.* jit_compile=yes$"),
         ("--mode=serve", "mode=serve.*train.*export"),
+        ("--run_dir=/proc/x", "can be written.* Received: run_dir=/proc/x$"),
         ("--flagfile=no/such.cfg", "no/such.cfg"),
         ("--method=standard --epsilon=8/255", "`epsilon` does not apply"),
         ("--method=fastat --linearization=pgd", "does not apply .* fastat"),
