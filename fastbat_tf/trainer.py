@@ -50,6 +50,11 @@ class RobustClassifier(keras.Model):
         method: A `fastbat_tf.methods.base.Method`.
         seed: Integer, the seed of the method's random draws.
 
+    Call arguments:
+        images: Float tensor `(batch, height, width, channels)` in [0, 1]. In
+            training it may be `{"images": images, "index": index}`, with the
+            examples' places in the data set, for methods that remember them.
+
     Raises:
         ValueError: If the classifier is not built, or holds a layer whose
             second derivatives are wrong and that cannot be exchanged.
