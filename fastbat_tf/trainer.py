@@ -157,6 +157,7 @@ class RobustClassifier(keras.Model):
                 f"Received: weight_decay={weight_decay}"
             )
         self.weight_decay = weight_decay
+        self.given_jit_compile = jit_compile
         self.compiles_step = resolve_jit_compile(jit_compile)
         # XLA cannot own the variable writes of an optimizer under a strategy:
         # Keras' own `jit_compile` stays off, and ours ends at the gradients.
@@ -296,8 +297,13 @@ class RobustClassifier(keras.Model):
 
     def get_compile_config(self):
         config = super().get_compile_config()
-        own = {"weight_decay": self.weight_decay, "jit_compile": "auto"}
-        return {**config, **own} if config else config
+        if not self.compiled:
+            return config
+        return {
+            **config,
+            "weight_decay": self.weight_decay,
+            "jit_compile": self.given_jit_compile,
+        }
 
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))

@@ -312,14 +312,19 @@ class TrainerTest(tf.test.TestCase, parameterized.TestCase):
             testing.small_network(), FastBAT(epsilon=0.1, implicit_lambda=3.0)
         )
         images, labels = testing.images_and_labels(4)
+        path = f"{self.get_temp_dir()}/robust.keras"
+        robust.save(path)
+        self.assertFalse(keras.models.load_model(path).compiled)
         robust.compile(
-            keras.optimizers.SGD(0.1, momentum=0.9), weight_decay=0.01
+            keras.optimizers.SGD(0.1, momentum=0.9),
+            weight_decay=0.01,
+            jit_compile=True,
         )
         robust.train_on_batch(images, labels)
-        path = f"{self.get_temp_dir()}/robust.keras"
         robust.save(path)
         loaded = keras.models.load_model(path)
         self.assertEqual(repr(loaded.method), repr(robust.method))
+        self.assertTrue(loaded.compiles_step)
         self.assertAllClose(loaded(images), robust(images))
         # It goes on as the other does: momentum, weight decay and draws.
         for model in (robust, loaded):
