@@ -1,0 +1,189 @@
+"""APGD: PGD that chooses its step size itself."""
+
+import numpy as np
+import tensorflow as tf
+
+from fastbat_tf.attacks import losses
+from fastbat_tf.attacks.base import Attack, check_positive
+
+MOMENTUM = 0.75
+RISES = 0.75  # The share of steps that must have raised the loss.
+
+
+class APGDAttack(Attack):
+    """Projected gradient ascent with momentum and a step size that halves.
+
+    ```
+    y_{k+1} = P_C(x_k + eta_k * direction(d L(x_k)))
+    x_{k+1} = P_C(x_k + a (y_{k+1} - x_k) + (1 - a) (x_k - x_{k-1}))
+    ```
+
+    with a = 0.75 (1 in the first step) and eta_0 = 2 epsilon. At checkpoints
+    that come ever closer, eta is halved and the search goes on from the best
+    point so far, if fewer than three quarters of the steps since the last
+    checkpoint raised the loss, or if neither eta nor the best loss has changed
+    since then.
+
+    Reference: Croce & Hein, ICML 2020 (arXiv 2003.01690), algorithm 1.
+
+    Args:
+        network: As for `Attack`.
+        loss: `"ce"`, `"margin"` or `"dlr"`.
+        steps: Integer of at least 1.
+        restarts: Integer of at least 1.
+        samples: Integer, how often a network that draws at random is asked for
+            each gradient.
+        **kwargs: `norm`, `batch_size` and `jit_compile`, as for `Attack`.
+    """
+
+    name = "apgd"
+
+    def __init__(
+        self, network, loss="ce", steps=100, restarts=1, samples=1, **kwargs
+    ):
+        super().__init__(network, **kwargs)
+        check_positive(steps=steps, restarts=restarts, samples=samples)
+        self.name = f"apgd-{loss}"
+        self.loss = losses.get(loss)
+        self.steps = steps
+        self.restarts = restarts
+        self.samples = samples
+        self._windows = checkpoint_windows(steps)
+
+    def rounds(self, classes):
+        """One per restart."""
+        return self.restarts
+
+    def start(self, images, labels, targets, epsilon, generators):
+        """A random point on the sphere of radius epsilon."""
+        shape = images.shape[1:]
+        delta = np.stack([self.norm.on_sphere(g, shape) for g in generators])
+        delta = self.norm.project(epsilon * delta, images, epsilon)
+        point = tf.clip_by_value(images + delta, 0.0, 1.0)
+        count = len(images)
+        return {}, {
+            "point": point,
+            "previous": point,
+            "best_gradient": np.zeros_like(images),
+            "last_loss": np.zeros(count, np.float32),
+            "rises": np.zeros(count, np.int32),
+            "step_size": np.full(count, 2 * epsilon, np.float32),
+            "checked_loss": np.zeros(count, np.float32),
+            "halved": np.ones(count, bool),
+        }
+
+    def step(self, problem, state, epsilon):
+        """Asks at the point, keeps the best, looks at eta, and moves."""
+        images, point = problem["images"], state["point"]
+        answer = losses.ask(
+            self.network,
+            self.loss,
+            point,
+            problem["labels"],
+            problem["targets"],
+            self.samples,
+        )
+        fooled = ~answer.correct
+        first = state["iteration"] == 0
+
+        better = fooled | first | (answer.loss > state["loss"])
+        best = _choose(better, point, state["found"])
+        best_gradient = _choose(better, answer.gradient, state["best_gradient"])
+        best_loss = tf.where(better, answer.loss, state["loss"])
+
+        rose = ~first & (answer.loss > state["last_loss"])
+        rises = state["rises"] + tf.cast(rose, tf.int32)
+        checked_loss = tf.where(first, best_loss, state["checked_loss"])
+        window = tf.gather(self._windows, state["iteration"])
+        checks = window > 0
+        window = tf.cast(window, tf.float32)
+        oscillates = tf.cast(rises, tf.float32) <= RISES * window
+        stalls = ~state["halved"] & (checked_loss >= best_loss)
+        halves = checks & (oscillates | stalls)
+
+        step_size = tf.where(halves, 0.5, 1.0) * state["step_size"]
+        point = _choose(halves, best, point)
+        gradient = _choose(halves, best_gradient, answer.gradient)
+        eta = tf.reshape(step_size, [-1, 1, 1, 1])
+        stepped = self._project(
+            point + eta * self.norm.direction(gradient), images, epsilon
+        )
+        share = tf.where(first, 1.0, MOMENTUM)
+        share = tf.reshape(share, [-1, 1, 1, 1])
+        moved = point + share * (stepped - point)
+        moved += (1 - share) * (point - state["previous"])
+        return {
+            "fooled": fooled,
+            "found": best,
+            "loss": best_loss,
+            "point": self._project(moved, images, epsilon),
+            "previous": point,
+            "best_gradient": best_gradient,
+            "last_loss": answer.loss,
+            "rises": tf.where(checks, 0, rises),
+            "step_size": step_size,
+            "checked_loss": tf.where(checks, best_loss, checked_loss),
+            "halved": tf.where(checks, halves, state["halved"]),
+        }
+
+    def _project(self, point, images, epsilon):
+        delta = self.norm.project(point - images, images, epsilon)
+        return tf.clip_by_value(images + delta, 0.0, 1.0)
+
+
+class APGDTargetedAttack(APGDAttack):
+    """APGD on the targeted DLR loss, one target class after another.
+
+    Each round raises the logit of one other class, from the likeliest down.
+
+    Reference: Croce & Hein, ICML 2020 (arXiv 2003.01690), section 4.
+
+    Args:
+        network: As for `Attack`.
+        steps: Integer of at least 1.
+        target_classes: Integer, the most classes to try.
+        **kwargs: `norm`, `batch_size` and `jit_compile`, as for `Attack`.
+    """
+
+    def __init__(self, network, steps=100, target_classes=9, **kwargs):
+        super().__init__(network, "targeted_dlr", steps, **kwargs)
+        check_positive(target_classes=target_classes)
+        self.name = "apgd-t"
+        self.target_classes = target_classes
+
+    def rounds(self, classes):
+        """One per target class, or as many as there are."""
+        return min(self.target_classes, classes - 1)
+
+
+def checkpoint_windows(steps):
+    """At which steps eta is looked at.
+
+    The first checkpoint comes after 22 % of the steps, the next after 3 %
+    fewer than that, and so on down to 6 %, as published.
+
+    Args:
+        steps: Integer.
+
+    Returns:
+        int32 array `(steps + 1,)`: at a checkpoint the number of steps since
+        the last one, else 0.
+
+    Example:
+
+    >>> np.flatnonzero(checkpoint_windows(100))
+    array([22, 41, 57, 70, 80, 87, 93, 99])
+    """
+    window = max(int(0.22 * steps), 1)
+    shrink, smallest = max(int(0.03 * steps), 1), max(int(0.06 * steps), 1)
+    windows = np.zeros(steps + 1, np.int32)
+    number = window
+    while number <= steps:
+        windows[number] = window
+        window = max(window - shrink, smallest)
+        number += window
+    return windows
+
+
+def _choose(mask, new, old):
+    return tf.where(tf.reshape(mask, [-1, 1, 1, 1]), new, old)

@@ -1,0 +1,481 @@
+"""What all attacks share: the contract, and the loop over a data set.
+
+An attack is a start and a step on a batch, and a number of rounds (restarts or
+target classes) for each example. The loop gives each example a slot in the
+batch. An example that falls, or has had its rounds, leaves its slot to the
+next one; so the network never works for an example that is decided.
+"""
+
+import collections
+import dataclasses
+import zlib
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from fastbat_tf.attacks import norms
+from fastbat_tf.errors import InputError
+
+# What rounding may add to a perturbation, in pixels and relative to epsilon.
+ROUNDING = 1e-6
+RELATIVE_ROUNDING = 1e-4
+
+
+class Clean(NamedTuple):
+    """Examples and what the network says of them unperturbed.
+
+    Attributes:
+        images: float32 array `(examples, height, width, channels)` in [0, 1].
+        labels: int32 array `(examples,)`.
+        logits: float32 array `(examples, classes)`.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    logits: np.ndarray
+
+    @property
+    def correct(self):
+        """bool array `(examples,)`: classified correctly."""
+        # As `losses.is_correct`: NaN classifies nothing.
+        known = ~np.isnan(self.logits).any(axis=-1)
+        return known & (self.logits.argmax(axis=-1) == self.labels)
+
+
+class AttackResult(NamedTuple):
+    """What an attack left.
+
+    Attributes:
+        clean_correct: bool array `(examples,)`, classified correctly without
+            any perturbation.
+        robust: bool array `(examples,)`, still correct after the attack.
+        perturbation: float32 array like the images: per example the first that
+            was misclassified, else that of the round with the highest loss;
+            zero where the clean image is misclassified.
+    """
+
+    clean_correct: np.ndarray
+    robust: np.ndarray
+    perturbation: np.ndarray
+
+
+@dataclasses.dataclass
+class Record:
+    """What an attack has found so far; an interrupted one goes on from it.
+
+    Attributes:
+        robust: bool array `(examples,)`, standing.
+        rounds: int32 array `(examples,)`, rounds that have ended.
+        loss: float32 array `(examples,)`, the highest of these rounds.
+        perturbation: float32 array like the images, as in `AttackResult`.
+    """
+
+    robust: np.ndarray
+    rounds: np.ndarray
+    loss: np.ndarray
+    perturbation: np.ndarray
+
+    @classmethod
+    def start(cls, standing, images):
+        """The record of an attack on the examples that are standing."""
+        count = len(images)
+        return cls(
+            standing.copy(),
+            np.zeros(count, np.int32),
+            np.full(count, -np.inf, np.float32),
+            np.zeros_like(images),
+        )
+
+
+class Attack:
+    """One attack: rounds of steps from a start.
+
+    Calling it attacks a whole data set. A subclass has `start` and `step`, and
+    perhaps `rounds`; both work on a batch, as two dicts of tensors with the
+    batch as first axis: the problem, which a round leaves as it is (`images`,
+    `labels`, `targets` and what `start` adds), and the state, which holds at
+    least
+
+    * `iteration`: int32, counts the steps of the round; the loop keeps it,
+    * `fooled`: bool, whether `found` is misclassified,
+    * `found`: float32, the adversarial image to be reported,
+    * `loss`: float32, of `found`.
+
+    Random numbers depend on seed, attack, example and round alone: neither the
+    batch size nor an interruption changes them.
+
+    Args:
+        network: Any callable from float32 images `(batch, height, width,
+            channels)` in [0, 1] to logits `(batch, classes)`.
+        norm: `"linf"` or `"l2"`.
+        batch_size: Integer, images per call of the network.
+        jit_compile: Whether XLA compiles the loop. It then has one shape, and
+            the last examples are padded; else the batch shrinks with them.
+
+    Attributes:
+        name: As on the command line.
+        steps: Steps of a round.
+        stride: Steps between two looks at who has fallen.
+        white_box: Whether it uses the gradients of the attacked network.
+    """
+
+    name = "attack"
+    stride = 10
+    white_box = True
+
+    def __init__(
+        self, network, norm="linf", batch_size=250, jit_compile=False
+    ):
+        check_positive(batch_size=batch_size)
+        self.network = network
+        self.norm = norms.get(norm)
+        self.batch_size = batch_size
+        self.jit_compile = jit_compile
+        self._advance = None
+        self._classify = None
+
+    def rounds(self, classes):
+        """How many rounds an example has, at most."""
+        del classes
+        return 1
+
+    def start(self, images, labels, targets, epsilon, generators):
+        """The beginning of a round for a batch.
+
+        Args:
+            images: float32 array `(batch, height, width, channels)`.
+            labels: int32 array `(batch,)`.
+            targets: int32 array `(batch,)`, the likeliest wrong class in the
+                first round, the next in the second.
+            epsilon: Float.
+            generators: One `np.random.Generator` per image.
+
+        Returns:
+            Two dicts, what the attack adds to the problem and to the state.
+        """
+        raise NotImplementedError
+
+    def step(self, problem, state, epsilon):
+        """One step: takes and returns the state; `epsilon` is a scalar."""
+        raise NotImplementedError
+
+    def stages(self):
+        """The attacks that it is made of, in order."""
+        return [self]
+
+    def __call__(self, images, labels, epsilon, seed=0):
+        """Attacks a whole data set.
+
+        Args:
+            images: uint8 array, or float array in [0, 1], of shape
+                `(examples, height, width, channels)`.
+            labels: Integer array `(examples,)`.
+            epsilon: Float, the radius: in [0, 1] for L-infinity.
+            seed: Integer.
+
+        Returns:
+            An `AttackResult`.
+
+        Raises:
+            InputError: If the images are not pixels, the labels are not
+                classes, epsilon is out of range, or the network does not
+                answer with logits.
+        """
+        check_radius(epsilon, self.norm)
+        clean = self.classify(images, labels)
+        robust, found = clean.correct, np.zeros_like(clean.images)
+        for stage in self.stages():
+            record = Record.start(robust, clean.images)
+            stage.run(clean, record, epsilon, seed)
+            # The first success, or else the last attempt.
+            found[robust] = record.perturbation[robust]
+            robust = record.robust
+        return AttackResult(clean.correct, robust, found)
+
+    def classify(self, images, labels):
+        """Checks images and labels, and asks the network: a `Clean`."""
+        images = as_pixels(images)
+        labels = as_labels(labels, len(images))
+        if self._classify is None:
+            specs = [tf.TensorSpec([None, *images.shape[1:]], tf.float32)]
+            self._classify = tf.function(self.network, specs, autograph=False)
+        logits = []
+        for first in range(0, len(images), self.batch_size):
+            batch = images[first : first + self.batch_size]
+            answer = self._classify(batch)
+            shape = getattr(answer, "shape", None)
+            if shape is None or len(shape) != 2 or len(batch) != shape[0]:
+                raise InputError(
+                    "The model is expected to answer with logits `(batch, "
+                    f"classes)`. Received: shape={shape} for {len(batch)} "
+                    "images"
+                )
+            logits.append(np.asarray(answer, np.float32))
+        logits = np.concatenate(logits)
+        check_classes(labels, logits.shape[-1])
+        return Clean(images, labels, logits)
+
+    def run(self, clean, record, epsilon, seed=0, listener=None):
+        """Attacks what stands in `record`, and keeps it up to date.
+
+        Args:
+            clean: A `Clean`.
+            record: A `Record`; one that was cut short is continued.
+            epsilon: Float.
+            seed: Integer.
+            listener: Called without arguments each time that the record has
+                been brought up to date.
+        """
+        rounds = self.rounds(clean.logits.shape[-1])
+        waiting = collections.deque(
+            (example, record.rounds[example])
+            for example in np.flatnonzero(
+                record.robust & (record.rounds < rounds)
+            )
+        )
+        size = min(self.batch_size, len(clean.images))
+        order = _wrong_classes(clean)
+        slots, tensors = [], None
+        while waiting or slots:
+            fresh = [
+                waiting.popleft()
+                for _ in range(min(size - len(slots), len(waiting)))
+            ]
+            if fresh:
+                started = self._start(clean, order, fresh, epsilon, seed)
+                tensors = _join(tensors, started) if slots else started
+                slots += fresh
+            state = self._run_stride(tensors, len(slots), size, epsilon)
+            tensors = (tensors[0], state)
+            fooled = state["fooled"].numpy()
+            ended = fooled | (state["iteration"].numpy() > self.steps)
+            if not ended.any():
+                continue
+            self._write_down(
+                record, clean, slots, state, ended, fooled, epsilon
+            )
+            again = [
+                (slots[slot][0], slots[slot][1] + 1)
+                for slot in np.flatnonzero(ended & ~fooled)
+                if slots[slot][1] + 1 < rounds
+            ]
+            waiting.extendleft(reversed(again))
+            kept = np.flatnonzero(~ended)
+            slots = [slots[slot] for slot in kept]
+            tensors = _take(tensors, kept)
+            if listener:
+                listener()
+
+    def _start(self, clean, order, fresh, epsilon, seed):
+        examples, rounds = np.array(fresh).T
+        images, labels = clean.images[examples], clean.labels[examples]
+        targets = order[examples, rounds % order.shape[1]]
+        name = zlib.crc32(self.name.encode())
+        generators = [
+            np.random.default_rng([seed, name, example, number])
+            for example, number in fresh
+        ]
+        count = len(fresh)
+        problem, state = self.start(
+            images, labels, targets, np.float32(epsilon), generators
+        )
+        problem = {
+            "images": images,
+            "labels": labels,
+            "targets": targets,
+            **problem,
+        }
+        state = {
+            "iteration": np.zeros(count, np.int32),
+            "fooled": np.zeros(count, bool),
+            "found": images,
+            "loss": np.full(count, -np.inf, np.float32),
+            **state,
+        }
+        return tf.nest.map_structure(tf.convert_to_tensor, (problem, state))
+
+    def _run_stride(self, tensors, count, size, epsilon):
+        padded = self.jit_compile and count < size
+        if padded:  # With an example that counts as decided.
+            tensors = _take(tensors, np.resize(np.arange(count), size))
+            decided = tf.range(size) >= count
+            tensors[1]["fooled"] |= decided
+        if self._advance is None:
+            self._advance = self._compile(tensors)
+        state = self._advance(*tensors, tf.constant(epsilon, tf.float32))
+        if padded:
+            state = {name: value[:count] for name, value in state.items()}
+        return state
+
+    def _compile(self, tensors):
+        def spec(tensor):
+            batch = tensor.shape[0] if self.jit_compile else None
+            return tf.TensorSpec([batch, *tensor.shape[1:]], tensor.dtype)
+
+        signature = (*tf.nest.map_structure(spec, tensors),)
+        return tf.function(
+            self.advance,
+            (*signature, tf.TensorSpec([], tf.float32)),
+            autograph=False,
+            jit_compile=self.jit_compile,
+        )
+
+    def advance(self, problem, state, epsilon):
+        """Takes `stride` steps with every example that is not decided.
+
+        A pure function of its arguments and the weights of the network.
+        """
+
+        def is_open(state):
+            return ~state["fooled"] & (state["iteration"] <= self.steps)
+
+        def body(number, state):
+            moves = is_open(state)
+            # Of an example that is decided, anything within range.
+            iteration = tf.minimum(state["iteration"], self.steps)
+            moved = self.step(
+                problem, {**state, "iteration": iteration}, epsilon
+            )
+            moved["iteration"] = iteration + 1
+
+            def choose(new, old):
+                shape = [-1] + [1] * (len(new.shape) - 1)
+                return tf.where(tf.reshape(moves, shape), new, old)
+
+            return number + 1, {
+                name: choose(moved[name], state[name]) for name in state
+            }
+
+        _, state = tf.while_loop(
+            lambda number, state: (
+                (number < self.stride) & tf.reduce_any(is_open(state))
+            ),
+            body,
+            (tf.constant(0), state),
+        )
+        return state
+
+    def _write_down(self, record, clean, slots, state, ended, fooled, epsilon):
+        ended = np.flatnonzero(ended)
+        examples = np.array([slots[slot][0] for slot in ended])
+        found = tf.gather(state["found"], ended).numpy()
+        loss = tf.gather(state["loss"], ended).numpy()
+        delta = found - clean.images[examples]
+        self._check(found, delta, epsilon)
+        fooled = fooled[ended]
+        worse = fooled | (loss > record.loss[examples])
+        record.perturbation[examples[worse]] = delta[worse]
+        record.loss[examples] = np.maximum(loss, record.loss[examples])
+        record.robust[examples] = ~fooled
+        record.rounds[examples] += 1
+
+    def _check(self, found, delta, epsilon):
+        largest = self.norm.size(delta).numpy().max()
+        if not (
+            largest <= epsilon * (1 + RELATIVE_ROUNDING) + ROUNDING
+            and found.min() >= 0
+            and found.max() <= 1
+        ):
+            # Not an InputError: the attack is wrong, not its user.
+            raise AssertionError(
+                f"The attack {self.name} left its ball or the pixels; expected "
+                f"a perturbation of at most {epsilon} and pixels in [0, 1]. "
+                f"Received: {self.norm.name}={largest}, "
+                f"pixels=[{found.min()}, {found.max()}]"
+            )
+
+
+def _wrong_classes(clean):
+    """Per example the classes but the label, from the likeliest down."""
+    logits = np.array(clean.logits)
+    logits[np.arange(len(logits)), clean.labels] = -np.inf
+    # The label comes last, also where other logits are -inf.
+    order = np.argsort(-np.nan_to_num(logits, neginf=-1e38), axis=-1)
+    rest = order != clean.labels[:, np.newaxis]
+    return order[rest].reshape(len(logits), -1).astype(np.int32)
+
+
+def _join(first, second):
+    return tf.nest.map_structure(
+        lambda *parts: tf.concat(parts, axis=0), first, second
+    )
+
+
+def _take(tensors, slots):
+    return tf.nest.map_structure(
+        lambda tensor: tf.gather(tensor, slots), tensors
+    )
+
+
+def check_positive(**counts):
+    """Refuses a count below 1, by its name."""
+    for name, value in counts.items():
+        if value < 1:
+            raise InputError(
+                f"`{name}` is expected to be at least 1. "
+                f"Received: {name}={value}"
+            )
+
+
+def check_radius(epsilon, norm):
+    """Refuses a radius that the norm cannot have."""
+    if not 0 <= epsilon <= norm.largest_epsilon or np.isinf(epsilon):
+        expected = "in [0, 1], such as 8/255"
+        if norm is not norms.Linf:
+            expected = "to be zero or above, and finite"
+        raise InputError(
+            f"`epsilon` is expected {expected}. Received: epsilon={epsilon}"
+        )
+
+
+def as_pixels(images):
+    """uint8 or float images as a float32 array in [0, 1]."""
+    images = np.asarray(images)
+    if images.ndim != 4 or not images.size:
+        raise InputError(
+            "Images are expected as `(examples, height, width, channels)`, at "
+            f"least one. Received: images.shape={images.shape}"
+        )
+    if images.dtype == np.uint8:
+        return images.astype(np.float32) / np.float32(255)
+    if images.dtype.kind != "f":
+        raise InputError(
+            "Images are expected as uint8, or as floats in [0, 1]. "
+            f"Received: images.dtype={images.dtype}"
+        )
+    images = images.astype(np.float32)
+    if not 0 <= images.min() <= images.max() <= 1:
+        raise InputError(
+            "Images of floats are expected in [0, 1]. "
+            f"Received: range=({images.min()}, {images.max()})"
+        )
+    return images
+
+
+def as_labels(labels, count):
+    """Integer labels, `(count,)` or `(count, 1)`, as an int32 array."""
+    labels = np.asarray(labels)
+    if labels.shape not in ((count,), (count, 1)) or labels.dtype.kind not in (
+        "i",
+        "u",
+    ):
+        raise InputError(
+            f"Labels are expected as {count} integers, one per image. "
+            f"Received: labels.shape={labels.shape}, dtype={labels.dtype}"
+        )
+    return labels.reshape(count).astype(np.int32)
+
+
+def check_classes(labels, classes):
+    """Refuses labels that are none of the classes."""
+    if classes < 2:
+        raise InputError(
+            "The model is expected to tell at least two classes apart. "
+            f"Received: classes={classes}"
+        )
+    if not 0 <= labels.min() <= labels.max() < classes:
+        raise InputError(
+            f"Labels are expected in [0, {classes}), the classes of the model. "
+            f"Received: range=({labels.min()}, {labels.max()})"
+        )

@@ -1,0 +1,163 @@
+"""FAB: looks for the nearest adversarial image."""
+
+import tensorflow as tf
+
+from fastbat_tf.attacks import losses
+from fastbat_tf.attacks.base import Attack, check_positive
+
+LARGEST_SHARE = 0.1  # alpha_max: how far the image itself draws the point.
+OVERSHOOT = 1.05  # eta: how far beyond the linearized boundary a step goes.
+PULL_BACK = 0.9  # beta: toward the image, from a point beyond the boundary.
+TINY = 1e-8
+
+
+class FABAttack(Attack):
+    """Walks along the decision boundary to its point nearest to the image.
+
+    At a point z, the boundary between label y and target t is linearized,
+
+    ```
+    pi = {w : f(z) + <d f(z), w - z> = 0},   f = z_t - z_y of the logits,
+    ```
+
+    and both z and the image x are projected on pi within the pixel range. The
+    next point lies a little beyond both projections, between them by how far
+    away each is:
+
+    ```
+    z <- clip((1 - a) (z + eta d_z) + a (x + eta d_x)),
+    a  = min(|d_z| / (|d_z| + |d_x|), alpha_max).
+    ```
+
+    A point that is misclassified is drawn back toward the image, to
+    `x + beta (z - x)`. The attack succeeds as soon as a misclassified point
+    lies within epsilon of the image; each target class is a round. This is the
+    targeted version (FAB-T) that AutoAttack runs.
+
+    Reference: Croce & Hein, ICML 2020 (arXiv 1907.02044).
+
+    Args:
+        network: As for `Attack`.
+        steps: Integer of at least 1.
+        target_classes: Integer, the most classes to try.
+        **kwargs: `norm`, `batch_size` and `jit_compile`, as for `Attack`.
+    """
+
+    name = "fab-t"
+
+    def __init__(self, network, steps=100, target_classes=9, **kwargs):
+        super().__init__(network, **kwargs)
+        check_positive(steps=steps, target_classes=target_classes)
+        self.steps = steps
+        self.target_classes = target_classes
+
+    def rounds(self, classes):
+        """One per target class, or as many as there are."""
+        return min(self.target_classes, classes - 1)
+
+    def start(self, images, labels, targets, epsilon, generators):
+        """The image itself."""
+        return {}, {"point": images}
+
+    def step(self, problem, state, epsilon):
+        """Asks at the point; pulls it back if it is misclassified, else walks.
+
+        Pulling back is no step: it is followed by another question.
+        """
+        images, point = problem["images"], state["point"]
+        answer = losses.ask(
+            self.network,
+            losses.difference,
+            point,
+            problem["labels"],
+            problem["targets"],
+        )
+        wrong = ~answer.correct
+        near = tf.reshape(self.norm.size(point - images) <= epsilon, [-1])
+        fooled = wrong & near
+        walked = self._walk(images, point, answer)
+        pulled = images + PULL_BACK * (point - images)
+        return {
+            "fooled": fooled,
+            # What is reported lies in the ball: the image, until it has fallen.
+            "found": tf.where(_as_pixels(fooled), point, images),
+            "loss": tf.where(fooled, answer.loss, state["loss"]),
+            "point": tf.where(
+                _as_pixels(fooled),
+                point,
+                tf.where(_as_pixels(wrong), pulled, walked),
+            ),
+            "extra": wrong,
+        }
+
+    def _walk(self, images, point, answer):
+        gradient = answer.gradient
+        gap = _as_pixels(answer.loss)
+        # f(z) + <d f(z), x - z>: the linearization at the image.
+        gap_at_image = gap + tf.reduce_sum(
+            gradient * (images - point), (1, 2, 3), keepdims=True
+        )
+        from_point = self.to_hyperplane(point, gradient, -gap)
+        from_image = self.to_hyperplane(images, gradient, -gap_at_image)
+        size = tf.maximum(self.norm.size(from_point), TINY)
+        size_from_image = tf.maximum(self.norm.size(from_image), TINY)
+        share = tf.minimum(size / (size + size_from_image), LARGEST_SHARE)
+        walked = (1 - share) * (point + OVERSHOOT * from_point)
+        walked += share * (images + OVERSHOOT * from_image)
+        return tf.clip_by_value(walked, 0.0, 1.0)
+
+    def to_hyperplane(self, point, normal, gap):
+        """The smallest step to a hyperplane, within the pixel range.
+
+        Minimizes ||d|| subject to `<normal, d> = gap` and `0 <= point + d <=
+        1`. With s the sign of the gap, every pixel moves toward `s * normal`
+        until it reaches its bound: by `min(t, room)` for L-infinity, by
+        `min(t |normal|, room)` for L2. What the pixels give together grows
+        with t, concave and piecewise linear: Newton's method from t = 0 finds
+        the t that gives `|gap|`, passing a bound in each step. If the pixels
+        cannot give it, all of them go to their bounds.
+
+        Args:
+            point: `(batch, height, width, channels)`.
+            normal: Like `point`.
+            gap: `(batch, 1, 1, 1)`.
+
+        Returns:
+            The step, like `point`.
+        """
+        heading = tf.sign(normal) * tf.sign(gap)
+        room = tf.where(heading > 0, 1.0 - point, point)
+        room = tf.where(heading == 0, 0.0, room)
+        weight, wanted = tf.abs(normal), tf.abs(gap)
+        speed = self.norm.speed(normal)
+
+        def lacks(time, given, rate):
+            return (given < wanted * (1 - 1e-6)) & (rate > 0)
+
+        def give(time):
+            moved = tf.minimum(time * speed, room)
+            given = tf.reduce_sum(weight * moved, (1, 2, 3), keepdims=True)
+            moving = tf.where(time * speed < room, weight * speed, 0.0)
+            return given, tf.reduce_sum(moving, (1, 2, 3), keepdims=True)
+
+        def newton(time, given, rate):
+            missing = tf.math.divide_no_nan(wanted - given, rate)
+            time += tf.where(lacks(time, given, rate), missing, 0.0)
+            return time, *give(time)
+
+        start = tf.zeros_like(gap)
+        time, given, rate = tf.while_loop(
+            lambda *state: tf.reduce_any(lacks(*state)),
+            newton,
+            (start, *give(start)),
+            maximum_iterations=50,
+        )
+        can_give = given + tf.where(rate > 0, wanted, 0.0) >= wanted * (
+            1 - 1e-6
+        )
+        moved = tf.minimum(time * speed, room)
+        return heading * tf.where(can_give, moved, room)
+
+
+def _as_pixels(values):
+    return tf.reshape(values, [-1, 1, 1, 1])

@@ -1,0 +1,159 @@
+"""The losses that attacks raise, and what a network answers to a batch.
+
+Each loss takes logits `(batch, classes)`, labels and target classes `(batch,)`
+and gives a tensor `(batch,)` that is higher the less the network holds on to
+the label. With z the logits, y the label, t the target and pi the classes from
+the highest logit down:
+
+    ce            -log softmax(z)_y
+    margin        max_{i != y} z_i - z_y            (Carlini & Wagner 2017)
+    dlr           (max_{i != y} z_i - z_y) / (z_pi1 - z_pi3)
+    targeted_dlr  (z_t - z_y) / (z_pi1 - (z_pi3 + z_pi4) / 2)
+
+The last two are from Croce & Hein, ICML 2020 (arXiv 2003.01690): unchanged
+when the logits are scaled or shifted. They need three and four classes; with
+fewer, the numerator alone takes their place, which is as good as their sign.
+"""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from fastbat_tf.errors import InputError
+
+TINY = 1e-12
+FEWEST_CLASSES = {"dlr": 3, "targeted_dlr": 4}
+
+
+def cross_entropy(logits, labels, targets):
+    """The cross-entropy."""
+    del targets
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+
+
+def margin(logits, labels, targets):
+    """The highest other logit over that of the label: positive if wrong."""
+    del targets
+    classes = tf.shape(logits)[-1]
+    is_label = tf.one_hot(labels, classes, True, False, dtype=tf.bool)
+    others = tf.where(is_label, logits.dtype.min, logits)
+    return tf.reduce_max(others, -1) - _pick(logits, labels)
+
+
+def difference(logits, labels, targets):
+    """The logit of the target over that of the label."""
+    return _pick(logits, targets) - _pick(logits, labels)
+
+
+def dlr(logits, labels, targets):
+    """The difference of logits ratio."""
+    if logits.shape[-1] < FEWEST_CLASSES["dlr"]:
+        return margin(logits, labels, targets)
+    highest = tf.math.top_k(logits, 3).values
+    scale = highest[:, 0] - highest[:, 2]
+    return margin(logits, labels, targets) / (scale + TINY)
+
+
+def targeted_dlr(logits, labels, targets):
+    """The targeted difference of logits ratio."""
+    if logits.shape[-1] < FEWEST_CLASSES["targeted_dlr"]:
+        return difference(logits, labels, targets)
+    highest = tf.math.top_k(logits, 4).values
+    scale = highest[:, 0] - (highest[:, 2] + highest[:, 3]) / 2
+    return difference(logits, labels, targets) / (scale + TINY)
+
+
+def _pick(logits, classes):
+    return tf.gather(logits, classes, batch_dims=1)
+
+
+LOSSES = {
+    "ce": cross_entropy,
+    "margin": margin,
+    "dlr": dlr,
+    "targeted_dlr": targeted_dlr,
+    "difference": difference,
+}
+
+
+def get(name):
+    """Returns the loss of `name`, or lists the known names."""
+    if name not in LOSSES:
+        raise InputError(
+            f"Unknown loss. Expected one of {', '.join(LOSSES)}. "
+            f"Received: loss={name}"
+        )
+    return LOSSES[name]
+
+
+def is_correct(logits, labels):
+    """Whether the label has the highest logit; NaN classifies nothing."""
+    predicted = tf.argmax(logits, -1, output_type=labels.dtype)
+    unknown = tf.reduce_any(tf.math.is_nan(logits), -1)
+    return (predicted == labels) & ~unknown
+
+
+class Answer(NamedTuple):
+    """What a network answers to a batch.
+
+    Attributes:
+        loss: `(batch,)`.
+        gradient: Of each image's loss with respect to that image.
+        correct: bool `(batch,)`.
+    """
+
+    loss: tf.Tensor
+    gradient: tf.Tensor
+    correct: tf.Tensor
+
+
+def ask(network, loss, images, labels, targets, samples=1):
+    """Loss, gradient to the images, and correctness, in one pass.
+
+    Args:
+        network: Callable from images to logits.
+        loss: A function of this module.
+        images: float32 `(batch, height, width, channels)`.
+        labels: int32 `(batch,)`.
+        targets: int32 `(batch,)`.
+        samples: Integer. A network that draws at random is asked so often,
+            and loss, gradient and probabilities are averaged: expectation over
+            transformation (Athalye et al., ICML 2018, arXiv 1802.00420).
+
+    Returns:
+        An `Answer`.
+    """
+    if samples == 1:
+        values, logits, gradient = _ask_once(
+            network, loss, images, labels, targets
+        )
+        return Answer(values, gradient, is_correct(logits, labels))
+
+    def add(number, values, probabilities, gradient):
+        once = _ask_once(network, loss, images, labels, targets)
+        probabilities += tf.nn.softmax(once[1])
+        return number + 1, values + once[0], probabilities, gradient + once[2]
+
+    first = _ask_once(network, loss, images, labels, targets)
+    _, values, probabilities, gradient = tf.while_loop(
+        lambda number, *_: number < samples,
+        add,
+        (tf.constant(1), first[0], tf.nn.softmax(first[1]), first[2]),
+    )
+    return Answer(
+        values / samples, gradient / samples, is_correct(probabilities, labels)
+    )
+
+
+def _ask_once(network, loss, images, labels, targets):
+    # Persistent variables are not watched: gradients go to the images alone.
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(images)
+        logits = tf.cast(network(images), tf.float32)
+        values = loss(logits, labels, targets)
+    gradient = tape.gradient(
+        values, images, unconnected_gradients=tf.UnconnectedGradients.ZERO
+    )
+    # Where the loss overflows there is no direction to go.
+    gradient = tf.where(tf.math.is_finite(gradient), gradient, 0.0)
+    return values, logits, gradient

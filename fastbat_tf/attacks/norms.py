@@ -1,0 +1,131 @@
+"""The balls that perturbations stay in: L-infinity and L2.
+
+An attack asks its norm for four things: the size of a perturbation, the
+projection on the feasible set
+
+    C(x) = {delta : ||delta|| <= epsilon, 0 <= x + delta <= 1},
+
+the steepest direction of a gradient, and random perturbations. Tensors have
+shape `(batch, height, width, channels)`; epsilon is a number or a scalar.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from fastbat_tf import perturbation
+from fastbat_tf.errors import InputError
+
+PIXEL_AXES = (1, 2, 3)
+TINY = 1e-12  # Keeps a division by a norm of zero at zero.
+
+
+class Linf:
+    """Every pixel moves by at most epsilon."""
+
+    name = "linf"
+    largest_epsilon = 1.0
+
+    @staticmethod
+    def size(delta):
+        """`max |delta|` per image, of shape `(batch, 1, 1, 1)`."""
+        return tf.reduce_max(tf.abs(delta), PIXEL_AXES, keepdims=True)
+
+    @staticmethod
+    def dual_size(gradient):
+        """`||gradient||_1` per image, of shape `(batch, 1, 1, 1)`."""
+        return tf.reduce_sum(tf.abs(gradient), PIXEL_AXES, keepdims=True)
+
+    @staticmethod
+    def direction(gradient):
+        """The step of size 1 that rises most: the sign."""
+        return tf.sign(gradient)
+
+    @staticmethod
+    def speed(gradient):
+        """How fast each pixel moves along the shortest way to a hyperplane."""
+        return tf.ones_like(gradient)
+
+    @staticmethod
+    def project(delta, images, epsilon):
+        """The nearest point of C."""
+        return perturbation.project(delta, images, epsilon)
+
+    @staticmethod
+    def uniform(generator, shape):
+        """A point drawn uniformly from the ball of radius 1."""
+        return generator.random(shape, np.float32) * 2 - 1
+
+    @classmethod
+    def on_sphere(cls, generator, shape):
+        """A random point of size 1."""
+        point = cls.uniform(generator, shape)
+        return point / np.abs(point).max()
+
+
+class L2:
+    """The squares of the moves of all pixels sum to at most epsilon**2."""
+
+    name = "l2"
+    largest_epsilon = np.inf
+
+    @staticmethod
+    def size(delta):
+        """`||delta||_2` per image, of shape `(batch, 1, 1, 1)`."""
+        # Scaled first: the square of a tiny gradient is zero in float32.
+        largest = Linf.size(delta) + tf.cast(1e-30, delta.dtype)
+        squares = tf.square(delta / largest)
+        return largest * tf.sqrt(
+            tf.reduce_sum(squares, PIXEL_AXES, keepdims=True)
+        )
+
+    @classmethod
+    def dual_size(cls, gradient):
+        """`||gradient||_2` per image, of shape `(batch, 1, 1, 1)`."""
+        return cls.size(gradient)
+
+    @classmethod
+    def direction(cls, gradient):
+        """The step of size 1 that rises most; zero for a gradient of zero."""
+        return tf.math.divide_no_nan(gradient, cls.size(gradient))
+
+    @staticmethod
+    def speed(gradient):
+        """How fast each pixel moves along the shortest way to a hyperplane."""
+        return tf.abs(gradient)
+
+    @classmethod
+    def project(cls, delta, images, epsilon):
+        """A point of C: shrunk to the ball, then clipped to the pixels.
+
+        Clipping moves each pixel toward its image, so that what was in the
+        ball stays there.
+        """
+        epsilon = tf.cast(epsilon, delta.dtype)
+        size = cls.size(delta)
+        shrink = tf.where(size > epsilon, epsilon / (size + TINY), 1.0)
+        return perturbation.clip_to_pixels(delta * shrink, images)
+
+    @classmethod
+    def uniform(cls, generator, shape):
+        """A point drawn uniformly from the ball of radius 1."""
+        radius = generator.random() ** (1 / np.prod(shape))
+        return cls.on_sphere(generator, shape) * np.float32(radius)
+
+    @staticmethod
+    def on_sphere(generator, shape):
+        """A random point of size 1."""
+        point = generator.standard_normal(shape, np.float32)
+        return point / np.linalg.norm(point)
+
+
+NORMS = {"linf": Linf, "l2": L2}
+
+
+def get(name):
+    """Returns the norm of `name`, or lists the known names."""
+    if name not in NORMS:
+        raise InputError(
+            f"Unknown norm. Expected one of {', '.join(NORMS)}. "
+            f"Received: norm={name}"
+        )
+    return NORMS[name]
