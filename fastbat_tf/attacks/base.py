@@ -97,7 +97,8 @@ class Attack:
     `labels`, `targets` and what `start` adds), and the state, which holds at
     least
 
-    * `iteration`: int32, counts the steps of the round; the loop keeps it,
+    * `iteration`: int32, counts the steps of the round from 0; unless `step`
+      returns it, the loop adds one,
     * `fooled`: bool, whether `found` is misclassified,
     * `found`: float32, the adversarial image to be reported,
     * `loss`: float32, of `found`.
@@ -337,7 +338,7 @@ class Attack:
             moved = self.step(
                 problem, {**state, "iteration": iteration}, epsilon
             )
-            moved["iteration"] = iteration + 1
+            moved.setdefault("iteration", iteration + 1)
 
             def choose(new, old):
                 shape = [-1] + [1] * (len(new.shape) - 1)

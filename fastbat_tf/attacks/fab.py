@@ -4,11 +4,13 @@ import tensorflow as tf
 
 from fastbat_tf.attacks import losses
 from fastbat_tf.attacks.base import Attack, check_positive
+from fastbat_tf.attacks.norms import PIXEL_AXES
 
 LARGEST_SHARE = 0.1  # alpha_max: how far the image itself draws the point.
 OVERSHOOT = 1.05  # eta: how far beyond the linearized boundary a step goes.
 PULL_BACK = 0.9  # beta: toward the image, from a point beyond the boundary.
 TINY = 1e-8
+ROUNDING = 1e-5  # Relative; far less than the overshoot.
 
 
 class FABAttack(Attack):
@@ -87,7 +89,7 @@ class FABAttack(Attack):
                 point,
                 tf.where(_as_pixels(wrong), pulled, walked),
             ),
-            "extra": wrong,
+            "iteration": state["iteration"] + tf.cast(~wrong, tf.int32),
         }
 
     def _walk(self, images, point, answer):
@@ -95,7 +97,7 @@ class FABAttack(Attack):
         gap = _as_pixels(answer.loss)
         # f(z) + <d f(z), x - z>: the linearization at the image.
         gap_at_image = gap + tf.reduce_sum(
-            gradient * (images - point), (1, 2, 3), keepdims=True
+            gradient * (images - point), PIXEL_AXES, keepdims=True
         )
         from_point = self.to_hyperplane(point, gradient, -gap)
         from_image = self.to_hyperplane(images, gradient, -gap_at_image)
@@ -128,35 +130,38 @@ class FABAttack(Attack):
         heading = tf.sign(normal) * tf.sign(gap)
         room = tf.where(heading > 0, 1.0 - point, point)
         room = tf.where(heading == 0, 0.0, room)
-        weight, wanted = tf.abs(normal), tf.abs(gap)
-        speed = self.norm.speed(normal)
-
-        def lacks(time, given, rate):
-            return (given < wanted * (1 - 1e-6)) & (rate > 0)
+        # Scaled: the square of a tiny gradient is zero in float32.
+        scale = tf.reduce_max(tf.abs(normal), PIXEL_AXES, keepdims=True)
+        weight = tf.math.divide_no_nan(tf.abs(normal), scale)
+        wanted = tf.abs(gap) / tf.maximum(scale, 1e-30)
+        speed = self.norm.speed(weight)
 
         def give(time):
-            moved = tf.minimum(time * speed, room)
-            given = tf.reduce_sum(weight * moved, (1, 2, 3), keepdims=True)
-            moving = tf.where(time * speed < room, weight * speed, 0.0)
-            return given, tf.reduce_sum(moving, (1, 2, 3), keepdims=True)
+            given = weight * tf.minimum(time * speed, room)
+            rate = tf.where(time * speed < room, weight * speed, 0.0)
+            return tuple(
+                tf.reduce_sum(values, PIXEL_AXES, keepdims=True)
+                for values in (given, rate)
+            )
+
+        def lacks(given, rate):
+            return (given < wanted * (1 - ROUNDING)) & (rate > 0)
 
         def newton(time, given, rate):
             missing = tf.math.divide_no_nan(wanted - given, rate)
-            time += tf.where(lacks(time, given, rate), missing, 0.0)
+            time += tf.where(lacks(given, rate), missing, 0.0)
             return time, *give(time)
 
-        start = tf.zeros_like(gap)
+        start = tf.zeros_like(wanted)
         time, given, rate = tf.while_loop(
-            lambda *state: tf.reduce_any(lacks(*state)),
+            lambda time, given, rate: tf.reduce_any(lacks(given, rate)),
             newton,
             (start, *give(start)),
             maximum_iterations=50,
         )
-        can_give = given + tf.where(rate > 0, wanted, 0.0) >= wanted * (
-            1 - 1e-6
-        )
+        reached = (rate > 0) | (given >= wanted * (1 - ROUNDING))
         moved = tf.minimum(time * speed, room)
-        return heading * tf.where(can_give, moved, room)
+        return heading * tf.where(reached, moved, room)
 
 
 def _as_pixels(values):

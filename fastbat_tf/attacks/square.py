@@ -1,0 +1,260 @@
+"""Square: random search with squares, without any gradient."""
+
+import math
+
+import numpy as np
+import tensorflow as tf
+
+from fastbat_tf.attacks import losses
+from fastbat_tf.attacks.base import Attack, check_positive
+from fastbat_tf.attacks.norms import PIXEL_AXES, L2
+
+FIRST_SHARE = 0.8  # p: the share of the pixels that the first square changes.
+# After so many queries, of any number, p is halved once more.
+HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+TILES = 5  # The L2 attack starts from a grid of so many tiles each way.
+
+
+class SquareAttack(Attack):
+    """Random search: changes one square at a time, keeps what helps.
+
+    Each query sets a square at a random place to another corner of the ball
+    (L-infinity) or moves the perturbation's mass into it (L2), and is kept if
+    the margin between the label and the highest other logit falls. The squares
+    shrink with the number of queries. It asks for logits only.
+
+    Reference: Andriushchenko et al., ECCV 2020 (arXiv 1912.00049), algorithms
+    2 and 3, with the schedule of AutoAttack: not rescaled to the number of
+    queries.
+
+    Args:
+        network: As for `Attack`.
+        queries: Integer of at least 1.
+        **kwargs: `norm`, `batch_size` and `jit_compile`, as for `Attack`.
+    """
+
+    name = "square"
+    stride = 50
+    white_box = False
+
+    def __init__(self, network, queries=5000, **kwargs):
+        super().__init__(network, **kwargs)
+        check_positive(queries=queries)
+        self.steps = queries - 1  # The start is the first query.
+
+    def start(self, images, labels, targets, epsilon, generators):
+        """Vertical stripes (L-infinity), or a grid of bumps (L2).
+
+        All random numbers of the round are drawn here, and travel with the
+        example.
+        """
+        _, height, width, channels = images.shape
+        numbers = 4 + channels + 1
+        draws = [
+            g.random((self.steps + 1, numbers), np.float32) for g in generators
+        ]
+        sizes = square_sizes(self.steps + 1, height, width, self.norm is L2)
+        problem = {
+            "draws": np.stack(draws),
+            "sizes": np.broadcast_to(sizes, (len(images), len(sizes))),
+        }
+        if self.norm is L2:
+            delta = self._grid(images.shape, generators)
+        else:
+            stripes = [g.random((1, width, channels)) for g in generators]
+            delta = np.where(np.stack(stripes) < 0.5, -1.0, 1.0)
+            delta = np.broadcast_to(delta, images.shape).astype(np.float32)
+            delta = epsilon * delta
+        if self.norm is L2:
+            delta = epsilon * self.norm.direction(delta)
+        delta = self.norm.project(delta, images, epsilon)
+        candidate = tf.clip_by_value(images + delta, 0.0, 1.0)
+        return problem, {"candidate": candidate}
+
+    def step(self, problem, state, epsilon):
+        """Asks for the candidate, keeps the better one, makes the next."""
+        images, labels = problem["images"], problem["labels"]
+        candidate = state["candidate"]
+        logits = tf.cast(self.network(candidate), tf.float32)
+        fooled = ~losses.is_correct(logits, labels)
+        loss = losses.margin(logits, labels, problem["targets"])
+        better = fooled | (loss > state["loss"])
+        shape = [-1, 1, 1, 1]
+        best = tf.where(tf.reshape(better, shape), candidate, state["found"])
+
+        number = tf.minimum(state["iteration"] + 1, self.steps)
+        draws = tf.gather(problem["draws"], number, batch_dims=1)
+        size = tf.gather(problem["sizes"], number, batch_dims=1)
+        propose = self._move_mass if self.norm is L2 else self._set_square
+        delta = propose(best - images, tf.reshape(size, shape), draws, epsilon)
+        delta = self.norm.project(delta, images, epsilon)
+        return {
+            "fooled": fooled,
+            "found": best,
+            "loss": tf.where(better, loss, state["loss"]),
+            "candidate": tf.clip_by_value(images + delta, 0.0, 1.0),
+        }
+
+    def _set_square(self, delta, size, draws, epsilon):
+        channels = delta.shape[-1]
+        square = _Window(delta, size, draws[:, 0], draws[:, 1])
+        signs = tf.where(draws[:, 4 : 4 + channels] < 0.5, -1.0, 1.0)
+        signs = signs[:, tf.newaxis, tf.newaxis, :]
+        return tf.where(square.mask, epsilon * signs, delta)
+
+    def _move_mass(self, delta, size, draws, epsilon):
+        """Takes the mass of a second square into the first (algorithm 3)."""
+        channels = delta.shape[-1]
+        first = _Window(delta, size, draws[:, 0], draws[:, 1])
+        second = _Window(delta, size, draws[:, 2], draws[:, 3])
+        signs = tf.where(draws[:, 4 : 4 + channels] < 0.5, -1.0, 1.0)
+        signs = signs[:, tf.newaxis, tf.newaxis, :]
+        turned = tf.reshape(draws[:, -1] < 0.5, [-1, 1, 1, 1])
+
+        inside = tf.where(first.mask, delta, 0.0)
+        old = _over_pixels(inside)
+        new = bumps(first, turned) * signs
+        new = tf.where(
+            first.mask, new + tf.math.divide_no_nan(inside, old), 0.0
+        )
+        both = tf.where(first.mask | second.mask, delta, 0.0)
+        unused = tf.square(epsilon) - tf.square(L2.size(delta))
+        budget = tf.maximum(unused, 0.0) / channels
+        mass = tf.sqrt(budget + tf.square(_over_pixels(both)))
+        new = tf.math.divide_no_nan(new, _over_pixels(new)) * mass
+        moved = tf.where(second.mask, 0.0, delta)
+        moved = tf.where(first.mask, new, moved)
+        return epsilon * L2.direction(moved)
+
+    @staticmethod
+    def _grid(shape, generators):
+        count, height, width, channels = shape
+        size = max(min(height, width) // TILES, 1)
+        delta = tf.zeros(shape)
+        top = max((height - TILES * size) // 2, 0)
+        left = max((width - TILES * size) // 2, 0)
+        sizes = tf.fill([count, 1, 1, 1], size)
+        for row in range(min(TILES, height)):
+            for column in range(min(TILES, width)):
+                tile = _Window.at(
+                    delta, sizes, top + row * size, left + column * size
+                )
+                signs = [
+                    g.integers(0, 2, (1, 1, channels)) * 2 - 1
+                    for g in generators
+                ]
+                turned = [g.random((1, 1, 1)) < 0.5 for g in generators]
+                signs = tf.constant(np.stack(signs), tf.float32)
+                delta += signs * bumps(tile, tf.constant(np.stack(turned)))
+        return delta
+
+
+class _Window:
+    """A square within each image of a batch.
+
+    Attributes:
+        mask: bool `(batch, height, width, 1)`.
+        row: int32 `(batch, height, 1, 1)`, counted from the upper bound.
+        column: int32 `(batch, 1, width, 1)`, counted from the left bound.
+        size: int32 `(batch, 1, 1, 1)`.
+    """
+
+    def __init__(self, images, size, down, right):
+        height, width = images.shape[1:3]
+
+        def place(share, extent):
+            room = tf.cast(extent - size + 1, tf.float32)
+            place = tf.reshape(share, [-1, 1, 1, 1]) * room
+            return tf.cast(tf.floor(place), tf.int32)
+
+        self._place(
+            images, size, place(down, height), place(right, width)
+        )
+
+    @classmethod
+    def at(cls, images, size, top, left):
+        """The window whose upper left pixel is given."""
+        window = cls.__new__(cls)
+        window._place(images, size, top, left)
+        return window
+
+    def _place(self, images, size, top, left):
+        height, width = images.shape[1:3]
+        self.size = size
+        self.row = tf.range(height)[tf.newaxis, :, tf.newaxis, tf.newaxis] - top
+        self.column = (
+            tf.range(width)[tf.newaxis, tf.newaxis, :, tf.newaxis] - left
+        )
+        inside_rows = (self.row >= 0) & (self.row < size)
+        inside_columns = (self.column >= 0) & (self.column < size)
+        self.mask = inside_rows & inside_columns
+
+
+def bumps(window, turned):
+    """Two bumps of opposite sign in a window, of norm 1 together.
+
+    A bump is highest in its middle and falls in square rings: at the distance
+    r it is `sum_{k = r}^{n - 1} 1 / (k + 1)^2`. One fills the upper half of the
+    window, or the left half if it is turned.
+
+    Args:
+        window: A `_Window`.
+        turned: bool `(batch, 1, 1, 1)`.
+
+    Returns:
+        float32 `(batch, height, width, 1)`, zero outside the window.
+    """
+    along = tf.where(turned, window.column, window.row)
+    across = tf.where(turned, window.row, window.column)
+    size = window.size
+    half = size // 2
+    upper = along < half
+    middle = tf.where(upper, half // 2, half + (size - half) // 2)
+    distance = tf.maximum(
+        tf.abs(along - middle), tf.abs(across - half)
+    )
+    rings = half + 1
+    height, width = window.row.shape[1], window.column.shape[2]
+    steps = np.arange(1, max(height, width) + 3, dtype=np.float32)
+    sums = tf.constant(np.cumsum(np.r_[0.0, 1 / steps**2]), tf.float32)
+    distance = tf.minimum(distance, rings)
+    height_here = tf.gather(sums, rings) - tf.gather(sums, distance)
+
+    def normalized(mask):
+        bump = tf.where(mask & window.mask, height_here, 0.0)
+        return tf.math.divide_no_nan(bump, _over_pixels(bump))
+
+    pair = normalized(upper) - normalized(~upper)
+    return tf.math.divide_no_nan(pair, _over_pixels(pair))
+
+
+def square_sizes(queries, height, width, odd):
+    """The side of the square at each query.
+
+    Args:
+        queries: Integer.
+        height: Of the images.
+        width: Of the images.
+        odd: Whether sides are odd and at least 3, as for L2.
+
+    Returns:
+        int32 array `(queries,)`.
+
+    Example:
+
+    >>> square_sizes(5000, 32, 32, odd=False)[[1, 11, 51, 4999]]
+    array([29, 20, 14,  2], dtype=int32)
+    """
+    numbers = np.arange(queries)
+    halvings = np.searchsorted(HALVINGS, numbers, side="left")
+    share = FIRST_SHARE / 2.0**halvings
+    sizes = np.round(np.sqrt(share * height * width)).astype(np.int32)
+    if odd:
+        sizes = np.maximum(sizes, 3)
+        sizes += 1 - sizes % 2
+    return np.clip(sizes, 1, min(height, width)).astype(np.int32)
+
+
+def _over_pixels(values):
+    """The L2 norm over height and width, per channel."""
+    return tf.sqrt(tf.reduce_sum(tf.square(values), (1, 2), keepdims=True))
