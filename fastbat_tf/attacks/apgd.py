@@ -75,14 +75,7 @@ class APGDAttack(Attack):
     def step(self, problem, state, epsilon):
         """Asks at the point, keeps the best, looks at eta, and moves."""
         images, point = problem["images"], state["point"]
-        answer = losses.ask(
-            self.network,
-            self.loss,
-            point,
-            problem["labels"],
-            problem["targets"],
-            self.samples,
-        )
+        answer = self.ask(self.loss, problem, point, self.samples)
         fooled = ~answer.correct
         first = state["iteration"] == 0
 

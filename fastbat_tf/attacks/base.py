@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from fastbat_tf.attacks import norms
+from fastbat_tf.attacks import losses, norms
 from fastbat_tf.errors import InputError
 
 # What rounding may add to a perturbation, in pixels and relative to epsilon.
@@ -119,15 +119,15 @@ class Attack:
         steps: Steps of a round.
         stride: Steps between two looks at who has fallen.
         white_box: Whether it uses the gradients of the attacked network.
+        stops: Whether a round ends as soon as the example falls.
     """
 
     name = "attack"
     stride = 10
     white_box = True
+    stops = True
 
-    def __init__(
-        self, network, norm="linf", batch_size=250, jit_compile=False
-    ):
+    def __init__(self, network, norm="linf", batch_size=250, jit_compile=False):
         check_positive(batch_size=batch_size)
         self.network = network
         self.norm = norms.get(norm)
@@ -160,6 +160,20 @@ class Attack:
     def step(self, problem, state, epsilon):
         """One step: takes and returns the state; `epsilon` is a scalar."""
         raise NotImplementedError
+
+    def ask(self, loss, problem, point, samples=1):
+        """The `losses.Answer` of the network to a batch of points."""
+        answer = losses.ask(
+            self.network,
+            loss,
+            point,
+            problem["labels"],
+            problem["targets"],
+            samples,
+        )
+        if not self.stops:
+            answer = answer._replace(correct=tf.ones_like(answer.correct))
+        return answer
 
     def stages(self):
         """The attacks that it is made of, in order."""

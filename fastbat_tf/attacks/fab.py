@@ -50,7 +50,7 @@ class FABAttack(Attack):
     def __init__(self, network, steps=100, target_classes=9, **kwargs):
         super().__init__(network, **kwargs)
         check_positive(steps=steps, target_classes=target_classes)
-        self.steps = steps
+        self.steps = steps - 1  # They count from 0.
         self.target_classes = target_classes
 
     def rounds(self, classes):
@@ -62,34 +62,22 @@ class FABAttack(Attack):
         return {}, {"point": images}
 
     def step(self, problem, state, epsilon):
-        """Asks at the point; pulls it back if it is misclassified, else walks.
-
-        Pulling back is no step: it is followed by another question.
-        """
+        """Walks, looks whether that is beyond the boundary, pulls back."""
         images, point = problem["images"], state["point"]
-        answer = losses.ask(
-            self.network,
-            losses.difference,
-            point,
-            problem["labels"],
-            problem["targets"],
-        )
-        wrong = ~answer.correct
-        near = tf.reshape(self.norm.size(point - images) <= epsilon, [-1])
-        fooled = wrong & near
+        answer = self.ask(losses.difference, problem, point)
         walked = self._walk(images, point, answer)
-        pulled = images + PULL_BACK * (point - images)
+        logits = tf.cast(self.network(walked), tf.float32)
+        wrong = ~losses.is_correct(logits, problem["labels"])
+        near = tf.reshape(self.norm.size(walked - images) <= epsilon, [-1])
+        fooled = wrong & near
+        margin = losses.margin(logits, problem["labels"], problem["targets"])
+        pulled = images + PULL_BACK * (walked - images)
         return {
             "fooled": fooled,
             # What is reported lies in the ball: the image, until it has fallen.
-            "found": tf.where(_as_pixels(fooled), point, images),
-            "loss": tf.where(fooled, answer.loss, state["loss"]),
-            "point": tf.where(
-                _as_pixels(fooled),
-                point,
-                tf.where(_as_pixels(wrong), pulled, walked),
-            ),
-            "iteration": state["iteration"] + tf.cast(~wrong, tf.int32),
+            "found": tf.where(_as_pixels(fooled), walked, images),
+            "loss": tf.where(fooled, margin, state["loss"]),
+            "point": tf.where(_as_pixels(wrong), pulled, walked),
         }
 
     def _walk(self, images, point, answer):

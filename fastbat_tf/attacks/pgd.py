@@ -76,13 +76,7 @@ class PGDAttack(Attack):
     def step(self, problem, state, epsilon):
         """Asks at the point, and moves it."""
         images, point = problem["images"], state["point"]
-        answer = losses.ask(
-            self.network,
-            self.loss,
-            point,
-            problem["labels"],
-            problem["targets"],
-        )
+        answer = self.ask(self.loss, problem, point)
         ascent = self.norm.direction(answer.gradient)
         ascent *= self.relative_step_size * epsilon
         moved = self.norm.project(point + ascent - images, images, epsilon)

@@ -1,13 +1,11 @@
 """Square: random search with squares, without any gradient."""
 
-import math
-
 import numpy as np
 import tensorflow as tf
 
 from fastbat_tf.attacks import losses
 from fastbat_tf.attacks.base import Attack, check_positive
-from fastbat_tf.attacks.norms import PIXEL_AXES, L2
+from fastbat_tf.attacks.norms import L2
 
 FIRST_SHARE = 0.8  # p: the share of the pixels that the first square changes.
 # After so many queries, of any number, p is halved once more.
@@ -167,9 +165,7 @@ class _Window:
             place = tf.reshape(share, [-1, 1, 1, 1]) * room
             return tf.cast(tf.floor(place), tf.int32)
 
-        self._place(
-            images, size, place(down, height), place(right, width)
-        )
+        self._place(images, size, place(down, height), place(right, width))
 
     @classmethod
     def at(cls, images, size, top, left):
@@ -210,9 +206,7 @@ def bumps(window, turned):
     half = size // 2
     upper = along < half
     middle = tf.where(upper, half // 2, half + (size - half) // 2)
-    distance = tf.maximum(
-        tf.abs(along - middle), tf.abs(across - half)
-    )
+    distance = tf.maximum(tf.abs(along - middle), tf.abs(across - half))
     rings = half + 1
     height, width = window.row.shape[1], window.column.shape[2]
     steps = np.arange(1, max(height, width) + 3, dtype=np.float32)

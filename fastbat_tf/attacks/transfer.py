@@ -1,0 +1,44 @@
+"""Transfer: perturbations made on one model, tried on another."""
+
+import tensorflow as tf
+
+import fastbat_tf.attacks
+from fastbat_tf.attacks import losses
+from fastbat_tf.attacks.base import Attack
+
+
+class TransferAttack(Attack):
+    """Attacks a surrogate with all steps, and tests each round on the victim.
+
+    The attack on the surrogate does not stop when the surrogate is wrong: it
+    raises the loss to the end. The victim is only asked for its answers to the
+    point of the highest loss of each round, never for a gradient.
+
+    Reference: Papernot et al. 2016 (arXiv 1605.07277).
+
+    Args:
+        network: As for `Attack`; the victim.
+        surrogate: Likewise, the model on which perturbations are made.
+        attack: Name of the attack on the surrogate: FGSM, PGD or APGD.
+        **kwargs: `norm`, `batch_size` and `jit_compile`, as for `Attack`.
+    """
+
+    name = "transfer"
+    white_box = False
+
+    def __init__(self, network, surrogate, attack="pgd-50-10", **kwargs):
+        super().__init__(network, **kwargs)
+        self.attack = fastbat_tf.attacks.get(attack, surrogate, **kwargs)
+        self.attack.stops = False
+        self.steps = self.attack.steps
+        self.rounds = self.attack.rounds
+        self.start = self.attack.start
+        self.step = self.attack.step
+
+    def advance(self, problem, state, epsilon):
+        """As the attack on the surrogate; then asks the victim."""
+        state = super().advance(problem, state, epsilon)
+        logits = tf.cast(self.network(state["found"]), tf.float32)
+        ended = state["iteration"] > self.steps
+        fooled = ended & ~losses.is_correct(logits, problem["labels"])
+        return {**state, "fooled": state["fooled"] | fooled}
