@@ -2,8 +2,8 @@
 
 python main.py --method=fastbat --dataset=cifar10
 python main.py --flagfile=recipes/demo.cfg
+python main.py --mode=evaluate --run_dir=runs/demo --attacks=autoattack
 python main.py --mode=export --run_dir=runs/demo
-python main.py --helpshort
 """
 
 import contextlib
@@ -19,8 +19,7 @@ from fastbat_tf.errors import InputError, NonFiniteError
 def silent_start():
     """Keeps what TensorFlow's C++ says at its start from stderr.
 
-    No setting turns these lines off. Whoever sets TF_CPP_MIN_LOG_LEVEL, as
-    one does to find out why a GPU is not seen, gets them.
+    No setting turns these lines off. TF_CPP_MIN_LOG_LEVEL, set, shows them.
     """
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         yield
@@ -41,11 +40,15 @@ def main(_):
         command = flags.get_command()
         with silent_start():  # Now that the settings are known to be good.
             import models
-            from fastbat_tf import distribution, run
+            from fastbat_tf import distribution, run, run_evaluation
 
             distribution.has_accelerator()
         if command.mode == "export":
             run.export_run(command.run_dir, models.get)
+        elif command.mode == "evaluate":
+            run_evaluation.evaluate(
+                command.config, command.target, command.run_dir, models.get
+            )
         else:
             run.train(command.config, command.run_dir, models.get)
     except (InputError, NonFiniteError) as error:

@@ -5,15 +5,15 @@ This module imports no TensorFlow, so that a wrong setting is refused at once.
 
 import dataclasses
 import math
-import re
 
-from fastbat_tf import data, methods
+from fastbat_tf import attacks, data, methods
 from fastbat_tf.errors import InputError
 from fastbat_tf.methods import options
 
 SCHEDULES = ("cyclic", "multistep", "constant")
 STRATEGIES = ("auto", "none", "mirrored")
 JIT_COMPILE = ("auto", "true", "false")
+NORMS = ("linf", "l2")
 
 
 def parse_fraction(text):
@@ -30,17 +30,6 @@ def parse_fraction(text):
             "Expected a number such as 0.0314 or a quotient such as 8/255. "
             f"Received: {text!r}"
         ) from None
-
-
-def parse_attack(text):
-    """`"pgd-50-10"` as 50 steps and 10 restarts."""
-    match = re.fullmatch(r"pgd-([1-9]\d*)-([1-9]\d*)", text)
-    if not match:
-        raise InputError(
-            "Expected an attack as pgd-STEPS-RESTARTS, such as pgd-50-10. "
-            f"Received: attack={text}"
-        )
-    return int(match[1]), int(match[2])
 
 
 def _at_least(group, name, low):
@@ -174,29 +163,60 @@ class EvaluationConfig:
     """How robustness is measured.
 
     Attributes:
-        attack: The attack on the test split, `pgd-STEPS-RESTARTS`.
-        epsilons: Radii of the attack on the test split.
-        test_examples: The first so many test images; 0 for all.
-        validation_attack: The attack after each epoch.
+        attacks: Names, as `fastbat_tf.attacks.parse` takes them, each measured
+            on its own.
+        epsilons: Radii; that of the training by default.
+        norm: `"linf"` or `"l2"`.
+        max_examples: A class-balanced subset of so many examples; 0 for all.
+        seed: Of the attacks and of that subset.
+        batch_size: Images per call of the network.
+        validation_attack: The attack after each epoch, L-infinity.
         validation_epsilon: Its radius; that of the training by default.
         validation_examples: The first so many validation images; 0 for all.
-        batch_size: Images per call of the network.
     """
 
-    attack: str = "pgd-50-10"
+    attacks: tuple = ("pgd-50-10",)
     epsilons: tuple = ()
-    test_examples: int = 0
+    norm: str = "linf"
+    max_examples: int = 0
+    seed: int = 0
+    batch_size: int = 250
     validation_attack: str = "pgd-10-1"
     validation_epsilon: float | None = None
     validation_examples: int = 0
-    batch_size: int = 250
 
     def __post_init__(self):
-        for epsilon in (*self.epsilons, self.validation_epsilon or 0.0):
-            options.check_epsilon(epsilon)
-        parse_attack(self.attack)
-        parse_attack(self.validation_attack)
-        _at_least(self, "test_examples", 0)
+        for name in ("attacks", "epsilons"):  # JSON knows no tuples.
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        _one_of(self, "norm", NORMS)
+        for epsilon in self.epsilons:
+            if not 0 < epsilon <= (1 if self.norm == "linf" else math.inf):
+                raise InputError(
+                    "`epsilons` are expected above 0, and at most 1 for linf, "
+                    f"such as 8/255. Received: epsilon={epsilon}"
+                )
+        if self.validation_epsilon is not None:
+            options.check_epsilon(self.validation_epsilon)
+        for name in ("attacks", "epsilons"):
+            if len(set(getattr(self, name))) < len(getattr(self, name)):
+                raise InputError(
+                    f"`{name}` is expected to hold none twice. "
+                    f"Received: {name}={getattr(self, name)}"
+                )
+        if not self.attacks:
+            raise InputError(
+                "`attacks` is expected to hold at least one. "
+                "Received: attacks=()"
+            )
+        for name in (*self.attacks, self.validation_attack):
+            attacks.parse(name)
+        if attacks.parse(self.validation_attack).needs_surrogate:
+            raise InputError(
+                "`validation_attack` is expected to need no surrogate. "
+                f"Received: validation_attack={self.validation_attack}"
+            )
+        _at_least(self, "max_examples", 0)
+        _at_least(self, "seed", 0)
         _at_least(self, "validation_examples", 0)
         _at_least(self, "batch_size", 1)
 
@@ -217,6 +237,28 @@ class RuntimeConfig:
         _one_of(self, "strategy", STRATEGIES)
         _one_of(self, "jit_compile", JIT_COMPILE)
 
+    @property
+    def compiles(self):
+        """`jit_compile` as Keras has it: True, False or `"auto"`."""
+        return {"true": True, "false": False}.get(self.jit_compile, "auto")
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """What `--mode=evaluate` measures, beside the settings.
+
+    Attributes:
+        model_path: A `.keras` file or a SavedModel; None for that of the run.
+        surrogate: Likewise, for the attack transfer.
+        results_dir: Where the results go; None for a place by the settings.
+        save_images: Whether adversarial images are kept.
+    """
+
+    model_path: str | None = None
+    surrogate: str | None = None
+    results_dir: str | None = None
+    save_images: bool = False
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -231,13 +273,20 @@ class Config:
 
     def __post_init__(self):
         given = self.evaluation
-        epsilon = self.method.options.get("epsilon", options.EPSILON)
-        if given.validation_epsilon is not None:
-            epsilon = given.validation_epsilon
+        # Where the training had no radius, that of the field's tables.
+        epsilon = self.method.options.get("epsilon") or options.EPSILON
+        validation_epsilon = given.validation_epsilon
+        if validation_epsilon is None:
+            validation_epsilon = epsilon
+        if given.norm != "linf" and not given.epsilons:
+            raise InputError(
+                "`epsilons` is expected with another norm than linf, such as "
+                f"0.5 for l2. Received: norm={given.norm}, epsilons=()"
+            )
         evaluation = dataclasses.replace(
             given,
-            epsilons=tuple(given.epsilons) or (epsilon,),
-            validation_epsilon=epsilon,
+            epsilons=given.epsilons or (epsilon,),
+            validation_epsilon=validation_epsilon,
         )
         object.__setattr__(self, "evaluation", evaluation)
 

@@ -1,12 +1,193 @@
 """Measures clean and robust accuracy."""
 
 import functools
+import math
+import statistics
 import time
+from typing import NamedTuple
 
-import keras
+import numpy as np
 
-from fastbat_tf.attacks.pgd import PGDAttack
+from fastbat_tf import checks, evaluation_input
+from fastbat_tf.attacks import get as get_attack
+from fastbat_tf.attacks import losses, norms, parse
+from fastbat_tf.attacks.base import Attack, check_radius
 from fastbat_tf.errors import InputError
+from fastbat_tf.evaluation_state import EvaluationState, write_npz
+from fastbat_tf.run_directory import write_json
+from fastbat_tf.trainer import resolve_jit_compile
+
+SECONDS_BETWEEN_LINES = 10.0
+NORMAL_QUANTILE = statistics.NormalDist().inv_cdf(0.975)
+
+
+class Outcome(NamedTuple):
+    """What one attack left at one radius.
+
+    Attributes:
+        name: Of the attack.
+        white_box: Whether it uses gradients of the model.
+        robust: bool array `(examples,)`.
+        seconds: Float.
+        stages: For an ensemble the `Outcome`s of its parts, in order.
+        perturbation: float32 array like the images.
+    """
+
+    name: str
+    white_box: bool
+    robust: np.ndarray
+    seconds: float
+    stages: tuple
+    perturbation: np.ndarray
+
+
+def evaluate_robustness(
+    model,
+    dataset,
+    attacks=("pgd-50-10",),
+    epsilons=(8 / 255,),
+    norm="linf",
+    max_examples=None,
+    surrogate=None,
+    batch_size=250,
+    seed=0,
+    jit_compile="auto",
+    directory=None,
+    save_images=False,
+    verbose=False,
+):
+    """Measures clean accuracy, and robust accuracy under attacks.
+
+    Every attack is measured on its own, at every radius, on all examples that
+    are classified correctly; an example is robust if the attack finds nothing
+    that is misclassified within the radius.
+
+    Args:
+        model: A `keras.Model`, any callable from float32 images `(batch,
+            height, width, channels)` in [0, 1] to logits `(batch, classes)`, or
+            the path of a `.keras` file or a SavedModel.
+        dataset: Images and labels: a pair of arrays, or a `tf.data.Dataset` of
+            batches. Images are uint8, or floats in [0, 1]; labels integers.
+        attacks: Names, as `fastbat_tf.attacks.parse` takes them:
+            `"autoattack"`, `"pgd-50-10"`, `"apgd-ce+square"`, ...
+        epsilons: Radii, above 0. For L-infinity fractions of the pixel range.
+        norm: `"linf"` or `"l2"`.
+        max_examples: Integer; a subset of so many examples, the same number of
+            each class as far as there are, drawn by `seed`. All if None or 0.
+        surrogate: As `model`; for the attack `transfer`, the model on which the
+            perturbations are made.
+        batch_size: Integer, images per call of the model.
+        seed: Integer.
+        jit_compile: Whether XLA compiles the attacks; `"auto"` where it pays.
+        directory: Where state, `results.json` and `outcomes.npz` go. An
+            evaluation that was interrupted is continued, and gives what it
+            would have given. None: nothing is written.
+        save_images: Whether the adversarial images go to `directory` too, one
+            `adversarial_*.npz` for each attack and radius.
+        verbose: Whether a line tells how far a long attack is.
+
+    Returns:
+        A dict, the content of `results.json`. Accuracies are fractions.
+
+        * `examples`, `subset`, `norm`, `seed`;
+        * `clean_accuracy`, and `clean_confidence_interval`, 95 % (Wilson);
+        * `attacks`: a dict for each attack and radius, with `attack`, `norm`,
+          `epsilon`, `robust_accuracy`, `confidence_interval`, `examples`,
+          `attacked`, `seconds`, `seed`, and for ensembles `stages`;
+        * `worst_case`: likewise for each radius, all attacks together, if there
+          are several;
+        * `warnings`: signs that robustness is overestimated;
+        * `notes`: what was done to the input.
+
+    Raises:
+        InputError: A `ValueError`, if an argument cannot be used.
+
+    Example:
+
+    ```python
+    results = evaluate_robustness(
+        model, (images, labels), attacks=["pgd-50-10", "autoattack"]
+    )
+    results["attacks"][1]["robust_accuracy"]
+    ```
+    """
+    attacks, epsilons = list(attacks), [float(epsilon) for epsilon in epsilons]
+    _check(attacks, epsilons, norms.get(norm), surrogate)
+    if save_images and directory is None:
+        raise InputError(
+            "`save_images` is expected with a directory. "
+            "Received: directory=None"
+        )
+    network = evaluation_input.as_network(model)
+    images, labels = evaluation_input.as_arrays(dataset)
+    chosen, subset = evaluation_input.choose(labels, max_examples, seed)
+    kwargs = {
+        "norm": norm,
+        "batch_size": batch_size,
+        "jit_compile": resolve_jit_compile(jit_compile),
+    }
+    clean = Attack(network, **kwargs).classify(images[chosen], labels[chosen])
+    if surrogate is not None:
+        kwargs["surrogate"] = evaluation_input.as_network(surrogate)
+    built = [(name, get_attack(name, network, **kwargs)) for name in attacks]
+    notes = _notes(subset, images.dtype, built, clean.logits.shape[-1])
+    settings = {
+        "attacks": attacks,
+        "epsilons": epsilons,
+        "norm": norm,
+        "max_examples": max_examples or 0,
+        "seed": seed,
+        "save_images": save_images,
+        "data": evaluation_input.fingerprint([clean.images, clean.labels]),
+        "model": evaluation_input.fingerprint_of_model(model),
+        "surrogate": evaluation_input.fingerprint_of_model(surrogate),
+    }
+    state = EvaluationState(directory, settings, save_images)
+    warnings = checks.check_network(network, clean, batch_size)
+    say = functools.partial(print, flush=True) if verbose else _say_nothing
+    for line in (*notes, *(f"WARNING: {text}" for text in warnings)):
+        say(line)
+
+    rows, worst_case, outcomes = [], [], []
+    for epsilon in epsilons:
+        at_radius = []
+        for name, attack in built:
+            outcome = _run(name, attack, clean, epsilon, seed, state, say)
+            at_radius.append(outcome)
+            rows.append(_row(outcome, clean, norm, epsilon, seed))
+            if save_images:
+                _save_images(state.directory, outcome, clean, chosen, epsilon)
+        if len(built) > 1:
+            together = _together(at_radius)
+            worst_case.append(_row(together, clean, norm, epsilon, seed))
+        for text in checks.check_outcomes(at_radius):
+            warnings.append(f"At epsilon {epsilon:.4g}: {text}")
+            say(f"WARNING: {warnings[-1]}")
+        outcomes += at_radius
+    results = {
+        "clean_accuracy": float(clean.correct.mean()),
+        "clean_confidence_interval": confidence_interval(clean.correct),
+        "examples": len(clean.labels),
+        "subset": subset,
+        "norm": norm,
+        "seed": seed,
+        "attacks": rows,
+        "worst_case": worst_case,
+        "warnings": warnings,
+        "notes": notes,
+    }
+    if directory is not None:
+        write_npz(
+            state.directory / "outcomes.npz",
+            index=chosen,
+            label=clean.labels,
+            clean_correct=clean.correct,
+            attack=np.array([row["attack"] for row in rows]),
+            epsilon=np.array([row["epsilon"] for row in rows]),
+            robust=np.array([outcome.robust for outcome in outcomes]),
+        )
+        write_json(state.directory / "results.json", results)
+    return results
 
 
 def logits_of(model):
@@ -14,70 +195,180 @@ def logits_of(model):
     return functools.partial(model, training=False)
 
 
-def evaluate_robustness(
-    model,
-    images,
-    labels,
-    epsilons,
-    steps=50,
-    restarts=10,
-    batch_size=200,
-    seed=0,
-    jit_compile=False,
-):
-    """Measures clean accuracy, and robust accuracy under PGD.
+def confidence_interval(outcomes):
+    """The 95 % confidence interval of a share (Wilson, 1927).
 
     Args:
-        model: A `keras.Model`, or any callable from float32 images `(batch,
-            height, width, channels)` in [0, 1] to logits `(batch, classes)`.
-        images: uint8 array, or float array in [0, 1], of shape `(examples,
-            height, width, channels)`.
-        labels: Integer array `(examples,)`.
-        epsilons: Sequence of floats, radii of L-infinity balls in pixels.
-        steps: Integer, steps of `epsilon / 4`.
-        restarts: Integer, uniform starts; an example is robust if it
-            withstands all of them.
-        batch_size: Integer.
-        seed: Integer.
-        jit_compile: Whether XLA compiles the attack.
+        outcomes: bool array.
 
     Returns:
-        A dict for `results.json`: `clean_accuracy`, `examples`, and `attacks`,
-        a list of dicts with `attack`, `epsilon`, `robust_accuracy`,
-        `examples`, `seconds` and `seed`. Accuracies are fractions.
+        List of two floats.
 
-    Raises:
-        InputError: If there is no epsilon.
+    Example:
+
+    >>> [round(bound, 3) for bound in confidence_interval(np.arange(100) < 50)]
+    [0.404, 0.596]
     """
-    if not len(epsilons):
-        raise InputError(
-            "`epsilons` is expected to hold at least one radius. "
-            f"Received: epsilons={epsilons}"
-        )
-    network = logits_of(model) if isinstance(model, keras.Model) else model
-    attack = PGDAttack(
-        network,
-        steps,
-        restarts,
-        batch_size=batch_size,
-        jit_compile=jit_compile,
+    count, share = len(outcomes), float(np.mean(outcomes))
+    square = NORMAL_QUANTILE**2 / count
+    center = (share + square / 2) / (1 + square)
+    half = NORMAL_QUANTILE * math.sqrt(
+        share * (1 - share) / count + square / count / 4
     )
-    rows = []
-    for epsilon in map(float, epsilons):
-        start = time.perf_counter()
-        result = attack(images, labels, epsilon, seed)
-        rows.append(
+    half /= 1 + square
+    return [max(center - half, 0.0), min(center + half, 1.0)]
+
+
+def _check(attacks, epsilons, norm, surrogate):
+    for values, name in ((attacks, "attacks"), (epsilons, "epsilons")):
+        if not values or len(set(values)) < len(values):
+            raise InputError(
+                f"`{name}` is expected to hold at least one, and none twice. "
+                f"Received: {name}={values}"
+            )
+    for epsilon in epsilons:
+        if not epsilon > 0:
+            raise InputError(
+                "`epsilons` are expected above 0, such as 8/255. "
+                f"Received: epsilon={epsilon}"
+            )
+        check_radius(epsilon, norm)
+    transfers = [name for name in attacks if parse(name).needs_surrogate]
+    if bool(transfers) != (surrogate is not None):
+        raise InputError(
+            "A surrogate and the attack transfer are expected together. "
+            f"Received: attacks={','.join(attacks)}, surrogate={surrogate}"
+        )
+
+
+def _notes(subset, dtype, built, classes):
+    notes = [subset] if subset else []
+    if dtype == np.uint8:
+        notes.append("The images are uint8: pixels were divided by 255.")
+    for _, attack in built:
+        for stage in attack.stages():
+            note = losses.fallback(getattr(stage, "loss_name", None), classes)
+            if note and note not in notes:
+                notes.append(note)
+    return notes
+
+
+def _say_nothing(line):
+    del line
+
+
+def _run(name, attack, clean, epsilon, seed, state, say):
+    """Runs the stages of one attack, each on what the others left."""
+    standing, stages = clean.correct, []
+    found = np.zeros_like(clean.images)
+    for number, stage in enumerate(attack.stages()):
+        progress = _Progress(
+            f"{name}-{epsilon:.8g}-{number}", stage, clean, epsilon, state, say
+        )
+        record = progress.open(standing)
+        stage.run(clean, record, epsilon, seed, progress.report)
+        seconds = progress.close()
+        found[standing] = record.perturbation[standing]
+        standing = record.robust
+        stages.append(
+            Outcome(stage.name, stage.white_box, standing, seconds, (), found)
+        )
+    return Outcome(
+        name,
+        any(stage.white_box for stage in stages),
+        standing,
+        sum(stage.seconds for stage in stages),
+        tuple(stages) if len(stages) > 1 else (),
+        found,
+    )
+
+
+class _Progress:
+    """Keeps the record of a running attack on disk, and says how far it is."""
+
+    def __init__(self, key, stage, clean, epsilon, state, say):
+        self._key, self._stage, self._clean = key, stage, clean
+        self._epsilon, self._state, self._say = epsilon, state, say
+
+    def open(self, standing):
+        self._start = self._said = time.perf_counter()
+        self._record, self._before = self._state.open(
+            self._key, standing, self._clean.images
+        )
+        self._total = int(standing.sum())
+        return self._record
+
+    def _seconds(self):
+        return self._before + time.perf_counter() - self._start
+
+    def report(self):
+        self._state.save(self._key, self._record, self._seconds(), now=False)
+        now = time.perf_counter()
+        if now - self._said > SECONDS_BETWEEN_LINES:
+            self._said = now
+            classes = self._clean.logits.shape[-1]
+            rounds = self._stage.rounds(classes)
+            standing = self._record.robust
+            done = self._record.rounds[standing].sum() / rounds
+            decided = self._total - standing.sum() + done
+            self._say(
+                f"{self._stage.name}, epsilon {self._epsilon:.4g}: "
+                f"{decided:.0f} of {self._total} decided, "
+                f"{standing.sum()} standing, {self._seconds():.0f} s"
+            )
+
+    def close(self):
+        seconds = self._seconds()
+        self._state.save(self._key, self._record, seconds)
+        return seconds
+
+
+def _together(outcomes):
+    return Outcome(
+        "worst case",
+        True,
+        np.all([outcome.robust for outcome in outcomes], axis=0),
+        sum(outcome.seconds for outcome in outcomes),
+        (),
+        None,
+    )
+
+
+def _row(outcome, clean, norm, epsilon, seed):
+    row = {
+        "attack": outcome.name,
+        "norm": norm,
+        "epsilon": epsilon,
+        "robust_accuracy": float(outcome.robust.mean()),
+        "confidence_interval": confidence_interval(outcome.robust),
+        "examples": len(outcome.robust),
+        "attacked": int(clean.correct.sum()),
+        "seconds": round(outcome.seconds, 1),
+        "seed": seed,
+    }
+    attacked, stages = row["attacked"], []
+    for stage in outcome.stages:
+        standing = int(stage.robust.sum())
+        stages.append(
             {
-                "attack": f"pgd-{steps}-{restarts}",
-                "epsilon": epsilon,
-                "robust_accuracy": float(result.robust.mean()),
-                "examples": len(labels),
-                "seconds": round(time.perf_counter() - start, 1),
+                "attack": stage.name,
+                "robust_accuracy": float(stage.robust.mean()),
+                "confidence_interval": confidence_interval(stage.robust),
+                "examples": len(stage.robust),
+                "attacked": attacked,
+                "seconds": round(stage.seconds, 1),
                 "seed": seed,
             }
         )
-    return {
-        "clean_accuracy": float(result.clean_correct.mean()),
-        "examples": len(labels),
-        "attacks": rows,
-    }
+        attacked = standing
+    return {**row, "stages": stages} if stages else row
+
+
+def _save_images(directory, outcome, clean, chosen, epsilon):
+    write_npz(
+        directory / f"adversarial_{outcome.name}-{epsilon:.8g}.npz",
+        images=np.clip(clean.images + outcome.perturbation, 0.0, 1.0),
+        label=clean.labels,
+        robust=outcome.robust,
+        index=chosen,
+    )

@@ -8,16 +8,17 @@ import keras
 import tensorflow as tf
 
 from fastbat_tf import (
+    attacks,
     callbacks,
     data,
     distribution,
     evaluation,
+    evaluation_input,
+    evaluation_table,
     layers,
     methods,
     schedules,
 )
-from fastbat_tf.attacks.pgd import PGDAttack
-from fastbat_tf.config import parse_attack
 from fastbat_tf.data import loading, pipeline
 from fastbat_tf.errors import InputError
 from fastbat_tf.export import export
@@ -49,10 +50,8 @@ def train(config, run_dir, build_model):
         config.data.dataset, config.data.data_dir, config.data.validation_share
     )
     settings = config.evaluation
-    validation = _first(
-        splits.validation, "validation_examples", settings.validation_examples
-    )
-    test = _first(splits.test, "test_examples", settings.test_examples)
+    validation = _first(splits.validation, settings.validation_examples)
+    evaluation_input.choose(splits.test.labels, settings.max_examples, 0)
     batches = pipeline.training_batches(
         splits.train, training.batch_size, training.seed, config.data.augment
     )
@@ -64,7 +63,7 @@ def train(config, run_dir, build_model):
 
     keras.utils.set_random_seed(training.seed)
     with strategy.scope():
-        robust = _compile(config, _build(config, build_model), steps_per_epoch)
+        robust = _compile(config, build(config, build_model), steps_per_epoch)
     print(_device_line(config, strategy), flush=True)
     robust.fit(
         batches,
@@ -78,7 +77,7 @@ def train(config, run_dir, build_model):
 
     robust.load_weights(directory.best)
     results = {
-        **_measure(config, robust.classifier, test),
+        **_measure(config, robust.classifier, splits.test),
         "weights": f"best {_monitor(config)}",
         "training_seconds": round(training_seconds, 1),
     }
@@ -107,7 +106,7 @@ def export_run(run_dir, build_model):
             f"Received: run_dir={directory.path}"
         )
     try:
-        robust = _build(config, build_model)
+        robust = build(config, build_model)
         robust.load_weights(directory.best)
         export(robust.classifier, directory.saved_model)
     except (KeyError, OSError, ValueError, tf.errors.OpError) as error:
@@ -119,11 +118,12 @@ def export_run(run_dir, build_model):
     print(f"SavedModel: {directory.saved_model}")
 
 
-def _first(examples, name, count):
+def _first(examples, count):
     if count > len(examples.labels):
         raise InputError(
-            f"`{name}` is expected to be at most {len(examples.labels)}, the "
-            f"size of the split. Received: {name}={count}"
+            "`validation_examples` is expected to be at most "
+            f"{len(examples.labels)}, the size of the split. "
+            f"Received: validation_examples={count}"
         )
     count = count or len(examples.labels)
     return loading.Examples(examples.images[:count], examples.labels[:count])
@@ -134,7 +134,8 @@ def _settings(config):
     return "\n".join(f"{name}: {json.dumps(group)}" for name, group in groups)
 
 
-def _build(config, build_model):
+def build(config, build_model):
+    """The `RobustClassifier` of a `Config`, with new weights."""
     spec = data.get(config.data.dataset)
     classifier = build_model(
         config.model.model,
@@ -166,8 +167,7 @@ def _compile(config, robust, steps_per_epoch):
 
 
 def _jit_compile(config):
-    named = {"auto": "auto", "true": True, "false": False}
-    return resolve_jit_compile(named[config.runtime.jit_compile])
+    return resolve_jit_compile(config.runtime.compiles)
 
 
 def _device_line(config, strategy):
@@ -188,12 +188,10 @@ def _monitor(config):
 
 def _callbacks(config, directory, robust, validation):
     settings = config.evaluation
-    steps, restarts = parse_attack(settings.validation_attack)
     validate = callbacks.RobustValidation(
-        PGDAttack(
+        attacks.get(
+            settings.validation_attack,
             evaluation.logits_of(robust.classifier),
-            steps,
-            restarts,
             batch_size=settings.batch_size,
             jit_compile=_jit_compile(config),
         ),
@@ -232,28 +230,26 @@ def _callbacks(config, directory, robust, validation):
 
 def _measure(config, classifier, test):
     settings = config.evaluation
-    count = len(test.labels)
-    steps, restarts = parse_attack(settings.attack)
-    print(f"Measuring {settings.attack} on {count} test images ...", flush=True)
+    print(f"Measuring {', '.join(settings.attacks)} ...", flush=True)
     return evaluation.evaluate_robustness(
         classifier,
-        *test,
+        test,
+        settings.attacks,
         settings.epsilons,
-        steps,
-        restarts,
-        settings.batch_size,
-        config.training.seed,
-        _jit_compile(config),
+        settings.norm,
+        settings.max_examples,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        jit_compile=_jit_compile(config),
+        verbose=True,
     )
 
 
 def _table(config, results, seconds):
-    rows = [("method", config.method.method)]
-    rows.append(("clean accuracy", f"{results['clean_accuracy']:.2%}"))
-    for row in results["attacks"]:
-        name = f"{row['attack']}, epsilon {255 * row['epsilon']:g}/255"
-        rows.append((name, f"{row['robust_accuracy']:.2%}"))
-    rows.append(("test images", f"{results['examples']}"))
-    rows.append(("time", callbacks.duration(seconds)))
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {value:>9}" for name, value in rows)
+    return "\n".join(
+        [
+            f"method: {config.method.method}",
+            evaluation_table.format_table(results),
+            f"time: {callbacks.duration(seconds)}",
+        ]
+    )

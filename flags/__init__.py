@@ -3,30 +3,34 @@
 This is the only package that imports `absl.flags`. It imports no TensorFlow.
 """
 
+import dataclasses
 import sys
 from typing import NamedTuple
 
 from absl import flags as absl_flags
 
-from fastbat_tf.config import Config
+from fastbat_tf.config import Config, Target
 from fastbat_tf.errors import InputError
-from flags import data, evaluation, method, model, runtime, training
+from fastbat_tf.run_directory import RunDirectory
+from flags import data, evaluation, method, model, runtime, target, training
 
-GROUPS = (runtime, data, model, method, training, evaluation)
+GROUPS = (runtime, data, model, method, training, evaluation, target)
 
 
 class Command(NamedTuple):
     """What the command line asks for.
 
     Attributes:
-        mode: `"train"` or `"export"`.
-        run_dir: Path of the run directory.
+        mode: `"train"`, `"evaluate"` or `"export"`.
+        run_dir: Path of the run directory; None for `--model_path`.
         config: The `Config`; None for `export`, which has the run's own.
+        target: The `Target`; None unless the mode is `evaluate`.
     """
 
     mode: str
-    run_dir: str
-    config: Config | None
+    run_dir: str | None
+    config: Config | None = None
+    target: Target | None = None
 
 
 def parse(arguments):
@@ -49,20 +53,14 @@ def get_command():
     Raises:
         InputError: If a flag is out of its range, or does not apply.
     """
-    mode = runtime.MODE.value
+    mode, run_dir = runtime.MODE.value, runtime.RUN_DIR.value
     if mode == "export":
-        given = [
-            flag.name
-            for group in GROUPS
-            for flag in absl_flags.FLAGS.flags_by_module_dict()[group.__name__]
-            if flag.present and flag.name not in ("mode", "run_dir")
-        ]
-        if given or not runtime.RUN_DIR.value:
-            raise InputError(
-                "`--mode=export` expects `--run_dir`, and nothing else. "
-                f"Received: flags={given}"
-            )
-        return Command(mode, runtime.RUN_DIR.value, None)
+        _refuse_others("--mode=export with --run_dir", {"run_dir"})
+        _expect_run_dir(run_dir)
+        return Command(mode, run_dir)
+    if mode == "evaluate":
+        return _get_evaluation(run_dir)
+    _refuse(f"--mode={mode}", _names(target))
     config = Config(
         data=data.get_config(),
         model=model.get_config(),
@@ -71,9 +69,66 @@ def get_command():
         evaluation=evaluation.get_config(),
         runtime=runtime.get_config(),
     )
-    return Command(
-        mode, runtime.RUN_DIR.value or runtime.new_name(config), config
+    return Command(mode, run_dir or runtime.new_name(config), config)
+
+
+def _get_evaluation(run_dir):
+    chosen = target.get_target()
+    applicable = {"data_dir", "jit_compile"} | _names(target)
+    applicable |= {
+        name for name in _names(evaluation) if not name.startswith("validation")
+    }
+    if chosen.model_path is not None:
+        # The data set is not known from the model.
+        _refuse_others(
+            "--mode=evaluate with --model_path", applicable | {"dataset"}
+        )
+        config = Config(data=data.get_config())
+    else:
+        applicable |= {"run_dir"}
+        _refuse_others("--mode=evaluate with --run_dir", applicable)
+        _expect_run_dir(run_dir)
+        config = RunDirectory(run_dir).load_config()
+        if data.DATA_DIR.value is not None:
+            moved = dataclasses.replace(
+                config.data, data_dir=data.DATA_DIR.value
+            )
+            config = dataclasses.replace(config, data=moved)
+    config = dataclasses.replace(
+        config,
+        evaluation=evaluation.get_config(),
+        runtime=dataclasses.replace(
+            config.runtime, jit_compile=runtime.get_config().jit_compile
+        ),
     )
+    return Command("evaluate", run_dir, config, chosen)
+
+
+def _names(group):
+    flags = absl_flags.FLAGS.flags_by_module_dict()[group.__name__]
+    return {flag.name for flag in flags}
+
+
+def _refuse(where, names):
+    given = sorted(name for name in names if absl_flags.FLAGS[name].present)
+    if given:
+        raise InputError(
+            f"A flag does not apply to {where}. "
+            f"Received: flags={', '.join(given)}"
+        )
+
+
+def _refuse_others(where, applicable):
+    every = set().union(*map(_names, GROUPS))
+    _refuse(where, every - applicable - {"mode"})
+
+
+def _expect_run_dir(run_dir):
+    if not run_dir:
+        raise InputError(
+            f"--mode={runtime.MODE.value} expects --run_dir. "
+            f"Received: run_dir={run_dir}"
+        )
 
 
 def fail(error):

@@ -2,27 +2,40 @@
 
 from absl import flags as absl_flags
 
-from fastbat_tf.config import EvaluationConfig
+from fastbat_tf.attacks import ATTACKS
+from fastbat_tf.config import NORMS, EvaluationConfig
 from flags import fractions
 
 _DEFAULT = EvaluationConfig()
 
-ATTACK = absl_flags.DEFINE_string(
-    "attack", _DEFAULT.attack, "Attack on the test split: pgd-STEPS-RESTARTS."
+ATTACK_NAMES = absl_flags.DEFINE_list(
+    "attacks",
+    list(_DEFAULT.attacks),
+    "Attacks on the test split, each on its own: "
+    f"{', '.join(spec.form for spec in ATTACKS.values())}.",
 )
 EPSILONS = fractions.define(
     "epsilons",
     None,
-    "Radii of that attack, such as 8/255,16/255 (default: that of training).",
+    "Their radii, such as 8/255,16/255 (default: that of training).",
     fractions.FractionListParser(),
 )
-TEST_EXAMPLES = absl_flags.DEFINE_integer(
-    "test_examples", 0, "The first so many test images; 0 for all."
+NORM = absl_flags.DEFINE_string(
+    "norm", _DEFAULT.norm, f"Norm of the radii: {', '.join(NORMS)}."
+)
+MAX_EXAMPLES = absl_flags.DEFINE_integer(
+    "max_examples",
+    _DEFAULT.max_examples,
+    "A class-balanced subset of the test split; 0 for all.",
+)
+EVALUATION_SEED = absl_flags.DEFINE_integer(
+    "evaluation_seed", _DEFAULT.seed, "Seed of the attacks and the subset."
+)
+EVALUATION_BATCH_SIZE = absl_flags.DEFINE_integer(
+    "evaluation_batch_size", _DEFAULT.batch_size, "Images per evaluation batch."
 )
 VALIDATION_ATTACK = absl_flags.DEFINE_string(
-    "validation_attack",
-    _DEFAULT.validation_attack,
-    "Attack after each epoch: pgd-STEPS-RESTARTS.",
+    "validation_attack", _DEFAULT.validation_attack, "Attack after each epoch."
 )
 VALIDATION_EPSILON = fractions.define(
     "validation_epsilon", None, "Its radius (default: that of training)."
@@ -30,19 +43,18 @@ VALIDATION_EPSILON = fractions.define(
 VALIDATION_EXAMPLES = absl_flags.DEFINE_integer(
     "validation_examples", 0, "The first so many validation images; 0 for all."
 )
-EVALUATION_BATCH_SIZE = absl_flags.DEFINE_integer(
-    "evaluation_batch_size", _DEFAULT.batch_size, "Images per evaluation batch."
-)
 
 
 def get_config():
     """The `EvaluationConfig` of the flags."""
     return EvaluationConfig(
-        attack=ATTACK.value,
-        epsilons=EPSILONS.value or (),
-        test_examples=TEST_EXAMPLES.value,
+        attacks=tuple(ATTACK_NAMES.value),
+        epsilons=tuple(EPSILONS.value or ()),
+        norm=NORM.value,
+        max_examples=MAX_EXAMPLES.value,
+        seed=EVALUATION_SEED.value,
+        batch_size=EVALUATION_BATCH_SIZE.value,
         validation_attack=VALIDATION_ATTACK.value,
         validation_epsilon=VALIDATION_EPSILON.value,
         validation_examples=VALIDATION_EXAMPLES.value,
-        batch_size=EVALUATION_BATCH_SIZE.value,
     )

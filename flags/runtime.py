@@ -11,8 +11,9 @@ _DEFAULT = RuntimeConfig()
 MODE = absl_flags.DEFINE_enum(
     "mode",
     "train",
-    ["train", "export"],
-    "train: train, measure and export; export: the SavedModel of --run_dir.",
+    ["train", "evaluate", "export"],
+    "train: train, measure and export; evaluate: measure the best weights of "
+    "--run_dir, or --model_path; export: the SavedModel of --run_dir.",
 )
 RUN_DIR = absl_flags.DEFINE_string(
     "run_dir", None, "Directory of the run (default: a new one in runs/)."

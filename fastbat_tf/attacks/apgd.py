@@ -44,6 +44,7 @@ class APGDAttack(Attack):
         super().__init__(network, **kwargs)
         check_positive(steps=steps, restarts=restarts, samples=samples)
         self.name = f"apgd-{loss}"
+        self.loss_name = loss
         self.loss = losses.get(loss)
         self.steps = steps
         self.restarts = restarts

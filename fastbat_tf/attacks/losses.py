@@ -86,6 +86,17 @@ def get(name):
     return LOSSES[name]
 
 
+def fallback(name, classes):
+    """What takes the place of a loss with so few classes, in a sentence."""
+    fewest = FEWEST_CLASSES.get(name, 0)
+    if classes >= fewest:
+        return None
+    return (
+        f"The loss {name} needs {fewest} classes and the model has {classes}: "
+        "the difference of the logits takes its place."
+    )
+
+
 def is_correct(logits, labels):
     """Whether the label has the highest logit; NaN classifies nothing."""
     predicted = tf.argmax(logits, -1, output_type=labels.dtype)

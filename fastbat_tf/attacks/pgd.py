@@ -57,6 +57,7 @@ class PGDAttack(Attack):
         self.steps = steps
         self.restarts = restarts
         self.relative_step_size = relative_step_size
+        self.loss_name = loss
         self.loss = losses.get(loss)
         self.random_start = random_start
 

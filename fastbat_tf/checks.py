@@ -1,0 +1,158 @@
+"""Signs that an evaluation overestimates robustness.
+
+Each check gives a list of warnings, one sentence each; none is proof. They
+follow what is known of defenses that did not hold (Athalye et al., ICML 2018,
+arXiv 1802.00420; Croce & Hein, ICML 2020, arXiv 2003.01690).
+"""
+
+import math
+
+import numpy as np
+import tensorflow as tf
+
+from fastbat_tf.attacks import losses
+
+PROBABILITY_TOLERANCE = 1e-3
+DETERMINISM_TOLERANCE = 1e-3  # Of the largest logit.
+ZERO_GRADIENTS = 0.1  # Share of the examples.
+BLACK_BOX_SHARE = 0.002  # Share of the examples that Square may add.
+PGD_GAP = 0.1  # Robust accuracy of PGD over that of AutoAttack.
+SIGNIFICANCE = 0.01
+
+
+def check_network(network, clean, count=250):
+    """Looks at the model's answers and gradients before any attack.
+
+    Args:
+        network: Callable from images to logits.
+        clean: A `Clean`.
+        count: Integer, so many examples are looked at.
+
+    Returns:
+        A list of strings.
+    """
+    return [
+        warning
+        for warning in (
+            _probabilities(clean.logits),
+            _chance(clean),
+            _random(network, clean, count),
+            _zero_gradients(network, clean, count),
+        )
+        if warning
+    ]
+
+
+def _probabilities(logits):
+    sums = logits.sum(axis=-1)
+    if logits.min() >= 0 and np.abs(sums - 1).max() < PROBABILITY_TOLERANCE:
+        return (
+            "The model's outputs look like probabilities, not logits: "
+            "gradients through a softmax vanish, and robustness is "
+            "overestimated. Evaluate the model without its last softmax."
+        )
+    return None
+
+
+def _chance(clean):
+    classes, accuracy = clean.logits.shape[-1], clean.correct.mean()
+    if accuracy <= 1 / classes:
+        return (
+            f"The clean accuracy, {accuracy:.1%}, is not above chance: does "
+            "the model take pixels in [0, 1], with its normalization inside?"
+        )
+    return None
+
+
+def _random(network, clean, count):
+    batch = tf.constant(clean.images[:count])
+    ask = tf.function(network, autograph=False)
+    first, second = (ask(batch).numpy() for _ in range(2))
+    largest = np.nanmax(np.abs(first), initial=0)
+    change = np.nanmax(np.abs(second - first), initial=0)
+    if change > DETERMINISM_TOLERANCE * largest:
+        return (
+            "The model is not deterministic (dropout or noise at inference?): "
+            f"two answers to the same images differ by {change:.2g}. A "
+            "single question is a weak attack on it; use autoattack-rand."
+        )
+    return None
+
+
+def _zero_gradients(network, clean, count):
+    chosen = np.flatnonzero(clean.correct)[:count]
+    if not len(chosen):
+        return None
+
+    @tf.function(autograph=False)
+    def gradients(images, labels):
+        return losses.ask(
+            network, losses.cross_entropy, images, labels, labels
+        ).gradient
+
+    found = gradients(
+        tf.constant(clean.images[chosen]), tf.constant(clean.labels[chosen])
+    )
+    share = 1 - found.numpy().any(axis=(1, 2, 3)).mean()
+    if share > ZERO_GRADIENTS:
+        return (
+            "The gradient of the cross-entropy is exactly zero on "
+            f"{share:.0%} of the correctly classified images: gradient masking "
+            "(logits too large for float32, or an operation without "
+            "gradient). PGD on it proves nothing; trust autoattack."
+        )
+    return None
+
+
+def check_outcomes(outcomes):
+    """Compares the attacks at one radius.
+
+    Args:
+        outcomes: List of `Outcome`s of the same examples.
+
+    Returns:
+        A list of strings.
+    """
+    warnings = []
+    white = [o for o in outcomes if o.white_box]
+    for outcome in outcomes:
+        if not outcome.white_box and white:
+            robust = np.all([o.robust for o in white], axis=0)
+            only = int((robust & ~outcome.robust).sum())
+            missed = int((~robust & outcome.robust).sum())
+            if only > missed and _sign_test(only, missed) < SIGNIFICANCE:
+                warnings.append(
+                    f"{outcome.name}, which uses no gradient of the model, "
+                    f"breaks {only} images that no white-box attack breaks "
+                    f"(and misses {missed}): gradient masking. "
+                    "The white-box numbers are not to be trusted."
+                )
+        for before, stage in zip(
+            outcome.stages, outcome.stages[1:], strict=False
+        ):
+            broken = int((before.robust & ~stage.robust).sum())
+            limit = max(2, BLACK_BOX_SHARE * len(stage.robust))
+            if not stage.white_box and broken >= limit:
+                warnings.append(
+                    f"{stage.name}, which uses no gradient of the model, "
+                    f"breaks {broken} images that {outcome.name} had left "
+                    "standing: gradient masking. More adaptive attacks may "
+                    "break more."
+                )
+    standard = [o for o in outcomes if o.name == "autoattack"]
+    for outcome in outcomes:
+        if outcome.name.startswith(("pgd", "fgsm")) and standard:
+            gap = outcome.robust.mean() - standard[0].robust.mean()
+            if outcome.name.startswith("pgd") and gap > PGD_GAP:
+                warnings.append(
+                    f"{outcome.name} is {100 * gap:.1f} points above "
+                    "autoattack: it overestimates the robustness."
+                )
+    return warnings
+
+
+def _sign_test(more, less):
+    """How likely a fair coin gives so many heads, or more."""
+    total = more + less
+    heads = sum(math.comb(total, count) for count in range(more, total + 1))
+    return heads / 2**total

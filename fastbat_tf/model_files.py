@@ -1,0 +1,73 @@
+"""Reads models from files, ours and others."""
+
+import functools
+import pathlib
+
+import keras
+import tensorflow as tf
+
+from fastbat_tf.errors import InputError
+
+
+def load(path):
+    """Reads a model as a function from images to logits.
+
+    Args:
+        path: A `.keras` (or `.h5`) file of Keras, or the directory of a
+            SavedModel. Of a SavedModel, the signature `serving_default` is
+            asked: it has one input, and `logits` among its outputs or one
+            output alone.
+
+    Returns:
+        A callable from float32 images `(batch, height, width, channels)` in
+        [0, 1] to logits `(batch, classes)`.
+
+    Raises:
+        InputError: If there is no such file, or it is no such model.
+
+    Example:
+
+    >>> load("runs/demo/saved_model")(images).shape
+    TensorShape([8, 10])
+    """
+    path = pathlib.Path(path)
+    if not path.exists():
+        raise InputError(
+            "A model is expected as a .keras file or the directory of a "
+            f"SavedModel, but there is none. Received: model_path={path}"
+        )
+    try:
+        if path.is_dir():
+            return _read_saved_model(path)
+        model = keras.models.load_model(path, compile=False)
+    except InputError:
+        raise
+    except Exception as error:  # Keras and TensorFlow raise of all kinds.
+        raise InputError(
+            "The model cannot be read; expected a .keras file or the directory "
+            f"of a SavedModel. Received: model_path={path} ({error})"
+        ) from error
+    return functools.partial(model, training=False)
+
+
+def _read_saved_model(path):
+    loaded = tf.saved_model.load(str(path))
+    signature = loaded.signatures.get("serving_default")
+    inputs = signature.structured_input_signature[1] if signature else {}
+    outputs = signature.structured_outputs if signature else {}
+    names = list(outputs)
+    if len(inputs) != 1 or ("logits" not in names and len(names) != 1):
+        raise InputError(
+            "A SavedModel is expected to have the signature serving_default "
+            "with one input, and with the output logits or one output alone. "
+            f"Received: signatures={list(loaded.signatures)}, "
+            f"inputs={list(inputs)}, outputs={names}"
+        )
+    (name,) = inputs
+    answer = "logits" if "logits" in names else names[0]
+
+    def network(images):
+        return signature(**{name: images})[answer]
+
+    network.keeps_alive = loaded  # The variables of the signature.
+    return network

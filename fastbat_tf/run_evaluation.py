@@ -1,0 +1,120 @@
+"""The story of an evaluation: which model, which data, what came of it."""
+
+import dataclasses
+import json
+import pathlib
+import zlib
+
+import tensorflow as tf
+
+from fastbat_tf import evaluation_table
+from fastbat_tf.data import loading
+from fastbat_tf.errors import InputError
+from fastbat_tf.evaluation import evaluate_robustness
+from fastbat_tf.run import build
+from fastbat_tf.run_directory import RunDirectory, write_json
+
+
+def evaluate(config, target, run_dir, build_model):
+    """Measures a run or a model on the test split, and prints a table.
+
+    Everything goes to a directory of its own; the rows of a run go to its
+    `results.json` too. The same call continues what was interrupted.
+
+    Args:
+        config: A `Config`, with the evaluation that is wanted.
+        target: A `Target`.
+        run_dir: Path of a run directory; None with `target.model_path`.
+        build_model: As for `run.train`.
+
+    Returns:
+        The dict of `results.json`.
+
+    Raises:
+        InputError: If something cannot be used.
+    """
+    settings = config.evaluation
+    directory = results_directory(settings, target, run_dir)
+    model = target.model_path
+    if model is None:
+        model = _read_classifier(config, run_dir, build_model)
+    test = loading.load(
+        config.data.dataset, config.data.data_dir, config.data.validation_share
+    ).test
+    print(f"Results: {directory}", flush=True)
+    results = evaluate_robustness(
+        model,
+        test,
+        settings.attacks,
+        settings.epsilons,
+        settings.norm,
+        settings.max_examples,
+        target.surrogate,
+        settings.batch_size,
+        settings.seed,
+        config.runtime.compiles,
+        directory,
+        target.save_images,
+        verbose=True,
+    )
+    if target.model_path is None:
+        _add_rows(RunDirectory(run_dir).results, results)
+    print(evaluation_table.format_table(results))
+    return results
+
+
+def results_directory(settings, target, run_dir):
+    """Where the results go: one place for each combination of settings."""
+    if target.results_dir is not None:
+        return pathlib.Path(target.results_dir)
+    parent = pathlib.Path("." if run_dir is None else run_dir) / "evaluations"
+    everything = {
+        **dataclasses.asdict(settings),
+        **dataclasses.asdict(target),
+        "batch_size": None,  # Changes no outcome.
+    }
+    digest = zlib.crc32(json.dumps(everything, sort_keys=True).encode())
+    names = "_".join(settings.attacks)[:60]
+    return parent / f"{names}-{digest:08x}"
+
+
+def _read_classifier(config, run_dir, build_model):
+    weights = RunDirectory(run_dir).best
+    if not weights.exists():
+        raise InputError(
+            "The run has no weights yet; expected an epoch to have ended. "
+            f"Received: run_dir={run_dir}"
+        )
+    try:
+        robust = build(config, build_model)
+        robust.load_weights(weights)
+    except (KeyError, OSError, ValueError, tf.errors.OpError) as error:
+        raise InputError(
+            "The run cannot be read; expected whole weights, of the model in "
+            f"its config.json. Received: run_dir={run_dir} ({error})"
+        ) from error
+    return robust.classifier
+
+
+def _add_rows(path, results):
+    """Adds rows to the run's results, in the place of older ones like them."""
+
+    def key(row):
+        return [
+            row.get(name)
+            for name in ("attack", "norm", "epsilon", "examples", "seed")
+        ]
+
+    try:
+        story = json.loads(path.read_text())
+    except OSError:  # The training was cut short before it was measured.
+        story = {}
+    known = [key(row) for row in results["attacks"]]
+    kept = [row for row in story.get("attacks", []) if key(row) not in known]
+    before = story.get("warnings", [])
+    new = [text for text in results["warnings"] if text not in before]
+    merged = {
+        "attacks": kept + results["attacks"],
+        "warnings": before + new,
+    }
+    write_json(path, {**results, **story, **merged})
