@@ -1,0 +1,191 @@
+"""Times the steps of every attack beside the network that they ask.
+
+    python -m benchmarks.attacks --width=16 --batch_size=64
+
+An attack on a radius at which nothing falls takes all its steps with all
+examples. The floor is what the network alone takes for the same questions: a
+forward and backward pass to the images for gradient attacks, a forward pass
+for Square, both for FAB. Floor and attacks take turns, several rounds of them,
+so that what else the machine does meets all alike. The table gives the median
+seconds for 1,000 example-steps, and the ratio to the floor. Last comes the
+peak memory of the process after the floor, and after AutoAttack.
+"""
+
+import json
+import os
+import resource
+import statistics
+import time
+
+from absl import app, flags, logging
+
+WIDTH = flags.DEFINE_integer("width", 16, "Channels of the first group.")
+BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images per batch.")
+EXAMPLES = flags.DEFINE_integer("examples", 64, "Images attacked.")
+ROUNDS = flags.DEFINE_integer("rounds", 5, "Timed runs of each.")
+STEPS = flags.DEFINE_integer("steps", 20, "Steps of each run.")
+NORM = flags.DEFINE_string("norm", "linf", "linf or l2.")
+XLA = flags.DEFINE_bool("jit_compile", False, "Whether XLA compiles.")
+JSON_FILE = flags.DEFINE_string("json", None, "Write the numbers here, too.")
+
+TINY_RADIUS = 1e-7  # Nothing falls.
+
+
+def peak_gigabytes():
+    """The most memory that this process has held."""
+    import tensorflow as tf
+
+    if tf.config.list_physical_devices("GPU"):
+        return tf.config.experimental.get_memory_info("GPU:0")["peak"] / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def build_network():
+    """PreActResNet-18 with its initial weights, as a callable."""
+    import functools
+
+    import models
+    from fastbat_tf import BatchNormalization
+
+    classifier = models.get(
+        "preact_resnet18",
+        width=WIDTH.value,
+        mean=[0.5] * 3,
+        std=[0.25] * 3,
+        batch_normalization=BatchNormalization,
+    )
+    return functools.partial(classifier, training=False)
+
+
+def build_floors(network):
+    """Functions from images and labels: what the questions cost alone."""
+    import tensorflow as tf
+
+    from fastbat_tf.attacks import losses
+
+    def compiled(function):
+        return tf.function(function, autograph=False, jit_compile=XLA.value)
+
+    @compiled
+    def both(images, labels):
+        return losses.ask(
+            network, losses.cross_entropy, images, labels, labels
+        ).gradient
+
+    @compiled
+    def forward(images, labels):
+        del labels
+        return network(images)
+
+    return {"forward + backward": [both], "forward": [forward]}
+
+
+def attacks_and_questions():
+    """Name of each attack, its steps, and the floors of one step."""
+    steps = STEPS.value
+    gradient, both = ("forward + backward",), ("forward + backward", "forward")
+    return [
+        (f"pgd-{steps}-1", steps + 1, gradient),
+        (f"apgd-ce-{steps}", steps + 1, gradient),
+        (f"apgd-dlr-{steps}", steps + 1, gradient),
+        (f"apgd-t-{steps}", 9 * (steps + 1), gradient),
+        (f"fab-t-{steps}", 9 * steps, both),
+        (f"square-{10 * steps}", 10 * steps, ("forward",)),
+    ]
+
+
+def main(_):
+    """Prints the table."""
+    import numpy as np
+
+    from fastbat_tf import attacks
+
+    network = build_network()
+    images = np.random.default_rng(0).uniform(size=(EXAMPLES.value, 32, 32, 3))
+    images = images.astype("float32")
+    labels = np.argmax(network(images), -1).astype("int32")
+    batch = images[: BATCH_SIZE.value], labels[: BATCH_SIZE.value]
+
+    def time_floor(functions):
+        start = time.perf_counter()
+        for function in functions:
+            for _ in range(STEPS.value):
+                answer = function(*batch)
+            np.asarray(answer)
+        return (time.perf_counter() - start) / STEPS.value / len(batch[0])
+
+    def time_attack(attack, steps):
+        start = time.perf_counter()
+        result = attack(images, labels, TINY_RADIUS)
+        if not result.robust.all():
+            raise AssertionError("Nothing should fall at so small a radius.")
+        return (time.perf_counter() - start) / steps / len(images)
+
+    options = {
+        "norm": NORM.value,
+        "batch_size": BATCH_SIZE.value,
+        "jit_compile": XLA.value,
+    }
+    floors = build_floors(network)
+    rows = attacks_and_questions()
+    built = {name: attacks.get(name, network, **options) for name, *_ in rows}
+    for functions in floors.values():  # Trace and compile.
+        time_floor(functions)
+    memory = {"network": peak_gigabytes()}
+    for name, steps, _ in rows:
+        time_attack(built[name], steps)
+    times = {name: [] for name in (*floors, *built)}
+    for _ in range(ROUNDS.value):
+        for name, functions in floors.items():
+            times[name].append(time_floor(functions))
+        for name, steps, _ in rows:
+            times[name].append(time_attack(built[name], steps))
+    ensemble = "+".join(
+        f"{stage}-{STEPS.value}"
+        for stage in ("apgd-ce", "apgd-t", "fab-t", "square")
+    )
+    attacks.get(ensemble, network, **options)(images, labels, TINY_RADIUS)
+    memory["autoattack"] = peak_gigabytes()
+
+    medians = {name: statistics.median(found) for name, found in times.items()}
+    print(
+        f"PreActResNet-18, width {WIDTH.value}, {NORM.value}, batch "
+        f"{BATCH_SIZE.value}, {EXAMPLES.value} examples, {ROUNDS.value} "
+        f"rounds, XLA {'on' if XLA.value else 'off'}"
+    )
+    print("                      s per 1,000   spread            floor  ratio")
+    table = {}
+    for name in times:
+        floor = next(
+            (
+                sum(medians[part] for part in parts)
+                for row, _, parts in rows
+                if row == name
+            ),
+            medians[name],
+        )
+        spread = [1000 * bound(times[name]) for bound in (min, max)]
+        table[name] = {
+            "seconds": 1000 * medians[name],
+            "spread": spread,
+            "floor": 1000 * floor,
+            "ratio": medians[name] / floor,
+        }
+        print(
+            f"{name:<20}{1000 * medians[name]:>13.3f}   "
+            f"{spread[0]:.3f} - {spread[1]:.3f}{1000 * floor:>9.3f}"
+            f"{medians[name] / floor:>7.2f}"
+        )
+    print(
+        f"peak memory: {memory['network']:.2f} GB after the network's passes, "
+        f"{memory['autoattack']:.2f} GB after AutoAttack"
+    )
+    if JSON_FILE.value:
+        with open(JSON_FILE.value, "w") as file:
+            json.dump({"steps": table, "peak_gigabytes": memory}, file)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.set_verbosity(logging.WARNING)
+    app.run(main)
