@@ -214,11 +214,18 @@ class Attack:
         labels = as_labels(labels, len(images))
         if self._classify is None:
             specs = [tf.TensorSpec([None, *images.shape[1:]], tf.float32)]
-            self._classify = tf.function(self.network, specs, autograph=False)
+            self._classify = tf.function(self._ask, specs, autograph=False)
         logits = []
         for first in range(0, len(images), self.batch_size):
             batch = images[first : first + self.batch_size]
-            answer = self._classify(batch)
+            try:
+                answer = self._classify(batch)
+            except (TypeError, ValueError, tf.errors.OpError) as error:
+                raise InputError(
+                    "The model cannot answer; expected one that takes these "
+                    "images. Received: images.shape="
+                    f"{images.shape} ({str(error).splitlines()[0]})"
+                ) from error
             shape = getattr(answer, "shape", None)
             if shape is None or len(shape) != 2 or len(batch) != shape[0]:
                 raise InputError(
@@ -230,6 +237,9 @@ class Attack:
         logits = np.concatenate(logits)
         check_classes(labels, logits.shape[-1])
         return Clean(images, labels, logits)
+
+    def _ask(self, images):
+        return self.network(images)
 
     def run(self, clean, record, epsilon, seed=0, listener=None):
         """Attacks what stands in `record`, and keeps it up to date.
