@@ -5,6 +5,7 @@ This module imports no TensorFlow, so that a wrong setting is refused at once.
 
 import dataclasses
 import math
+import sys
 
 from fastbat_tf import attacks, data, methods
 from fastbat_tf.errors import InputError
@@ -190,7 +191,8 @@ class EvaluationConfig:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         _one_of(self, "norm", NORMS)
         for epsilon in self.epsilons:
-            if not 0 < epsilon <= (1 if self.norm == "linf" else math.inf):
+            largest = 1 if self.norm == "linf" else sys.float_info.max
+            if not 0 < epsilon <= largest:
                 raise InputError(
                     "`epsilons` are expected above 0, and at most 1 for linf, "
                     f"such as 8/255. Received: epsilon={epsilon}"
