@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from fastbat_tf import checks, evaluation_input
+from fastbat_tf.attacks import check_surrogate, losses, norms
 from fastbat_tf.attacks import get as get_attack
-from fastbat_tf.attacks import losses, norms, parse
 from fastbat_tf.attacks.base import Attack, check_radius
 from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation_state import EvaluationState, write_npz
@@ -30,15 +30,15 @@ class Outcome(NamedTuple):
         robust: bool array `(examples,)`.
         seconds: Float.
         stages: For an ensemble the `Outcome`s of its parts, in order.
-        perturbation: float32 array like the images.
+        perturbation: float32 array like the images; None once it is saved.
     """
 
     name: str
     white_box: bool
     robust: np.ndarray
     seconds: float
-    stages: tuple
-    perturbation: np.ndarray
+    stages: tuple = ()
+    perturbation: np.ndarray | None = None
 
 
 def evaluate_robustness(
@@ -121,16 +121,15 @@ def evaluate_robustness(
     network = evaluation_input.as_network(model)
     images, labels = evaluation_input.as_arrays(dataset)
     chosen, subset = evaluation_input.choose(labels, max_examples, seed)
-    kwargs = {
+    options = {
         "norm": norm,
         "batch_size": batch_size,
         "jit_compile": resolve_jit_compile(jit_compile),
     }
-    clean = Attack(network, **kwargs).classify(images[chosen], labels[chosen])
+    clean = Attack(network, **options).classify(images[chosen], labels[chosen])
     if surrogate is not None:
-        kwargs["surrogate"] = evaluation_input.as_network(surrogate)
-    built = [(name, get_attack(name, network, **kwargs)) for name in attacks]
-    notes = _notes(subset, images.dtype, built, clean.logits.shape[-1])
+        options["surrogate"] = evaluation_input.as_network(surrogate)
+    built = {name: get_attack(name, network, **options) for name in attacks}
     settings = {
         "attacks": attacks,
         "epsilons": epsilons,
@@ -143,27 +142,28 @@ def evaluate_robustness(
         "surrogate": evaluation_input.fingerprint_of_model(surrogate),
     }
     state = EvaluationState(directory, settings, save_images)
-    warnings = checks.check_network(network, clean, batch_size)
     say = functools.partial(print, flush=True) if verbose else _say_nothing
+    notes = _notes(subset, images.dtype, built, clean.logits.shape[-1])
+    warnings = checks.check_network(network, clean, batch_size)
     for line in (*notes, *(f"WARNING: {text}" for text in warnings)):
         say(line)
 
-    rows, worst_case, outcomes = [], [], []
+    rows, worst_case, robust = [], [], []
     for epsilon in epsilons:
-        at_radius = []
-        for name, attack in built:
+        outcomes = []
+        for name, attack in built.items():
             outcome = _run(name, attack, clean, epsilon, seed, state, say)
-            at_radius.append(outcome)
-            rows.append(_row(outcome, clean, norm, epsilon, seed))
             if save_images:
                 _save_images(state.directory, outcome, clean, chosen, epsilon)
-        if len(built) > 1:
-            together = _together(at_radius)
+            outcomes.append(outcome._replace(perturbation=None))
+        rows += [_row(o, clean, norm, epsilon, seed) for o in outcomes]
+        robust += [outcome.robust for outcome in outcomes]
+        if len(outcomes) > 1:
+            together = _together(outcomes)
             worst_case.append(_row(together, clean, norm, epsilon, seed))
-        for text in checks.check_outcomes(at_radius):
+        for text in checks.check_outcomes(outcomes):
             warnings.append(f"At epsilon {epsilon:.4g}: {text}")
             say(f"WARNING: {warnings[-1]}")
-        outcomes += at_radius
     results = {
         "clean_accuracy": float(clean.correct.mean()),
         "clean_confidence_interval": confidence_interval(clean.correct),
@@ -184,7 +184,7 @@ def evaluate_robustness(
             clean_correct=clean.correct,
             attack=np.array([row["attack"] for row in rows]),
             epsilon=np.array([row["epsilon"] for row in rows]),
-            robust=np.array([outcome.robust for outcome in outcomes]),
+            robust=np.array(robust),
         )
         write_json(state.directory / "results.json", results)
     return results
@@ -233,19 +233,14 @@ def _check(attacks, epsilons, norm, surrogate):
                 f"Received: epsilon={epsilon}"
             )
         check_radius(epsilon, norm)
-    transfers = [name for name in attacks if parse(name).needs_surrogate]
-    if bool(transfers) != (surrogate is not None):
-        raise InputError(
-            "A surrogate and the attack transfer are expected together. "
-            f"Received: attacks={','.join(attacks)}, surrogate={surrogate}"
-        )
+    check_surrogate(attacks, surrogate)
 
 
 def _notes(subset, dtype, built, classes):
     notes = [subset] if subset else []
     if dtype == np.uint8:
         notes.append("The images are uint8: pixels were divided by 255.")
-    for _, attack in built:
+    for attack in built.values():
         for stage in attack.stages():
             note = losses.fallback(getattr(stage, "loss_name", None), classes)
             if note and note not in notes:
@@ -270,9 +265,7 @@ def _run(name, attack, clean, epsilon, seed, state, say):
         seconds = progress.close()
         found[standing] = record.perturbation[standing]
         standing = record.robust
-        stages.append(
-            Outcome(stage.name, stage.white_box, standing, seconds, (), found)
-        )
+        stages.append(Outcome(stage.name, stage.white_box, standing, seconds))
     return Outcome(
         name,
         any(stage.white_box for stage in stages),
@@ -329,8 +322,6 @@ def _together(outcomes):
         True,
         np.all([outcome.robust for outcome in outcomes], axis=0),
         sum(outcome.seconds for outcome in outcomes),
-        (),
-        None,
     )
 
 

@@ -45,6 +45,7 @@ def train(config, run_dir, build_model):
     """
     start = time.perf_counter()
     training, directory = config.training, RunDirectory(run_dir)
+    attacks.check_surrogate(config.evaluation.attacks, None)
     directory.check_free(config)
     splits = loading.load(
         config.data.dataset, config.data.data_dir, config.data.validation_share

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from absl import flags as absl_flags
 
+from fastbat_tf.attacks import check_surrogate
 from fastbat_tf.config import Config, Target
 from fastbat_tf.errors import InputError
 from fastbat_tf.run_directory import RunDirectory
@@ -69,6 +70,7 @@ def get_command():
         evaluation=evaluation.get_config(),
         runtime=runtime.get_config(),
     )
+    check_surrogate(config.evaluation.attacks, None)
     return Command(mode, run_dir or runtime.new_name(config), config)
 
 
@@ -101,6 +103,7 @@ def _get_evaluation(run_dir):
             config.runtime, jit_compile=runtime.get_config().jit_compile
         ),
     )
+    check_surrogate(config.evaluation.attacks, chosen.surrogate)
     return Command("evaluate", run_dir, config, chosen)
 
 

@@ -168,6 +168,16 @@ def _check_part(part, name, excluded):
         )
 
 
+def check_surrogate(names, surrogate):
+    """Refuses `transfer` without a surrogate, and the reverse."""
+    transfers = [name for name in names if parse(name).needs_surrogate]
+    if bool(transfers) != (surrogate is not None):
+        raise InputError(
+            "A surrogate and the attack transfer are expected together. "
+            f"Received: attacks={','.join(names)}, surrogate={surrogate}"
+        )
+
+
 def get(name, network, surrogate=None, **kwargs):
     """Builds an attack.
 
