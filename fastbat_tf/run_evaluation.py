@@ -34,7 +34,7 @@ def evaluate(config, target, run_dir, build_model):
         InputError: If something cannot be used.
     """
     settings = config.evaluation
-    directory = results_directory(settings, target, run_dir)
+    directory = results_directory(config, target, run_dir)
     model = target.model_path
     if model is None:
         model = _read_classifier(config, run_dir, build_model)
@@ -63,14 +63,16 @@ def evaluate(config, target, run_dir, build_model):
     return results
 
 
-def results_directory(settings, target, run_dir):
+def results_directory(config, target, run_dir):
     """Where the results go: one place for each combination of settings."""
+    settings = config.evaluation
     if target.results_dir is not None:
         return pathlib.Path(target.results_dir)
     parent = pathlib.Path("." if run_dir is None else run_dir) / "evaluations"
     everything = {
         **dataclasses.asdict(settings),
         **dataclasses.asdict(target),
+        "dataset": config.data.dataset,
         "batch_size": None,  # Changes no outcome.
     }
     digest = zlib.crc32(json.dumps(everything, sort_keys=True).encode())
