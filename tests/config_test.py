@@ -3,11 +3,13 @@
 import dataclasses
 import json
 import math
+import re
 
 from absl.testing import absltest, parameterized
 
 from fastbat_tf.config import (
     JIT_COMPILE,
+    NORMS,
     SCHEDULES,
     STRATEGIES,
     Config,
@@ -17,17 +19,9 @@ from fastbat_tf.config import (
     ModelConfig,
     RuntimeConfig,
     TrainingConfig,
-    parse_attack,
     parse_fraction,
 )
 from fastbat_tf.errors import InputError
-from fastbat_tf.methods import METHODS, options
-
-GRAY = 1 / 255
-
-
-def options_of(method, **given):
-    return MethodConfig(method, given).options
 
 
 class ParseTest(parameterized.TestCase):
@@ -55,35 +49,6 @@ class ParseTest(parameterized.TestCase):
             str(caught.exception),
             "Expected a number such as 0.0314 or a quotient such as 8/255. "
             f"Received: {text!r}",
-        )
-
-    @parameterized.parameters(
-        ("pgd-50-10", (50, 10)), ("pgd-1-1", (1, 1)), ("pgd-10-1", (10, 1))
-    )
-    def test_attack(self, text, expected):
-        self.assertEqual(parse_attack(text), expected)
-
-    @parameterized.parameters(
-        "",
-        "pgd",
-        "pgd-50",
-        "pgd-0-1",
-        "pgd-1-0",
-        "pgd--1-1",
-        "pgd-1.5-1",
-        "pgd-50-10-1",
-        "pgd-50-10 ",
-        "PGD-50-10",
-        "fgsm-1-1",
-        "xpgd-1-1",
-    )
-    def test_refused_attack(self, text):
-        with self.assertRaises(InputError) as caught:
-            parse_attack(text)
-        self.assertEqual(
-            str(caught.exception),
-            "Expected an attack as pgd-STEPS-RESTARTS, such as pgd-50-10. "
-            f"Received: attack={text}",
         )
 
 
@@ -129,7 +94,8 @@ class ChecksTest(parameterized.TestCase):
         (TrainingConfig, "learning_rate", math.nan, 0),
         (TrainingConfig, "weight_decay", -1e-4, 0),
         (TrainingConfig, "weight_decay", math.nan, 0),
-        (EvaluationConfig, "test_examples", -1, 0),
+        (EvaluationConfig, "max_examples", -1, 0),
+        (EvaluationConfig, "seed", -1, 0),
         (EvaluationConfig, "validation_examples", -1, 0),
         (EvaluationConfig, "batch_size", 0, 1),
     )
@@ -149,10 +115,11 @@ class ChecksTest(parameterized.TestCase):
         (TrainingConfig, "weight_decay", 0),
         (TrainingConfig, "seed", 0),
         (TrainingConfig, "momentum", 0),
-        (EvaluationConfig, "test_examples", 0),
+        (EvaluationConfig, "max_examples", 0),
         (EvaluationConfig, "validation_examples", 0),
         (EvaluationConfig, "batch_size", 1),
-        (EvaluationConfig, "epsilons", (0, 1)),
+        (EvaluationConfig, "seed", 0),
+        (EvaluationConfig, "epsilons", (1e-9, 1)),
         (DataConfig, "validation_share", 1e-9),
     )
     def test_bounds_are_accepted(self, group, name, value):
@@ -171,6 +138,7 @@ class ChecksTest(parameterized.TestCase):
         (TrainingConfig, "schedule", SCHEDULES),
         (RuntimeConfig, "strategy", STRATEGIES),
         (RuntimeConfig, "jit_compile", JIT_COMPILE),
+        (EvaluationConfig, "norm", NORMS),
     )
     def test_one_of(self, group, name, known):
         for value in known:
@@ -190,163 +158,81 @@ class ChecksTest(parameterized.TestCase):
         ):
             DataConfig(dataset="mnist")
 
-    @parameterized.parameters("attack", "validation_attack")
-    def test_attack(self, name):
-        with self.assertRaisesRegex(
-            InputError, r"pgd-STEPS-RESTARTS.*Received: attack=pgd-10$"
+    @parameterized.parameters(
+        "",
+        "pgd",
+        "pgd-50",
+        "pgd-0-1",
+        "pgd-1-0",
+        "pgd--1-1",
+        "pgd-1.5-1",
+        "pgd-50-10-1",
+        "pgd-50-10 ",
+        "PGD-50-10",
+        "fgsm-1-1",
+        "xpgd-1-1",
+    )
+    def test_attack(self, attack):
+        for given in (
+            {"attacks": ("pgd-1-1", attack)},
+            {"validation_attack": attack},
         ):
-            EvaluationConfig(**{name: "pgd-10"})
+            with self.assertRaisesRegex(
+                InputError,
+                r"^Unknown attack\. Expected one of fgsm, pgd-STEPS-RESTARTS.*"
+                rf"\bautoattack\b.* Received: attack={attack}$",
+            ):
+                EvaluationConfig(**given)
 
-    @parameterized.parameters(-1, 1.01, 2, 8, math.nan, math.inf)
+    def test_no_attack(self):
+        with self.assertRaisesRegex(
+            InputError, r"^`attacks` .* at least one\. Received: attacks=\(\)$"
+        ):
+            EvaluationConfig(attacks=())
+
+    @parameterized.parameters(
+        {"attacks": ("pgd-1-1", "fgsm", "pgd-1-1")},
+        {"epsilons": (0.1, 0.2, 0.1)},
+    )
+    def test_twice(self, **given):
+        ((name, values),) = given.items()
+        with self.assertRaisesRegex(
+            InputError,
+            rf"^`{name}` is expected to hold none twice\. Received: {name}="
+            rf"{re.escape(str(values))}$",
+        ):
+            EvaluationConfig(**given)
+
+    def test_validation_knows_no_surrogate(self):
+        EvaluationConfig(attacks=("transfer",))
+        with self.assertRaisesRegex(
+            InputError,
+            "^`validation_attack` is expected to need no surrogate. Received: "
+            "validation_attack=transfer$",
+        ):
+            EvaluationConfig(validation_attack="transfer")
+
+    @parameterized.parameters(-1, 0, 1.01, 2, 8, math.nan, math.inf)
     def test_evaluation_epsilon(self, value):
         with self.assertRaisesRegex(
             InputError,
-            r"^`epsilon` is a fraction of the pixel range, expected in "
-            rf"\[0, 1\], such as 8/255\. Received: epsilon={value}$",
+            r"^`epsilons` are expected above 0, and at most 1 for linf, such "
+            rf"as 8/255\. Received: epsilon={value}$",
         ):
             EvaluationConfig(epsilons=(8 / 255, value))
 
-
-class MethodOptionsTest(parameterized.TestCase):
-    def test_unknown_method(self):
+    @parameterized.parameters(-1, 1.01, math.nan)
+    def test_validation_epsilon(self, value):
         with self.assertRaisesRegex(
-            InputError,
-            r"^Unknown method\. Expected one of standard, fastat, pgd, "
-            r"gradalign, fastbat\b.*Received: method=trades$",
+            InputError, rf"\[0, 1\], such as 8/255\. Received: epsilon={value}$"
         ):
-            MethodConfig("trades")
+            EvaluationConfig(validation_epsilon=value)
 
-    @parameterized.parameters(
-        ("epsilon", -1, r"\[0, 1\]"),
-        ("epsilon", 2, r"\[0, 1\]"),
-        ("epsilon", math.nan, r"\[0, 1\]"),
-        ("step_size", -0.1, "zero or above, and finite"),
-        ("step_size", math.inf, "zero or above, and finite"),
-        ("implicit_lambda", 0, "positive; inf switches"),
-        ("implicit_lambda", -10, "positive; inf switches"),
-        ("implicit_lambda", math.nan, "positive; inf switches"),
-        ("linearization", "ns", ", ".join(options.LINEARIZATIONS)),
-    )
-    def test_fastbat(self, name, value, expected):
-        with self.assertRaisesRegex(
-            InputError,
-            rf"^`{name}` is .*{expected}.* Received: {name}={value}$",
-        ):
-            options_of("fastbat", **{name: value})
-
-    @parameterized.parameters(0, -1, 1.5)
-    def test_steps(self, value):
-        with self.assertRaisesRegex(
-            InputError,
-            r"^`steps` is expected to be an integer of at least 1\. "
-            rf"Received: steps={value}$",
-        ):
-            options_of("pgd", steps=value)
-
-    @parameterized.parameters(-0.1, math.inf, math.nan)
-    def test_coefficient(self, value):
-        with self.assertRaisesRegex(
-            InputError,
-            r"^`coefficient` is expected to be zero or above\. "
-            rf"Received: coefficient={value}$",
-        ):
-            options_of("gradalign", coefficient=value)
-
-    @parameterized.parameters(
-        ("standard", "epsilon", 8 / 255, "no options"),
-        ("standard", "step_size", 0.1, "no options"),
-        ("fastat", "steps", 2, "epsilon, step_size"),
-        ("fastat", "coefficient", 0.2, "epsilon, step_size"),
-        ("pgd", "implicit_lambda", 10, "epsilon, steps, step_size"),
-        ("gradalign", "linearization", "pgd", "epsilon, .*coefficient"),
-        ("fastbat", "steps", 2, "epsilon, step_size, implicit_lambda"),
-        ("fastbat", "coefficient", 0.2, "epsilon, step_size, implicit_lambda"),
-    )
-    def test_option_of_another_method(self, method, name, value, has):
-        with self.assertRaisesRegex(
-            InputError,
-            rf"^`{name}` does not apply to the method {method}, which has "
-            rf"{has}.* Received: {name}={value}$",
-        ):
-            options_of(method, **{name: value})
-
-    @parameterized.parameters(*METHODS)
-    def test_none_stands_for_the_default(self, method):
-        given = dict.fromkeys(options.CHECKS)
-        resolved = options_of(method, **given)
-        self.assertEqual(resolved, options_of(method))
-        self.assertEqual(list(resolved), list(METHODS[method].defaults))
-        self.assertNotIn(None, resolved.values())
-
-    def test_fastbat_defaults(self):
-        self.assertEqual(
-            MethodConfig(),
-            MethodConfig(
-                "fastbat",
-                {
-                    "epsilon": 8 / 255,
-                    "step_size": 5000 / 255,
-                    "implicit_lambda": 10.0,
-                    "linearization": "ns-pgd",
-                },
-            ),
-        )
-
-    @parameterized.parameters(
-        (0.0, 5000),
-        (4 * GRAY, 5000),
-        (8 * GRAY, 5000),
-        (0.0314, 5000),  # As 8/255 is often written: slightly above it.
-        (9 * GRAY, 2000),
-        (16 * GRAY, 2000),
-        (1.0, 2000),
-    )
-    def test_fastbat_step_size(self, epsilon, expected):
-        resolved = options_of("fastbat", epsilon=epsilon)
-        self.assertAlmostEqual(255 * resolved["step_size"], expected)
-
-    def test_given_step_size_stays(self):
-        for method in ("fastat", "pgd", "gradalign", "fastbat"):
-            resolved = options_of(method, epsilon=16 * GRAY, step_size=0.25)
-            self.assertEqual(resolved["step_size"], 0.25)
-
-    @parameterized.parameters("fastat", "gradalign")
-    def test_signed_step_size(self, method):
-        resolved = options_of(method, epsilon=16 * GRAY)
-        self.assertAlmostEqual(255 * resolved["step_size"], 20.0)
-
-    @parameterized.parameters(
-        (None, 16 * GRAY, 8),  # Two steps: half of epsilon.
-        (2, 8 * GRAY, 4),
-        (10, 8 * GRAY, 2),
-        (10, 16 * GRAY, 2),
-        (1, 16 * GRAY, 2),
-        (7, 16 * GRAY, 2),
-    )
-    def test_pgd_step_size(self, steps, epsilon, expected):
-        resolved = options_of("pgd", epsilon=epsilon, steps=steps)
-        self.assertEqual(resolved["steps"], steps or 2)
-        self.assertAlmostEqual(255 * resolved["step_size"], expected)
-
-    @parameterized.parameters(
-        (2, 0.036),
-        (4, 0.063),
-        (6, 0.112),
-        (8, 0.200),
-        (10, 0.356),
-        (12, 0.632),
-        (14, 1.124),
-        (16, 2.000),
-        # Linear in between, constant outside.
-        (3, (0.036 + 0.063) / 2),
-        (8.5, 0.75 * 0.200 + 0.25 * 0.356),
-        (15, (1.124 + 2.000) / 2),
-        (1, 0.036),
-        (32, 2.000),
-    )
-    def test_gradalign_coefficient(self, gray_levels, expected):
-        resolved = options_of("gradalign", epsilon=gray_levels / 255)
-        self.assertAlmostEqual(resolved["coefficient"], expected, 12)
+    def test_an_epsilon_of_l2_can_be_above_1(self):
+        EvaluationConfig(norm="l2", epsilons=(0.5, 20.0))
+        for value in (0, -1, math.inf, math.nan):
+            with self.assertRaisesRegex(InputError, f"epsilon={value}$"):
+                EvaluationConfig(norm="l2", epsilons=(value,))
 
 
 class ConfigTest(parameterized.TestCase):
@@ -368,6 +254,14 @@ class ConfigTest(parameterized.TestCase):
         self.assertEqual(config.evaluation.epsilons, (8 / 255, 16 / 255))
         self.assertEqual(config.evaluation.validation_epsilon, 16 / 255)
 
+    def test_another_norm_has_no_default_radius(self):
+        with self.assertRaisesRegex(
+            InputError,
+            r"^`epsilons` is expected with another norm than linf, such as 0.5 "
+            r"for l2\. Received: norm=l2, epsilons=\(\)$",
+        ):
+            Config(evaluation=EvaluationConfig(norm="l2"))
+
     @parameterized.named_parameters(
         ("default", Config()),
         (
@@ -377,7 +271,9 @@ class ConfigTest(parameterized.TestCase):
                 model=ModelConfig("preact_resnet50", 8, "softplus", False),
                 method=MethodConfig("standard"),
                 training=TrainingConfig(3, 7, 0.1, "constant", 0, 0, 1),
-                evaluation=EvaluationConfig("pgd-1-2", (0.1, 1 / 3)),
+                evaluation=EvaluationConfig(
+                    ("pgd-1-2", "autoattack"), (0.1, 1 / 3), "l2", 7, 8
+                ),
                 runtime=RuntimeConfig("mirrored", "true"),
             ),
         ),
@@ -393,6 +289,7 @@ class ConfigTest(parameterized.TestCase):
         restored = Config.from_dict(json.loads(text))
         self.assertEqual(restored, config)
         self.assertIsInstance(restored.evaluation.epsilons, tuple)
+        self.assertIsInstance(restored.evaluation.attacks, tuple)
         self.assertEqual(json.dumps(restored.to_dict()), text)
 
     def test_infinite_lambda_survives(self):

@@ -1,0 +1,84 @@
+"""What tests of the command line share."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+from absl.testing import parameterized
+
+from fastbat_tf.config import Config
+
+TOP = pathlib.Path(__file__).absolute().parent.parent
+
+# A training of 8 steps of 100 images on a network of 2 channels.
+TINY = (
+    "--dataset=cifar10_mini",
+    "--validation_share=0.9",
+    "--width=2",
+    "--epochs=2",
+    "--batch_size=100",
+    "--validation_examples=40",
+    "--max_examples=40",
+    "--attacks=pgd-2-1",
+    "--validation_attack=pgd-2-1",
+)
+
+
+def user_environment():
+    """The environment without what tests set for themselves."""
+    inherited = {**os.environ}
+    inherited.pop("TF_CPP_MIN_LOG_LEVEL", None)
+    return inherited
+
+
+def python(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=TOP,
+        env={**user_environment(), **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def main(*flags, **environment):
+    return python("main.py", *flags, **environment)
+
+
+class CommandLineTest(parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        directory = self.enterContext(tempfile.TemporaryDirectory())
+        self.directory = pathlib.Path(directory)
+        self.run_dir = self.directory / "run"
+
+    def assert_refused(self, process, message):
+        """Status 2, and one line that says why."""
+        self.assertEqual(process.returncode, 2, process.stderr)
+        self.assertEqual(process.stdout, "")
+        lines = process.stderr.splitlines()
+        self.assertRegex(lines[-1], rf"^error: .*{message}")
+        self.assertEqual(lines[:-1], [])
+
+    def assert_nothing_written(self):
+        self.assertEqual(list(self.directory.iterdir()), [])
+
+    def command(self, *flags):
+        """Mode, run directory and `Config` of flags; sets `target`."""
+        program = (
+            "import dataclasses, json, sys, flags\n"
+            "flags.parse(['main.py', *sys.argv[1:]])\n"
+            "mode, run_dir, config, target = flags.get_command()\n"
+            "assert 'tensorflow' not in sys.modules\n"
+            "config = config and config.to_dict()\n"
+            "target = target and dataclasses.asdict(target)\n"
+            "print(json.dumps([mode, run_dir, config, target]))\n"
+        )
+        process = python("-c", program, *flags)
+        self.assertEqual(process.stderr, "")
+        mode, run_dir, groups, self.target = json.loads(process.stdout)
+        return mode, run_dir, groups and Config.from_dict(groups)

@@ -1,0 +1,308 @@
+"""Tests of the flags: what is refused, and the settings they come to."""
+
+from absl.testing import absltest, parameterized
+
+from fastbat_tf.config import Config, MethodConfig
+from tests.command_line import TINY, TOP, CommandLineTest, main, python
+
+# The command line, where an import of TensorFlow fails.
+WITHOUT_TENSORFLOW = """
+import runpy
+import sys
+
+sys.modules["tensorflow"] = sys.modules["keras"] = None
+sys.argv[0] = "main.py"
+runpy.run_path("main.py", run_name="__main__")
+"""
+
+
+class BadFlagsTest(CommandLineTest):
+    """All of these are refused before TensorFlow is imported."""
+
+    @parameterized.parameters(
+        (
+            "--method=trades",
+            r"Unknown method\. Expected one of standard, fastat, pgd, "
+            r"gradalign, fastbat\b.* Received: method=trades$",
+        ),
+        (
+            "--dataset=mnist",
+            r"Unknown data set\. Expected one of cifar10, cifar10_mini\b.* "
+            r"Received: dataset=mnist$",
+        ),
+        (
+            "--model=vgg16",
+            r"Unknown model\. Expected one of preact_resnet18, "
+            r"preact_resnet34, preact_resnet50\b.* Received: model=vgg16$",
+        ),
+        (
+            "--activation=tanh",
+            "Expected one of relu, softplus, swish.* Received: "
+            "activation=tanh$",
+        ),
+        ("--metod=fastbat", "'metod'"),
+        ("fastbat", "Received: fastbat$"),
+        ("--epsilon=2", r"`epsilon` .* \[0, 1\].* Received: epsilon=2\.0$"),
+        ("--epsilon=-1", r"`epsilon` .* \[0, 1\].* Received: epsilon=-1\.0$"),
+        ("--epsilon=8", r"such as 8/255\. Received: epsilon=8\.0$"),
+        ("--epsilon=nan", r"`epsilon` .* \[0, 1\].* Received: epsilon=nan$"),
+        ("--epsilon=abc", "epsilon.* such as 8/255.* Received: 'abc'$"),
+        ("--epsilon=8/0", "epsilon.* such as 8/255.* Received: '8/0'$"),
+        ("--epsilon=", "epsilon.* such as 8/255.* Received: ''$"),
+        ("--epsilons=8/255,2", r"at most 1.* Received: epsilon=2\.0$"),
+        ("--epsilons=0", r"above 0.* Received: epsilon=0\.0$"),
+        ("--epsilons=0.1,0.1", r"none twice.* epsilons=\(0\.1, 0\.1\)$"),
+        ("--epsilons=8/255,x", "epsilons.* such as 8/255.* Received: 'x'$"),
+        ("--batch_size=0", "`batch_size` .* 1.* Received: batch_size=0$"),
+        ("--batch_size=-1", "`batch_size` .* 1.* Received: batch_size=-1$"),
+        ("--batch_size=many", "batch_size=many"),
+        ("--epochs=0", "`epochs` .* 1.* Received: epochs=0$"),
+        ("--epochs=1.5", "epochs=1.5"),
+        ("--width=0", "`width` .* 1.* Received: width=0$"),
+        ("--seed=-1", r"`seed` is expected in \[0.* Received: seed=-1$"),
+        # More than what the generators of NumPy and TensorFlow take.
+        ("--seed=4294967296", "`seed`"),
+        ("--learning_rate=-1", "Received: learning_rate=-1.0$"),
+        ("--momentum=1", r"`momentum` .*\[0, 1\).* Received: momentum=1.0$"),
+        ("--weight_decay=-1", "Received: weight_decay=-1.0$"),
+        ("--validation_share=0", r"\(0, 1\).* validation_share=0\.0$"),
+        ("--validation_share=1", r"\(0, 1\).* validation_share=1\.0$"),
+        ("--validation_share=1.5", r"\(0, 1\).* validation_share=1\.5$"),
+        ("--steps=3", "`steps` does not apply .* fastbat.* steps=3$"),
+        ("--coefficient=1", "does not apply .* fastbat.* coefficient=1.0$"),
+        ("--step_size=-1", "`step_size` .* zero or above.* step_size=-1.0$"),
+        ("--implicit_lambda=0", "`implicit_lambda` .* positive"),
+        (
+            "--linearization=nspgd",
+            "one of ns-pgd, random, fgsm, pgd, ns-gd, ns-pgd-zero.* Received: "
+            "linearization=nspgd$",
+        ),
+        ("--attacks=pgd", "pgd-STEPS-RESTARTS.* Received: attack=pgd$"),
+        ("--attacks=fgsm,pgd-0-1", "pgd-STEPS-RESTARTS.* attack=pgd-0-1$"),
+        ("--attacks=", r"at least one\. Received: attacks=\(\)$"),
+        ("--attacks=fgsm,fgsm", "none twice"),
+        ("--attacks=transfer", "together.* attacks=transfer, surrogate=None$"),
+        ("--validation_attack=cw", "pgd-STEPS-RESTARTS.* attack=cw$"),
+        ("--validation_attack=transfer", "need no surrogate"),
+        ("--max_examples=-1", "`max_examples` .* max_examples=-1$"),
+        ("--evaluation_seed=-1", "`seed` .* seed=-1$"),
+        ("--norm=l1", "`norm` .* linf, l2.* norm=l1$"),
+        ("--norm=l2", r"`epsilons` .* norm=l2, epsilons=\(\)$"),
+        ("--attack=pgd-1-1", "'attack'"),
+        ("--test_examples=5", "'test_examples'"),
+        ("--evaluation_batch_size=0", "`batch_size` .* 1"),
+        ("--schedule=linear", "cyclic, multistep, constant.*schedule=linear$"),
+        ("--strategy=tpu", "auto, none, mirrored.* strategy=tpu$"),
+        ("--jit_compile=yes", "auto, true, false.* jit_compile=yes$"),
+        ("--mode=serve", "mode=serve.*train.*evaluate.*export"),
+        ("--model_path=m", "not apply to --mode=train.* flags=model_path$"),
+        ("--surrogate=m", "not apply to --mode=train.* flags=surrogate$"),
+        ("--results_dir=m", "not apply to --mode=train.* flags=results_dir$"),
+        ("--save_images", "not apply to --mode=train.* flags=save_images$"),
+        ("--run_dir=/proc/x", "can be written.* Received: run_dir=/proc/x$"),
+        ("--flagfile=no/such.cfg", "no/such.cfg"),
+        ("--method=standard --epsilon=8/255", "`epsilon` does not apply"),
+        ("--method=fastat --linearization=pgd", "does not apply .* fastat"),
+        ("--method=pgd --implicit_lambda=10", "does not apply .* pgd"),
+        ("--method=gradalign --steps=2", "does not apply .* gradalign"),
+    )
+    def test_refused(self, flags, message):
+        process = main(*TINY, f"--run_dir={self.run_dir}", *flags.split())
+        self.assert_refused(process, message)
+        self.assert_nothing_written()
+
+    @parameterized.parameters(
+        "method", "epochs", "epsilon", "steps", "epsilons", "model_path"
+    )
+    def test_export_takes_the_settings_of_the_run(self, flag):
+        value = "pgd" if flag == "method" else "1"
+        process = main(
+            "--mode=export", f"--run_dir={self.run_dir}", f"--{flag}={value}"
+        )
+        self.assert_refused(
+            process,
+            "A flag does not apply to --mode=export with --run_dir. "
+            f"Received: flags={flag}$",
+        )
+
+    def test_export_of_nothing(self):
+        self.assert_refused(
+            main("--mode=export"),
+            r"--mode=export expects --run_dir\. Received: run_dir=None$",
+        )
+
+    def test_without_tensorflow(self):
+        for flags, status in (("--epochs=0", 2), ("--helpshort", 1)):
+            with self.subTest(flags):
+                process = python("-c", WITHOUT_TENSORFLOW, flags)
+                self.assertEqual(process.returncode, status, process.stderr)
+                self.assertNotIn("Traceback", process.stderr)
+
+
+class HelpTest(parameterized.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.text = main("--helpshort").stdout
+
+    @parameterized.parameters(
+        "mode",
+        "run_dir",
+        "method",
+        "dataset",
+        "model",
+        "epsilon",
+        "step_size",
+        "steps",
+        "epsilons",
+        "attacks",
+        "norm",
+        "max_examples",
+        "model_path",
+        "surrogate",
+        "results_dir",
+        "[no]save_images",
+        "[no]augment",
+    )
+    def test_flag(self, name):
+        self.assertIn(f"\n  --{name}: ", self.text)
+
+    def test_known_names(self):
+        for known in (
+            "standard, fastat, pgd, gradalign, fastbat",
+            "fgsm, pgd-STEPS-RESTARTS",
+            "autoattack, autoattack-rand",
+        ):
+            # The lines are filled, and broken at hyphens too.
+            self.assertIn("".join(known.split()), "".join(self.text.split()))
+
+
+class GoodFlagsTest(CommandLineTest):
+    """What the flags come to, without training."""
+
+    def test_defaults(self):
+        mode, run_dir, config = self.command()
+        self.assertEqual(config, Config())
+        self.assertEqual(mode, "train")
+        self.assertIsNone(self.target)
+        self.assertRegex(
+            run_dir, r"^runs/fastbat-cifar10-preact_resnet18-\d{8}-\d{6}$"
+        )
+
+    @parameterized.parameters(("8/255", 8 / 255), ("0.0314", 0.0314))
+    def test_epsilon(self, text, epsilon):
+        _, _, config = self.command(f"--epsilon={text}")
+        self.assertEqual(
+            config, Config(method=MethodConfig("fastbat", {"epsilon": epsilon}))
+        )
+        self.assertEqual(config.method.options["step_size"], 5000 / 255)
+        self.assertEqual(config.evaluation.epsilons, (epsilon,))
+
+    def test_epsilons(self):
+        _, _, config = self.command("--epsilons=8/255,0.05")
+        self.assertEqual(config.evaluation.epsilons, (8 / 255, 0.05))
+
+    def test_infinite_lambda(self):
+        _, _, config = self.command("--implicit_lambda=inf")
+        self.assertEqual(config.method.options["implicit_lambda"], float("inf"))
+
+    def test_every_flag(self):
+        _, run_dir, config = self.command(
+            "--run_dir=here",
+            "--dataset=cifar10",
+            "--data_dir=there",
+            "--validation_share=0.25",
+            "--noaugment",
+            "--model=preact_resnet34",
+            "--width=4",
+            "--activation=swish",
+            "--nonormalize",
+            "--method=pgd",
+            "--epsilon=4/255",
+            "--steps=7",
+            "--step_size=1/255",
+            "--epochs=3",
+            "--batch_size=5",
+            "--learning_rate=0.3",
+            "--schedule=multistep",
+            "--momentum=0.8",
+            "--weight_decay=0",
+            "--seed=1",
+            "--attacks=pgd-3-2,apgd-ce+square-5",
+            "--epsilons=0.5,2",
+            "--norm=l2",
+            "--max_examples=11",
+            "--evaluation_seed=9",
+            "--validation_attack=pgd-4-5",
+            "--validation_examples=12",
+            "--evaluation_batch_size=13",
+            "--strategy=none",
+            "--jit_compile=true",
+        )
+        self.assertEqual(run_dir, "here")
+        groups = config.to_dict()
+        del groups["evaluation"]["validation_epsilon"]
+        self.assertEqual(
+            groups,
+            {
+                "data": {
+                    "dataset": "cifar10",
+                    "data_dir": "there",
+                    "validation_share": 0.25,
+                    "augment": False,
+                },
+                "model": {
+                    "model": "preact_resnet34",
+                    "width": 4,
+                    "activation": "swish",
+                    "normalize": False,
+                },
+                "method": {
+                    "method": "pgd",
+                    "options": {
+                        "epsilon": 4 / 255,
+                        "steps": 7,
+                        "step_size": 1 / 255,
+                    },
+                },
+                "training": {
+                    "epochs": 3,
+                    "batch_size": 5,
+                    "learning_rate": 0.3,
+                    "schedule": "multistep",
+                    "momentum": 0.8,
+                    "weight_decay": 0.0,
+                    "seed": 1,
+                },
+                "evaluation": {
+                    "attacks": ("pgd-3-2", "apgd-ce+square-5"),
+                    "epsilons": (0.5, 2.0),
+                    "norm": "l2",
+                    "max_examples": 11,
+                    "seed": 9,
+                    "validation_attack": "pgd-4-5",
+                    "validation_examples": 12,
+                    "batch_size": 13,
+                },
+                "runtime": {"strategy": "none", "jit_compile": "true"},
+            },
+        )
+
+    def test_export(self):
+        self.assertEqual(
+            self.command("--mode=export", "--run_dir=here"),
+            ("export", "here", None),
+        )
+        self.assertIsNone(self.target)
+
+    def test_recipes(self):
+        recipes = sorted((TOP / "recipes").glob("*.cfg"))
+        self.assertNotEmpty(recipes)
+        for recipe in recipes:
+            with self.subTest(recipe.name):
+                _, _, config = self.command(f"--flagfile={recipe}")
+                self.assertNotEqual(config, Config())
+
+
+if __name__ == "__main__":
+    absltest.main()
