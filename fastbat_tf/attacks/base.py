@@ -133,7 +133,7 @@ class Attack:
         self.norm = norms.get(norm)
         self.batch_size = batch_size
         self.jit_compile = jit_compile
-        self._advance = None
+        self._advance = {}  # By the size of the batch, if that is fixed.
         self._classify = None
 
     def rounds(self, classes):
@@ -326,9 +326,10 @@ class Attack:
             tensors = _take(tensors, np.resize(np.arange(count), size))
             decided = tf.range(size) >= count
             tensors[1]["fooled"] |= decided
-        if self._advance is None:
-            self._advance = self._compile(tensors)
-        state = self._advance(*tensors, tf.constant(epsilon, tf.float32))
+        key = size if self.jit_compile else None
+        if key not in self._advance:
+            self._advance[key] = self._compile(tensors)
+        state = self._advance[key](*tensors, tf.constant(epsilon, tf.float32))
         if padded:
             state = {name: value[:count] for name, value in state.items()}
         return state

@@ -237,7 +237,7 @@ def square_sizes(queries, height, width, odd):
     Example:
 
     >>> square_sizes(5000, 32, 32, odd=False)[[1, 11, 51, 4999]]
-    array([29, 20, 14,  2], dtype=int32)
+    array([29, 20, 14,  3], dtype=int32)
     """
     numbers = np.arange(queries)
     halvings = np.searchsorted(HALVINGS, numbers, side="left")
