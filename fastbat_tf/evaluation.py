@@ -284,6 +284,7 @@ class _Progress:
         self._epsilon, self._state, self._say = epsilon, state, say
 
     def open(self, standing):
+        self._moved = False
         self._start = self._said = time.perf_counter()
         self._record, self._before = self._state.open(
             self._key, standing, self._clean.images
@@ -295,6 +296,7 @@ class _Progress:
         return self._before + time.perf_counter() - self._start
 
     def report(self):
+        self._moved = True
         self._state.save(self._key, self._record, self._seconds(), now=False)
         now = time.perf_counter()
         if now - self._said > SECONDS_BETWEEN_LINES:
@@ -311,6 +313,8 @@ class _Progress:
             )
 
     def close(self):
+        if not self._moved:  # It had ended before, or nothing was standing.
+            return self._before
         seconds = self._seconds()
         self._state.save(self._key, self._record, seconds)
         return seconds
