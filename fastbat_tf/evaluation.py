@@ -111,7 +111,8 @@ def evaluate_robustness(
     results["attacks"][1]["robust_accuracy"]
     ```
     """
-    attacks, epsilons = list(attacks), [float(epsilon) for epsilon in epsilons]
+    attacks = _as_list("attacks", attacks, str)
+    epsilons = _as_list("epsilons", epsilons, float)
     _check(attacks, epsilons, norms.get(norm), surrogate)
     if save_images and directory is None:
         raise InputError(
@@ -217,6 +218,18 @@ def confidence_interval(outcomes):
     )
     half /= 1 + square
     return [max(center - half, 0.0), min(center + half, 1.0)]
+
+
+def _as_list(name, values, kind):
+    try:
+        if isinstance(values, str):  # Else each letter would be a value.
+            raise TypeError
+        return [kind(value) for value in values]
+    except (TypeError, ValueError):
+        raise InputError(
+            f"`{name}` is expected as a list of {kind.__name__}. "
+            f"Received: {name}={values}"
+        ) from None
 
 
 def _check(attacks, epsilons, norm, surrogate):

@@ -60,6 +60,7 @@ def _read(dataset):
     if (
         not isinstance(spec, tuple)
         or len(spec) != 2
+        or not all(isinstance(part, tf.TensorSpec) for part in spec)
         or spec[0].shape.rank not in (4, None)
     ):
         raise InputError(

@@ -4,6 +4,7 @@ import json
 import pathlib
 import time
 import zipfile
+import zlib
 
 import numpy as np
 
@@ -37,10 +38,12 @@ class EvaluationState:
         known = self.directory / "settings.json"
         try:
             (self.directory / "state").mkdir(parents=True, exist_ok=True)
-            before = json.loads(known.read_text()) if known.exists() else None
-            if before is None:
+            before = None
+            if known.exists():
+                before = dict(json.loads(known.read_text()))
+            else:
                 write_json(known, settings)
-        except (OSError, ValueError) as error:
+        except (OSError, TypeError, ValueError) as error:
             raise InputError(
                 "The results are expected to go to a directory that can be "
                 f"written. Received: results_dir={self.directory} ({error})"
@@ -66,9 +69,19 @@ class EvaluationState:
                 with np.load(path) as file:
                     for field in file.files:
                         if field in FIELDS:
-                            setattr(record, field, file[field])
+                            array = file[field]
+                            if array.shape != getattr(record, field).shape:
+                                raise ValueError("Of other examples.")
+                            setattr(record, field, array)
                     seconds = float(file["seconds"])
-            except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            except (
+                EOFError,
+                KeyError,
+                OSError,
+                ValueError,
+                zipfile.BadZipFile,
+                zlib.error,
+            ) as error:
                 raise InputError(
                     "The state of the evaluation cannot be read; expected a "
                     f"file that this program wrote. Received: path={path}"
