@@ -84,7 +84,8 @@ def evaluate_robustness(
             would have given. None: nothing is written.
         save_images: Whether the adversarial images go to `directory` too, one
             `adversarial_*.npz` for each attack and radius.
-        verbose: Whether a line tells how far a long attack is.
+        verbose: Whether lines tell where the results go, what was done to the
+            input, each warning, and how far a long attack is.
 
     Returns:
         A dict, the content of `results.json`. Accuracies are fractions.
@@ -146,6 +147,8 @@ def evaluate_robustness(
     say = functools.partial(print, flush=True) if verbose else _say_nothing
     notes = _notes(subset, images.dtype, built, clean.logits.shape[-1])
     warnings = checks.check_network(network, clean, batch_size)
+    if directory is not None:
+        say(f"Results: {directory}")
     for line in (*notes, *(f"WARNING: {text}" for text in warnings)):
         say(line)
 

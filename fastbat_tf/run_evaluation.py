@@ -41,7 +41,6 @@ def evaluate(config, target, run_dir, build_model):
     test = loading.load(
         config.data.dataset, config.data.data_dir, config.data.validation_share
     ).test
-    print(f"Results: {directory}", flush=True)
     results = evaluate_robustness(
         model,
         test,
