@@ -13,6 +13,7 @@ from absl.testing import absltest
 from tensorboard.backend.event_processing import event_accumulator
 
 from fastbat_tf.data import loading
+from fastbat_tf.evaluation_input import choose
 from tests.command_line import TINY, CommandLineTest, main
 
 
@@ -38,6 +39,13 @@ class BadPlaceTest(CommandLineTest):
     def test_batch_larger_than_the_training_split(self):
         process = main(*TINY, "--batch_size=500", f"--run_dir={self.run_dir}")
         self.assert_refused(process, "400 images.* batch_size=500$")
+        self.assert_nothing_written()
+
+    def test_more_examples_than_the_test_split_has(self):
+        process = main(
+            *TINY, "--max_examples=1001", f"--run_dir={self.run_dir}"
+        )
+        self.assert_refused(process, r"\[0, 1000\].* max_examples=1001$")
         self.assert_nothing_written()
 
     def test_no_data_and_no_network(self):
@@ -108,12 +116,9 @@ class TrainingTest(absltest.TestCase):
         pixels = tf.constant(images.astype(np.float32) / 255)
         return model.signatures["serving_default"](images=pixels)
 
-    def accuracy(self, split):
-        """Of the exported model, on the first 40 images of a split."""
-        splits = loading.load("cifar10_mini", validation_share=0.9)
-        images, labels = getattr(splits, split)
-        classes = self.ask(images[:40])["classes"].numpy()
-        return (classes == labels[:40]).mean()
+    def accuracy(self, images, labels):
+        """Of the exported model."""
+        return (self.ask(images)["classes"].numpy() == labels).mean()
 
     def test_config(self):
         groups = self.read("config.json")
@@ -194,19 +199,33 @@ class TrainingTest(absltest.TestCase):
         self.assertEqual(row["attack"], "pgd-2-1")
         self.assertEqual(row["epsilon"], 8 / 255)
         self.assertEqual(row["examples"], 40)
-        self.assertEqual(row["seed"], 3)
+        # Not that of the training: every run is measured on the same images.
+        self.assertEqual(row["seed"], 0)
+        self.assertEqual(
+            results["notes"],
+            [
+                "A class-balanced subset, drawn with seed 0: 40 of 1000 "
+                "examples.",
+                "The images are uint8: pixels were divided by 255.",
+            ],
+        )
         self.assertGreater(row["seconds"], 0)
         self.assertBetween(row["robust_accuracy"], 0, results["clean_accuracy"])
 
     def test_saved_model_is_what_was_measured(self):
+        images, labels = loading.load("cifar10_mini").test
+        index, _ = choose(labels, 40, seed=0)
         self.assertAlmostEqual(
-            self.accuracy("test"), self.read("results.json")["clean_accuracy"]
+            self.accuracy(images[index], labels[index]),
+            self.read("results.json")["clean_accuracy"],
         )
 
     def test_saved_model_has_the_best_weights(self):
+        splits = loading.load("cifar10_mini", validation_share=0.9)
+        images, labels = splits.validation
         best = max(self.history(), key=lambda row: row["val_robust_accuracy"])
         self.assertAlmostEqual(
-            self.accuracy("validation"), best["val_accuracy"]
+            self.accuracy(images[:40], labels[:40]), best["val_accuracy"]
         )
 
     def test_output(self):
@@ -222,17 +241,20 @@ class TrainingTest(absltest.TestCase):
             forecast = r"a step: about \d+ s for all 2 epochs"
             self.assertLen(re.findall(forecast, output), 1)
         results = self.read("results.json")
-        table = output.splitlines()[-6:]
-        rows = [re.split(r"\s{2,}", line) for line in table[:-1]]
-        self.assertEqual(rows[0], ["method", "fastbat"])
+        lines = output.splitlines()
+        table = lines[lines.index("method: fastbat") + 1 :]
+        rows = [re.split(r"\s{2,}", line) for line in table[:3]]
         self.assertEqual(
-            rows[1], ["clean accuracy", f"{results['clean_accuracy']:.2%}"]
+            rows[0],
+            ["attack", "epsilon", "accuracy", "95 % interval", "seconds"],
         )
-        robust = results["attacks"][0]["robust_accuracy"]
-        self.assertEqual(rows[2], ["pgd-2-1, epsilon 8/255", f"{robust:.2%}"])
-        self.assertEqual(rows[3], ["test images", "40"])
-        self.assertRegex(table[4], r"^time +\d+ (s|min)$")
-        self.assertEqual(table[5], f"Run directory: {self.run_dir}")
+        clean = f"{results['clean_accuracy']:.2%}"
+        self.assertEqual(rows[1][:2], ["none (clean)", clean])
+        robust = f"{results['attacks'][0]['robust_accuracy']:.2%}"
+        self.assertEqual(rows[2][:3], ["pgd-2-1", "8/255", robust])
+        self.assertEqual(table[3], "40 examples, norm linf, seed 0.")
+        self.assertRegex(table[-2], r"^time: \d+ (s|min)$")
+        self.assertEqual(table[-1], f"Run directory: {self.run_dir}")
         self.assertNotIn("Traceback", self.process.stderr)
 
     def test_export_again(self):

@@ -1,0 +1,280 @@
+"""Tests of `--mode=evaluate`, as its user sees it."""
+
+import json
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+from absl.testing import absltest
+
+from fastbat_tf.config import Config, DataConfig
+from fastbat_tf.run_directory import RunDirectory
+from tests.command_line import TOP, CommandLineTest, main, user_environment
+
+# Enough for a network that is right and robust on some images.
+TRAINING = (
+    "--method=standard",
+    "--dataset=cifar10_mini",
+    "--validation_share=0.2",
+    "--width=4",
+    "--epochs=3",
+    "--batch_size=64",
+    "--learning_rate=0.1",
+    "--validation_examples=40",
+    "--validation_attack=pgd-1-1",
+    "--attacks=pgd-2-1",
+    "--max_examples=40",
+)
+ATTACKS = ("pgd-2-1", "apgd-ce-3+square-20")
+EVALUATION = (
+    f"--attacks={','.join(ATTACKS)}",
+    "--epsilons=2/255,4/255",
+    "--max_examples=40",
+)
+
+
+def files(directory):
+    return {
+        path: path.read_bytes()
+        for path in sorted(directory.rglob("*"))
+        if path.is_file()
+    }
+
+
+def outcomes(directory):
+    with np.load(directory / "outcomes.npz") as file:
+        return {name: file[name] for name in file.files}
+
+
+class EvaluateTest(CommandLineTest):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        directory = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(directory.cleanup)
+        cls.trained = pathlib.Path(directory.name, "run")
+        process = main(*TRAINING, f"--run_dir={cls.trained}")
+        if process.returncode:
+            raise AssertionError(process.stderr)
+
+    def setUp(self):
+        super().setUp()
+        shutil.copytree(self.trained, self.run_dir)
+        self.where = self.directory / "results"
+
+    def evaluate(self, *flags):
+        process = main("--mode=evaluate", *flags)
+        self.assertEqual(process.returncode, 0, process.stderr)
+        self.assertNotIn("Traceback", process.stderr)
+        return process.stdout
+
+    def test_a_run(self):
+        before = RunDirectory(self.run_dir)
+        story = json.loads(before.results.read_text())
+        untouched = files(self.run_dir)
+        flags = (f"--run_dir={self.run_dir}", *EVALUATION)
+        output = self.evaluate(*flags)
+
+        (directory,) = (self.run_dir / "evaluations").iterdir()
+        self.assertStartsWith(directory.name, "_".join(ATTACKS))
+        results = json.loads((directory / "results.json").read_text())
+        self.assertEqual(
+            [(row["attack"], row["epsilon"]) for row in results["attacks"]],
+            [(name, e) for e in (2 / 255, 4 / 255) for name in ATTACKS],
+        )
+        self.assertEqual(results["clean_accuracy"], story["clean_accuracy"])
+        self.assertLen(results["worst_case"], 2)
+        found = outcomes(directory)
+        self.assertEqual(found["robust"].shape, (4, 40))
+        self.assertEqual(found["index"].shape, (40,))
+        # Something stands, something falls.
+        self.assertTrue(found["robust"].any())
+        self.assertTrue((found["clean_correct"] & ~found["robust"]).any())
+
+        # The rows of the training stay, those of the evaluation come to them.
+        after = json.loads(before.results.read_text())
+        self.assertEqual(
+            after.pop("attacks"), story.pop("attacks") + results["attacks"]
+        )
+        warnings = dict.fromkeys(story["warnings"] + results["warnings"])
+        self.assertEqual(after, {**story, "warnings": list(warnings)})
+        del untouched[before.results]
+        for path, content in untouched.items():
+            self.assertEqual(path.read_bytes(), content, path)
+
+        self.check_output(output, directory, results)
+
+        # The same again attacks nothing, and changes nothing.
+        written = files(self.run_dir)
+        times = [
+            path.stat().st_mtime_ns for path in (directory / "state").iterdir()
+        ]
+        self.assertEqual(self.evaluate(*flags), output)
+        self.assertEqual(files(self.run_dir), written)
+        self.assertEqual(
+            [
+                path.stat().st_mtime_ns
+                for path in (directory / "state").iterdir()
+            ],
+            times,
+        )
+
+    def check_output(self, output, directory, results):
+        lines = output.splitlines()
+        self.assertEqual(lines[0], f"Results: {directory}")
+        (start,) = (n for n, line in enumerate(lines) if "95 %" in line)
+        table = [line.split() for line in lines[start:]]
+        clean = f"{results['clean_accuracy']:.2%}"
+        self.assertEqual(table[1][:3], ["none", "(clean)", clean])
+        names = []
+        for cells in table[2:]:
+            if cells[1:2] not in (["2/255"], ["4/255"]):
+                continue
+            row = results["attacks"][len(names)]
+            names.append(cells[0])
+            self.assertEqual(cells[0], row["attack"])
+            self.assertEqual(cells[2], f"{row['robust_accuracy']:.2%}")
+            if len(names) == 4:
+                break
+        self.assertEqual(names, [*ATTACKS, *ATTACKS])
+        self.assertLen([c for c in table if c[:2] == ["after", "square"]], 2)
+        self.assertLen([c for c in table if c[:2] == ["worst", "case"]], 2)
+        self.assertIn("40 examples, norm linf, seed 0.", lines)
+
+    def test_killed(self):
+        flags = (
+            f"--run_dir={self.run_dir}",
+            "--attacks=pgd-10-6,apgd-ce-5",
+            "--epsilons=1/255",
+            "--max_examples=120",
+            "--evaluation_batch_size=20",
+        )
+        killed = self.directory / "killed"
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "main.py",
+                "--mode=evaluate",
+                *flags,
+                f"--results_dir={killed}",
+            ],
+            cwd=TOP,
+            env=user_environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        self.addCleanup(process.kill)
+        deadline = time.monotonic() + 200
+        while not list(killed.glob("state/*.npz")):
+            self.assertIsNone(process.poll())
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.01)
+        process.kill()
+        self.assertEqual(process.wait(), -signal.SIGKILL)
+        self.assertFalse((killed / "results.json").exists())
+        (path,) = (killed / "state").glob("*.npz")
+        with np.load(path) as file:
+            unfinished = file["robust"] & (file["rounds"] < 6)
+        self.assertTrue(unfinished.any())
+
+        self.evaluate(*flags, f"--results_dir={killed}")
+        whole = self.directory / "whole"
+        self.evaluate(*flags, f"--results_dir={whole}")
+        expected, found = outcomes(whole), outcomes(killed)
+        self.assertEqual(set(found), set(expected))
+        for name, array in expected.items():
+            np.testing.assert_array_equal(found[name], array)
+        self.assertTrue(expected["robust"].any())
+        self.assertFalse((self.run_dir / "evaluations").exists())
+
+    def test_a_model_gives_the_numbers_of_its_run(self):
+        alone = self.directory / "alone"
+        self.evaluate(
+            f"--run_dir={self.run_dir}", f"--results_dir={alone}", *EVALUATION
+        )
+        before = files(self.run_dir)
+        self.evaluate(
+            f"--model_path={self.run_dir}/saved_model",
+            "--dataset=cifar10_mini",
+            f"--results_dir={self.where}",
+            *EVALUATION,
+        )
+        self.assertEqual(files(self.run_dir), before)
+        expected, found = outcomes(alone), outcomes(self.where)
+        for name, array in expected.items():
+            np.testing.assert_array_equal(found[name], array)
+
+    def test_transfer_and_images(self):
+        self.evaluate(
+            f"--run_dir={self.run_dir}",
+            f"--surrogate={self.run_dir}/saved_model",
+            "--attacks=transfer-pgd-2-1",
+            "--epsilons=4/255",
+            "--max_examples=40",
+            "--save_images",
+            f"--results_dir={self.where}",
+        )
+        results = json.loads((self.where / "results.json").read_text())
+        (row,) = results["attacks"]
+        self.assertEqual(row["attack"], "transfer-pgd-2-1")
+        # From the model to itself: as good as PGD.
+        self.assertLess(row["robust_accuracy"], results["clean_accuracy"])
+        (path,) = self.where.glob("adversarial_transfer-pgd-2-1-*.npz")
+        with np.load(path) as file:
+            self.assertEqual(file["images"].shape, (40, 32, 32, 3))
+            self.assertEqual(file["robust"].mean(), row["robust_accuracy"])
+
+    def refuse(self, message, *flags):
+        before = files(self.directory)
+        process = main("--mode=evaluate", "--attacks=pgd-1-1", *flags)
+        self.assert_refused(process, message)
+        self.assertEqual(files(self.directory), before)
+
+    def test_a_file_in_the_way(self):
+        file = self.directory / "file"
+        file.write_text("")
+        self.refuse(
+            f"directory that can be written.* results_dir={file}/below ",
+            f"--run_dir={self.run_dir}",
+            f"--results_dir={file}/below",
+        )
+
+    def test_too_many_examples(self):
+        self.refuse(
+            r"\[0, 1000\].* max_examples=1001$",
+            f"--run_dir={self.run_dir}",
+            "--max_examples=1001",
+        )
+
+    def test_no_model(self):
+        self.refuse(
+            r"there is none\. Received: model_path=no/such\.keras$",
+            "--model_path=no/such.keras",
+            "--dataset=cifar10_mini",
+        )
+
+    def test_no_weights(self):
+        run_dir = self.directory / "begun"
+        config = Config(data=DataConfig("cifar10_mini"))
+        RunDirectory(run_dir).create(config)
+        self.refuse(
+            rf"no weights yet.* run_dir={run_dir}$", f"--run_dir={run_dir}"
+        )
+
+    def test_half_of_the_weights(self):
+        weights = RunDirectory(self.run_dir).best
+        content = weights.read_bytes()
+        weights.write_bytes(content[: len(content) // 2])
+        self.refuse(
+            rf"cannot be read.* run_dir={self.run_dir} ",
+            f"--run_dir={self.run_dir}",
+        )
+
+
+if __name__ == "__main__":
+    absltest.main()
