@@ -10,7 +10,15 @@ __version__ = "0.1.0"
 
 # Imported when first asked for: flags and their errors need no TensorFlow.
 _EXPORTS = {
+    "APGDAttack": "fastbat_tf.attacks.apgd",
+    "APGDTargetedAttack": "fastbat_tf.attacks.apgd",
+    "AutoAttack": "fastbat_tf.attacks.autoattack",
     "BatchNormalization": "fastbat_tf.layers",
+    "FABAttack": "fastbat_tf.attacks.fab",
+    "FGSMAttack": "fastbat_tf.attacks.fgsm",
+    "PGDAttack": "fastbat_tf.attacks.pgd",
+    "SquareAttack": "fastbat_tf.attacks.square",
+    "TransferAttack": "fastbat_tf.attacks.transfer",
     "FastAT": "fastbat_tf.methods.fastat",
     "FastBAT": "fastbat_tf.methods.fastbat",
     "GradAlign": "fastbat_tf.methods.gradalign",
