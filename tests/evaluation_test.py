@@ -193,6 +193,27 @@ class ResultsTest(tf.test.TestCase):
             without_seconds(results), without_seconds(self.results)
         )
 
+    def test_seed(self):
+        """Accuracy may be the same with every seed; the images are not."""
+        directory = pathlib.Path(self.get_temp_dir(), "seed")
+        self.evaluate(
+            attacks=["pgd-2-1"],
+            epsilons=[0.01],
+            directory=directory,
+            save_images=True,
+        )
+        (path,) = directory.glob("adversarial_*.npz")
+        with np.load(path) as file:
+            found = file["images"]
+        attack = attacks.get("pgd-2-1", self.network)
+        five, zero = (
+            self.images
+            + attack(self.images, self.labels, 0.01, seed).perturbation
+            for seed in (5, 0)
+        )
+        self.assertAllClose(found, five, atol=1e-6)
+        self.assertNotAllClose(found, zero, atol=1e-4)
+
     def test_l2(self):
         results = self.evaluate(norm="l2", epsilons=[0.1, 2.0])
         self.assertEqual(results["norm"], "l2")

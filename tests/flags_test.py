@@ -132,7 +132,12 @@ class BadFlagsTest(CommandLineTest):
         )
 
     def test_without_tensorflow(self):
-        for flags, status in (("--epochs=0", 2), ("--helpshort", 1)):
+        for flags, status in (
+            ("--epochs=0", 2),
+            ("--attacks=transfer", 2),
+            ("--mode=evaluate", 2),
+            ("--helpshort", 1),
+        ):
             with self.subTest(flags):
                 process = python("-c", WITHOUT_TENSORFLOW, flags)
                 self.assertEqual(process.returncode, status, process.stderr)
