@@ -55,7 +55,7 @@ def _read_saved_model(path):
     signature = loaded.signatures.get("serving_default")
     inputs = signature.structured_input_signature[1] if signature else {}
     outputs = signature.structured_outputs if signature else {}
-    names = list(outputs)
+    names = sorted(outputs)  # A SavedModel has them in any order.
     if len(inputs) != 1 or ("logits" not in names and len(names) != 1):
         raise InputError(
             "A SavedModel is expected to have the signature serving_default "
