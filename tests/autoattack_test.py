@@ -222,6 +222,19 @@ class TransferAttackTest(parameterized.TestCase, tf.test.TestCase):
         result = attack(images, labels, 0.99 * radii.min())
         self.assertTrue(result.robust.all())
 
+    def test_the_victim_does_not_end_a_round(self):
+        # Of 30 steps it is wrong long before the last, which ends in a corner.
+        problem = linear_problem(6, wrong=False)
+        attack = TransferAttack(problem.network, problem.network, "pgd-30-1")
+        attack.attack.relative_step_size = 0.08
+        epsilon = 10 * float(problem.radii["linf"].max())
+        result = attack(problem.images, problem.labels, epsilon)
+        self.assertFalse(result.robust.any())
+        room = np.where(problem.toward > 0, problem.images, 1 - problem.images)
+        self.assertAllClose(
+            np.abs(result.perturbation), np.minimum(epsilon, room), atol=1e-5
+        )
+
     def test_a_surrogate_that_knows_nothing(self):
         problem = linear_problem(8, wrong=False)
         attack = TransferAttack(
