@@ -60,8 +60,8 @@ def _read_saved_model(path):
         raise InputError(
             "A SavedModel is expected to have the signature serving_default "
             "with one input, and with the output logits or one output alone. "
-            f"Received: signatures={list(loaded.signatures)}, "
-            f"inputs={list(inputs)}, outputs={names}"
+            f"Received: signatures={sorted(loaded.signatures)}, "
+            f"inputs={sorted(inputs)}, outputs={names}"
         )
     (name,) = inputs
     answer = "logits" if "logits" in names else names[0]
