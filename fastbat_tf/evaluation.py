@@ -95,8 +95,8 @@ def evaluate_robustness(
         * `attacks`: a dict for each attack and radius, with `attack`, `norm`,
           `epsilon`, `robust_accuracy`, `confidence_interval`, `examples`,
           `attacked`, `seconds`, `seed`, and for ensembles `stages`;
-        * `worst_case`: likewise for each radius, all attacks together, if there
-          are several;
+        * `worst_case`: likewise for each radius, all `attacks` together, if
+          there are several;
         * `warnings`: signs that robustness is overestimated;
         * `notes`: what was done to the input.
 
@@ -164,7 +164,8 @@ def evaluate_robustness(
         robust += [outcome.robust for outcome in outcomes]
         if len(outcomes) > 1:
             together = _together(outcomes)
-            worst_case.append(_row(together, clean, norm, epsilon, seed))
+            row = _row(together, clean, norm, epsilon, seed)
+            worst_case.append({**row, "attacks": attacks})
         for text in checks.check_outcomes(outcomes):
             warnings.append(f"At epsilon {epsilon:.4g}: {text}")
             say(f"WARNING: {warnings[-1]}")

@@ -35,8 +35,9 @@ def evaluate(config, target, run_dir, build_model):
     """
     settings = config.evaluation
     directory = results_directory(config, target, run_dir)
-    model = target.model_path
+    model, story = target.model_path, None
     if model is None:
+        story = _read_story(RunDirectory(run_dir).results)
         model = _read_classifier(config, run_dir, build_model)
     test = loading.load(
         config.data.dataset, config.data.data_dir, config.data.validation_share
@@ -56,8 +57,8 @@ def evaluate(config, target, run_dir, build_model):
         target.save_images,
         verbose=True,
     )
-    if target.model_path is None:
-        _add_rows(RunDirectory(run_dir).results, results)
+    if story is not None:
+        _add_rows(RunDirectory(run_dir).results, story, results)
     print(evaluation_table.format_table(results))
     return results
 
@@ -97,25 +98,36 @@ def _read_classifier(config, run_dir, build_model):
     return robust.classifier
 
 
-def _add_rows(path, results):
-    """Adds rows to the run's results, in the place of older ones like them."""
-
-    def key(row):
-        return [
-            row.get(name)
-            for name in ("attack", "norm", "epsilon", "examples", "seed")
-        ]
-
+def _read_story(path):
+    """The run's `results.json`; a run that was cut short has none."""
+    if not path.exists():
+        return {}
     try:
         story = json.loads(path.read_text())
-    except OSError:  # The training was cut short before it was measured.
-        story = {}
-    known = [key(row) for row in results["attacks"]]
-    kept = [row for row in story.get("attacks", []) if key(row) not in known]
-    before = story.get("warnings", [])
-    new = [text for text in results["warnings"] if text not in before]
-    merged = {
-        "attacks": kept + results["attacks"],
-        "warnings": before + new,
-    }
+        if not isinstance(story, dict):
+            raise ValueError("no object")
+    except (OSError, ValueError) as error:
+        raise InputError(
+            "The run's results are expected as JSON; mend or remove the file. "
+            f"Received: path={path} ({error})"
+        ) from error
+    return story
+
+
+def _add_rows(path, story, results):
+    """Adds to the run's results, in the place of older rows like the new."""
+
+    def key(row):
+        names = ("attack", "norm", "epsilon", "examples", "seed", "attacks")
+        return [row.get(name) for name in names]
+
+    merged = {}
+    for group in ("attacks", "worst_case"):
+        known = [key(row) for row in results[group]]
+        older = [r for r in story.get(group, []) if key(r) not in known]
+        merged[group] = older + results[group]
+    for group in ("warnings", "notes"):
+        before = story.get(group, [])
+        new = [text for text in results[group] if text not in before]
+        merged[group] = before + new
     write_json(path, {**results, **story, **merged})

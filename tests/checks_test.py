@@ -191,6 +191,18 @@ class OutcomesTest(parameterized.TestCase):
             [],
         )
 
+    def test_square_beside_an_ensemble_that_ends_with_it(self):
+        stages = (
+            outcome("apgd-ce", [(0, 500)]),
+            outcome("square", [(0, 480)], white_box=False),
+        )
+        first, second = self.check(
+            outcome("apgd-ce+square", [(0, 480)], stages=stages),
+            outcome("square-500", [(0, 480)], white_box=False),
+        )
+        self.assertRegex(first, "^square, .* had left standing")
+        self.assertRegex(second, "^square-500, .* no white-box attack breaks")
+
     def test_no_white_box_attack(self):
         self.assertEqual(
             self.check(

@@ -147,8 +147,9 @@ class ResultsTest(tf.test.TestCase):
         for number, (row, epsilon) in enumerate(
             zip(worst_case, EPSILONS, strict=True)
         ):
-            self.assertEqual(set(row), ROW)
+            self.assertEqual(set(row), ROW | {"attacks"})
             self.assertEqual(row["attack"], "worst case")
+            self.assertLen(row["attacks"], 2)
             self.assertEqual(row["epsilon"], epsilon)
             self.assertEqual(row["attacked"], 32)
             first, second = self.direct[2 * number : 2 * number + 2]

@@ -8,6 +8,7 @@ from absl.testing import absltest, parameterized
 
 from fastbat_tf import run_evaluation
 from fastbat_tf.config import Config, DataConfig, EvaluationConfig, Target
+from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation_table import format_table
 from fastbat_tf.run_evaluation import results_directory
 
@@ -79,13 +80,16 @@ class AddRowsTest(absltest.TestCase):
         directory = self.enterContext(tempfile.TemporaryDirectory())
         self.path = pathlib.Path(directory, "results.json")
 
-    def add(self, rows, warnings=(), clean=0.8):
+    def add(self, rows, warnings=(), clean=0.8, worst_case=()):
         run_evaluation._add_rows(
             self.path,
+            run_evaluation._read_story(self.path),
             {
                 "clean_accuracy": clean,
                 "attacks": rows,
+                "worst_case": list(worst_case),
                 "warnings": list(warnings),
+                "notes": ["n"],
             },
         )
         return json.loads(self.path.read_text())
@@ -93,8 +97,32 @@ class AddRowsTest(absltest.TestCase):
     def test_a_run_that_was_not_measured(self):
         self.assertEqual(
             self.add([row()], ["w"]),
-            {"clean_accuracy": 0.8, "attacks": [row()], "warnings": ["w"]},
+            {
+                "clean_accuracy": 0.8,
+                "attacks": [row()],
+                "worst_case": [],
+                "warnings": ["w"],
+                "notes": ["n"],
+            },
         )
+
+    def test_worst_cases(self):
+        both = {**row("worst case"), "attacks": ["fgsm", "square"]}
+        others = {**row("worst case"), "attacks": ["fgsm", "pgd-1-1"]}
+        self.add([row()], worst_case=[both])
+        story = self.add([row()], worst_case=[others])
+        self.assertEqual(story["worst_case"], [both, others])
+        again = self.add([row()], worst_case=[{**both, "seconds": 7.0}])
+        self.assertEqual(
+            again["worst_case"], [others, {**both, "seconds": 7.0}]
+        )
+
+    def test_results_that_cannot_be_read(self):
+        for text in ('{"attacks": [', "[]"):
+            self.path.write_text(text)
+            with self.assertRaisesRegex(InputError, "Received: path="):
+                run_evaluation._read_story(self.path)
+            self.assertEqual(self.path.read_text(), text)
 
     def test_new_rows(self):
         self.path.write_text(
@@ -122,7 +150,9 @@ class AddRowsTest(absltest.TestCase):
                 "clean_accuracy": 0.7,
                 "weights": "best",
                 "attacks": [row(), *others],
+                "worst_case": [],
                 "warnings": ["v", "w"],
+                "notes": ["n"],
             },
         )
         # In the place of older ones like them.

@@ -7,7 +7,7 @@ from fastbat_tf.attacks import losses
 from fastbat_tf.attacks.base import Attack, check_positive
 
 MOMENTUM = 0.75
-RISES = 0.75  # The share of steps that must have raised the loss.
+RISES = 0.75  # More than this share of steps must have raised the loss.
 
 
 class APGDAttack(Attack):
@@ -20,9 +20,9 @@ class APGDAttack(Attack):
 
     with a = 0.75 (1 in the first step) and eta_0 = 2 epsilon. At checkpoints
     that come ever closer, eta is halved and the search goes on from the best
-    point so far, if fewer than three quarters of the steps since the last
+    point so far, if at most three quarters of the steps since the last
     checkpoint raised the loss, or if neither eta nor the best loss has changed
-    since then.
+    since then. (The authors' program says "at most", the paper "fewer".)
 
     Reference: Croce & Hein, ICML 2020 (arXiv 2003.01690), algorithm 1.
 

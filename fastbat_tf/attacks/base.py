@@ -2,8 +2,8 @@
 
 An attack is a start and a step on a batch, and a number of rounds (restarts or
 target classes) for each example. The loop gives each example a slot in the
-batch. An example that falls, or has had its rounds, leaves its slot to the
-next one; so the network never works for an example that is decided.
+batch. Every few steps, one that has fallen, or has had its rounds, leaves its
+slot to the next, so that the network hardly works for what is decided.
 """
 
 import collections

@@ -137,19 +137,18 @@ class FABAttack(Attack):
 
         def newton(time, given, rate):
             missing = tf.math.divide_no_nan(wanted - given, rate)
+            missing = tf.minimum(missing, 1e30)  # Infinity times 0 is NaN.
             time += tf.where(lacks(given, rate), missing, 0.0)
             return time, *give(time)
 
         start = tf.zeros_like(wanted)
-        time, given, rate = tf.while_loop(
+        time, _, _ = tf.while_loop(
             lambda time, given, rate: tf.reduce_any(lacks(given, rate)),
             newton,
             (start, *give(start)),
             maximum_iterations=50,
         )
-        reached = (rate > 0) | (given >= wanted * (1 - ROUNDING))
-        moved = tf.minimum(time * speed, room)
-        return heading * tf.where(reached, moved, room)
+        return heading * tf.minimum(time * speed, room)
 
 
 def _as_pixels(values):

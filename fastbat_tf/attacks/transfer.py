@@ -11,8 +11,9 @@ class TransferAttack(Attack):
     """Attacks a surrogate with all steps, and tests each round on the victim.
 
     The attack on the surrogate does not stop when the surrogate is wrong: it
-    raises the loss to the end. The victim is only asked for its answers to the
-    point of the highest loss of each round, never for a gradient.
+    raises the loss to the end. The victim is only asked for its answers to what
+    each round reports (the last point of PGD, the best one of APGD), never for
+    a gradient.
 
     Reference: Papernot et al. 2016 (arXiv 1605.07277).
 
