@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from fastbat_tf.attacks.base import as_pixels
+from fastbat_tf.attacks.inputs import as_pixels
 from fastbat_tf.errors import NonFiniteError
 
 

@@ -64,17 +64,28 @@ def _chance(clean):
     return None
 
 
+def is_deterministic(network, clean, count=250):
+    """Whether the model answers twice alike; arguments of `check_network`."""
+    return _random(network, clean, count) is None
+
+
 def _random(network, clean, count):
     batch = tf.constant(clean.images[:count])
     ask = tf.function(network, autograph=False)
-    first, second = (ask(batch).numpy() for _ in range(2))
-    largest = np.nanmax(np.abs(first), initial=0)
-    change = np.nanmax(np.abs(second - first), initial=0)
+    # The classification was traced by itself: what draws numbers while it is
+    # traced, as NumPy does, draws others here.
+    known = clean.logits[:count]
+    answers = [ask(batch).numpy() for _ in range(2)]
+    largest = np.nanmax(np.abs(known), initial=0)
+    change = max(
+        np.nanmax(np.abs(answer - known), initial=0) for answer in answers
+    )
     if change > DETERMINISM_TOLERANCE * largest:
         return (
             "The model is not deterministic (dropout or noise at inference?): "
-            f"two answers to the same images differ by {change:.2g}. A "
-            "single question is a weak attack on it; use autoattack-rand."
+            f"two answers to the same images differ by {change:.2g}. "
+            "Gradients of single answers are weak, and one unlucky answer "
+            "counts as broken; use autoattack-rand."
         )
     return None
 
@@ -114,7 +125,11 @@ def check_outcomes(outcomes):
         A list of strings.
     """
     warnings = []
-    white = [_by_gradients(o) for o in outcomes if o.white_box]
+    white = [
+        _by_gradients(o)
+        for o in outcomes
+        if o.white_box and (not o.stages or o.stages[0].white_box)
+    ]
     for outcome in outcomes:
         if not outcome.white_box and white:
             robust = np.all(white, axis=0)
@@ -159,6 +174,30 @@ def _by_gradients(outcome):
             break
         robust = stage.robust
     return robust
+
+
+def check_radii(robust):
+    """Looks whether an attack breaks less in a larger ball.
+
+    Args:
+        robust: Dict of dicts: by attack, by radius, bool arrays `(examples,)`.
+
+    Returns:
+        A list of strings.
+    """
+    warnings = []
+    for name, by_radius in robust.items():
+        radii = sorted(by_radius)
+        for small, large in zip(radii, radii[1:], strict=False):
+            more = int((by_radius[large] & ~by_radius[small]).sum())
+            fewer = int((by_radius[small] & ~by_radius[large]).sum())
+            if more > fewer and _sign_test(more, fewer) < SIGNIFICANCE:
+                warnings.append(
+                    f"{name} leaves more standing at epsilon {large:.4g} than "
+                    f"at {small:.4g}, though the ball is larger: the attack "
+                    "fails."
+                )
+    return warnings
 
 
 def _sign_test(more, less):

@@ -3,42 +3,23 @@
 import functools
 import math
 import statistics
-import time
-from typing import NamedTuple
+import warnings as python_warnings
 
 import numpy as np
 
+import fastbat_tf
 from fastbat_tf import checks, evaluation_input
 from fastbat_tf.attacks import check_surrogate, losses, norms
 from fastbat_tf.attacks import get as get_attack
-from fastbat_tf.attacks.base import Attack, check_radius
+from fastbat_tf.attacks.base import Attack
+from fastbat_tf.attacks.inputs import as_count, check_radius
 from fastbat_tf.errors import InputError
+from fastbat_tf.evaluation_run import Outcome, run_attack
 from fastbat_tf.evaluation_state import EvaluationState, write_npz
 from fastbat_tf.run_directory import write_json
 from fastbat_tf.trainer import resolve_jit_compile
 
-SECONDS_BETWEEN_LINES = 10.0
 NORMAL_QUANTILE = statistics.NormalDist().inv_cdf(0.975)
-
-
-class Outcome(NamedTuple):
-    """What one attack left at one radius.
-
-    Attributes:
-        name: Of the attack.
-        white_box: Whether it uses gradients of the model.
-        robust: bool array `(examples,)`.
-        seconds: Float.
-        stages: For an ensemble the `Outcome`s of its parts, in order.
-        perturbation: float32 array like the images; None once it is saved.
-    """
-
-    name: str
-    white_box: bool
-    robust: np.ndarray
-    seconds: float
-    stages: tuple = ()
-    perturbation: np.ndarray | None = None
 
 
 def evaluate_robustness(
@@ -85,7 +66,8 @@ def evaluate_robustness(
         save_images: Whether the adversarial images go to `directory` too, one
             `adversarial_*.npz` for each attack and radius.
         verbose: Whether lines tell where the results go, what was done to the
-            input, each warning, and how far a long attack is.
+            input, each warning, and how far a long attack is. If not, the
+            warnings come by `warnings.warn`.
 
     Returns:
         A dict, the content of `results.json`. Accuracies are fractions.
@@ -120,6 +102,9 @@ def evaluate_robustness(
             "`save_images` is expected with a directory. "
             "Received: directory=None"
         )
+    seed = as_count("seed", seed, 0)
+    batch_size = as_count("batch_size", batch_size)
+    max_examples = as_count("max_examples", max_examples or 0, 0)
     network = evaluation_input.as_network(model)
     images, labels = evaluation_input.as_arrays(dataset)
     chosen, subset = evaluation_input.choose(labels, max_examples, seed)
@@ -129,14 +114,13 @@ def evaluate_robustness(
         "jit_compile": resolve_jit_compile(jit_compile),
     }
     clean = Attack(network, **options).classify(images[chosen], labels[chosen])
-    if surrogate is not None:
-        options["surrogate"] = evaluation_input.as_network(surrogate)
-    built = {name: get_attack(name, network, **options) for name in attacks}
+    warnings = checks.check_network(network, clean, batch_size)
     settings = {
+        "version": fastbat_tf.__version__,
         "attacks": attacks,
         "epsilons": epsilons,
         "norm": norm,
-        "max_examples": max_examples or 0,
+        "max_examples": max_examples,
         "seed": seed,
         "save_images": save_images,
         "data": evaluation_input.fingerprint([clean.images, clean.labels]),
@@ -144,9 +128,17 @@ def evaluate_robustness(
         "surrogate": evaluation_input.fingerprint_of_model(surrogate),
     }
     state = EvaluationState(directory, settings, save_images)
+    clean = clean._replace(
+        logits=state.clean_logits(
+            clean.logits, checks.is_deterministic(network, clean, batch_size)
+        )
+    )
+    if surrogate is not None:
+        options["surrogate"] = evaluation_input.as_network(surrogate)
+        warnings += _look_at(options["surrogate"], clean, batch_size)
+    built = {name: get_attack(name, network, **options) for name in attacks}
     say = functools.partial(print, flush=True) if verbose else _say_nothing
     notes = _notes(subset, images.dtype, built, clean.logits.shape[-1])
-    warnings = checks.check_network(network, clean, batch_size)
     if directory is not None:
         say(f"Results: {directory}")
     for line in (*notes, *(f"WARNING: {text}" for text in warnings)):
@@ -156,7 +148,7 @@ def evaluate_robustness(
     for epsilon in epsilons:
         outcomes = []
         for name, attack in built.items():
-            outcome = _run(name, attack, clean, epsilon, seed, state, say)
+            outcome = run_attack(name, attack, clean, epsilon, seed, state, say)
             if save_images:
                 _save_images(state.directory, outcome, clean, chosen, epsilon)
             outcomes.append(outcome._replace(perturbation=None))
@@ -169,6 +161,12 @@ def evaluate_robustness(
         for text in checks.check_outcomes(outcomes):
             warnings.append(f"At epsilon {epsilon:.4g}: {text}")
             say(f"WARNING: {warnings[-1]}")
+    for text in _compare_radii(rows, robust):
+        warnings.append(text)
+        say(f"WARNING: {text}")
+    if not verbose:
+        for text in warnings:
+            python_warnings.warn(text, stacklevel=2)
     results = {
         "clean_accuracy": float(clean.correct.mean()),
         "clean_confidence_interval": confidence_interval(clean.correct),
@@ -253,6 +251,29 @@ def _check(attacks, epsilons, norm, surrogate):
     check_surrogate(attacks, surrogate)
 
 
+def _look_at(surrogate, clean, batch_size):
+    """Refuses a surrogate of other classes; gives what `checks` finds in it."""
+    answers = Attack(surrogate, batch_size=batch_size).classify(
+        clean.images, clean.labels
+    )
+    ours, theirs = clean.logits.shape[-1], answers.logits.shape[-1]
+    if ours != theirs:
+        raise InputError(
+            f"The surrogate is expected to know the model's {ours} classes. "
+            f"Received: classes={theirs}"
+        )
+    texts = checks.check_network(surrogate, answers, batch_size)
+    return [f"The surrogate: {text}" for text in texts]
+
+
+def _compare_radii(rows, robust):
+    by_attack = {}
+    for row, standing in zip(rows, robust, strict=True):
+        radii = by_attack.setdefault(row["attack"], {})
+        radii[row["epsilon"]] = standing
+    return checks.check_radii(by_attack)
+
+
 def _notes(subset, dtype, built, classes):
     notes = [subset] if subset else []
     if dtype == np.uint8:
@@ -267,74 +288,6 @@ def _notes(subset, dtype, built, classes):
 
 def _say_nothing(line):
     del line
-
-
-def _run(name, attack, clean, epsilon, seed, state, say):
-    """Runs the stages of one attack, each on what the others left."""
-    standing, stages = clean.correct, []
-    found = np.zeros_like(clean.images)
-    for number, stage in enumerate(attack.stages()):
-        progress = _Progress(
-            f"{name}-{epsilon:.8g}-{number}", stage, clean, epsilon, state, say
-        )
-        record = progress.open(standing)
-        stage.run(clean, record, epsilon, seed, progress.report)
-        seconds = progress.close()
-        found[standing] = record.perturbation[standing]
-        standing = record.robust
-        stages.append(Outcome(stage.name, stage.white_box, standing, seconds))
-    return Outcome(
-        name,
-        any(stage.white_box for stage in stages),
-        standing,
-        sum(stage.seconds for stage in stages),
-        tuple(stages) if len(stages) > 1 else (),
-        found,
-    )
-
-
-class _Progress:
-    """Keeps the record of a running attack on disk, and says how far it is."""
-
-    def __init__(self, key, stage, clean, epsilon, state, say):
-        self._key, self._stage, self._clean = key, stage, clean
-        self._epsilon, self._state, self._say = epsilon, state, say
-
-    def open(self, standing):
-        self._moved = False
-        self._start = self._said = time.perf_counter()
-        self._record, self._before = self._state.open(
-            self._key, standing, self._clean.images
-        )
-        self._total = int(standing.sum())
-        return self._record
-
-    def _seconds(self):
-        return self._before + time.perf_counter() - self._start
-
-    def report(self):
-        self._moved = True
-        self._state.save(self._key, self._record, self._seconds(), now=False)
-        now = time.perf_counter()
-        if now - self._said > SECONDS_BETWEEN_LINES:
-            self._said = now
-            classes = self._clean.logits.shape[-1]
-            rounds = self._stage.rounds(classes)
-            standing = self._record.robust
-            done = self._record.rounds[standing].sum() / rounds
-            decided = self._total - standing.sum() + done
-            self._say(
-                f"{self._stage.name}, epsilon {self._epsilon:.4g}: "
-                f"{decided:.0f} of {self._total} decided, "
-                f"{standing.sum()} standing, {self._seconds():.0f} s"
-            )
-
-    def close(self):
-        if not self._moved:  # It had ended before, or nothing was standing.
-            return self._before
-        seconds = self._seconds()
-        self._state.save(self._key, self._record, seconds)
-        return seconds
 
 
 def _together(outcomes):

@@ -8,11 +8,12 @@ import zlib
 
 import numpy as np
 
-from fastbat_tf.attacks.base import Record
+from fastbat_tf.attacks.records import Record
 from fastbat_tf.errors import InputError
 from fastbat_tf.run_directory import write_json
 
 SECONDS_BETWEEN_WRITES = 5.0
+LOGITS_TOLERANCE = 1e-2  # Another batch size or device rounds otherwise.
 FIELDS = ("robust", "rounds", "loss", "perturbation")
 
 
@@ -24,6 +25,9 @@ class EvaluationState:
         settings: Dict of JSON's types, all that the outcome depends on.
         keep_perturbations: Whether perturbations are kept on disk as well.
 
+    Attributes:
+        keeps_perturbations: As given.
+
     Raises:
         InputError: If the directory holds another evaluation, or cannot be
             written.
@@ -31,7 +35,8 @@ class EvaluationState:
 
     def __init__(self, directory, settings, keep_perturbations=False):
         self.directory = directory and pathlib.Path(directory)
-        self._keep_perturbations = keep_perturbations
+        self.keeps_perturbations = keep_perturbations
+        self._fields = FIELDS if keep_perturbations else FIELDS[:-1]
         self._written = 0.0
         if self.directory is None:
             return
@@ -43,7 +48,13 @@ class EvaluationState:
                 before = dict(json.loads(known.read_text()))
             else:
                 write_json(known, settings)
-        except (OSError, TypeError, ValueError) as error:
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                "The directory's settings.json cannot be read; expected that "
+                "of an evaluation, or a new directory. "
+                f"Received: results_dir={self.directory} ({error})"
+            ) from error
+        except OSError as error:
             raise InputError(
                 "The results are expected to go to a directory that can be "
                 f"written. Received: results_dir={self.directory} ({error})"
@@ -60,32 +71,50 @@ class EvaluationState:
                 f"results_dir={self.directory}, other={', '.join(differing)}"
             )
 
+    def clean_logits(self, logits, deterministic):
+        """The clean logits that the evaluation began with.
+
+        An interrupted evaluation goes on with them: an answer that rounding
+        has turned would change what was attacked.
+
+        Args:
+            logits: float32 array `(examples, classes)`, the model's today.
+            deterministic: Whether the model must answer as it did.
+
+        Returns:
+            An array like `logits`.
+
+        Raises:
+            InputError: If another model began the evaluation.
+        """
+        path = self._path("clean")
+        if path is None or not path.exists():
+            if path is not None:
+                self._write(path, logits=logits)
+            return logits
+        (before,) = _read(path, {"logits": logits.shape}).values()
+        tolerance = LOGITS_TOLERANCE * np.nanmax(np.abs(before), initial=0)
+        if deterministic and not np.allclose(
+            before, logits, LOGITS_TOLERANCE, tolerance, equal_nan=True
+        ):
+            raise InputError(
+                "The directory holds another evaluation; expected the same "
+                "settings, or a new directory. "
+                f"Received: results_dir={self.directory}, other=model"
+            )
+        return before
+
     def open(self, name, standing, images):
         """The record of an attack, as far as it got, and its seconds."""
-        record, seconds = Record.start(standing, images), 0.0
+        record = Record.start(standing, images, self.keeps_perturbations)
         path = self._path(name)
-        if path is not None and path.exists():
-            try:
-                with np.load(path) as file:
-                    for field in file.files:
-                        if field in FIELDS:
-                            array = file[field]
-                            if array.shape != getattr(record, field).shape:
-                                raise ValueError("Of other examples.")
-                            setattr(record, field, array)
-                    seconds = float(file["seconds"])
-            except (
-                EOFError,
-                KeyError,
-                OSError,
-                ValueError,
-                zipfile.BadZipFile,
-                zlib.error,
-            ) as error:
-                raise InputError(
-                    "The state of the evaluation cannot be read; expected a "
-                    f"file that this program wrote. Received: path={path}"
-                ) from error
+        if path is None or not path.exists():
+            return record, 0.0
+        fields = {name: getattr(record, name).shape for name in self._fields}
+        content = _read(path, {**fields, "seconds": ()})
+        seconds = float(content.pop("seconds"))
+        record = Record(**{"perturbation": None, **content})
+        record.robust &= standing
         return record, seconds
 
     def save(self, name, record, seconds, now=True):
@@ -96,17 +125,49 @@ class EvaluationState:
             now or start - self._written > SECONDS_BETWEEN_WRITES
         ):
             return
-        fields = FIELDS if self._keep_perturbations else FIELDS[:-1]
-        content = {field: getattr(record, field) for field in fields}
-        write_npz(path, seconds=seconds, **content)
+        content = {field: getattr(record, field) for field in self._fields}
+        self._write(path, seconds=seconds, **content)
         # A write that takes long makes the next one wait longer.
         end = time.perf_counter()
         self._written = end + 10 * (end - start)
+
+    def _write(self, path, **content):
+        try:
+            write_npz(path, **content)
+        except OSError as error:
+            raise InputError(
+                "The state of the evaluation cannot be written; expected room "
+                f"on the disk. Received: path={path} ({error})"
+            ) from error
 
     def _path(self, name):
         if self.directory is None:
             return None
         return self.directory / "state" / f"{name}.npz"
+
+
+def _read(path, shapes):
+    """The arrays of a file by name, if they have these shapes."""
+    try:
+        with np.load(path) as file:
+            content = {name: file[name] for name in shapes}
+        for name, shape in shapes.items():
+            if content[name].shape != shape:
+                raise ValueError(f"{name} has the shape {content[name].shape}.")
+    except (
+        EOFError,
+        KeyError,
+        OSError,
+        ValueError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise InputError(
+            "The state of the evaluation cannot be read; expected a file that "
+            "this program wrote; without it, its attack starts anew. "
+            f"Received: path={path}"
+        ) from error
+    return content
 
 
 def write_npz(path, **arrays):

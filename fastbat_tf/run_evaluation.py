@@ -35,9 +35,9 @@ def evaluate(config, target, run_dir, build_model):
     """
     settings = config.evaluation
     directory = results_directory(config, target, run_dir)
-    model, story = target.model_path, None
+    model = target.model_path
     if model is None:
-        story = _read_story(RunDirectory(run_dir).results)
+        _read_story(RunDirectory(run_dir).results)  # Now, not after hours.
         model = _read_classifier(config, run_dir, build_model)
     test = loading.load(
         config.data.dataset, config.data.data_dir, config.data.validation_share
@@ -57,8 +57,8 @@ def evaluate(config, target, run_dir, build_model):
         target.save_images,
         verbose=True,
     )
-    if story is not None:
-        _add_rows(RunDirectory(run_dir).results, story, results)
+    if target.model_path is None:
+        _add_rows(RunDirectory(run_dir).results, results)
     print(evaluation_table.format_table(results))
     return results
 
@@ -114,8 +114,9 @@ def _read_story(path):
     return story
 
 
-def _add_rows(path, story, results):
+def _add_rows(path, results):
     """Adds to the run's results, in the place of older rows like the new."""
+    story = _read_story(path)  # Again: another evaluation may have ended.
 
     def key(row):
         names = ("attack", "norm", "epsilon", "examples", "seed", "attacks")

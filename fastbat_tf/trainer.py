@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from fastbat_tf import layers, methods
 from fastbat_tf.draws import Draws
+from fastbat_tf.errors import InputError
 from fastbat_tf.step import Step
 
 
@@ -338,7 +339,7 @@ def resolve_jit_compile(jit_compile):
     if jit_compile == "auto":
         return bool(tf.config.list_physical_devices("GPU"))
     if not isinstance(jit_compile, bool):
-        raise ValueError(
+        raise InputError(
             '`jit_compile` is expected to be True, False or "auto". '
             f"Received: jit_compile={jit_compile}"
         )

@@ -6,9 +6,9 @@ from absl.testing import parameterized
 
 from fastbat_tf import attacks
 from fastbat_tf.attacks.apgd import APGDAttack, APGDTargetedAttack
-from fastbat_tf.attacks.base import as_pixels
 from fastbat_tf.attacks.fab import FABAttack
 from fastbat_tf.attacks.fgsm import FGSMAttack
+from fastbat_tf.attacks.inputs import as_pixels
 from fastbat_tf.attacks.pgd import PGDAttack
 from fastbat_tf.attacks.square import SquareAttack
 from fastbat_tf.errors import InputError
@@ -65,6 +65,7 @@ class RegistryTest(parameterized.TestCase, tf.test.TestCase):
     @parameterized.parameters(
         "fgsm+autoattack",
         "fgsm+transfer",
+        "apgd-ce+apgd-ce",
         "transfer-square",
         "transfer-fab-t",
         "transfer-transfer",
@@ -73,7 +74,10 @@ class RegistryTest(parameterized.TestCase, tf.test.TestCase):
     def test_attacks_that_fit_in_no_other(self, name):
         with self.assertRaises(InputError) as caught:
             attacks.parse(name)
-        self.assertRegex(str(caught.exception), "none of .*autoattack.*")
+        self.assertRegex(
+            str(caught.exception),
+            "expected to be of fgsm, .* none of them twice",
+        )
         self.assertEndsWith(str(caught.exception), f"Received: attack={name}")
 
     @parameterized.parameters(

@@ -32,6 +32,7 @@ EQUAL_SHARE = 0.97
 EXAMPLES, EXAMPLES_AT_RANDOM = 1, 2
 EXACT = ("pgd-50-10", "apgd-ce", "apgd-dlr", "apgd-t", "autoattack")
 CLEAN_LOGITS = 1e-3
+OTHER_KEYS = ("images", "labels", "logits", "clean")
 
 
 class Comparison(NamedTuple):
@@ -73,13 +74,12 @@ def recorded_attacks(recording):
     """The names of the attacks in a file, by its keys."""
     names = {}
     for key in recording.arrays:
+        if key in OTHER_KEYS or key.startswith("weights/"):
+            continue
         name = re.sub("_standard$", "", key)
         if key.startswith("pgd_"):
             name = key.replace("_", "-")
-        try:
-            attacks.parse(name)
-        except ValueError:
-            continue
+        attacks.parse(name)  # Nothing is left out in silence.
         names[key] = name
     return names
 
@@ -114,7 +114,13 @@ def compare(recording, only=None, count=None, batch_size=64):
     Yields:
         A `Comparison` for each attack.
     """
-    arrays = recording.arrays
+    arrays, names = recording.arrays, recorded_attacks(recording)
+    unknown = sorted({*(only or ())} - {*names.values()})
+    if unknown:
+        raise ValueError(
+            f"Expected attacks of the file: {', '.join(names.values())}. "
+            f"Received: attacks={','.join(unknown)}"
+        )
     network = build_network(recording)
     images, labels = arrays["images"][:count], arrays["labels"][:count]
     clean = Attack(network, batch_size=batch_size).classify(images, labels)
@@ -125,11 +131,16 @@ def compare(recording, only=None, count=None, batch_size=64):
         )
     yield Comparison("clean", clean.correct, arrays["clean"][:count], 0, 0.0)
     epsilon = parse_fraction(str(recording.meta["epsilon"]))
-    for key, name in recorded_attacks(recording).items():
+    for key, name in names.items():
         if only and name not in only:
             continue
         start = time.perf_counter()
-        attack = attacks.get(name, network, batch_size=batch_size)
+        attack = attacks.get(
+            name,
+            network,
+            norm=recording.meta.get("norm", "linf").lower(),
+            batch_size=batch_size,
+        )
         ours = attack(images, labels, epsilon).robust
         yield Comparison(
             name,

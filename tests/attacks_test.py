@@ -6,8 +6,9 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
-from fastbat_tf.attacks.base import Attack, Record
+from fastbat_tf.attacks.base import Attack
 from fastbat_tf.attacks.pgd import PGDAttack
+from fastbat_tf.attacks.records import Record
 from tests import attack_problems
 from tests.attack_problems import (
     SHAPE,

@@ -288,7 +288,7 @@ class EvaluationTest(parameterized.TestCase, tf.test.TestCase):
     @parameterized.parameters(
         (["pgd-10-1", "square-200"], "square-200"),
         # Also as a part of an attack.
-        (["pgd-10-1", "apgd-ce-5+square-200"], "square"),
+        (["pgd-10-1", "apgd-ce-5+square-200"], "square-200"),
     )
     def test_masked_gradients(self, attacks, name):
         warnings = self.evaluate(masked(toy_network()), attacks)

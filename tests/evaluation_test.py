@@ -11,7 +11,8 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
-from fastbat_tf import attacks, evaluation
+from fastbat_tf import attacks, evaluation, evaluation_run
+from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation import (
     confidence_interval,
     evaluate_robustness,
@@ -130,10 +131,10 @@ class ResultsTest(tf.test.TestCase):
             alone = attacks.get("apgd-ce-3", self.network)(
                 self.images, self.labels, row["epsilon"], seed=5
             ).robust
-            self.assertEqual(first["attack"], "apgd-ce")
+            self.assertEqual(first["attack"], "apgd-ce-3")
             self.assertEqual(first["attacked"], 32)
             self.assertEqual(first["robust_accuracy"], alone.mean())
-            self.assertEqual(last["attack"], "square")
+            self.assertEqual(last["attack"], "square-20")
             # It is run on what the first has left.
             self.assertEqual(last["attacked"], alone.sum())
             for name in ("robust_accuracy", "confidence_interval"):
@@ -173,7 +174,7 @@ class ResultsTest(tf.test.TestCase):
         def run(name, attack, clean, *_):
             return evaluation.Outcome(name, True, next(answers), 1.0, (), None)
 
-        with mock.patch.object(evaluation, "_run", run):
+        with mock.patch.object(evaluation, "run_attack", run):
             results = self.evaluate(epsilons=[0.1])
         accuracies = [row["robust_accuracy"] for row in results["attacks"]]
         self.assertEqual(accuracies, [0.25, 0.25])
@@ -271,7 +272,7 @@ class ResultsTest(tf.test.TestCase):
             said = io.StringIO()
             with (
                 contextlib.redirect_stdout(said),
-                mock.patch.object(evaluation, "SECONDS_BETWEEN_LINES", -1),
+                mock.patch.object(evaluation_run, "SECONDS_BETWEEN_LINES", -1),
             ):
                 self.evaluate(
                     attacks=["pgd-2-3"], epsilons=[0.01], verbose=verbose
@@ -282,12 +283,51 @@ class ResultsTest(tf.test.TestCase):
         for line in lines:
             self.assertRegex(
                 line,
-                r"^pgd, epsilon 0\.01: \d+ of 32 decided, \d+ standing, \d+ s$",
+                r"^pgd-2-3, epsilon 0\.01: \d+ of 32 decided, "
+                r"\d+ standing, \d+ s$",
             )
         done = [int(line.split()[3]) for line in lines]
         self.assertEqual(done, sorted(done))
         self.assertEqual(done[-1], 32)
         self.assertGreater(len(set(done)), 1)
+
+
+class WarningsTest(tf.test.TestCase):
+    def test_without_lines_they_come_as_python_warnings(self):
+        network = toy_network()
+        with self.assertWarnsRegex(UserWarning, "look like probabilities"):
+            results = evaluate_robustness(
+                lambda images: tf.nn.softmax(network(images)),
+                toy_data(20, network),
+                ["fgsm"],
+                [0.01],
+            )
+        self.assertLen(results["warnings"], 1)
+
+    def test_a_larger_ball_in_which_less_falls(self):
+        robust = np.arange(40) < 10
+        found = iter([robust, ~robust])
+
+        def run(name, *_):
+            return evaluation.Outcome(name, True, next(found), 1.0)
+
+        with (
+            mock.patch.object(evaluation, "run_attack", run),
+            self.assertWarnsRegex(UserWarning, "^fgsm leaves more standing at"),
+        ):
+            evaluate_robustness(
+                toy_network(), toy_data(40), ["fgsm"], [0.1, 0.2]
+            )
+
+    def test_a_surrogate_of_other_classes(self):
+        with self.assertRaisesRegex(InputError, "classes. Received: classes=2"):
+            evaluate_robustness(
+                toy_network(),
+                toy_data(10),
+                ["transfer-fgsm"],
+                [0.01],
+                surrogate=toy_network(classes=2),
+            )
 
 
 class NetworksTest(tf.test.TestCase):

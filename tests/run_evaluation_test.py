@@ -83,7 +83,6 @@ class AddRowsTest(absltest.TestCase):
     def add(self, rows, warnings=(), clean=0.8, worst_case=()):
         run_evaluation._add_rows(
             self.path,
-            run_evaluation._read_story(self.path),
             {
                 "clean_accuracy": clean,
                 "attacks": rows,

@@ -103,6 +103,7 @@ ATTACKS = {
         {},
     ),
 }
+PARTS = tuple(ATTACKS)[: tuple(ATTACKS).index("autoattack")]
 TRANSFERABLE = ("fgsm", "pgd", "apgd-ce", "apgd-dlr", "apgd-t")
 
 
@@ -147,11 +148,9 @@ def parse(name):
                 arguments[argument] = int(text) if text.isdigit() else text
         if key == "custom":
             arguments["attacks"] = tuple(arguments["attacks"].split("+"))
-            for part in arguments["attacks"]:
-                _check_part(part, name, ("custom", "transfer"))
+            _check_parts(arguments["attacks"], name, PARTS)
         if key == "transfer" and "attack" in arguments:
-            other = [key for key in ATTACKS if key not in TRANSFERABLE]
-            _check_part(arguments["attack"], name, other)
+            _check_parts((arguments["attack"],), name, TRANSFERABLE)
         return ParsedAttack(key, arguments)
     forms = ", ".join(spec.form for spec in ATTACKS.values())
     raise InputError(
@@ -159,12 +158,13 @@ def parse(name):
     )
 
 
-def _check_part(part, name, excluded):
-    key = parse(part).key
-    if key in excluded or key.startswith("autoattack"):
+def _check_parts(parts, name, known):
+    keys = [parse(part).key for part in parts]
+    if not set(keys) <= set(known) or len(set(parts)) < len(parts):
+        forms = ", ".join(ATTACKS[key].form for key in known)
         raise InputError(
-            "The attacks within an attack are expected to be none of "
-            f"{', '.join(excluded)}, autoattack. Received: attack={name}"
+            f"The attacks within an attack are expected to be of {forms}, none "
+            f"of them twice. Received: attack={name}"
         )
 
 
@@ -211,4 +211,6 @@ def get(name, network, surrogate=None, **kwargs):
                 f"Received: attack={name}, surrogate=None"
             )
         arguments = {**arguments, "surrogate": surrogate}
-    return getattr(module, class_name)(network, **arguments, **kwargs)
+    attack = getattr(module, class_name)(network, **arguments, **kwargs)
+    attack.title = name
+    return attack

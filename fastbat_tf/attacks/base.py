@@ -7,85 +7,26 @@ slot to the next, so that the network hardly works for what is decided.
 """
 
 import collections
-import dataclasses
+import contextlib
 import zlib
-from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from fastbat_tf.attacks import losses, norms
+from fastbat_tf.attacks.inputs import (
+    as_labels,
+    as_pixels,
+    check_classes,
+    check_positive,
+    check_radius,
+)
+from fastbat_tf.attacks.records import AttackResult, Clean, Record
 from fastbat_tf.errors import InputError
 
 # What rounding may add to a perturbation, in pixels and relative to epsilon.
 ROUNDING = 1e-6
 RELATIVE_ROUNDING = 1e-4
-
-
-class Clean(NamedTuple):
-    """Examples and what the network says of them unperturbed.
-
-    Attributes:
-        images: float32 array `(examples, height, width, channels)` in [0, 1].
-        labels: int32 array `(examples,)`.
-        logits: float32 array `(examples, classes)`.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-    logits: np.ndarray
-
-    @property
-    def correct(self):
-        """bool array `(examples,)`: classified correctly."""
-        # As `losses.is_correct`: NaN classifies nothing.
-        known = ~np.isnan(self.logits).any(axis=-1)
-        return known & (self.logits.argmax(axis=-1) == self.labels)
-
-
-class AttackResult(NamedTuple):
-    """What an attack left.
-
-    Attributes:
-        clean_correct: bool array `(examples,)`, classified correctly without
-            any perturbation.
-        robust: bool array `(examples,)`, still correct after the attack.
-        perturbation: float32 array like the images: per example the first that
-            was misclassified, else that of the round with the highest loss;
-            zero where the clean image is misclassified.
-    """
-
-    clean_correct: np.ndarray
-    robust: np.ndarray
-    perturbation: np.ndarray
-
-
-@dataclasses.dataclass
-class Record:
-    """What an attack has found so far; an interrupted one goes on from it.
-
-    Attributes:
-        robust: bool array `(examples,)`, standing.
-        rounds: int32 array `(examples,)`, rounds that have ended.
-        loss: float32 array `(examples,)`, the highest of these rounds.
-        perturbation: float32 array like the images, as in `AttackResult`.
-    """
-
-    robust: np.ndarray
-    rounds: np.ndarray
-    loss: np.ndarray
-    perturbation: np.ndarray
-
-    @classmethod
-    def start(cls, standing, images):
-        """The record of an attack on the examples that are standing."""
-        count = len(images)
-        return cls(
-            standing.copy(),
-            np.zeros(count, np.int32),
-            np.full(count, -np.inf, np.float32),
-            np.zeros_like(images),
-        )
 
 
 class Attack:
@@ -115,7 +56,8 @@ class Attack:
             the last examples are padded; else the batch shrinks with them.
 
     Attributes:
-        name: As on the command line.
+        name: Of the kind of attack; a key of its random numbers.
+        title: As it is written on the command line, if it was.
         steps: Steps of a round.
         stride: Steps between two looks at who has fallen.
         white_box: Whether it uses the gradients of the attacked network.
@@ -123,6 +65,7 @@ class Attack:
     """
 
     name = "attack"
+    title = None
     stride = 10
     white_box = True
     stops = True
@@ -203,8 +146,7 @@ class Attack:
         for stage in self.stages():
             record = Record.start(robust, clean.images)
             stage.run(clean, record, epsilon, seed)
-            # The first success, or else the last attempt.
-            found[robust] = record.perturbation[robust]
+            record.update(found)
             robust = record.robust
         return AttackResult(clean.correct, robust, found)
 
@@ -219,12 +161,16 @@ class Attack:
         for first in range(0, len(images), self.batch_size):
             batch = images[first : first + self.batch_size]
             try:
-                answer = self._classify(batch)
+                with self._refuse_too_large():
+                    answer = self._classify(batch)
+            except InputError:
+                raise
             except (TypeError, ValueError, tf.errors.OpError) as error:
+                reason = str(error) or type(error).__name__
                 raise InputError(
                     "The model cannot answer; expected one that takes these "
                     "images. Received: images.shape="
-                    f"{images.shape} ({str(error).splitlines()[0]})"
+                    f"{images.shape} ({reason.splitlines()[0]})"
                 ) from error
             shape = getattr(answer, "shape", None)
             if shape is None or len(shape) != 2 or len(batch) != shape[0]:
@@ -238,6 +184,16 @@ class Attack:
         check_classes(labels, logits.shape[-1])
         return Clean(images, labels, logits)
 
+    @contextlib.contextmanager
+    def _refuse_too_large(self):
+        try:
+            yield
+        except tf.errors.ResourceExhaustedError as error:
+            raise InputError(
+                "There is not enough memory; expected a smaller batch. "
+                f"Received: batch_size={self.batch_size}"
+            ) from error
+
     def _ask(self, images):
         return self.network(images)
 
@@ -249,8 +205,8 @@ class Attack:
             record: A `Record`; one that was cut short is continued.
             epsilon: Float.
             seed: Integer.
-            listener: Called without arguments each time that the record has
-                been brought up to date.
+            listener: Called without arguments after every few steps, when the
+                record is up to date.
         """
         rounds = self.rounds(clean.logits.shape[-1])
         waiting = collections.deque(
@@ -271,24 +227,24 @@ class Attack:
                 started = self._start(clean, order, fresh, epsilon, seed)
                 tensors = _join(tensors, started) if slots else started
                 slots += fresh
-            state = self._run_stride(tensors, len(slots), size, epsilon)
+            with self._refuse_too_large():
+                state = self._run_stride(tensors, len(slots), size, epsilon)
+                fooled = state["fooled"].numpy()
             tensors = (tensors[0], state)
-            fooled = state["fooled"].numpy()
             ended = fooled | (state["iteration"].numpy() > self.steps)
-            if not ended.any():
-                continue
-            self._write_down(
-                record, clean, slots, state, ended, fooled, epsilon
-            )
-            again = [
-                (slots[slot][0], slots[slot][1] + 1)
-                for slot in np.flatnonzero(ended & ~fooled)
-                if slots[slot][1] + 1 < rounds
-            ]
-            waiting.extendleft(reversed(again))
-            kept = np.flatnonzero(~ended)
-            slots = [slots[slot] for slot in kept]
-            tensors = _take(tensors, kept)
+            if ended.any():
+                self._write_down(
+                    record, clean, slots, state, ended, fooled, epsilon
+                )
+                again = [
+                    (slots[slot][0], slots[slot][1] + 1)
+                    for slot in np.flatnonzero(ended & ~fooled)
+                    if slots[slot][1] + 1 < rounds
+                ]
+                waiting.extendleft(reversed(again))
+                kept = np.flatnonzero(~ended)
+                slots = [slots[slot] for slot in kept]
+                tensors = _take(tensors, kept)
             if listener:
                 listener()
 
@@ -391,7 +347,8 @@ class Attack:
         self._check(found, delta, epsilon)
         fooled = fooled[ended]
         worse = fooled | (loss > record.loss[examples])
-        record.perturbation[examples[worse]] = delta[worse]
+        if record.perturbation is not None:
+            record.perturbation[examples[worse]] = delta[worse]
         record.loss[examples] = np.maximum(loss, record.loss[examples])
         record.robust[examples] = ~fooled
         record.rounds[examples] += 1
@@ -414,12 +371,9 @@ class Attack:
 
 def _wrong_classes(clean):
     """Per example the classes but the label, from the likeliest down."""
-    logits = np.array(clean.logits)
-    logits[np.arange(len(logits)), clean.labels] = -np.inf
-    # The label comes last, also where other logits are -inf.
-    order = np.argsort(-np.nan_to_num(logits, neginf=-1e38), axis=-1)
+    order = np.argsort(-np.nan_to_num(clean.logits), axis=-1, kind="stable")
     rest = order != clean.labels[:, np.newaxis]
-    return order[rest].reshape(len(logits), -1).astype(np.int32)
+    return order[rest].reshape(len(order), -1).astype(np.int32)
 
 
 def _join(first, second):
@@ -432,76 +386,3 @@ def _take(tensors, slots):
     return tf.nest.map_structure(
         lambda tensor: tf.gather(tensor, slots), tensors
     )
-
-
-def check_positive(**counts):
-    """Refuses a count below 1, by its name."""
-    for name, value in counts.items():
-        if value < 1:
-            raise InputError(
-                f"`{name}` is expected to be at least 1. "
-                f"Received: {name}={value}"
-            )
-
-
-def check_radius(epsilon, norm):
-    """Refuses a radius that the norm cannot have."""
-    if not 0 <= epsilon <= norm.largest_epsilon or np.isinf(epsilon):
-        expected = "in [0, 1], such as 8/255"
-        if norm is not norms.Linf:
-            expected = "to be zero or above, and finite"
-        raise InputError(
-            f"`epsilon` is expected {expected}. Received: epsilon={epsilon}"
-        )
-
-
-def as_pixels(images):
-    """uint8 or float images as a float32 array in [0, 1]."""
-    images = np.asarray(images)
-    if images.ndim != 4 or not images.size:
-        raise InputError(
-            "Images are expected as `(examples, height, width, channels)`, at "
-            f"least one. Received: images.shape={images.shape}"
-        )
-    if images.dtype == np.uint8:
-        return images.astype(np.float32) / np.float32(255)
-    if images.dtype.kind != "f":
-        raise InputError(
-            "Images are expected as uint8, or as floats in [0, 1]. "
-            f"Received: images.dtype={images.dtype}"
-        )
-    images = images.astype(np.float32)
-    if not 0 <= images.min() <= images.max() <= 1:
-        raise InputError(
-            "Images of floats are expected in [0, 1]. "
-            f"Received: range=({images.min()}, {images.max()})"
-        )
-    return images
-
-
-def as_labels(labels, count):
-    """Integer labels, `(count,)` or `(count, 1)`, as an int32 array."""
-    labels = np.asarray(labels)
-    if labels.shape not in ((count,), (count, 1)) or labels.dtype.kind not in (
-        "i",
-        "u",
-    ):
-        raise InputError(
-            f"Labels are expected as {count} integers, one per image. "
-            f"Received: labels.shape={labels.shape}, dtype={labels.dtype}"
-        )
-    return labels.reshape(count).astype(np.int32)
-
-
-def check_classes(labels, classes):
-    """Refuses labels that are none of the classes."""
-    if classes < 2:
-        raise InputError(
-            "The model is expected to tell at least two classes apart. "
-            f"Received: classes={classes}"
-        )
-    if not 0 <= labels.min() <= labels.max() < classes:
-        raise InputError(
-            f"Labels are expected in [0, {classes}), the classes of the model. "
-            f"Received: range=({labels.min()}, {labels.max()})"
-        )

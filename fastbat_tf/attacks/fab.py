@@ -3,7 +3,8 @@
 import tensorflow as tf
 
 from fastbat_tf.attacks import losses
-from fastbat_tf.attacks.base import Attack, check_positive
+from fastbat_tf.attacks.base import Attack
+from fastbat_tf.attacks.inputs import check_positive
 from fastbat_tf.attacks.norms import PIXEL_AXES
 
 LARGEST_SHARE = 0.1  # alpha_max: how far the image itself draws the point.

@@ -1,12 +1,13 @@
 """The balls that perturbations stay in: L-infinity and L2.
 
-An attack asks its norm for four things: the size of a perturbation, the
-projection on the feasible set
+An attack asks its norm for the size of a perturbation, the projection on the
+feasible set
 
     C(x) = {delta : ||delta|| <= epsilon, 0 <= x + delta <= 1},
 
-the steepest direction of a gradient, and random perturbations. Tensors have
-shape `(batch, height, width, channels)`; epsilon is a number or a scalar.
+the steepest direction of a gradient, how fast pixels move along it, and random
+perturbations. Tensors have shape `(batch, height, width, channels)`; epsilon is
+a number or a scalar.
 """
 
 import numpy as np
@@ -29,11 +30,6 @@ class Linf:
     def size(delta):
         """`max |delta|` per image, of shape `(batch, 1, 1, 1)`."""
         return tf.reduce_max(tf.abs(delta), PIXEL_AXES, keepdims=True)
-
-    @staticmethod
-    def dual_size(gradient):
-        """`||gradient||_1` per image, of shape `(batch, 1, 1, 1)`."""
-        return tf.reduce_sum(tf.abs(gradient), PIXEL_AXES, keepdims=True)
 
     @staticmethod
     def direction(gradient):
@@ -77,11 +73,6 @@ class L2:
         return largest * tf.sqrt(
             tf.reduce_sum(squares, PIXEL_AXES, keepdims=True)
         )
-
-    @classmethod
-    def dual_size(cls, gradient):
-        """`||gradient||_2` per image, of shape `(batch, 1, 1, 1)`."""
-        return cls.size(gradient)
 
     @classmethod
     def direction(cls, gradient):

@@ -4,7 +4,8 @@ import numpy as np
 import tensorflow as tf
 
 from fastbat_tf.attacks import losses
-from fastbat_tf.attacks.base import Attack, check_positive
+from fastbat_tf.attacks.base import Attack
+from fastbat_tf.attacks.inputs import check_positive
 
 
 class PGDAttack(Attack):

@@ -4,7 +4,8 @@ import numpy as np
 import tensorflow as tf
 
 from fastbat_tf.attacks import losses
-from fastbat_tf.attacks.base import Attack, check_positive
+from fastbat_tf.attacks.base import Attack
+from fastbat_tf.attacks.inputs import check_positive
 from fastbat_tf.attacks.norms import L2
 
 FIRST_SHARE = 0.8  # p: the share of the pixels that the first square changes.
@@ -47,15 +48,11 @@ class SquareAttack(Attack):
         example.
         """
         _, height, width, channels = images.shape
-        numbers = 4 + channels + 1
+        # Where, with which signs; for L2 from where, and which way up, too.
+        numbers = 2 + channels + (3 if self.norm is L2 else 0)
         draws = [
             g.random((self.steps + 1, numbers), np.float32) for g in generators
         ]
-        sizes = square_sizes(self.steps + 1, height, width, self.norm is L2)
-        problem = {
-            "draws": np.stack(draws),
-            "sizes": np.broadcast_to(sizes, (len(images), len(sizes))),
-        }
         if self.norm is L2:
             delta = self._grid(images.shape, generators)
         else:
@@ -67,7 +64,7 @@ class SquareAttack(Attack):
             delta = epsilon * self.norm.direction(delta)
         delta = self.norm.project(delta, images, epsilon)
         candidate = tf.clip_by_value(images + delta, 0.0, 1.0)
-        return problem, {"candidate": candidate}
+        return {"draws": np.stack(draws)}, {"candidate": candidate}
 
     def step(self, problem, state, epsilon):
         """Asks for the candidate, keeps the better one, makes the next."""
@@ -82,7 +79,9 @@ class SquareAttack(Attack):
 
         number = tf.minimum(state["iteration"] + 1, self.steps)
         draws = tf.gather(problem["draws"], number, batch_dims=1)
-        size = tf.gather(problem["sizes"], number, batch_dims=1)
+        _, height, width, _ = images.shape
+        sizes = square_sizes(self.steps + 1, height, width, self.norm is L2)
+        size = tf.gather(sizes, number)
         propose = self._move_mass if self.norm is L2 else self._set_square
         delta = propose(best - images, tf.reshape(size, shape), draws, epsilon)
         delta = self.norm.project(delta, images, epsilon)
@@ -96,7 +95,7 @@ class SquareAttack(Attack):
     def _set_square(self, delta, size, draws, epsilon):
         channels = delta.shape[-1]
         square = _Window(delta, size, draws[:, 0], draws[:, 1])
-        signs = tf.where(draws[:, 4 : 4 + channels] < 0.5, -1.0, 1.0)
+        signs = tf.where(draws[:, 2 : 2 + channels] < 0.5, -1.0, 1.0)
         signs = signs[:, tf.newaxis, tf.newaxis, :]
         return tf.where(square.mask, epsilon * signs, delta)
 
@@ -104,8 +103,8 @@ class SquareAttack(Attack):
         """Takes the mass of a second square into the first (algorithm 3)."""
         channels = delta.shape[-1]
         first = _Window(delta, size, draws[:, 0], draws[:, 1])
-        second = _Window(delta, size, draws[:, 2], draws[:, 3])
-        signs = tf.where(draws[:, 4 : 4 + channels] < 0.5, -1.0, 1.0)
+        second = _Window(delta, size, draws[:, -3], draws[:, -2])
+        signs = tf.where(draws[:, 2 : 2 + channels] < 0.5, -1.0, 1.0)
         signs = signs[:, tf.newaxis, tf.newaxis, :]
         turned = tf.reshape(draws[:, -1] < 0.5, [-1, 1, 1, 1])
 

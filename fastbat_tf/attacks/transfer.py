@@ -13,7 +13,7 @@ class TransferAttack(Attack):
     The attack on the surrogate does not stop when the surrogate is wrong: it
     raises the loss to the end. The victim is only asked for its answers to what
     each round reports (the last point of PGD, the best one of APGD), never for
-    a gradient.
+    a gradient. Targets are classes that the victim finds likely.
 
     Reference: Papernot et al. 2016 (arXiv 1605.07277).
 
@@ -31,6 +31,7 @@ class TransferAttack(Attack):
         super().__init__(network, **kwargs)
         self.attack = fastbat_tf.attacks.get(attack, surrogate, **kwargs)
         self.attack.stops = False
+        self.loss_name = self.attack.loss_name
         self.steps = self.attack.steps
         self.rounds = self.attack.rounds
         self.start = self.attack.start
@@ -39,7 +40,13 @@ class TransferAttack(Attack):
     def advance(self, problem, state, epsilon):
         """As the attack on the surrogate; then asks the victim."""
         state = super().advance(problem, state, epsilon)
-        logits = tf.cast(self.network(state["found"]), tf.float32)
         ended = state["iteration"] > self.steps
-        fooled = ended & ~losses.is_correct(logits, problem["labels"])
+
+        def ask_victim():
+            logits = tf.cast(self.network(state["found"]), tf.float32)
+            return ended & ~losses.is_correct(logits, problem["labels"])
+
+        # Only when a round has ended.
+        nobody = tf.zeros_like(ended)
+        fooled = tf.cond(tf.reduce_any(ended), ask_victim, lambda: nobody)
         return {**state, "fooled": state["fooled"] | fooled}
