@@ -64,7 +64,8 @@ def train(config, run_dir, build_model):
 
     keras.utils.set_random_seed(training.seed)
     with strategy.scope():
-        robust = _compile(config, build(config, build_model), steps_per_epoch)
+        robust = build(config, build_model)
+        compile_robust(config, robust, steps_per_epoch)
     print(_device_line(config, strategy), flush=True)
     robust.fit(
         batches,
@@ -79,7 +80,7 @@ def train(config, run_dir, build_model):
     robust.load_weights(directory.best)
     results = {
         **_measure(config, robust.classifier, splits.test),
-        "weights": f"best {_monitor(config)}",
+        "weights": f"best {monitor(config)}",
         "training_seconds": round(training_seconds, 1),
     }
     write_json(directory.results, results)
@@ -152,7 +153,8 @@ def build(config, build_model):
     return RobustClassifier(classifier, method, seed=config.training.seed)
 
 
-def _compile(config, robust, steps_per_epoch):
+def compile_robust(config, robust, steps_per_epoch):
+    """Compiles it with the optimizer and the schedule of a `Config`."""
     rate = schedules.get(
         config.training.schedule,
         config.training.learning_rate,
@@ -181,7 +183,8 @@ def _device_line(config, strategy):
     return f"Running on {devices}, replicas: {replicas}, XLA: {xla}{reason}."
 
 
-def _monitor(config):
+def monitor(config):
+    """Which column of the history says which epoch is the best."""
     # Nothing is robust after standard training: its best is the most accurate.
     standard = config.method.method == "standard"
     return "val_accuracy" if standard else "val_robust_accuracy"
@@ -206,7 +209,7 @@ def _callbacks(config, directory, robust, validation):
         callbacks.PerturbationPanel(validate, directory.tensorboard / "images"),
         keras.callbacks.ModelCheckpoint(
             str(directory.best),
-            monitor=_monitor(config),
+            monitor=monitor(config),
             mode="max",
             save_best_only=True,
             save_weights_only=True,

@@ -68,23 +68,55 @@ def training_batches(examples, batch_size, seed, augment=True, first_batch=0):
     images, labels = tf.constant(examples.images), tf.constant(examples.labels)
 
     def shuffled_epoch(epoch):
-        # Not `index_shuffle`: it knows few permutations of small data sets.
-        order = tf.random.experimental.stateless_shuffle(
-            tf.range(count), Draws(seed, epoch).key("shuffle"), "philox"
-        )
-        chosen = tf.reshape(order[: batches * batch_size], (batches, -1))
+        chosen = epoch_order(count, batch_size, seed, epoch)
         epochs = tf.repeat(epoch, batches)
         numbers = tf.range(batches, dtype=tf.int64)
         return tf.data.Dataset.from_tensor_slices((epochs, numbers, chosen))
 
     def make_batch(epoch, batch, chosen):
         chosen = tf.ensure_shape(chosen, (batch_size,))
-        picked = tf.gather(images, chosen)
-        if augment:
-            picked = random_crop_and_flip(picked, Draws(seed, epoch, batch))
-        return to_pixels(picked), tf.gather(labels, chosen)
+        draws = Draws(seed, epoch, batch) if augment else None
+        return pick(images, labels, chosen, draws)
 
     epochs = tf.data.Dataset.range(first_batch // batches, tf.int64.max)
     chosen = epochs.flat_map(shuffled_epoch).skip(first_batch % batches)
     dataset = chosen.map(make_batch, num_parallel_calls=tf.data.AUTOTUNE)
     return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+def epoch_order(count, batch_size, seed, epoch):
+    """The shuffled places of an epoch's examples in the data set.
+
+    Args:
+        count: Integer, the number of examples.
+        batch_size: Integer, at most `count`.
+        seed: Integer.
+        epoch: Integer or scalar tensor.
+
+    Returns:
+        An int32 tensor `(count // batch_size, batch_size)`.
+    """
+    # Not `index_shuffle`: it knows few permutations of small data sets.
+    order = tf.random.experimental.stateless_shuffle(
+        tf.range(count), Draws(seed, epoch).key("shuffle"), "philox"
+    )
+    batches = count // batch_size
+    return tf.reshape(order[: batches * batch_size], (batches, batch_size))
+
+
+def pick(images, labels, chosen, draws=None):
+    """Makes one training batch.
+
+    Args:
+        images: uint8 tensor `(examples, height, width, channels)`.
+        labels: int32 tensor `(examples,)`.
+        chosen: Integer tensor `(batch_size,)` of a static shape.
+        draws: The `Draws` of the augmentation, or None for none.
+
+    Returns:
+        Images, float32 in [0, 1], and labels.
+    """
+    picked = tf.gather(images, chosen)
+    if draws is not None:
+        picked = random_crop_and_flip(picked, draws)
+    return to_pixels(picked), tf.gather(labels, chosen)

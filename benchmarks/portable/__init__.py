@@ -1,0 +1,1 @@
+"""The training step without TensorFlow: export, run anywhere, load back."""

@@ -1,0 +1,75 @@
+"""Takes weights that were trained without TensorFlow back to it.
+
+    python -m benchmarks.portable.load --run_dir=runs/portable
+
+writes the best weights of `benchmarks.portable.run` where a run keeps its own,
+`checkpoints/best.weights.h5`, so that
+
+    python main.py --mode=export --run_dir=runs/portable
+
+makes the SavedModel. `load` gives the classifier itself.
+"""
+
+import os
+
+import numpy as np
+from absl import app, logging
+
+import flags
+from fastbat_tf.errors import InputError
+
+
+def load(run_dir, build_model):
+    """Builds the classifier of a run with its best weights.
+
+    Args:
+        run_dir: Path of a run directory of `benchmarks.portable.run`.
+        build_model: As for `fastbat_tf.run.train`.
+
+    Returns:
+        The `RobustClassifier`, not compiled; its `classifier` is the network.
+
+    Raises:
+        InputError: If there is no run, or its weights do not fit.
+    """
+    from fastbat_tf import run
+    from fastbat_tf.run_directory import RunDirectory
+
+    directory = RunDirectory(run_dir)
+    robust = run.build(directory.load_config(), build_model)
+    file = directory.path / "portable" / "best.npz"
+    try:
+        with np.load(file) as weights:
+            for variable in robust.classifier.variables:
+                variable.assign(weights[variable.path])
+    except (OSError, KeyError, ValueError) as error:
+        raise InputError(
+            "Expected the best weights of the model in config.json, as "
+            "benchmarks.portable.run writes them. "
+            f"Received: file={file} ({error})"
+        ) from error
+    return robust
+
+
+def main(_):
+    """Writes the best weights of a run as its `best.weights.h5`."""
+    try:
+        import models
+        from fastbat_tf.run_directory import RunDirectory
+
+        run_dir = flags.runtime.RUN_DIR.value
+        if not run_dir:
+            raise InputError("Expected `--run_dir`. Received: run_dir=None")
+        robust = load(run_dir, models.get)
+        best = RunDirectory(run_dir).best
+        best.parent.mkdir(exist_ok=True)
+        robust.save_weights(best)
+        print(f"Weights: {best}")
+    except InputError as error:
+        flags.fail(error)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.set_verbosity(logging.ERROR)
+    app.run(main, flags_parser=flags.parse)
