@@ -1,77 +1,241 @@
-"""Times a training step of every method, with XLA and without.
+"""Times a training step of every method, beside the standard step.
 
     python -m benchmarks.step_time --width=16 --batch_size=128
+    python -m benchmarks.step_time --torch_python=PATH/python --json=FILE
 
 The steps of all methods take turns, several rounds of them, so that what else
-the machine does meets all alike. The table gives the median seconds, the
-spread (fastest to slowest), and the ratio to the standard step without XLA.
+the machine does meets all alike. The table gives the first step (tracing and
+compilation), the median seconds with the spread from fastest to slowest, the
+ratio to the standard step, what that ratio is on paper (a forward pass costs 1,
+a backward pass to the images or to the weights 1 each), and the peak memory of
+a process that does nothing else. With `--torch_python`, an interpreter that
+has PyTorch, its plain training step of the same network takes turns, too.
 """
 
+import json
 import os
+import resource
 import statistics
+import subprocess
+import sys
 import time
 
 from absl import app, flags, logging
 
+MODEL = flags.DEFINE_string("model", "preact_resnet18", "Name of the network.")
 WIDTH = flags.DEFINE_integer("width", 16, "Channels of the first group.")
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Images per step.")
 ROUNDS = flags.DEFINE_integer("rounds", 7, "Timed steps of each.")
 METHODS = flags.DEFINE_list(
-    "methods", ["standard", "fastat", "gradalign", "fastbat"], "Methods."
+    "methods",
+    [
+        "standard",
+        "fastat",
+        "pgd",
+        "gradalign",
+        "fastbat",
+        "fastbat-finite_difference",
+    ],
+    "Methods; the first is what the others are compared with.",
 )
+JIT_COMPILE = flags.DEFINE_list("jit_compile", ["false"], "XLA: false, true.")
+PRECISION = flags.DEFINE_string(
+    "precision", "float32", "Policy of the layers: float32, mixed_bfloat16."
+)
+TORCH_PYTHON = flags.DEFINE_string(
+    "torch_python", None, "A Python with PyTorch, for its standard step."
+)
+JSON_FILE = flags.DEFINE_string("json", None, "Write the numbers here, too.")
+MEMORY = flags.DEFINE_bool(
+    "memory", True, "Measure the peak memory, in a process for each method."
+)
+ONE_PROCESS = flags.DEFINE_bool(
+    "print_memory", False, "Make two steps and print the peak memory alone."
+)
+
+# Forward passes of a step, backward passes to the images and to the weights.
+# The mixed derivative of `gradalign` and `fastbat` goes back through a forward
+# and a backward pass, to the weights: twice two.
+ON_PAPER = {
+    "standard": (1, 1, 1),
+    "fastat": (2, 2, 1),
+    "pgd": (3, 3, 1),
+    "gradalign": (3, 5, 3),
+    "fastbat": (3, 5, 3),
+    "fastbat-finite_difference": (4, 4, 3),
+}
 
 
 def build(name, compiled):
-    """A compiled RobustClassifier of PreActResNet-18."""
+    """A compiled RobustClassifier."""
+    import keras
+
     import models
     from fastbat_tf import BatchNormalization, RobustClassifier, methods
 
+    keras.config.set_dtype_policy(PRECISION.value)
     classifier = models.get(
-        "preact_resnet18",
+        MODEL.value,
         width=WIDTH.value,
         mean=[0.5] * 3,
         std=[0.25] * 3,
         batch_normalization=BatchNormalization,
     )
-    robust = RobustClassifier(classifier, methods.get(name))
-    return robust.compile(jit_compile=compiled)
+    name, _, implicit_gradient = name.partition("-")
+    options = {}
+    if implicit_gradient:
+        options = {"implicit_gradient": implicit_gradient}
+    robust = RobustClassifier(classifier, methods.get(name, **options))
+    return robust.compile(
+        keras.optimizers.SGD(0.01, momentum=0.9),
+        weight_decay=5e-4,
+        jit_compile=compiled,
+    )
+
+
+def make_batch():
+    """Random images and labels."""
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    images = random.random((BATCH_SIZE.value, 32, 32, 3), np.float32)
+    return images, random.integers(0, 10, BATCH_SIZE.value)
+
+
+def peak_gigabytes():
+    """The most memory that this process, or its GPU, has held."""
+    import tensorflow as tf
+
+    if tf.config.list_physical_devices("GPU"):
+        return tf.config.experimental.get_memory_info("GPU:0")["peak"] / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def memory_of(name, compiled):
+    """The peak memory of two steps, in a process of their own."""
+    answer = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "benchmarks.step_time",
+            f"--model={MODEL.value}",
+            f"--width={WIDTH.value}",
+            f"--batch_size={BATCH_SIZE.value}",
+            f"--precision={PRECISION.value}",
+            f"--methods={name}",
+            f"--jit_compile={str(compiled).lower()}",
+            "--print_memory",
+        ],
+        stdout=subprocess.PIPE,
+        check=True,
+        text=True,
+    )
+    return float(answer.stdout.split()[-1])
+
+
+class TorchStep:
+    """PyTorch's standard step, in a process that waits to be asked."""
+
+    def __init__(self):
+        script = os.path.join(os.path.dirname(__file__), "torch_step.py")
+        self._process = subprocess.Popen(
+            [
+                TORCH_PYTHON.value,
+                script,
+                f"--width={WIDTH.value}",
+                f"--batch_size={BATCH_SIZE.value}",
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, line="step"):
+        """Seconds of a step, or GB for `"memory"`."""
+        self._process.stdin.write(f"{line}\n")
+        self._process.stdin.flush()
+        return float(self._process.stdout.readline())
+
+
+def measure(variants):
+    """First and further seconds of each variant, which take turns."""
+    batch, steps = make_batch(), {}
+    for variant in variants:
+        if variant == ("torch", None):
+            steps[variant] = TorchStep().ask
+        else:
+            robust = build(*variant)
+
+            def step(robust=robust):
+                start = time.perf_counter()
+                robust.train_on_batch(*batch)
+                return time.perf_counter() - start
+
+            steps[variant] = step
+    first = {variant: step() for variant, step in steps.items()}
+    times = {variant: [] for variant in variants}
+    for _ in range(ROUNDS.value):
+        for variant, step in steps.items():
+            times[variant].append(step())
+    memory = {}
+    for variant in variants if MEMORY.value else ():
+        torch = variant == ("torch", None)
+        memory[variant] = (
+            steps[variant]("memory") if torch else memory_of(*variant)
+        )
+    return first, times, memory
 
 
 def main(_):
     """Prints the table."""
-    import numpy as np
-
-    random = np.random.default_rng(0)
-    images = random.uniform(size=(BATCH_SIZE.value, 32, 32, 3))
-    images = images.astype("float32")
-    labels = random.integers(0, 10, BATCH_SIZE.value)
-    variants = [(m, xla) for xla in (False, True) for m in METHODS.value]
-    trained, first, times = {}, {}, {v: [] for v in variants}
-    for variant in variants:
-        trained[variant] = build(*variant)
-        start = time.perf_counter()
-        trained[variant].train_on_batch(images, labels)
-        first[variant] = time.perf_counter() - start
-    for _ in range(ROUNDS.value):
-        for variant in variants:
-            start = time.perf_counter()
-            trained[variant].train_on_batch(images, labels)
-            times[variant].append(time.perf_counter() - start)
-
-    standard = statistics.median(times[METHODS.value[0], False])
+    compiled = [text == "true" for text in JIT_COMPILE.value]
+    variants = [(name, xla) for xla in compiled for name in METHODS.value]
+    if ONE_PROCESS.value:
+        robust = build(*variants[0])
+        for _ in range(2):
+            robust.train_on_batch(*make_batch())
+        print(peak_gigabytes())
+        return
+    if TORCH_PYTHON.value:
+        variants.append(("torch", None))
+    first, times, memory = measure(variants)
+    standard = statistics.median(times[variants[0]])
     print(
-        f"PreActResNet-18, width {WIDTH.value}, batch {BATCH_SIZE.value}, "
-        f"{ROUNDS.value} rounds"
+        f"{MODEL.value}, width {WIDTH.value}, batch {BATCH_SIZE.value}, "
+        f"{PRECISION.value}, {ROUNDS.value} rounds"
     )
-    print("method      XLA   first s  median s  spread s       ratio")
-    for variant in variants:
-        median = statistics.median(times[variant])
-        low, high = min(times[variant]), max(times[variant])
+    print(
+        "method                     XLA  first s  median s  spread s         "
+        "ratio  on paper  peak GB"
+    )
+    rows = []
+    for name, xla in variants:
+        median = statistics.median(times[name, xla])
+        passes = ON_PAPER.get(name, ON_PAPER["standard"])
+        row = {
+            "method": name,
+            "jit_compile": xla,
+            "first_seconds": first[name, xla],
+            "median_seconds": median,
+            "seconds": times[name, xla],
+            "ratio": median / standard,
+            "forwards": passes[0],
+            "backwards": passes[1:],
+            "ratio_on_paper": sum(passes) / sum(ON_PAPER["standard"]),
+            "peak_gigabytes": memory.get((name, xla)),
+        }
+        rows.append(row)
+        low, high = min(row["seconds"]), max(row["seconds"])
+        peak = row["peak_gigabytes"]
         print(
-            f"{variant[0]:<10}  {'on' if variant[1] else 'off':<4}"
-            f"{first[variant]:>9.1f}{median:>10.3f}  "
-            f"{low:.3f} - {high:.3f}{median / standard:>8.2f}"
+            f"{name:<27}{'on' if xla else '':<4}{first[name, xla]:>8.1f}"
+            f"{median:>10.3f}  {low:.3f} - {high:.3f}{row['ratio']:>9.2f}"
+            f"{row['ratio_on_paper']:>10.2f}"
+            + (f"{peak:>9.2f}" if peak else "")
         )
+    if JSON_FILE.value:
+        with open(JSON_FILE.value, "w") as file:
+            json.dump(rows, file, indent=1)
 
 
 if __name__ == "__main__":

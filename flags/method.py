@@ -30,6 +30,12 @@ OPTIONS = {
         "fastbat: how the linearization point is found (default ns-pgd): "
         f"{', '.join(options.LINEARIZATIONS)}.",
     ),
+    "implicit_gradient": absl_flags.DEFINE_string(
+        "implicit_gradient",
+        None,
+        "fastbat: how the implicit term is computed (default exact): "
+        f"{', '.join(options.IMPLICIT_GRADIENTS)}.",
+    ),
     "coefficient": absl_flags.DEFINE_float(
         "coefficient",
         None,

@@ -56,6 +56,7 @@ METHODS = {
             "step_size": lambda o: options.fast_bat_step_size(o["epsilon"]),
             "implicit_lambda": options.IMPLICIT_LAMBDA,
             "linearization": options.LINEARIZATION,
+            "implicit_gradient": options.IMPLICIT_GRADIENT,
         },
     ),
 }

@@ -12,6 +12,7 @@ EPSILON = 8 / 255
 STEPS = 2
 IMPLICIT_LAMBDA = 10.0
 LINEARIZATION = "ns-pgd"
+IMPLICIT_GRADIENT = "exact"
 
 LINEARIZATIONS = (
     "ns-pgd",
@@ -21,6 +22,8 @@ LINEARIZATIONS = (
     "ns-gd",
     "ns-pgd-zero",
 )
+
+IMPLICIT_GRADIENTS = ("exact", "finite_difference")
 
 # GradAlign's coefficient by 255 epsilon, as published for CIFAR-10 by its
 # authors (Andriushchenko & Flammarion, NeurIPS 2020).
@@ -125,11 +128,23 @@ def check_linearization(name):
     return name
 
 
+def check_implicit_gradient(name):
+    """Returns `name` if it is one of the ways to the implicit term."""
+    if name not in IMPLICIT_GRADIENTS:
+        raise InputError(
+            "`implicit_gradient` is expected to be one of "
+            f"{', '.join(IMPLICIT_GRADIENTS)}. "
+            f"Received: implicit_gradient={name}"
+        )
+    return name
+
+
 CHECKS = {
     "epsilon": check_epsilon,
     "steps": check_steps,
     "step_size": check_step_size,
     "implicit_lambda": check_lambda,
     "linearization": check_linearization,
+    "implicit_gradient": check_implicit_gradient,
     "coefficient": check_coefficient,
 }

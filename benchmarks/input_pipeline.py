@@ -1,0 +1,56 @@
+"""Measures which share of its time a training waits for data.
+
+    python -m benchmarks.input_pipeline --width=16 --batch_size=128
+
+Batches come as in training: shuffled, augmented, prefetched. The time to get
+the next batch is compared with the time of the step on it.
+"""
+
+import os
+import time
+
+from absl import app, flags, logging
+
+WIDTH = flags.DEFINE_integer("width", 16, "Channels of the first group.")
+BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Images per step.")
+STEPS = flags.DEFINE_integer("steps", 60, "Timed steps.")
+METHODS = flags.DEFINE_list("methods", ["standard", "fastbat"], "Methods.")
+
+
+def main(_):
+    """Prints a line for each method."""
+    import models
+    from fastbat_tf import BatchNormalization, RobustClassifier, methods
+    from fastbat_tf.data import loading, pipeline
+
+    train = loading.load("cifar10_mini").train
+    for name in METHODS.value:
+        classifier = models.get(
+            "preact_resnet18",
+            width=WIDTH.value,
+            mean=[0.5] * 3,
+            std=[0.25] * 3,
+            batch_normalization=BatchNormalization,
+        )
+        robust = RobustClassifier(classifier, methods.get(name)).compile()
+        batches = iter(pipeline.training_batches(train, BATCH_SIZE.value, 0))
+        robust.train_on_batch(*next(batches))  # Traces and compiles.
+        waiting = working = 0.0
+        for _ in range(STEPS.value):
+            start = time.perf_counter()
+            batch = next(batches)
+            ready = time.perf_counter()
+            robust.train_on_batch(*batch)
+            waiting += ready - start
+            working += time.perf_counter() - ready
+        print(
+            f"{name}: {working / STEPS.value:.3f} s a step, waits "
+            f"{1000 * waiting / STEPS.value:.2f} ms for data: "
+            f"{waiting / (waiting + working):.2%} of the time"
+        )
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.set_verbosity(logging.WARNING)
+    app.run(main)
