@@ -1,6 +1,7 @@
 """Fast-BAT against closed forms and finite differences."""
 
 import math
+from unittest import mock
 
 import keras
 import numpy as np
@@ -9,6 +10,7 @@ from absl.testing import parameterized
 
 from fastbat_tf import FastBAT, RobustClassifier, layers, perturbation
 from fastbat_tf.draws import Draws
+from fastbat_tf.methods import fastbat
 from tests import golden_steps, testing
 
 
@@ -206,6 +208,40 @@ class FastBATTest(tf.test.TestCase, parameterized.TestCase):
         memory = outcome.solution.memory
         self.assertAllClose(memory["linearization_point"], expected, 1e-9, 1e-9)
         self.assertAllClose(outcome.solution.perturbation, delta, 1e-9, 1e-9)
+
+    @parameterized.parameters(
+        # At the width that is used, and where its error is that of rounding.
+        ("float64", None, 5e-3),
+        ("float64", 1e-6, 1e-5),
+        ("float32", None, 2e-2),
+    )
+    def test_finite_difference_of_a_smooth_network(self, dtype, width, error):
+        images, labels = testing.images_and_labels(6, dtype=dtype)
+        gradients = []
+        for kind in ("exact", "finite_difference"):
+            with golden_steps.precision(dtype):
+                robust = RobustClassifier(
+                    testing.small_network("softplus"),
+                    FastBAT(0.1, 0.3, 0.01, implicit_gradient=kind),
+                )
+                robust.compile()
+                with mock.patch.object(
+                    fastbat, "DIFFERENCE", width or fastbat.DIFFERENCE
+                ):
+                    outcome = robust.compute_gradients(
+                        images, labels, Draws(1, 0)
+                    )
+            # The term is worth being compared.
+            self.assertGreater(outcome.reports["implicit_ratio"], 0.05)
+            gradients.append([np.array(g) for g in outcome.gradients])
+        exact, finite = (np.concatenate([*map(np.ravel, g)]) for g in gradients)
+        norm = np.linalg.norm(exact)
+        self.assertLess(np.linalg.norm(finite - exact), error * norm)
+
+    def test_finite_difference_differentiates_once(self):
+        method = FastBAT(implicit_gradient="finite_difference")
+        self.assertFalse(method.differentiates_twice)
+        self.assertTrue(method.needs_perturbation_gradient)
 
     def test_infinite_lambda_is_the_plain_gradient(self):
         images, labels = testing.images_and_labels(4)

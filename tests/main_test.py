@@ -135,6 +135,7 @@ class TrainingTest(absltest.TestCase):
                     "step_size": 5000 / 255,
                     "implicit_lambda": 10.0,
                     "linearization": "ns-pgd",
+                    "implicit_gradient": "exact",
                 },
             },
         )

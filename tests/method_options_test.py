@@ -96,6 +96,7 @@ class MethodOptionsTest(parameterized.TestCase):
                     "step_size": 5000 / 255,
                     "implicit_lambda": 10.0,
                     "linearization": "ns-pgd",
+                    "implicit_gradient": "exact",
                 },
             ),
         )
