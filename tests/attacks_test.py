@@ -136,10 +136,14 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
         class Interruption(Exception):
             pass
 
-        def interrupt():
-            raise Interruption
-
         record = Record.start(clean.correct, clean.images)
+        seen = [0]
+
+        def interrupt():  # Each time that a round has ended.
+            if record.rounds.sum() > seen[-1]:
+                seen.append(record.rounds.sum())
+                raise Interruption
+
         interruptions = 0
         while True:
             try:
