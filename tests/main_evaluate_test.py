@@ -101,8 +101,12 @@ class EvaluateTest(CommandLineTest):
         self.assertEqual(
             after.pop("attacks"), story.pop("attacks") + results["attacks"]
         )
-        warnings = dict.fromkeys(story["warnings"] + results["warnings"])
-        self.assertEqual(after, {**story, "warnings": list(warnings)})
+        both = {
+            name: list(dict.fromkeys(story[name] + results[name]))
+            for name in ("warnings", "notes")
+        }
+        both["worst_case"] = results["worst_case"]  # The training had none.
+        self.assertEqual(after, {**story, **both})
         del untouched[before.results]
         for path, content in untouched.items():
             self.assertEqual(path.read_bytes(), content, path)
@@ -142,7 +146,7 @@ class EvaluateTest(CommandLineTest):
             if len(names) == 4:
                 break
         self.assertEqual(names, [*ATTACKS, *ATTACKS])
-        self.assertLen([c for c in table if c[:2] == ["after", "square"]], 2)
+        self.assertLen([c for c in table if c[:2] == ["after", "square-20"]], 2)
         self.assertLen([c for c in table if c[:2] == ["worst", "case"]], 2)
         self.assertIn("40 examples, norm linf, seed 0.", lines)
 
@@ -170,14 +174,14 @@ class EvaluateTest(CommandLineTest):
         )
         self.addCleanup(process.kill)
         deadline = time.monotonic() + 200
-        while not list(killed.glob("state/*.npz")):
+        while not list(killed.glob("state/pgd*.npz")):
             self.assertIsNone(process.poll())
             self.assertLess(time.monotonic(), deadline)
             time.sleep(0.01)
         process.kill()
         self.assertEqual(process.wait(), -signal.SIGKILL)
         self.assertFalse((killed / "results.json").exists())
-        (path,) = (killed / "state").glob("*.npz")
+        (path,) = (killed / "state").glob("pgd*.npz")
         with np.load(path) as file:
             unfinished = file["robust"] & (file["rounds"] < 6)
         self.assertTrue(unfinished.any())
