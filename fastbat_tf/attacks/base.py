@@ -8,6 +8,7 @@ slot to the next, so that the network hardly works for what is decided.
 
 import collections
 import contextlib
+import functools
 import zlib
 
 import numpy as np
@@ -156,7 +157,11 @@ class Attack:
         labels = as_labels(labels, len(images))
         if self._classify is None:
             specs = [tf.TensorSpec([None, *images.shape[1:]], tf.float32)]
-            self._classify = tf.function(self._ask, specs, autograph=False)
+            # Partial objects: by the code of a method, TensorFlow would take
+            # the functions of several attacks for one that is retraced.
+            self._classify = tf.function(
+                functools.partial(self.network), specs, autograph=False
+            )
         logits = []
         for first in range(0, len(images), self.batch_size):
             batch = images[first : first + self.batch_size]
@@ -193,9 +198,6 @@ class Attack:
                 "There is not enough memory; expected a smaller batch. "
                 f"Received: batch_size={self.batch_size}"
             ) from error
-
-    def _ask(self, images):
-        return self.network(images)
 
     def run(self, clean, record, epsilon, seed=0, listener=None):
         """Attacks what stands in `record`, and keeps it up to date.
@@ -297,7 +299,7 @@ class Attack:
 
         signature = (*tf.nest.map_structure(spec, tensors),)
         return tf.function(
-            self.advance,
+            functools.partial(self.advance),
             (*signature, tf.TensorSpec([], tf.float32)),
             autograph=False,
             jit_compile=self.jit_compile,
