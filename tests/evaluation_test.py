@@ -12,7 +12,6 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 from fastbat_tf import attacks, evaluation, evaluation_run
-from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation import (
     confidence_interval,
     evaluate_robustness,
@@ -290,44 +289,6 @@ class ResultsTest(tf.test.TestCase):
         self.assertEqual(done, sorted(done))
         self.assertEqual(done[-1], 32)
         self.assertGreater(len(set(done)), 1)
-
-
-class WarningsTest(tf.test.TestCase):
-    def test_without_lines_they_come_as_python_warnings(self):
-        network = toy_network()
-        with self.assertWarnsRegex(UserWarning, "look like probabilities"):
-            results = evaluate_robustness(
-                lambda images: tf.nn.softmax(network(images)),
-                toy_data(20, network),
-                ["fgsm"],
-                [0.01],
-            )
-        self.assertLen(results["warnings"], 1)
-
-    def test_a_larger_ball_in_which_less_falls(self):
-        robust = np.arange(40) < 10
-        found = iter([robust, ~robust])
-
-        def run(name, *_):
-            return evaluation.Outcome(name, True, next(found), 1.0)
-
-        with (
-            mock.patch.object(evaluation, "run_attack", run),
-            self.assertWarnsRegex(UserWarning, "^fgsm leaves more standing at"),
-        ):
-            evaluate_robustness(
-                toy_network(), toy_data(40), ["fgsm"], [0.1, 0.2]
-            )
-
-    def test_a_surrogate_of_other_classes(self):
-        with self.assertRaisesRegex(InputError, "classes. Received: classes=2"):
-            evaluate_robustness(
-                toy_network(),
-                toy_data(10),
-                ["transfer-fgsm"],
-                [0.01],
-                surrogate=toy_network(classes=2),
-            )
 
 
 class NetworksTest(tf.test.TestCase):
