@@ -13,11 +13,12 @@ peak memory of the process after the floor, and after AutoAttack.
 
 import json
 import os
-import resource
 import statistics
 import time
 
 from absl import app, flags, logging
+
+from benchmarks.shared import build_classifier, peak_gigabytes
 
 WIDTH = flags.DEFINE_integer("width", 16, "Channels of the first group.")
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images per batch.")
@@ -29,32 +30,6 @@ XLA = flags.DEFINE_bool("jit_compile", False, "Whether XLA compiles.")
 JSON_FILE = flags.DEFINE_string("json", None, "Write the numbers here, too.")
 
 TINY_RADIUS = 1e-7  # Nothing falls.
-
-
-def peak_gigabytes():
-    """The most memory that this process has held."""
-    import tensorflow as tf
-
-    if tf.config.list_physical_devices("GPU"):
-        return tf.config.experimental.get_memory_info("GPU:0")["peak"] / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
-def build_network():
-    """PreActResNet-18 with its initial weights, as a callable."""
-    import functools
-
-    import models
-    from fastbat_tf import BatchNormalization
-
-    classifier = models.get(
-        "preact_resnet18",
-        width=WIDTH.value,
-        mean=[0.5] * 3,
-        std=[0.25] * 3,
-        batch_normalization=BatchNormalization,
-    )
-    return functools.partial(classifier, training=False)
 
 
 def build_floors(network):
@@ -98,9 +73,9 @@ def main(_):
     """Prints the table."""
     import numpy as np
 
-    from fastbat_tf import attacks
+    from fastbat_tf import attacks, model_files
 
-    network = build_network()
+    network = model_files.logits_of(build_classifier(WIDTH.value))
     images = np.random.default_rng(0).uniform(size=(EXAMPLES.value, 32, 32, 3))
     images = images.astype("float32")
     labels = np.argmax(network(images), -1).astype("int32")

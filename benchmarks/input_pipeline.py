@@ -11,6 +11,8 @@ import time
 
 from absl import app, flags, logging
 
+from benchmarks.shared import build_classifier
+
 WIDTH = flags.DEFINE_integer("width", 16, "Channels of the first group.")
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Images per step.")
 STEPS = flags.DEFINE_integer("steps", 60, "Timed steps.")
@@ -19,19 +21,12 @@ METHODS = flags.DEFINE_list("methods", ["standard", "fastbat"], "Methods.")
 
 def main(_):
     """Prints a line for each method."""
-    import models
-    from fastbat_tf import BatchNormalization, RobustClassifier, methods
+    from fastbat_tf import RobustClassifier, methods
     from fastbat_tf.data import loading, pipeline
 
     train = loading.load("cifar10_mini").train
     for name in METHODS.value:
-        classifier = models.get(
-            "preact_resnet18",
-            width=WIDTH.value,
-            mean=[0.5] * 3,
-            std=[0.25] * 3,
-            batch_normalization=BatchNormalization,
-        )
+        classifier = build_classifier(WIDTH.value)
         robust = RobustClassifier(classifier, methods.get(name)).compile()
         batches = iter(pipeline.training_batches(train, BATCH_SIZE.value, 0))
         robust.train_on_batch(*next(batches))  # Traces and compiles.

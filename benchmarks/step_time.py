@@ -14,13 +14,14 @@ has PyTorch, its plain training step of the same network takes turns, too.
 
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
 import time
 
 from absl import app, flags, logging
+
+from benchmarks.shared import build_classifier, peak_gigabytes
 
 MODEL = flags.DEFINE_string("model", "preact_resnet18", "Name of the network.")
 WIDTH = flags.DEFINE_integer("width", 16, "Channels of the first group.")
@@ -70,17 +71,10 @@ def build(name, compiled):
     """A compiled RobustClassifier."""
     import keras
 
-    import models
-    from fastbat_tf import BatchNormalization, RobustClassifier, methods
+    from fastbat_tf import RobustClassifier, methods
 
     keras.config.set_dtype_policy(PRECISION.value)
-    classifier = models.get(
-        MODEL.value,
-        width=WIDTH.value,
-        mean=[0.5] * 3,
-        std=[0.25] * 3,
-        batch_normalization=BatchNormalization,
-    )
+    classifier = build_classifier(WIDTH.value, MODEL.value)
     name, _, implicit_gradient = name.partition("-")
     options = {}
     if implicit_gradient:
@@ -100,15 +94,6 @@ def make_batch():
     random = np.random.default_rng(0)
     images = random.random((BATCH_SIZE.value, 32, 32, 3), np.float32)
     return images, random.integers(0, 10, BATCH_SIZE.value)
-
-
-def peak_gigabytes():
-    """The most memory that this process, or its GPU, has held."""
-    import tensorflow as tf
-
-    if tf.config.list_physical_devices("GPU"):
-        return tf.config.experimental.get_memory_info("GPU:0")["peak"] / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def memory_of(name, compiled):

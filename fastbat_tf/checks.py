@@ -1,8 +1,8 @@
 """Signs that an evaluation overestimates robustness.
 
-Each check gives a list of warnings, one sentence each; none is proof. They
-follow what is known of defenses that did not hold (Athalye et al., ICML 2018,
-arXiv 1802.00420; Croce & Hein, ICML 2020, arXiv 2003.01690).
+Each check gives warnings, one sentence each; none is proof. They follow what is
+known of defenses that did not hold (Athalye et al., ICML 2018, arXiv
+1802.00420; Croce & Hein, ICML 2020, arXiv 2003.01690).
 """
 
 import math
@@ -29,18 +29,16 @@ def check_network(network, clean, count=250):
         count: Integer, so many examples are looked at.
 
     Returns:
-        A list of strings.
+        A dict of strings: of `"probabilities"`, `"chance"`, `"random"` and
+        `"zero_gradients"` those that are to be warned of.
     """
-    return [
-        warning
-        for warning in (
-            _probabilities(clean.logits),
-            _chance(clean),
-            _random(network, clean, count),
-            _zero_gradients(network, clean, count),
-        )
-        if warning
-    ]
+    found = {
+        "probabilities": _probabilities(clean.logits),
+        "chance": _chance(clean),
+        "random": _random(network, clean, count),
+        "zero_gradients": _zero_gradients(network, clean, count),
+    }
+    return {kind: warning for kind, warning in found.items() if warning}
 
 
 def _probabilities(logits):
@@ -62,11 +60,6 @@ def _chance(clean):
             "the model take pixels in [0, 1], with its normalization inside?"
         )
     return None
-
-
-def is_deterministic(network, clean, count=250):
-    """Whether the model answers twice alike; arguments of `check_network`."""
-    return _random(network, clean, count) is None
 
 
 def _random(network, clean, count):

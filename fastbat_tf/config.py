@@ -5,7 +5,6 @@ This module imports no TensorFlow, so that a wrong setting is refused at once.
 
 import dataclasses
 import math
-import sys
 
 from fastbat_tf import attacks, data, methods
 from fastbat_tf.errors import InputError
@@ -14,7 +13,7 @@ from fastbat_tf.methods import options
 SCHEDULES = ("cyclic", "multistep", "constant")
 STRATEGIES = ("auto", "none", "mirrored")
 JIT_COMPILE = ("auto", "true", "false")
-NORMS = ("linf", "l2")
+NORMS = tuple(attacks.LARGEST_EPSILON)
 
 
 def parse_fraction(text):
@@ -190,28 +189,10 @@ class EvaluationConfig:
         for name in ("attacks", "epsilons"):  # JSON knows no tuples.
             object.__setattr__(self, name, tuple(getattr(self, name)))
         _one_of(self, "norm", NORMS)
-        for epsilon in self.epsilons:
-            largest = 1 if self.norm == "linf" else sys.float_info.max
-            if not 0 < epsilon <= largest:
-                raise InputError(
-                    "`epsilons` are expected above 0, and at most 1 for linf, "
-                    f"such as 8/255. Received: epsilon={epsilon}"
-                )
+        attacks.check_attacks(self.attacks)
+        attacks.check_epsilons(self.epsilons, self.norm)
         if self.validation_epsilon is not None:
             options.check_epsilon(self.validation_epsilon)
-        for name in ("attacks", "epsilons"):
-            if len(set(getattr(self, name))) < len(getattr(self, name)):
-                raise InputError(
-                    f"`{name}` is expected to hold none twice. "
-                    f"Received: {name}={getattr(self, name)}"
-                )
-        if not self.attacks:
-            raise InputError(
-                "`attacks` is expected to hold at least one. "
-                "Received: attacks=()"
-            )
-        for name in (*self.attacks, self.validation_attack):
-            attacks.parse(name)
         if attacks.parse(self.validation_attack).needs_surrogate:
             raise InputError(
                 "`validation_attack` is expected to need no surrogate. "

@@ -9,10 +9,16 @@ import numpy as np
 
 import fastbat_tf
 from fastbat_tf import checks, evaluation_input
-from fastbat_tf.attacks import check_surrogate, losses, norms
+from fastbat_tf.attacks import (
+    check_attacks,
+    check_epsilons,
+    check_surrogate,
+    losses,
+    norms,
+)
 from fastbat_tf.attacks import get as get_attack
-from fastbat_tf.attacks.base import Attack
-from fastbat_tf.attacks.inputs import as_count, check_radius
+from fastbat_tf.attacks.classifier import Classifier
+from fastbat_tf.attacks.inputs import as_count
 from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation_run import Outcome, run_attack
 from fastbat_tf.evaluation_state import EvaluationState, write_npz
@@ -96,7 +102,15 @@ def evaluate_robustness(
     """
     attacks = _as_list("attacks", attacks, str)
     epsilons = _as_list("epsilons", epsilons, float)
-    _check(attacks, epsilons, norms.get(norm), surrogate)
+    norms.get(norm)
+    check_attacks(attacks)
+    check_epsilons(epsilons, norm)
+    check_surrogate(attacks, surrogate)
+    if not epsilons:
+        raise InputError(
+            "`epsilons` is expected to hold at least one radius. "
+            "Received: epsilons=[]"
+        )
     if save_images and directory is None:
         raise InputError(
             "`save_images` is expected with a directory. "
@@ -113,8 +127,9 @@ def evaluate_robustness(
         "batch_size": batch_size,
         "jit_compile": resolve_jit_compile(jit_compile),
     }
-    clean = Attack(network, **options).classify(images[chosen], labels[chosen])
-    warnings = checks.check_network(network, clean, batch_size)
+    clean = Classifier(network, batch_size)(images[chosen], labels[chosen])
+    signs = checks.check_network(network, clean, batch_size)
+    warnings = [*signs.values()]
     settings = {
         "version": fastbat_tf.__version__,
         "attacks": attacks,
@@ -129,9 +144,7 @@ def evaluate_robustness(
     }
     state = EvaluationState(directory, settings, save_images)
     clean = clean._replace(
-        logits=state.clean_logits(
-            clean.logits, checks.is_deterministic(network, clean, batch_size)
-        )
+        logits=state.clean_logits(clean.logits, "random" not in signs)
     )
     if surrogate is not None:
         options["surrogate"] = evaluation_input.as_network(surrogate)
@@ -144,6 +157,7 @@ def evaluate_robustness(
     for line in (*notes, *(f"WARNING: {text}" for text in warnings)):
         say(line)
 
+    attacked = int(clean.correct.sum())
     rows, worst_case, robust = [], [], []
     for epsilon in epsilons:
         outcomes = []
@@ -152,11 +166,11 @@ def evaluate_robustness(
             if save_images:
                 _save_images(state.directory, outcome, clean, chosen, epsilon)
             outcomes.append(outcome._replace(perturbation=None))
-        rows += [_row(o, clean, norm, epsilon, seed) for o in outcomes]
+        rows += [_row(o, attacked, norm, epsilon, seed) for o in outcomes]
         robust += [outcome.robust for outcome in outcomes]
         if len(outcomes) > 1:
             together = _together(outcomes)
-            row = _row(together, clean, norm, epsilon, seed)
+            row = _row(together, attacked, norm, epsilon, seed)
             worst_case.append({**row, "attacks": attacks})
         for text in checks.check_outcomes(outcomes):
             warnings.append(f"At epsilon {epsilon:.4g}: {text}")
@@ -191,11 +205,6 @@ def evaluate_robustness(
         )
         write_json(state.directory / "results.json", results)
     return results
-
-
-def logits_of(model):
-    """A Keras model as the function from images to logits of inference."""
-    return functools.partial(model, training=False)
 
 
 def confidence_interval(outcomes):
@@ -234,27 +243,10 @@ def _as_list(name, values, kind):
         ) from None
 
 
-def _check(attacks, epsilons, norm, surrogate):
-    for values, name in ((attacks, "attacks"), (epsilons, "epsilons")):
-        if not values or len(set(values)) < len(values):
-            raise InputError(
-                f"`{name}` is expected to hold at least one, and none twice. "
-                f"Received: {name}={values}"
-            )
-    for epsilon in epsilons:
-        if not epsilon > 0:
-            raise InputError(
-                "`epsilons` are expected above 0, such as 8/255. "
-                f"Received: epsilon={epsilon}"
-            )
-        check_radius(epsilon, norm)
-    check_surrogate(attacks, surrogate)
-
-
 def _look_at(surrogate, clean, batch_size):
     """Refuses a surrogate of other classes; gives what `checks` finds in it."""
     # Labels that any model has: how many it has is asked first.
-    answers = Attack(surrogate, batch_size=batch_size).classify(
+    answers = Classifier(surrogate, batch_size)(
         clean.images, np.zeros_like(clean.labels)
     )
     answers = answers._replace(labels=clean.labels)
@@ -264,8 +256,8 @@ def _look_at(surrogate, clean, batch_size):
             f"The surrogate is expected to know the model's {ours} classes. "
             f"Received: classes={theirs}"
         )
-    texts = checks.check_network(surrogate, answers, batch_size)
-    return [f"The surrogate: {text}" for text in texts]
+    signs = checks.check_network(surrogate, answers, batch_size)
+    return [f"The surrogate: {text}" for text in signs.values()]
 
 
 def _compare_radii(rows, robust):
@@ -301,7 +293,7 @@ def _together(outcomes):
     )
 
 
-def _row(outcome, clean, norm, epsilon, seed):
+def _row(outcome, attacked, norm, epsilon, seed):
     row = {
         "attack": outcome.name,
         "norm": norm,
@@ -309,26 +301,16 @@ def _row(outcome, clean, norm, epsilon, seed):
         "robust_accuracy": float(outcome.robust.mean()),
         "confidence_interval": confidence_interval(outcome.robust),
         "examples": len(outcome.robust),
-        "attacked": int(clean.correct.sum()),
+        "attacked": attacked,
         "seconds": round(outcome.seconds, 1),
         "seed": seed,
     }
-    attacked, stages = row["attacked"], []
-    for stage in outcome.stages:
-        standing = int(stage.robust.sum())
-        stages.append(
-            {
-                "attack": stage.name,
-                "robust_accuracy": float(stage.robust.mean()),
-                "confidence_interval": confidence_interval(stage.robust),
-                "examples": len(stage.robust),
-                "attacked": attacked,
-                "seconds": round(stage.seconds, 1),
-                "seed": seed,
-            }
-        )
-        attacked = standing
-    return {**row, "stages": stages} if stages else row
+    if outcome.stages:
+        row["stages"] = []
+        for stage in outcome.stages:
+            row["stages"].append(_row(stage, attacked, norm, epsilon, seed))
+            attacked = int(stage.robust.sum())
+    return row
 
 
 def _save_images(directory, outcome, clean, chosen, epsilon):

@@ -20,7 +20,7 @@ def as_network(model):
         inference.
     """
     if isinstance(model, keras.Model):
-        return lambda images: model(images, training=False)
+        return model_files.logits_of(model)
     if isinstance(model, str | os.PathLike):
         return model_files.load(model)
     if not callable(model):

@@ -2,11 +2,31 @@
 
 import functools
 import pathlib
+import zipfile
 
 import keras
 import tensorflow as tf
 
 from fastbat_tf.errors import InputError
+
+# What Keras and TensorFlow raise for files that are something else, are cut
+# short, or hold layers that are not known here.
+UNREADABLE = (
+    AttributeError,
+    ImportError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    tf.errors.OpError,
+    zipfile.BadZipFile,
+)
+
+
+def logits_of(model):
+    """A Keras model as the function from images to logits of inference."""
+    return functools.partial(model, training=False)
 
 
 def load(path):
@@ -42,12 +62,12 @@ def load(path):
         model = keras.models.load_model(path, compile=False)
     except InputError:
         raise
-    except Exception as error:  # Keras and TensorFlow raise of all kinds.
+    except UNREADABLE as error:
         raise InputError(
             "The model cannot be read; expected a .keras file or the directory "
             f"of a SavedModel. Received: model_path={path} ({error})"
         ) from error
-    return functools.partial(model, training=False)
+    return logits_of(model)
 
 
 def _read_saved_model(path):

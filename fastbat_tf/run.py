@@ -17,6 +17,7 @@ from fastbat_tf import (
     evaluation_table,
     layers,
     methods,
+    model_files,
     schedules,
 )
 from fastbat_tf.data import loading, pipeline
@@ -52,6 +53,7 @@ def train(config, run_dir, build_model):
     )
     settings = config.evaluation
     validation = _first(splits.validation, settings.validation_examples)
+    # Refused now, not after the training.
     evaluation_input.choose(splits.test.labels, settings.max_examples, 0)
     batches = pipeline.training_batches(
         splits.train, training.batch_size, training.seed, config.data.augment
@@ -101,7 +103,28 @@ def export_run(run_dir, build_model):
         InputError: If there is no run, or it has no weights yet.
     """
     directory = RunDirectory(run_dir)
-    config = directory.load_config()
+    robust = load_best(directory, directory.load_config(), build_model)
+    try:
+        export(robust.classifier, directory.saved_model)
+    except (OSError, tf.errors.OpError) as error:
+        raise InputError(
+            "The run cannot be exported; expected a directory that can be "
+            f"written. Received: run_dir={directory.path} ({error})"
+        ) from error
+    print(f"SavedModel: {directory.saved_model}")
+
+
+def load_best(directory, config, build_model):
+    """The `RobustClassifier` of a run with its best weights.
+
+    Args:
+        directory: A `RunDirectory`.
+        config: The `Config` of its network.
+        build_model: As for `train`.
+
+    Raises:
+        InputError: If there are no weights, or they are of another model.
+    """
     if not directory.best.exists():
         raise InputError(
             "The run has no weights yet; expected an epoch to have ended. "
@@ -110,14 +133,12 @@ def export_run(run_dir, build_model):
     try:
         robust = build(config, build_model)
         robust.load_weights(directory.best)
-        export(robust.classifier, directory.saved_model)
     except (KeyError, OSError, ValueError, tf.errors.OpError) as error:
         raise InputError(
-            "The run cannot be exported; expected whole weights, of the model "
-            "in its config.json, and a directory that can be written. "
-            f"Received: run_dir={directory.path} ({error})"
+            "The run cannot be read; expected whole weights, of the model in "
+            f"its config.json. Received: run_dir={directory.path} ({error})"
         ) from error
-    print(f"SavedModel: {directory.saved_model}")
+    return robust
 
 
 def _first(examples, count):
@@ -195,7 +216,7 @@ def _callbacks(config, directory, robust, validation):
     validate = callbacks.RobustValidation(
         attacks.get(
             settings.validation_attack,
-            evaluation.logits_of(robust.classifier),
+            model_files.logits_of(robust.classifier),
             batch_size=settings.batch_size,
             jit_compile=_jit_compile(config),
         ),

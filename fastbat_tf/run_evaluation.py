@@ -5,13 +5,11 @@ import json
 import pathlib
 import zlib
 
-import tensorflow as tf
-
 from fastbat_tf import evaluation_table
 from fastbat_tf.data import loading
 from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation import evaluate_robustness
-from fastbat_tf.run import build
+from fastbat_tf.run import load_best
 from fastbat_tf.run_directory import RunDirectory, write_json
 
 
@@ -37,8 +35,9 @@ def evaluate(config, target, run_dir, build_model):
     directory = results_directory(config, target, run_dir)
     model = target.model_path
     if model is None:
-        _read_story(RunDirectory(run_dir).results)  # Now, not after hours.
-        model = _read_classifier(config, run_dir, build_model)
+        run = RunDirectory(run_dir)
+        _read_story(run.results)  # Now, not after hours.
+        model = load_best(run, config, build_model).classifier
     test = loading.load(
         config.data.dataset, config.data.data_dir, config.data.validation_share
     ).test
@@ -58,7 +57,7 @@ def evaluate(config, target, run_dir, build_model):
         verbose=True,
     )
     if target.model_path is None:
-        _add_rows(RunDirectory(run_dir).results, results)
+        _add_rows(run.results, results)
     print(evaluation_table.format_table(results))
     return results
 
@@ -78,24 +77,6 @@ def results_directory(config, target, run_dir):
     digest = zlib.crc32(json.dumps(everything, sort_keys=True).encode())
     names = "_".join(settings.attacks)[:60]
     return parent / f"{names}-{digest:08x}"
-
-
-def _read_classifier(config, run_dir, build_model):
-    weights = RunDirectory(run_dir).best
-    if not weights.exists():
-        raise InputError(
-            "The run has no weights yet; expected an epoch to have ended. "
-            f"Received: run_dir={run_dir}"
-        )
-    try:
-        robust = build(config, build_model)
-        robust.load_weights(weights)
-    except (KeyError, OSError, ValueError, tf.errors.OpError) as error:
-        raise InputError(
-            "The run cannot be read; expected whole weights, of the model in "
-            f"its config.json. Received: run_dir={run_dir} ({error})"
-        ) from error
-    return robust.classifier
 
 
 def _read_story(path):

@@ -12,18 +12,16 @@ Exits 1 when a tolerance is exceeded, 2 when a file cannot be read.
 
 import argparse
 import functools
-import pathlib
 import re
 import sys
 import time
-import zipfile
 from typing import NamedTuple
 
 import numpy as np
 
 import models
 from fastbat_tf import attacks, layers
-from fastbat_tf.attacks.base import Attack
+from fastbat_tf.attacks.classifier import Classifier
 from fastbat_tf.config import parse_fraction
 from tests import golden_steps
 
@@ -123,7 +121,7 @@ def compare(recording, only=None, count=None, batch_size=64):
         )
     network = build_network(recording)
     images, labels = arrays["images"][:count], arrays["labels"][:count]
-    clean = Attack(network, batch_size=batch_size).classify(images, labels)
+    clean = Classifier(network, batch_size)(images, labels)
     difference = np.abs(clean.logits - arrays["logits"][:count]).max()
     if difference > CLEAN_LOGITS:
         raise ValueError(
@@ -161,24 +159,12 @@ def main(arguments=None):
     parser.add_argument("--batch_size", type=int, default=64)
     options = parser.parse_args(arguments)
     only = options.attacks.split(",") if options.attacks else None
-    status = 0
-    for path in options.files:
-        print(f"{pathlib.Path(path).stem}:", flush=True)
-        try:
-            recording = golden_steps.load(path)
-            for line in compare(recording, only, batch_size=options.batch_size):
-                print(f"  {line}", flush=True)
-                status = status if line.passed else 1
-        except (
-            ValueError,
-            OSError,
-            KeyError,
-            EOFError,
-            zipfile.BadZipFile,
-        ) as error:
-            print(f"  refused: {error}", flush=True)
-            status = status or 2
-    return status
+
+    def verify(recording):
+        for line in compare(recording, only, batch_size=options.batch_size):
+            yield line.passed, f"{recording.name}: {line}"
+
+    return golden_steps.verify_files(options.files, verify)
 
 
 if __name__ == "__main__":

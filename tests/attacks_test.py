@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
-from fastbat_tf.attacks.base import Attack
+from fastbat_tf.attacks.base import SteppedAttack
 from fastbat_tf.attacks.pgd import PGDAttack
 from fastbat_tf.attacks.records import Record
 from tests import attack_problems
@@ -287,7 +287,7 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
         ("linf", np.nan, "linf=nan"),
     )
     def test_an_attack_that_leaves_its_ball(self, norm, factor, received):
-        class Outside(Attack):
+        class Outside(SteppedAttack):
             name = "outside"
             steps = 1
 

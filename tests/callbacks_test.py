@@ -17,9 +17,9 @@ from fastbat_tf import callbacks
 from fastbat_tf.attacks.pgd import PGDAttack
 from fastbat_tf.data.loading import Examples
 from fastbat_tf.errors import NonFiniteError
-from fastbat_tf.evaluation import logits_of
 from fastbat_tf.methods.fastat import FastAT
 from fastbat_tf.methods.fastbat import FastBAT
+from fastbat_tf.model_files import logits_of
 from fastbat_tf.trainer import RobustClassifier
 from tests.testing import images_and_labels, small_network
 

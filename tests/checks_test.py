@@ -12,7 +12,7 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 from fastbat_tf import checks
-from fastbat_tf.attacks.base import Attack
+from fastbat_tf.attacks.classifier import Classifier
 from fastbat_tf.evaluation import Outcome, evaluate_robustness
 from tests.testing import small_network
 from tests.toy_evaluation import as_floats, masked, toy_data, toy_network
@@ -58,8 +58,8 @@ def masked_for_some(share):
 class NetworkTest(parameterized.TestCase, tf.test.TestCase):
     def check(self, network, count=250):
         images, labels = toy_data(100)
-        clean = Attack(network).classify(images, labels)
-        return checks.check_network(network, clean, count)
+        clean = Classifier(network)(images, labels)
+        return [*checks.check_network(network, clean, count).values()]
 
     @parameterized.named_parameters(
         ("linear", toy_network()),
@@ -120,9 +120,10 @@ class NetworkTest(parameterized.TestCase, tf.test.TestCase):
     def test_nothing_is_correct(self):
         images, _ = toy_data(10)
         wrong = np.asarray(toy_network()(as_floats(images))).argmin(axis=-1)
-        clean = Attack(toy_network()).classify(images, wrong)
-        (text,) = checks.check_network(toy_network(), clean)
-        self.assertStartsWith(text, "The clean accuracy, 0.0%, ")
+        clean = Classifier(toy_network())(images, wrong)
+        found = checks.check_network(toy_network(), clean)
+        self.assertEqual([*found], ["chance"])
+        self.assertStartsWith(found["chance"], "The clean accuracy, 0.0%, ")
 
     def test_answers_that_are_not_numbers(self):
         self.check_fires(

@@ -163,10 +163,10 @@ class RefusedTest(parameterized.TestCase, tf.test.TestCase):
         self.assert_refused(message, attacks=attacks)
 
     @parameterized.parameters(
-        ([0.0], r"above 0, such as 8/255\. Received: epsilon=0.0$"),
+        ([0.0], r"above 0 .*, such as 8/255\. Received: epsilon=0.0$"),
         ([0.1, -0.1], "above 0.* Received: epsilon=-0.1$"),
         ([float("nan")], "Received: epsilon=nan$"),
-        ([8], r"\[0, 1\].* Received: epsilon=8.0$"),
+        ([8], "at most 1 for linf, .* Received: epsilon=8.0$"),
         ([], r"`epsilons` .*at least one.* Received: epsilons=\[\]$"),
         ([0.1, 0.1], r"none twice.* Received: epsilons=\[0.1, 0.1\]$"),
         (0.1, "`epsilons` .*Received: epsilons=0.1$"),

@@ -15,8 +15,8 @@ from fastbat_tf import attacks, evaluation, evaluation_run
 from fastbat_tf.evaluation import (
     confidence_interval,
     evaluate_robustness,
-    logits_of,
 )
+from fastbat_tf.model_files import logits_of
 from tests.testing import images_and_labels
 from tests.toy_evaluation import (
     PIXELS,
@@ -126,7 +126,7 @@ class ResultsTest(tf.test.TestCase):
                 self.assertNotIn("stages", row)
                 continue
             first, last = row["stages"]
-            self.assertEqual(set(first), ROW - {"norm", "epsilon"})
+            self.assertEqual(set(first), ROW)
             alone = attacks.get("apgd-ce-3", self.network)(
                 self.images, self.labels, row["epsilon"], seed=5
             ).robust

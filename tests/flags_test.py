@@ -79,7 +79,7 @@ class BadFlagsTest(CommandLineTest):
         ),
         ("--attacks=pgd", "pgd-STEPS-RESTARTS.* Received: attack=pgd$"),
         ("--attacks=fgsm,pgd-0-1", "pgd-STEPS-RESTARTS.* attack=pgd-0-1$"),
-        ("--attacks=", r"at least one\. Received: attacks=\(\)$"),
+        ("--attacks=", r"at least one, .* Received: attacks=\(\)$"),
         ("--attacks=fgsm,fgsm", "none twice"),
         ("--attacks=transfer", "together.* attacks=transfer, surrogate=None$"),
         ("--validation_attack=cw", "pgd-STEPS-RESTARTS.* attack=cw$"),

@@ -345,13 +345,28 @@ def main(arguments=None):
     parser.add_argument("files", nargs="+", metavar="FILE")
     parser.add_argument("--float32", action="store_true")
     options = parser.parse_args(arguments)
+    verify = check_float32 if options.float32 else check
+    return verify_files(options.files, lambda recording: [verify(recording)])
+
+
+def verify_files(paths, verify):
+    """Verifies golden files, and prints what was found.
+
+    Args:
+        paths: Sequence of paths.
+        verify: Function from a `Recording` to pairs: whether a tolerance is
+            kept, and a line that says so.
+
+    Returns:
+        The exit status: 1 if a tolerance is exceeded, else 2 if a file cannot
+        be read.
+    """
     status = 0
-    for path in options.files:
+    for path in paths:
         try:
-            recording = load(path)
-            verify = check_float32 if options.float32 else check
-            passed, line = verify(recording)
-            status = status if passed else 1
+            for passed, line in verify(load(path)):
+                print(line, flush=True)
+                status = status if passed else 1
         except (
             ValueError,
             OSError,
@@ -359,9 +374,8 @@ def main(arguments=None):
             EOFError,
             zipfile.BadZipFile,
         ) as error:
-            line = f"{pathlib.Path(path).stem}: refused: {error}"
+            print(f"{pathlib.Path(path).stem}: refused: {error}", flush=True)
             status = status or 2
-        print(line, flush=True)
     return status
 
 

@@ -10,8 +10,9 @@ from absl.testing import parameterized
 
 from fastbat_tf import model_files
 from fastbat_tf.errors import InputError
-from fastbat_tf.evaluation import evaluate_robustness, logits_of
+from fastbat_tf.evaluation import evaluate_robustness
 from fastbat_tf.export import export
+from fastbat_tf.model_files import logits_of
 from tests.evaluation_test import without_seconds
 from tests.testing import images_and_labels, small_network
 

@@ -18,7 +18,7 @@ from absl.testing import parameterized
 
 import models
 from benchmarks.portable import export, load, measure
-from fastbat_tf import attacks, config, evaluation, run
+from fastbat_tf import attacks, config, model_files, run
 from fastbat_tf.data import loading, pipeline
 from fastbat_tf.errors import InputError
 from tests import testing
@@ -167,7 +167,7 @@ class MeasureTest(parameterized.TestCase, tf.test.TestCase):
     def test_same_examples_fall(self, name):
         images, labels = testing.images_and_labels(30, dtype="float32")
         images = np.round(255 * images).astype(np.uint8)
-        network = evaluation.logits_of(testing.small_network())
+        network = model_files.logits_of(testing.small_network())
         labels = network(measure.pixels(images)).numpy().argmax(-1)
         labels = labels.astype(np.int32)
         (attack,) = export.get_stages(name, network, 8).values()
@@ -243,7 +243,7 @@ class RunTest(tf.test.TestCase):
         results = json.loads((path / "results.json").read_text())
         for row in results["attacks"]:
             attack = attacks.get(
-                row["attack"], evaluation.logits_of(classifier)
+                row["attack"], model_files.logits_of(classifier)
             )
             expected = attack(*test, row["epsilon"], row["seed"])
             self.assertEqual(row["examples"], 200)

@@ -63,7 +63,7 @@ def export(config, run_dir, build_model, data_file=None):
     """
     import keras
 
-    from fastbat_tf import evaluation, run
+    from fastbat_tf import model_files, run
     from fastbat_tf.data import loading
     from fastbat_tf.run_directory import RunDirectory, write_json
 
@@ -90,7 +90,7 @@ def export(config, run_dir, build_model, data_file=None):
         )
     run.compile_robust(config, robust, steps_per_epoch)
     robust.optimizer.build(robust.trainable_variables)
-    network = evaluation.logits_of(robust.classifier)
+    network = model_files.logits_of(robust.classifier)
     attacks = {
         name: get_stages(name, network, settings.batch_size)
         for name in (settings.validation_attack, *settings.attacks)
@@ -188,9 +188,9 @@ def classify(config, robust, examples):
     """The logits of a batch as (name, function, its arguments)."""
     import tensorflow as tf
 
-    from fastbat_tf import evaluation
+    from fastbat_tf import model_files
 
-    network = evaluation.logits_of(robust.classifier)
+    network = model_files.logits_of(robust.classifier)
     size = min(config.evaluation.batch_size, len(examples.labels))
     spec = tf.TensorSpec((size, *examples.images.shape[1:]), tf.float32)
     return "classify", lambda x: {"logits": network(x)}, {"images": spec}
@@ -199,8 +199,8 @@ def classify(config, robust, examples):
 def advance(config, attack, name, examples):
     """A stride of an attack on a batch as (name, function, its arguments).
 
-    The arguments are the problem and the state as `Attack` describes them, by
-    the names `problem/...` and `state/...`, and epsilon.
+    The arguments are the problem and the state as `SteppedAttack` describes
+    them, by the names `problem/...` and `state/...`, and epsilon.
     """
     import tensorflow as tf
 
@@ -208,20 +208,11 @@ def advance(config, attack, name, examples):
     images = examples.images[:size].astype("float32")
     labels = examples.labels[:size]
     generators = [np.random.default_rng(0)] * size
-    problem, state = attack.start(images, labels, labels, 0.0, generators)
-    problem = {"images": images, "labels": labels, "targets": labels, **problem}
-    state = {
-        "iteration": np.zeros(size, np.int32),
-        "fooled": np.zeros(size, bool),
-        "found": images,
-        "loss": np.zeros(size, np.float32),
-        **state,
-    }
+    problem, state = attack.begin(images, labels, labels, 0.0, generators)
     given = {f"problem/{key}": value for key, value in problem.items()}
     given |= {f"state/{key}": value for key, value in state.items()}
     arguments = {
-        key: tf.TensorSpec(np.shape(value), tf.convert_to_tensor(value).dtype)
-        for key, value in given.items()
+        key: tf.TensorSpec.from_tensor(value) for key, value in given.items()
     }
 
     def stride(*values):

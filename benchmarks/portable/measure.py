@@ -1,8 +1,9 @@
 """Attacks a data set with exported computations; NumPy and JAX alone.
 
 The arithmetic of the steps is in the computations. Here are the loop that
-gives each example a slot in the batch, as `fastbat_tf.attacks.base.Attack`
-has it, and the random starts, drawn from the same generators.
+gives each example a slot in the batch, as `SteppedAttack` in
+`fastbat_tf.attacks.base` has it, and the random starts, drawn from the same
+generators.
 """
 
 import collections

@@ -147,20 +147,15 @@ class Run:
         correct = measure.is_correct(logits, labels)
         for attack in attacks or settings["attacks"]:
             for epsilon in settings["epsilons"]:
-                robust, start = correct, time.perf_counter()
-                stages = []
-                for name in self._stages(attack):
-                    robust = self._attack(
-                        name,
-                        state,
-                        images,
-                        labels,
-                        logits,
-                        robust,
-                        epsilon,
-                        settings["seed"],
-                    )
-                    stages.append([name, float(robust.mean())])
+                start = time.perf_counter()
+                stages = self._run_stages(
+                    attack,
+                    (state, images, labels, logits),
+                    correct,
+                    epsilon,
+                    settings["seed"],
+                )
+                robust = stages[-1][1]
                 row = {
                     "attack": attack,
                     "epsilon": epsilon,
@@ -169,7 +164,7 @@ class Run:
                     "examples": len(labels),
                     "seconds": round(time.perf_counter() - start, 1),
                     "seed": settings["seed"],
-                    "stages": stages,
+                    "stages": [[n, float(r.mean())] for n, r in stages],
                 }
                 say(json.dumps(row))
                 self._add_to_results(row)
@@ -220,18 +215,15 @@ class Run:
         images = data["validation_images"][:count]
         labels = data["validation_labels"][:count]
         logits = self._classify(state, images)
-        correct = robust = measure.is_correct(logits, labels)
-        for name in self._stages(settings["validation_attack"]):
-            robust = self._attack(
-                name,
-                state,
-                images,
-                labels,
-                logits,
-                robust,
-                settings["validation_epsilon"],
-                self.description["seed"],
-            )
+        correct = measure.is_correct(logits, labels)
+        stages = self._run_stages(
+            settings["validation_attack"],
+            (state, images, labels, logits),
+            correct,
+            settings["validation_epsilon"],
+            self.description["seed"],
+        )
+        robust = stages[-1][1]
         return {
             "val_accuracy": float(correct.mean()),
             "val_robust_accuracy": float(robust.mean()),
@@ -249,9 +241,16 @@ class Run:
             )
         return known[attack]
 
-    def _attack(self, name, *args):
-        settings = self.description["stages"][name]
-        return measure.attack(self._get(name), settings, *args)
+    def _run_stages(self, attack, problem, robust, epsilon, seed):
+        """What stands after each part of an attack, with the part's name."""
+        stages = []
+        for name in self._stages(attack):
+            settings = self.description["stages"][name]
+            robust = measure.attack(
+                self._get(name), settings, *problem, robust, epsilon, seed
+            )
+            stages.append((name, robust))
+        return stages
 
     def _end_epoch(self, state, row):
         """Logs an epoch, keeps the best weights, and resets the metrics."""

@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import sys
 from typing import NamedTuple
 
 from fastbat_tf.errors import InputError
@@ -103,6 +104,8 @@ ATTACKS = {
         {},
     ),
 }
+# By norm: the whole range of the pixels, or any number.
+LARGEST_EPSILON = {"linf": 1.0, "l2": sys.float_info.max}
 PARTS = tuple(ATTACKS)[: tuple(ATTACKS).index("autoattack")]
 TRANSFERABLE = ("fgsm", "pgd", "apgd-ce", "apgd-dlr", "apgd-t")
 
@@ -165,6 +168,33 @@ def _check_parts(parts, name, known):
         raise InputError(
             f"The attacks within an attack are expected to be of {forms}, none "
             f"of them twice. Received: attack={name}"
+        )
+
+
+def check_attacks(names):
+    """Refuses names of which one is unknown or stands twice, or no name."""
+    if not names or len(set(names)) < len(names):
+        raise InputError(
+            "`attacks` is expected to hold at least one, and none twice. "
+            f"Received: attacks={names}"
+        )
+    for name in names:
+        parse(name)
+
+
+def check_epsilons(epsilons, norm):
+    """Refuses radii to be measured: not above 0, too large, or twice."""
+    largest = LARGEST_EPSILON[norm]
+    for epsilon in epsilons:
+        if not 0 < epsilon <= largest:
+            raise InputError(
+                "`epsilons` are expected above 0 and finite, at most 1 for "
+                f"linf, such as 8/255. Received: epsilon={epsilon}"
+            )
+    if len(set(epsilons)) < len(epsilons):
+        raise InputError(
+            "`epsilons` is expected to hold none twice. "
+            f"Received: epsilons={epsilons}"
         )
 
 

@@ -4,14 +4,14 @@ import numpy as np
 import tensorflow as tf
 
 from fastbat_tf.attacks import losses
-from fastbat_tf.attacks.base import Attack
+from fastbat_tf.attacks.base import SteppedAttack
 from fastbat_tf.attacks.inputs import check_positive
 
 MOMENTUM = 0.75
 RISES = 0.75  # More than this share of steps must have raised the loss.
 
 
-class APGDAttack(Attack):
+class APGDAttack(SteppedAttack):
     """Projected gradient ascent with momentum and a step size that halves.
 
     ```

@@ -6,8 +6,8 @@ batch. Every few steps, one that has fallen, or has had its rounds, leaves its
 slot to the next, so that the network hardly works for what is decided.
 """
 
+import abc
 import collections
-import contextlib
 import functools
 import zlib
 
@@ -15,38 +15,17 @@ import numpy as np
 import tensorflow as tf
 
 from fastbat_tf.attacks import losses, norms
-from fastbat_tf.attacks.inputs import (
-    as_labels,
-    as_pixels,
-    check_classes,
-    check_positive,
-    check_radius,
-)
-from fastbat_tf.attacks.records import AttackResult, Clean, Record
-from fastbat_tf.errors import InputError
+from fastbat_tf.attacks.classifier import Classifier, refuse_too_large
+from fastbat_tf.attacks.inputs import as_count, check_radius
+from fastbat_tf.attacks.records import AttackResult, Record
 
 # What rounding may add to a perturbation, in pixels and relative to epsilon.
 ROUNDING = 1e-6
 RELATIVE_ROUNDING = 1e-4
 
 
-class Attack:
-    """One attack: rounds of steps from a start.
-
-    Calling it attacks a whole data set. A subclass has `start` and `step`, and
-    perhaps `rounds`; both work on a batch, as two dicts of tensors with the
-    batch as first axis: the problem, which a round leaves as it is (`images`,
-    `labels`, `targets` and what `start` adds), and the state, which holds at
-    least
-
-    * `iteration`: int32, counts the steps of the round from 0; unless `step`
-      returns it, the loop adds one,
-    * `fooled`: bool, whether `found` is misclassified,
-    * `found`: float32, the adversarial image to be reported,
-    * `loss`: float32, of `found`.
-
-    Random numbers depend on seed, attack, example and round alone: neither the
-    batch size nor an interruption changes them.
+class Attack(abc.ABC):
+    """What can be called on a data set: one attack, or several in order.
 
     Args:
         network: Any callable from float32 images `(batch, height, width,
@@ -57,71 +36,22 @@ class Attack:
             the last examples are padded; else the batch shrinks with them.
 
     Attributes:
-        name: Of the kind of attack; a key of its random numbers.
         title: As it is written on the command line, if it was.
-        steps: Steps of a round.
-        stride: Steps between two looks at who has fallen.
-        white_box: Whether it uses the gradients of the attacked network.
-        stops: Whether a round ends as soon as the example falls.
+        classify: The `Classifier` of the network.
     """
 
-    name = "attack"
     title = None
-    stride = 10
-    white_box = True
-    stops = True
 
     def __init__(self, network, norm="linf", batch_size=250, jit_compile=False):
-        check_positive(batch_size=batch_size)
         self.network = network
         self.norm = norms.get(norm)
-        self.batch_size = batch_size
+        self.batch_size = as_count("batch_size", batch_size)
         self.jit_compile = jit_compile
-        self._advance = {}  # By the size of the batch, if that is fixed.
-        self._classify = None
+        self.classify = Classifier(network, batch_size)
 
-    def rounds(self, classes):
-        """How many rounds an example has, at most."""
-        del classes
-        return 1
-
-    def start(self, images, labels, targets, epsilon, generators):
-        """The beginning of a round for a batch.
-
-        Args:
-            images: float32 array `(batch, height, width, channels)`.
-            labels: int32 array `(batch,)`.
-            targets: int32 array `(batch,)`, the likeliest wrong class in the
-                first round, the next in the second.
-            epsilon: Float.
-            generators: One `np.random.Generator` per image.
-
-        Returns:
-            Two dicts, what the attack adds to the problem and to the state.
-        """
-        raise NotImplementedError
-
-    def step(self, problem, state, epsilon):
-        """One step: takes and returns the state; `epsilon` is a scalar."""
-        raise NotImplementedError
-
-    def ask(self, loss, problem, point, samples=1):
-        """The `losses.Answer` of the network to a batch of points."""
-        answer = losses.ask(
-            self.network,
-            loss,
-            point,
-            problem["labels"],
-            problem["targets"],
-            samples,
-        )
-        if not self.stops:
-            answer = answer._replace(correct=tf.ones_like(answer.correct))
-        return answer
-
+    @abc.abstractmethod
     def stages(self):
-        """The attacks that it is made of, in order."""
-        return [self]
+        """The `SteppedAttack`s that it is made of, in order."""
 
     def __call__(self, images, labels, epsilon, seed=0):
         """Attacks a whole data set.
@@ -151,53 +81,83 @@ class Attack:
             robust = record.robust
         return AttackResult(clean.correct, robust, found)
 
-    def classify(self, images, labels):
-        """Checks images and labels, and asks the network: a `Clean`."""
-        images = as_pixels(images)
-        labels = as_labels(labels, len(images))
-        if self._classify is None:
-            specs = [tf.TensorSpec([None, *images.shape[1:]], tf.float32)]
-            # Partial objects: by the code of a method, TensorFlow would take
-            # the functions of several attacks for one that is retraced.
-            self._classify = tf.function(
-                functools.partial(self.network), specs, autograph=False
-            )
-        logits = []
-        for first in range(0, len(images), self.batch_size):
-            batch = images[first : first + self.batch_size]
-            try:
-                with self._refuse_too_large():
-                    answer = self._classify(batch)
-            except InputError:
-                raise
-            except (TypeError, ValueError, tf.errors.OpError) as error:
-                reason = str(error) or type(error).__name__
-                raise InputError(
-                    "The model cannot answer; expected one that takes these "
-                    "images. Received: images.shape="
-                    f"{images.shape} ({reason.splitlines()[0]})"
-                ) from error
-            shape = getattr(answer, "shape", None)
-            if shape is None or len(shape) != 2 or len(batch) != shape[0]:
-                raise InputError(
-                    "The model is expected to answer with logits `(batch, "
-                    f"classes)`. Received: shape={shape} for {len(batch)} "
-                    "images"
-                )
-            logits.append(np.asarray(answer, np.float32))
-        logits = np.concatenate(logits)
-        check_classes(labels, logits.shape[-1])
-        return Clean(images, labels, logits)
 
-    @contextlib.contextmanager
-    def _refuse_too_large(self):
-        try:
-            yield
-        except tf.errors.ResourceExhaustedError as error:
-            raise InputError(
-                "There is not enough memory; expected a smaller batch. "
-                f"Received: batch_size={self.batch_size}"
-            ) from error
+class SteppedAttack(Attack):
+    """One attack: rounds of steps from a start.
+
+    A subclass has `start` and `step`, and perhaps `rounds`; they work on a
+    batch, as two dicts of tensors with the batch as first axis: the problem,
+    which a round leaves as it is (`images`, `labels`, `targets` and what
+    `start` adds), and the state, which holds at least
+
+    * `iteration`: int32, counts the steps of the round from 0; unless `step`
+      returns it, the loop adds one,
+    * `fooled`: bool, whether `found` is misclassified,
+    * `found`: float32, the adversarial image to be reported,
+    * `loss`: float32, of `found`.
+
+    Random numbers depend on seed, attack, example and round alone: neither the
+    batch size nor an interruption changes them.
+
+    Attributes:
+        name: Of the kind of attack; a key of its random numbers.
+        steps: Steps of a round.
+        stride: Steps between two looks at who has fallen.
+        white_box: Whether it uses the gradients of the attacked network.
+        stops: Whether a round ends as soon as the example falls.
+    """
+
+    name = "attack"
+    stride = 10
+    white_box = True
+    stops = True
+
+    def __init__(self, network, **kwargs):
+        super().__init__(network, **kwargs)
+        self._advance = {}  # By the size of the batch, if that is fixed.
+
+    def stages(self):
+        """The attack itself."""
+        return [self]
+
+    def rounds(self, classes):
+        """How many rounds an example has, at most."""
+        del classes
+        return 1
+
+    @abc.abstractmethod
+    def start(self, images, labels, targets, epsilon, generators):
+        """The beginning of a round for a batch.
+
+        Args:
+            images: float32 array `(batch, height, width, channels)`.
+            labels: int32 array `(batch,)`.
+            targets: int32 array `(batch,)`, the likeliest wrong class in the
+                first round, the next in the second.
+            epsilon: Float.
+            generators: One `np.random.Generator` per image.
+
+        Returns:
+            Two dicts, what the attack adds to the problem and to the state.
+        """
+
+    @abc.abstractmethod
+    def step(self, problem, state, epsilon):
+        """One step: takes and returns the state; `epsilon` is a scalar."""
+
+    def ask(self, loss, problem, point, samples=1):
+        """The `losses.Answer` of the network to a batch of points."""
+        answer = losses.ask(
+            self.network,
+            loss,
+            point,
+            problem["labels"],
+            problem["targets"],
+            samples,
+        )
+        if not self.stops:
+            answer = answer._replace(correct=tf.ones_like(answer.correct))
+        return answer
 
     def run(self, clean, record, epsilon, seed=0, listener=None):
         """Attacks what stands in `record`, and keeps it up to date.
@@ -229,7 +189,7 @@ class Attack:
                 started = self._start(clean, order, fresh, epsilon, seed)
                 tensors = _join(tensors, started) if slots else started
                 slots += fresh
-            with self._refuse_too_large():
+            with refuse_too_large(self.batch_size):
                 state = self._run_stride(tensors, len(slots), size, epsilon)
                 fooled = state["fooled"].numpy()
             tensors = (tensors[0], state)
@@ -259,7 +219,10 @@ class Attack:
             np.random.default_rng([seed, name, example, number])
             for example, number in fresh
         ]
-        count = len(fresh)
+        return self.begin(images, labels, targets, epsilon, generators)
+
+    def begin(self, images, labels, targets, epsilon, generators):
+        """The problem and the state of a batch, whole; arguments of `start`."""
         problem, state = self.start(
             images, labels, targets, np.float32(epsilon), generators
         )
@@ -270,10 +233,10 @@ class Attack:
             **problem,
         }
         state = {
-            "iteration": np.zeros(count, np.int32),
-            "fooled": np.zeros(count, bool),
+            "iteration": np.zeros(len(images), np.int32),
+            "fooled": np.zeros(len(images), bool),
             "found": images,
-            "loss": np.full(count, -np.inf, np.float32),
+            "loss": np.full(len(images), -np.inf, np.float32),
             **state,
         }
         return tf.nest.map_structure(tf.convert_to_tensor, (problem, state))

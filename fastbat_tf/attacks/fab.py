@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from fastbat_tf.attacks import losses
-from fastbat_tf.attacks.base import Attack
+from fastbat_tf.attacks.base import SteppedAttack
 from fastbat_tf.attacks.inputs import check_positive
 from fastbat_tf.attacks.norms import PIXEL_AXES
 
@@ -14,7 +14,7 @@ TINY = 1e-8
 ROUNDING = 1e-5  # Relative; far less than the overshoot.
 
 
-class FABAttack(Attack):
+class FABAttack(SteppedAttack):
     """Walks along the decision boundary to its point nearest to the image.
 
     At a point z, the boundary between label y and target t is linearized,

@@ -4,7 +4,7 @@ import operator
 
 import numpy as np
 
-from fastbat_tf.attacks import norms
+from fastbat_tf.attacks import LARGEST_EPSILON, norms
 from fastbat_tf.errors import InputError
 
 
@@ -31,7 +31,7 @@ def check_positive(**counts):
 
 def check_radius(epsilon, norm):
     """Refuses a radius that the norm cannot have."""
-    if not 0 <= epsilon <= norm.largest_epsilon or np.isinf(epsilon):
+    if not 0 <= epsilon <= LARGEST_EPSILON[norm.name]:
         expected = "in [0, 1], such as 8/255"
         if norm is not norms.Linf:
             expected = "to be zero or above, and finite"

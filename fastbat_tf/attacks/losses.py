@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from fastbat_tf.errors import InputError
+from fastbat_tf.errors import look_up
 
 TINY = 1e-12
 FEWEST_CLASSES = {"dlr": 3, "targeted_dlr": 4}
@@ -78,12 +78,7 @@ LOSSES = {
 
 def get(name):
     """Returns the loss of `name`, or lists the known names."""
-    if name not in LOSSES:
-        raise InputError(
-            f"Unknown loss. Expected one of {', '.join(LOSSES)}. "
-            f"Received: loss={name}"
-        )
-    return LOSSES[name]
+    return look_up(LOSSES, "loss", loss=name)
 
 
 def fallback(name, classes):

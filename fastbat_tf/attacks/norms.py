@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from fastbat_tf import perturbation
-from fastbat_tf.errors import InputError
+from fastbat_tf.errors import look_up
 
 PIXEL_AXES = (1, 2, 3)
 TINY = 1e-12  # Keeps a division by a norm of zero at zero.
@@ -24,7 +24,6 @@ class Linf:
     """Every pixel moves by at most epsilon."""
 
     name = "linf"
-    largest_epsilon = 1.0
 
     @staticmethod
     def size(delta):
@@ -62,7 +61,6 @@ class L2:
     """The squares of the moves of all pixels sum to at most epsilon**2."""
 
     name = "l2"
-    largest_epsilon = np.inf
 
     @staticmethod
     def size(delta):
@@ -114,9 +112,4 @@ NORMS = {"linf": Linf, "l2": L2}
 
 def get(name):
     """Returns the norm of `name`, or lists the known names."""
-    if name not in NORMS:
-        raise InputError(
-            f"Unknown norm. Expected one of {', '.join(NORMS)}. "
-            f"Received: norm={name}"
-        )
-    return NORMS[name]
+    return look_up(NORMS, "norm", norm=name)

@@ -4,11 +4,11 @@ import numpy as np
 import tensorflow as tf
 
 from fastbat_tf.attacks import losses
-from fastbat_tf.attacks.base import Attack
+from fastbat_tf.attacks.base import SteppedAttack
 from fastbat_tf.attacks.inputs import check_positive
 
 
-class PGDAttack(Attack):
+class PGDAttack(SteppedAttack):
     """Projected gradient ascent, from random starts.
 
     ```

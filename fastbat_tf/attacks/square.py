@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from fastbat_tf.attacks import losses
-from fastbat_tf.attacks.base import Attack
+from fastbat_tf.attacks.base import SteppedAttack
 from fastbat_tf.attacks.inputs import check_positive
 from fastbat_tf.attacks.norms import L2
 
@@ -14,7 +14,7 @@ HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 TILES = 5  # The L2 attack starts from a grid of so many tiles each way.
 
 
-class SquareAttack(Attack):
+class SquareAttack(SteppedAttack):
     """Random search: changes one square at a time, keeps what helps.
 
     Each query sets a square at a random place to another corner of the ball

@@ -4,10 +4,10 @@ import tensorflow as tf
 
 import fastbat_tf.attacks
 from fastbat_tf.attacks import losses
-from fastbat_tf.attacks.base import Attack
+from fastbat_tf.attacks.base import SteppedAttack
 
 
-class TransferAttack(Attack):
+class TransferAttack(SteppedAttack):
     """Attacks a surrogate with all steps, and tests each round on the victim.
 
     The attack on the surrogate does not stop when the surrogate is wrong: it
@@ -33,9 +33,18 @@ class TransferAttack(Attack):
         self.attack.stops = False
         self.loss_name = self.attack.loss_name
         self.steps = self.attack.steps
-        self.rounds = self.attack.rounds
-        self.start = self.attack.start
-        self.step = self.attack.step
+
+    def rounds(self, classes):
+        """Those of the attack on the surrogate."""
+        return self.attack.rounds(classes)
+
+    def start(self, images, labels, targets, epsilon, generators):
+        """That of the attack on the surrogate."""
+        return self.attack.start(images, labels, targets, epsilon, generators)
+
+    def step(self, problem, state, epsilon):
+        """That of the attack on the surrogate."""
+        return self.attack.step(problem, state, epsilon)
 
     def advance(self, problem, state, epsilon):
         """As the attack on the surrogate; then asks the victim."""

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from fastbat_tf.errors import InputError
+from fastbat_tf.errors import look_up
 
 
 class DatasetSpec(NamedTuple):
@@ -43,9 +43,4 @@ DATASETS = {
 
 def get(name):
     """Returns the `DatasetSpec` of `name`, or lists the known names."""
-    if name not in DATASETS:
-        raise InputError(
-            f"Unknown data set. Expected one of {', '.join(DATASETS)}. "
-            f"Received: dataset={name}"
-        )
-    return DATASETS[name]
+    return look_up(DATASETS, "data set", dataset=name)

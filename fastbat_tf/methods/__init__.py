@@ -3,7 +3,7 @@
 import importlib
 from typing import NamedTuple
 
-from fastbat_tf.errors import InputError
+from fastbat_tf.errors import InputError, look_up
 from fastbat_tf.methods import options
 
 
@@ -95,12 +95,7 @@ def resolve_options(name, given):
 
 def get_spec(name):
     """Returns the `MethodSpec` of `name`, or lists the known names."""
-    if name not in METHODS:
-        raise InputError(
-            f"Unknown method. Expected one of {', '.join(METHODS)}. "
-            f"Received: method={name}"
-        )
-    return METHODS[name]
+    return look_up(METHODS, "method", method=name)
 
 
 def get_class(name):

@@ -1,0 +1,26 @@
+"""What the benchmarks share: a network, and the memory of the process."""
+
+import resource
+
+
+def build_classifier(width, model="preact_resnet18"):
+    """A network of the zoo with its initial weights."""
+    import models
+    from fastbat_tf import BatchNormalization
+
+    return models.get(
+        model,
+        width=width,
+        mean=[0.5] * 3,
+        std=[0.25] * 3,
+        batch_normalization=BatchNormalization,
+    )
+
+
+def peak_gigabytes():
+    """The most memory that this process, or its GPU, has held."""
+    import tensorflow as tf
+
+    if tf.config.list_physical_devices("GPU"):
+        return tf.config.experimental.get_memory_info("GPU:0")["peak"] / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
