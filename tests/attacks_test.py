@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
+from fastbat_tf import attacks
 from fastbat_tf.attacks.base import SteppedAttack
 from fastbat_tf.attacks.pgd import PGDAttack
 from fastbat_tf.attacks.records import Record
@@ -63,6 +64,17 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
         attack(data[0][:6], list(data[1][:6]), 1)
         attack(data[0].astype("float64"), data[1].astype("int64"), 8 / 255)
         self.assertLen(traces, count)
+
+    @parameterized.product(norm=("linf", "l2"), name=("apgd-ce-60", "fab-t-20"))
+    def test_pixels_that_have_no_room(self, norm, name):
+        problem = attack_problems.boxed_problem(30)
+        radii = problem.radii[norm]
+        epsilon = between(radii, 12)
+        attack = attacks.get(name, problem.network, norm=norm)
+        result = attack(problem.images, problem.labels, epsilon)
+        self.assertFalse(result.robust[radii < 0.99 * epsilon].any())
+        self.assertTrue(result.robust[radii > epsilon].all())
+        self.assertGreater(result.robust.sum(), 10)
 
     @parameterized.parameters(False, True)
     def test_fewer_and_more_examples_than_before(self, jit_compile):
