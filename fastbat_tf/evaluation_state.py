@@ -113,9 +113,7 @@ class EvaluationState:
         fields = {name: getattr(record, name).shape for name in self._fields}
         content = _read(path, {**fields, "seconds": ()})
         seconds = float(content.pop("seconds"))
-        record = Record(**{"perturbation": None, **content})
-        record.robust &= standing
-        return record, seconds
+        return Record(**{"perturbation": None, **content}), seconds
 
     def save(self, name, record, seconds, now=True):
         """Writes a record down; unless `now`, not more often than is cheap."""

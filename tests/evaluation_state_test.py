@@ -182,6 +182,23 @@ class ContinueTest(parameterized.TestCase, tf.test.TestCase):
                 directory=self.directory,
             )
 
+    def test_a_model_that_draws_goes_on_from_its_first_answers(self):
+        network = toy_network()
+
+        def noisy(images):
+            logits = network(images)
+            return logits + tf.random.normal(tf.shape(logits))
+
+        first, second = (
+            evaluate_robustness(
+                noisy, self.data, ["fgsm"], [0.01], directory=self.directory
+            )
+            for _ in range(2)
+        )
+        self.assertIn("not deterministic", " ".join(first["warnings"]))
+        self.assertEqual(first["attacks"], second["attacks"])
+        self.assertEqual(first["clean_accuracy"], second["clean_accuracy"])
+
     def test_nothing_is_left_of_the_writing(self):
         names = {path.name for path in self.whole.rglob("*")}
         self.assertFalse([name for name in names if "partial" in name])
