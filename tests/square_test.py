@@ -6,7 +6,7 @@ from absl.testing import parameterized
 
 from fastbat_tf.attacks.square import (
     SquareAttack,
-    _Window,
+    Window,
     bumps,
     square_sizes,
 )
@@ -134,7 +134,7 @@ class BumpsTest(parameterized.TestCase, tf.test.TestCase):
     @parameterized.parameters(2, 3, 4, 5, 7, 9)
     def test_published(self, size):
         turned = tf.reshape([False, True], (2, 1, 1, 1))
-        window = _Window.at(
+        window = Window(
             tf.zeros((2, 11, 12, 3)), tf.fill((2, 1, 1, 1), size), 1, 2
         )
         found = bumps(window, turned).numpy()[..., 0]

@@ -6,6 +6,7 @@ import tensorflow as tf
 from fastbat_tf.attacks import losses
 from fastbat_tf.attacks.base import SteppedAttack
 from fastbat_tf.attacks.inputs import check_positive
+from fastbat_tf.attacks.norms import per_image
 
 MOMENTUM = 0.75
 RISES = 0.75  # More than this share of steps must have raised the loss.
@@ -60,8 +61,7 @@ class APGDAttack(SteppedAttack):
         """A random point on the sphere of radius epsilon."""
         shape = images.shape[1:]
         delta = np.stack([self.norm.on_sphere(g, shape) for g in generators])
-        delta = self.norm.project(epsilon * delta, images, epsilon)
-        point = tf.clip_by_value(images + delta, 0.0, 1.0)
+        point = self.place(epsilon * delta, images, epsilon)
         count = len(images)
         return {}, {
             "point": point,
@@ -82,8 +82,10 @@ class APGDAttack(SteppedAttack):
         first = state["iteration"] == 0
 
         better = fooled | first | (answer.loss > state["loss"])
-        best = _choose(better, point, state["found"])
-        best_gradient = _choose(better, answer.gradient, state["best_gradient"])
+        best = tf.where(per_image(better), point, state["found"])
+        best_gradient = tf.where(
+            per_image(better), answer.gradient, state["best_gradient"]
+        )
         best_loss = tf.where(better, answer.loss, state["loss"])
 
         rose = ~first & (answer.loss > state["last_loss"])
@@ -97,21 +99,18 @@ class APGDAttack(SteppedAttack):
         halves = checks & (oscillates | stalls)
 
         step_size = tf.where(halves, 0.5, 1.0) * state["step_size"]
-        point = _choose(halves, best, point)
-        gradient = _choose(halves, best_gradient, answer.gradient)
-        eta = tf.reshape(step_size, [-1, 1, 1, 1])
-        stepped = self._project(
-            point + eta * self.norm.direction(gradient), images, epsilon
-        )
-        share = tf.where(first, 1.0, MOMENTUM)
-        share = tf.reshape(share, [-1, 1, 1, 1])
+        point = tf.where(per_image(halves), best, point)
+        gradient = tf.where(per_image(halves), best_gradient, answer.gradient)
+        ascent = per_image(step_size) * self.norm.direction(gradient)
+        stepped = self.place(point + ascent - images, images, epsilon)
+        share = per_image(tf.where(first, 1.0, MOMENTUM))
         moved = point + share * (stepped - point)
         moved += (1 - share) * (point - state["previous"])
         return {
             "fooled": fooled,
             "found": best,
             "loss": best_loss,
-            "point": self._project(moved, images, epsilon),
+            "point": self.place(moved - images, images, epsilon),
             "previous": point,
             "best_gradient": best_gradient,
             "last_loss": answer.loss,
@@ -120,10 +119,6 @@ class APGDAttack(SteppedAttack):
             "checked_loss": tf.where(checks, best_loss, checked_loss),
             "halved": tf.where(checks, halves, state["halved"]),
         }
-
-    def _project(self, point, images, epsilon):
-        delta = self.norm.project(point - images, images, epsilon)
-        return tf.clip_by_value(images + delta, 0.0, 1.0)
 
 
 class APGDTargetedAttack(APGDAttack):
@@ -178,7 +173,3 @@ def checkpoint_windows(steps):
         window = max(window - shrink, smallest)
         number += window
     return windows
-
-
-def _choose(mask, new, old):
-    return tf.where(tf.reshape(mask, [-1, 1, 1, 1]), new, old)

@@ -120,6 +120,12 @@ class SteppedAttack(Attack):
         """The attack itself."""
         return [self]
 
+    def place(self, delta, images, epsilon):
+        """The images moved by the point of C that is nearest to `delta`."""
+        delta = self.norm.project(delta, images, epsilon)
+        # The sum may round beyond a bound.
+        return tf.clip_by_value(images + delta, 0.0, 1.0)
+
     def rounds(self, classes):
         """How many rounds an example has, at most."""
         del classes

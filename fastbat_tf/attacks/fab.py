@@ -5,7 +5,7 @@ import tensorflow as tf
 from fastbat_tf.attacks import losses
 from fastbat_tf.attacks.base import SteppedAttack
 from fastbat_tf.attacks.inputs import check_positive
-from fastbat_tf.attacks.norms import PIXEL_AXES
+from fastbat_tf.attacks.norms import PIXEL_AXES, per_image
 
 LARGEST_SHARE = 0.1  # alpha_max: how far the image itself draws the point.
 OVERSHOOT = 1.05  # eta: how far beyond the linearized boundary a step goes.
@@ -76,14 +76,14 @@ class FABAttack(SteppedAttack):
         return {
             "fooled": fooled,
             # What is reported lies in the ball: the image, until it has fallen.
-            "found": tf.where(_as_pixels(fooled), walked, images),
+            "found": tf.where(per_image(fooled), walked, images),
             "loss": tf.where(fooled, margin, state["loss"]),
-            "point": tf.where(_as_pixels(wrong), pulled, walked),
+            "point": tf.where(per_image(wrong), pulled, walked),
         }
 
     def _walk(self, images, point, answer):
         gradient = answer.gradient
-        gap = _as_pixels(answer.loss)
+        gap = per_image(answer.loss)
         # f(z) + <d f(z), x - z>: the linearization at the image.
         gap_at_image = gap + tf.reduce_sum(
             gradient * (images - point), PIXEL_AXES, keepdims=True
@@ -150,7 +150,3 @@ class FABAttack(SteppedAttack):
             maximum_iterations=50,
         )
         return heading * tf.minimum(time * speed, room)
-
-
-def _as_pixels(values):
-    return tf.reshape(values, [-1, 1, 1, 1])

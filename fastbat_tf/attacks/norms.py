@@ -20,6 +20,11 @@ PIXEL_AXES = (1, 2, 3)
 TINY = 1e-12  # Keeps a division by a norm of zero at zero.
 
 
+def per_image(values):
+    """`(batch,)` as `(batch, 1, 1, 1)`, to stand beside images."""
+    return tf.reshape(values, [-1, 1, 1, 1])
+
+
 class Linf:
     """Every pixel moves by at most epsilon."""
 

@@ -1,7 +1,6 @@
 """PGD with restarts: the attack of most published tables."""
 
 import numpy as np
-import tensorflow as tf
 
 from fastbat_tf.attacks import losses
 from fastbat_tf.attacks.base import SteppedAttack
@@ -72,8 +71,7 @@ class PGDAttack(SteppedAttack):
             return {}, {"point": images}
         shape = images.shape[1:]
         delta = np.stack([self.norm.uniform(g, shape) for g in generators])
-        delta = self.norm.project(epsilon * delta, images, epsilon)
-        return {}, {"point": images + delta}
+        return {}, {"point": self.place(epsilon * delta, images, epsilon)}
 
     def step(self, problem, state, epsilon):
         """Asks at the point, and moves it."""
@@ -81,10 +79,9 @@ class PGDAttack(SteppedAttack):
         answer = self.ask(self.loss, problem, point)
         ascent = self.norm.direction(answer.gradient)
         ascent *= self.relative_step_size * epsilon
-        moved = self.norm.project(point + ascent - images, images, epsilon)
         return {
             "fooled": ~answer.correct,
             "found": point,
             "loss": answer.loss,
-            "point": tf.clip_by_value(images + moved, 0.0, 1.0),
+            "point": self.place(point + ascent - images, images, epsilon),
         }

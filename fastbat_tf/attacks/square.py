@@ -6,7 +6,7 @@ import tensorflow as tf
 from fastbat_tf.attacks import losses
 from fastbat_tf.attacks.base import SteppedAttack
 from fastbat_tf.attacks.inputs import check_positive
-from fastbat_tf.attacks.norms import L2
+from fastbat_tf.attacks.norms import L2, per_image
 
 FIRST_SHARE = 0.8  # p: the share of the pixels that the first square changes.
 # After so many queries, of any number, p is halved once more.
@@ -47,23 +47,15 @@ class SquareAttack(SteppedAttack):
         All random numbers of the round are drawn here, and travel with the
         example.
         """
-        _, height, width, channels = images.shape
+        channels = images.shape[-1]
         # Where, with which signs; for L2 from where, and which way up, too.
         numbers = 2 + channels + (3 if self.norm is L2 else 0)
         draws = [
             g.random((self.steps + 1, numbers), np.float32) for g in generators
         ]
-        if self.norm is L2:
-            delta = self._grid(images.shape, generators)
-        else:
-            stripes = [g.random((1, width, channels)) for g in generators]
-            delta = np.where(np.stack(stripes) < 0.5, -1.0, 1.0)
-            delta = np.broadcast_to(delta, images.shape).astype(np.float32)
-            delta = epsilon * delta
-        if self.norm is L2:
-            delta = epsilon * self.norm.direction(delta)
-        delta = self.norm.project(delta, images, epsilon)
-        candidate = tf.clip_by_value(images + delta, 0.0, 1.0)
+        first = self._grid if self.norm is L2 else self._stripes
+        delta = epsilon * self.norm.direction(first(images.shape, generators))
+        candidate = self.place(delta, images, epsilon)
         return {"draws": np.stack(draws)}, {"candidate": candidate}
 
     def step(self, problem, state, epsilon):
@@ -74,8 +66,7 @@ class SquareAttack(SteppedAttack):
         fooled = ~losses.is_correct(logits, labels)
         loss = losses.margin(logits, labels, problem["targets"])
         better = fooled | (loss > state["loss"])
-        shape = [-1, 1, 1, 1]
-        best = tf.where(tf.reshape(better, shape), candidate, state["found"])
+        best = tf.where(per_image(better), candidate, state["found"])
 
         number = tf.minimum(state["iteration"] + 1, self.steps)
         draws = tf.gather(problem["draws"], number, batch_dims=1)
@@ -83,18 +74,17 @@ class SquareAttack(SteppedAttack):
         sizes = square_sizes(self.steps + 1, height, width, self.norm is L2)
         size = tf.gather(sizes, number)
         propose = self._move_mass if self.norm is L2 else self._set_square
-        delta = propose(best - images, tf.reshape(size, shape), draws, epsilon)
-        delta = self.norm.project(delta, images, epsilon)
+        delta = propose(best - images, per_image(size), draws, epsilon)
         return {
             "fooled": fooled,
             "found": best,
             "loss": tf.where(better, loss, state["loss"]),
-            "candidate": tf.clip_by_value(images + delta, 0.0, 1.0),
+            "candidate": self.place(delta, images, epsilon),
         }
 
     def _set_square(self, delta, size, draws, epsilon):
         channels = delta.shape[-1]
-        square = _Window(delta, size, draws[:, 0], draws[:, 1])
+        square = random_window(delta, size, draws[:, 0], draws[:, 1])
         signs = tf.where(draws[:, 2 : 2 + channels] < 0.5, -1.0, 1.0)
         signs = signs[:, tf.newaxis, tf.newaxis, :]
         return tf.where(square.mask, epsilon * signs, delta)
@@ -102,11 +92,11 @@ class SquareAttack(SteppedAttack):
     def _move_mass(self, delta, size, draws, epsilon):
         """Takes the mass of a second square into the first (algorithm 3)."""
         channels = delta.shape[-1]
-        first = _Window(delta, size, draws[:, 0], draws[:, 1])
-        second = _Window(delta, size, draws[:, -3], draws[:, -2])
+        first = random_window(delta, size, draws[:, 0], draws[:, 1])
+        second = random_window(delta, size, draws[:, -3], draws[:, -2])
         signs = tf.where(draws[:, 2 : 2 + channels] < 0.5, -1.0, 1.0)
         signs = signs[:, tf.newaxis, tf.newaxis, :]
-        turned = tf.reshape(draws[:, -1] < 0.5, [-1, 1, 1, 1])
+        turned = per_image(draws[:, -1] < 0.5)
 
         inside = tf.where(first.mask, delta, 0.0)
         old = _over_pixels(inside)
@@ -124,7 +114,16 @@ class SquareAttack(SteppedAttack):
         return epsilon * L2.direction(moved)
 
     @staticmethod
+    def _stripes(shape, generators):
+        """Vertical stripes of random signs."""
+        _, _, width, channels = shape
+        stripes = [g.random((1, width, channels)) for g in generators]
+        signs = np.where(np.stack(stripes) < 0.5, -1.0, 1.0)
+        return np.broadcast_to(signs, shape).astype(np.float32)
+
+    @staticmethod
     def _grid(shape, generators):
+        """Tiles of bumps in the middle, each with random signs."""
         count, height, width, channels = shape
         size = max(min(height, width) // TILES, 1)
         delta = tf.zeros(shape)
@@ -133,7 +132,7 @@ class SquareAttack(SteppedAttack):
         sizes = tf.fill([count, 1, 1, 1], size)
         for row in range(min(TILES, height)):
             for column in range(min(TILES, width)):
-                tile = _Window.at(
+                tile = Window(
                     delta, sizes, top + row * size, left + column * size
                 )
                 signs = [
@@ -146,8 +145,14 @@ class SquareAttack(SteppedAttack):
         return delta
 
 
-class _Window:
+class Window:
     """A square within each image of a batch.
+
+    Args:
+        images: `(batch, height, width, channels)`.
+        size: int32 `(batch, 1, 1, 1)`, its side.
+        top: Row of its upper left pixel, likewise or an integer.
+        left: Column of that pixel, likewise or an integer.
 
     Attributes:
         mask: bool `(batch, height, width, 1)`.
@@ -156,24 +161,7 @@ class _Window:
         size: int32 `(batch, 1, 1, 1)`.
     """
 
-    def __init__(self, images, size, down, right):
-        height, width = images.shape[1:3]
-
-        def place(share, extent):
-            room = tf.cast(extent - size + 1, tf.float32)
-            place = tf.reshape(share, [-1, 1, 1, 1]) * room
-            return tf.cast(tf.floor(place), tf.int32)
-
-        self._place(images, size, place(down, height), place(right, width))
-
-    @classmethod
-    def at(cls, images, size, top, left):
-        """The window whose upper left pixel is given."""
-        window = cls.__new__(cls)
-        window._place(images, size, top, left)
-        return window
-
-    def _place(self, images, size, top, left):
+    def __init__(self, images, size, top, left):
         height, width = images.shape[1:3]
         self.size = size
         self.row = tf.range(height)[tf.newaxis, :, tf.newaxis, tf.newaxis] - top
@@ -185,6 +173,17 @@ class _Window:
         self.mask = inside_rows & inside_columns
 
 
+def random_window(images, size, down, right):
+    """A window whose place is drawn: two shares `(batch,)` of [0, 1)."""
+
+    def place(share, extent):
+        room = tf.cast(extent - size + 1, tf.float32)
+        return tf.cast(tf.floor(per_image(share) * room), tf.int32)
+
+    height, width = images.shape[1:3]
+    return Window(images, size, place(down, height), place(right, width))
+
+
 def bumps(window, turned):
     """Two bumps of opposite sign in a window, of norm 1 together.
 
@@ -193,7 +192,7 @@ def bumps(window, turned):
     window, or the left half if it is turned.
 
     Args:
-        window: A `_Window`.
+        window: A `Window`.
         turned: bool `(batch, 1, 1, 1)`.
 
     Returns:
