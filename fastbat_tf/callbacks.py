@@ -1,5 +1,6 @@
 """What watches a training."""
 
+import contextlib
 import math
 import time
 
@@ -10,30 +11,39 @@ import tensorflow as tf
 from fastbat_tf.attacks.inputs import as_pixels
 from fastbat_tf.errors import NonFiniteError
 
+AVERAGED = "val_averaged_"
+
 
 class RobustValidation(keras.callbacks.Callback):
     """Adds clean and robust validation accuracy to the logs of each epoch.
 
     The logs get `val_accuracy` and `val_robust_accuracy`, fractions, and
-    `seconds`, the time of the epoch without this validation. It stands before
-    the callbacks that read them.
+    `seconds`, the time of the epoch without this validation; if the weights
+    are averaged, also `val_averaged_accuracy` and
+    `val_averaged_robust_accuracy`. It stands before the callbacks that read
+    them.
 
     Args:
         attack: A `PGDAttack` on the classifier in training.
         examples: `Examples` to validate on.
         epsilon: Float, the radius of the attack.
         seed: Integer.
+        averaged_weights: `RobustClassifier.averaged_weights`, or None if
+            there are none.
 
     Attributes:
-        result: The `AttackResult` of the last epoch.
+        result: The `AttackResult` of the last epoch, of the raw weights.
     """
 
-    def __init__(self, attack, examples, epsilon, seed=0):
+    def __init__(
+        self, attack, examples, epsilon, seed=0, averaged_weights=None
+    ):
         super().__init__()
         self.attack = attack
         self.examples = examples
         self.epsilon = epsilon
         self.seed = seed
+        self.averaged_weights = averaged_weights
         self.result = None
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -41,9 +51,50 @@ class RobustValidation(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         logs["seconds"] = time.perf_counter() - self._start
-        self.result = self.attack(*self.examples, self.epsilon, self.seed)
-        logs["val_accuracy"] = float(self.result.clean_correct.mean())
-        logs["val_robust_accuracy"] = float(self.result.robust.mean())
+        self.result = self._measure(logs, "val_")
+        if self.averaged_weights is not None:
+            with self.averaged_weights():
+                self._measure(logs, AVERAGED)
+
+    def _measure(self, logs, prefix):
+        result = self.attack(*self.examples, self.epsilon, self.seed)
+        logs[f"{prefix}accuracy"] = float(result.clean_correct.mean())
+        logs[f"{prefix}robust_accuracy"] = float(result.robust.mean())
+        return result
+
+
+class BestWeights(keras.callbacks.Callback):
+    """Saves the weights of the best epoch, raw or averaged.
+
+    The averaged ones, if there are any, are saved in the place of the raw
+    ones, so that the file is read without knowing. Of equals the first stay.
+
+    Args:
+        path: The file, ending in `.weights.h5`.
+        monitor: Column of the logs of `RobustValidation` for raw weights.
+        averaged_weights: As for `RobustValidation`.
+
+    Attributes:
+        best: The highest value of the column so far.
+        column: The column that had it.
+    """
+
+    def __init__(self, path, monitor, averaged_weights=None):
+        super().__init__()
+        self.path = path
+        self.best = -math.inf
+        self.column = None
+        self._candidates = {monitor: contextlib.nullcontext}
+        if averaged_weights is not None:
+            averaged = monitor.replace("val_", AVERAGED)
+            self._candidates[averaged] = averaged_weights
+
+    def on_epoch_end(self, epoch, logs=None):
+        for column, weights in self._candidates.items():
+            if logs[column] > self.best:
+                self.best, self.column = logs[column], column
+                with weights():
+                    self.model.save_weights(self.path)
 
 
 class PerturbationPanel(keras.callbacks.Callback):

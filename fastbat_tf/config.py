@@ -4,13 +4,12 @@ This module imports no TensorFlow, so that a wrong setting is refused at once.
 """
 
 import dataclasses
-import math
 
 from fastbat_tf import attacks, data, methods
-from fastbat_tf.errors import InputError
+from fastbat_tf.errors import InputError, at_least, one_of
 from fastbat_tf.methods import options
+from fastbat_tf.training_config import TrainingConfig
 
-SCHEDULES = ("cyclic", "multistep", "constant")
 STRATEGIES = ("auto", "none", "mirrored")
 JIT_COMPILE = ("auto", "true", "false")
 NORMS = tuple(attacks.LARGEST_EPSILON)
@@ -30,24 +29,6 @@ def parse_fraction(text):
             "Expected a number such as 0.0314 or a quotient such as 8/255. "
             f"Received: {text!r}"
         ) from None
-
-
-def _at_least(group, name, low):
-    value = getattr(group, name)
-    if not low <= value < math.inf:
-        raise InputError(
-            f"`{name}` is expected to be at least {low}. "
-            f"Received: {name}={value}"
-        )
-
-
-def _one_of(group, name, known):
-    value = getattr(group, name)
-    if value not in known:
-        raise InputError(
-            f"`{name}` is expected to be one of {', '.join(known)}. "
-            f"Received: {name}={value}"
-        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +80,7 @@ class ModelConfig:
     normalize: bool = True
 
     def __post_init__(self):
-        _at_least(self, "width", 1)
+        at_least(self, "width", 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,45 +98,6 @@ class MethodConfig:
     def __post_init__(self):
         resolved = methods.resolve_options(self.method, self.options)
         object.__setattr__(self, "options", resolved)
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainingConfig:
-    """How it is trained.
-
-    Attributes:
-        epochs: Number of epochs.
-        batch_size: Images per step, over all replicas.
-        learning_rate: The highest learning rate.
-        schedule: `"cyclic"`, `"multistep"` or `"constant"`, per batch.
-        momentum: Of SGD.
-        weight_decay: L2 in the gradient, on all weights.
-        seed: Of initialization, shuffling, augmentation and method.
-    """
-
-    epochs: int = 20
-    batch_size: int = 128
-    learning_rate: float = 0.2
-    schedule: str = "cyclic"
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    seed: int = 37
-
-    def __post_init__(self):
-        _at_least(self, "epochs", 1)
-        _at_least(self, "batch_size", 1)
-        _at_least(self, "learning_rate", 0)
-        _at_least(self, "weight_decay", 0)
-        if not 0 <= self.seed < 2**31:
-            raise InputError(
-                f"`seed` is expected in [0, 2**31). Received: seed={self.seed}"
-            )
-        _one_of(self, "schedule", SCHEDULES)
-        if not 0 <= self.momentum < 1:
-            raise InputError(
-                "`momentum` is expected in [0, 1). "
-                f"Received: momentum={self.momentum}"
-            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,7 +130,7 @@ class EvaluationConfig:
     def __post_init__(self):
         for name in ("attacks", "epsilons"):  # JSON knows no tuples.
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        _one_of(self, "norm", NORMS)
+        one_of(self, "norm", NORMS)
         attacks.check_attacks(self.attacks)
         attacks.check_epsilons(self.epsilons, self.norm)
         if self.validation_epsilon is not None:
@@ -198,10 +140,10 @@ class EvaluationConfig:
                 "`validation_attack` is expected to need no surrogate. "
                 f"Received: validation_attack={self.validation_attack}"
             )
-        _at_least(self, "max_examples", 0)
-        _at_least(self, "seed", 0)
-        _at_least(self, "validation_examples", 0)
-        _at_least(self, "batch_size", 1)
+        at_least(self, "max_examples", 0)
+        at_least(self, "seed", 0)
+        at_least(self, "validation_examples", 0)
+        at_least(self, "batch_size", 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,8 +159,8 @@ class RuntimeConfig:
     jit_compile: str = "auto"
 
     def __post_init__(self):
-        _one_of(self, "strategy", STRATEGIES)
-        _one_of(self, "jit_compile", JIT_COMPILE)
+        one_of(self, "strategy", STRATEGIES)
+        one_of(self, "jit_compile", JIT_COMPILE)
 
     @property
     def compiles(self):
@@ -255,6 +197,12 @@ class Config:
     runtime: RuntimeConfig = RuntimeConfig()
 
     def __post_init__(self):
+        if self.training.attack_loss != "same" and not self.method.options:
+            raise InputError(
+                "`attack_loss` does not apply to the method "
+                f"{self.method.method}, which has no attack. "
+                f"Received: attack_loss={self.training.attack_loss}"
+            )
         given = self.evaluation
         # Where the training had no radius, that of the field's tables.
         epsilon = self.method.options.get("epsilon") or options.EPSILON

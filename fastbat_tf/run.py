@@ -16,8 +16,10 @@ from fastbat_tf import (
     evaluation_input,
     evaluation_table,
     layers,
+    losses,
     methods,
     model_files,
+    optimizers,
     schedules,
 )
 from fastbat_tf.data import loading, pipeline
@@ -69,12 +71,15 @@ def train(config, run_dir, build_model):
         robust = build(config, build_model)
         compile_robust(config, robust, steps_per_epoch)
     print(_device_line(config, strategy), flush=True)
+    best = callbacks.BestWeights(
+        directory.best, monitor(config), _averaged_weights(config, robust)
+    )
     robust.fit(
         batches,
         epochs=training.epochs,
         steps_per_epoch=steps_per_epoch,
         shuffle=False,  # The batches are shuffled.
-        callbacks=_callbacks(config, directory, robust, validation),
+        callbacks=_callbacks(config, directory, robust, validation, best),
         verbose=1 if sys.stdout.isatty() else 2,
     )
     training_seconds = time.perf_counter() - start
@@ -82,7 +87,7 @@ def train(config, run_dir, build_model):
     robust.load_weights(directory.best)
     results = {
         **_measure(config, robust.classifier, splits.test),
-        "weights": f"best {monitor(config)}",
+        "weights": f"best {best.column}",
         "training_seconds": round(training_seconds, 1),
     }
     write_json(directory.results, results)
@@ -175,17 +180,30 @@ def build(config, build_model):
 
 
 def compile_robust(config, robust, steps_per_epoch):
-    """Compiles it with the optimizer and the schedule of a `Config`."""
+    """Compiles it with the settings of the training of a `Config`."""
+    training = config.training
     rate = schedules.get(
-        config.training.schedule,
-        config.training.learning_rate,
-        config.training.epochs,
-        steps_per_epoch,
+        training.schedule,
+        training.learning_rate,
+        training.epochs,
+        steps_per_epoch * robust.method.replays,
+        **training.options("schedule"),
     )
+    attack_loss = None
+    if training.attack_loss != "same":
+        attack_loss = losses.get(training.attack_loss)
     return robust.compile(
-        keras.optimizers.SGD(rate, momentum=config.training.momentum),
+        optimizers.get(
+            training.optimizer, rate, **training.options("optimizer")
+        ),
+        losses.get(training.loss, **training.options("loss")),
         metrics=[keras.metrics.SparseCategoricalAccuracy("perturbed_accuracy")],
-        weight_decay=config.training.weight_decay,
+        weight_decay=training.weight_decay,
+        weight_decay_mode=training.weight_decay_mode,
+        weight_decay_on=training.weight_decay_on,
+        clip_norm=training.clip_norm,
+        weight_averaging=training.weight_averaging,
+        attack_loss=attack_loss,
         jit_compile=_jit_compile(config),
     )
 
@@ -211,7 +229,11 @@ def monitor(config):
     return "val_accuracy" if standard else "val_robust_accuracy"
 
 
-def _callbacks(config, directory, robust, validation):
+def _averaged_weights(config, robust):
+    return robust.averaged_weights if config.training.weight_averaging else None
+
+
+def _callbacks(config, directory, robust, validation, best):
     settings = config.evaluation
     validate = callbacks.RobustValidation(
         attacks.get(
@@ -223,18 +245,13 @@ def _callbacks(config, directory, robust, validation):
         validation,
         settings.validation_epsilon,
         config.training.seed,
+        _averaged_weights(config, robust),
     )
     watching = [
         callbacks.StopOnNonFinite(),
         validate,
         callbacks.PerturbationPanel(validate, directory.tensorboard / "images"),
-        keras.callbacks.ModelCheckpoint(
-            str(directory.best),
-            monitor=monitor(config),
-            mode="max",
-            save_best_only=True,
-            save_weights_only=True,
-        ),
+        best,
         keras.callbacks.ModelCheckpoint(
             str(directory.last), save_weights_only=True
         ),

@@ -1,4 +1,6 @@
-"""What a method sees of one training step."""
+"""What a method sees of one training step, and what comes of it."""
+
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -23,7 +25,16 @@ class Step:
         reports: Dict of the scalars reported so far.
     """
 
-    def __init__(self, network, loss, images, labels, draws, index=None):
+    def __init__(
+        self,
+        network,
+        loss,
+        images,
+        labels,
+        draws,
+        index=None,
+        attack_loss=None,
+    ):
         self.images = images
         self.labels = labels
         self.index = index
@@ -31,6 +42,7 @@ class Step:
         self.variables = [v.value for v in network.trainable_variables]
         self.reports = {}
         self._loss = loss
+        self._attack_loss = attack_loss or loss
         self._draws = draws
 
     def logits(self, images):
@@ -38,8 +50,15 @@ class Step:
         return self.network(images, training=True)
 
     def losses(self, logits):
-        """Per-example losses of the labels, shape `(batch,)`."""
+        """Per-example losses of the labels, shape `(batch,)`.
+
+        What the upper level minimizes.
+        """
         return self._loss(self.labels, logits)
+
+    def attack_losses(self, logits):
+        """Likewise, what the lower level raises: the same unless set apart."""
+        return self._attack_loss(self.labels, logits)
 
     def uniform(self, name, radius):
         """Noise from U(-radius, radius), shaped and typed like the images.
@@ -54,20 +73,40 @@ class Step:
         )
 
     def input_gradient(self, perturbation):
-        """Per-example loss gradients at `images + perturbation`.
+        """Per-example gradients of the attack's loss.
 
         Only the input is watched: no weight gradient is computed, and a
         second-order graph exists only if a tape of the caller records this.
 
         Returns:
-            The gradient of the SUM of the losses over the batch with respect
-            to `perturbation`, so that each example has its own gradient.
+            The gradient of the SUM of `attack_losses` over the batch at
+            `images + perturbation` with respect to `perturbation`, so that
+            each example has its own gradient.
         """
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(perturbation)
-            losses = self.losses(self.logits(self.images + perturbation))
+            logits = self.logits(self.images + perturbation)
+            losses = self.attack_losses(logits)
         return tape.gradient(losses, perturbation)
 
     def report(self, **scalars):
         """Logs scalars; their names are listed in `Method.reports`."""
         self.reports.update(scalars)
+
+
+class Outcome(NamedTuple):
+    """What one replica computed in one step.
+
+    Attributes:
+        loss: Scalar, the objective of this replica's batch.
+        logits: `(batch, classes)`, at the perturbed images.
+        gradients: List of tensors, one per trainable variable.
+        reports: Dict of scalars to log.
+        solution: The `Solution` of the method.
+    """
+
+    loss: Any
+    logits: Any
+    gradients: Any
+    reports: Any
+    solution: Any

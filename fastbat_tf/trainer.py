@@ -1,32 +1,16 @@
 """RobustClassifier: the training step, once, for every method."""
 
-from typing import Any, NamedTuple
+import dataclasses
 
 import keras
 import tensorflow as tf
 
-from fastbat_tf import layers, methods
+from fastbat_tf import layers, losses, methods
 from fastbat_tf.draws import Draws
 from fastbat_tf.errors import InputError
-from fastbat_tf.step import Step
-
-
-class Outcome(NamedTuple):
-    """What one replica computed in one step.
-
-    Attributes:
-        loss: Scalar, the objective of this replica's batch.
-        logits: `(batch, classes)`, at the perturbed images.
-        gradients: List of tensors, one per trainable variable.
-        reports: Dict of scalars to log.
-        solution: The `Solution` of the method.
-    """
-
-    loss: Any
-    logits: Any
-    gradients: Any
-    reports: Any
-    solution: Any
+from fastbat_tf.optimizers import UpdateRule
+from fastbat_tf.step import Outcome, Step
+from fastbat_tf.weight_averaging import WeightAverage
 
 
 @keras.saving.register_keras_serializable("fastbat_tf")
@@ -89,6 +73,7 @@ class RobustClassifier(keras.Model):
         self.seed = seed
         # Tracked, and so saved with the weights.
         self.method_variables = method.variables
+        self.weight_average = None
         # Not the optimizer's counter, which need not count every batch.
         self.step = self.add_weight(
             name="step",
@@ -115,6 +100,11 @@ class RobustClassifier(keras.Model):
         loss=None,
         metrics=("accuracy",),
         weight_decay=0.0,
+        weight_decay_mode="l2",
+        weight_decay_on="all",
+        clip_norm=0.0,
+        weight_averaging=0.0,
+        attack_loss=None,
         jit_compile="auto",
         **kwargs,
     ):
@@ -127,9 +117,19 @@ class RobustClassifier(keras.Model):
                 cross-entropy with integer labels by default.
             metrics: Keras metrics of the logits; computed on the perturbed
                 images in training, on the given images in `evaluate`.
-            weight_decay: Float, L2 in the gradient: `weight_decay * w` is
-                added to the gradient of every trainable weight, as PyTorch's
-                SGD does. (Keras' own `weight_decay` is decoupled.)
+            weight_decay: Float, the coefficient of the weight decay.
+            weight_decay_mode: `"l2"`: `weight_decay * w` is added to the
+                gradient, as PyTorch's SGD does; `"decoupled"`: the rate times
+                this is taken from the weight, as AdamW and the `weight_decay`
+                of Keras' optimizers do.
+            weight_decay_on: `"all"` trainable weights, or the `"kernels"`:
+                not biases, nor scales and offsets of normalizations.
+            clip_norm: Float, the largest global norm of the gradient, that of
+                all replicas, before the L2 term; 0 for no clipping.
+            weight_averaging: Float in [0, 1), the decay of the moving average
+                of weights and statistics, see `averaged_weights`; 0 for none.
+            attack_loss: What the lower level raises, a loss as `loss` is; by
+                default `loss` itself.
             jit_compile: Whether XLA compiles what one replica computes:
                 perturbation, loss and gradients. `"auto"` compiles on GPUs;
                 on CPU the uncompiled step was measured to be faster.
@@ -138,26 +138,24 @@ class RobustClassifier(keras.Model):
         Returns:
             The model itself, so that `compile(...).fit(...)` can be written.
         """
-        if loss is None:
-            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        if not isinstance(loss, keras.losses.Loss) or not loss.get_config().get(
-            "from_logits", True
-        ):
-            raise ValueError(
-                "`loss` is expected to be a keras.losses.Loss with "
-                f"from_logits=True. Received: loss={loss}"
-            )
+        loss = losses.get("crossentropy") if loss is None else loss
+        losses.check("loss", loss)
+        if attack_loss is not None:
+            losses.check("attack_loss", attack_loss)
         if kwargs.get("loss_weights") is not None:
             raise ValueError(
                 "`loss_weights` are not supported, expected None. "
                 f"Received: loss_weights={kwargs['loss_weights']}"
             )
-        if not weight_decay >= 0:
-            raise ValueError(
-                "`weight_decay` is expected to be zero or above. "
-                f"Received: weight_decay={weight_decay}"
+        if not 0 <= weight_averaging < 1:
+            raise InputError(
+                "`weight_averaging` is expected in [0, 1). "
+                f"Received: weight_averaging={weight_averaging}"
             )
-        self.weight_decay = weight_decay
+        self.attack_loss = attack_loss
+        self.update_rule = UpdateRule(
+            weight_decay, weight_decay_mode, weight_decay_on, clip_norm
+        )
         self.given_jit_compile = jit_compile
         self.compiles_step = resolve_jit_compile(jit_compile)
         # XLA cannot own the variable writes of an optimizer under a strategy:
@@ -174,6 +172,12 @@ class RobustClassifier(keras.Model):
                 "Loss scaling is not supported; expected a plain optimizer, "
                 "and float32 or mixed_bfloat16 instead of mixed_float16. "
                 f"Received: optimizer={self.optimizer.name}"
+            )
+        self.update_rule.prepare(self.optimizer, self.trainable_variables)
+        self.weight_average = None
+        if weight_averaging:
+            self.weight_average = WeightAverage(
+                weight_averaging, self._averaged_variables
             )
         self._replica_step = self._gradients
         if not self.run_eagerly:
@@ -248,7 +252,13 @@ class RobustClassifier(keras.Model):
             An `Outcome`.
         """
         step = Step(
-            self.classifier, self.loss.call, images, labels, draws, index
+            self.classifier,
+            self.loss.call,
+            images,
+            labels,
+            draws,
+            index,
+            self.attack_loss and self.attack_loss.call,
         )
         solution = self.method.solve(step)
         delta = solution.perturbation
@@ -274,19 +284,40 @@ class RobustClassifier(keras.Model):
         return Outcome(loss, logits, gradients, step.reports, solution)
 
     def apply_gradients(self, gradients):
-        """Adds the weight decay, scales for the replicas, and updates.
-
-        The optimizer sums over the replicas; their mean is taken here.
-        """
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        variables = self.trainable_variables
-        self.optimizer.apply(
-            [
-                (gradient + self.weight_decay * variable) / replicas
-                for gradient, variable in zip(gradients, variables, strict=True)
-            ],
-            variables,
+        """Updates the weights, and their average if there is one."""
+        self.update_rule.apply(
+            self.optimizer, gradients, self.trainable_variables
         )
+        if self.weight_average is not None:
+            self.weight_average.update(self._averaged_variables)
+
+    def averaged_weights(self):
+        """Gives the classifier its averaged weights inside a `with`.
+
+        They are those of `compile(weight_averaging=...)`, with the moving
+        statistics of BatchNormalization averaged too.
+
+        Raises:
+            ValueError: If no average is kept.
+
+        Example:
+
+        ```python
+        with robust.averaged_weights():
+            robust.save("averaged.keras")
+        ```
+        """
+        if self.weight_average is None:
+            raise ValueError(
+                "There are no averaged weights; expected compile("
+                "weight_averaging=...). Received: weight_averaging=0"
+            )
+        return self.weight_average.swapped_into(self._averaged_variables)
+
+    @property
+    def _averaged_variables(self):
+        # All but counters and the like.
+        return [v for v in self.classifier.weights if v.value.dtype.is_floating]
 
     def get_config(self):
         return {
@@ -300,9 +331,14 @@ class RobustClassifier(keras.Model):
         config = super().get_compile_config()
         if not self.compiled:
             return config
+        average = self.weight_average
         return {
             **config,
-            "weight_decay": self.weight_decay,
+            **dataclasses.asdict(self.update_rule),
+            "weight_averaging": average.decay if average else 0.0,
+            "attack_loss": keras.saving.serialize_keras_object(
+                self.attack_loss
+            ),
             "jit_compile": self.given_jit_compile,
         }
 

@@ -86,6 +86,41 @@ class BadPlaceTest(CommandLineTest):
         self.assertFalse((self.run_dir / "results.json").exists())
 
 
+class AveragingTest(CommandLineTest):
+    def test_the_better_of_raw_and_averaged_weights(self):
+        process = main(
+            *TINY,
+            "--method=fastat",
+            "--weight_averaging=0.5",
+            "--label_smoothing=0.1",
+            "--optimizer=adamw",
+            "--learning_rate=0.02",
+            f"--run_dir={self.run_dir}",
+        )
+        self.assertEqual(process.returncode, 0, process.stderr)
+        with (self.run_dir / "history.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        candidates = [
+            (float(row[f"{kind}robust_accuracy"]), kind, row)
+            for row in rows
+            for kind in ("val_", "val_averaged_")
+        ]
+        self.assertLen(candidates, 4)
+        # `max` keeps the first of equals, as the run does.
+        _, kind, row = max(candidates, key=lambda candidate: candidate[0])
+        results = json.loads((self.run_dir / "results.json").read_text())
+        self.assertEqual(results["weights"], f"best {kind}robust_accuracy")
+        # The exported model is that one: it answers as in its epoch.
+        splits = loading.load("cifar10_mini", validation_share=0.9)
+        images, labels = splits.validation
+        model = tf.saved_model.load(self.run_dir / "saved_model")
+        answer = model.signatures["serving_default"](
+            images=tf.constant(images[:40].astype(np.float32) / 255)
+        )
+        accuracy = np.mean(answer["classes"].numpy() == labels[:40])
+        self.assertAlmostEqual(accuracy, float(row[f"{kind}accuracy"]))
+
+
 class TrainingTest(absltest.TestCase):
     """One training from the command line to the files of its run."""
 

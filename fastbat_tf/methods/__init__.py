@@ -3,7 +3,7 @@
 import importlib
 from typing import NamedTuple
 
-from fastbat_tf.errors import InputError, look_up
+from fastbat_tf.errors import look_up, refuse_inapplicable
 from fastbat_tf.methods import options
 
 
@@ -77,13 +77,7 @@ def resolve_options(name, given):
             range.
     """
     defaults = get_spec(name).defaults
-    for option, value in given.items():
-        if option not in defaults and value is not None:
-            raise InputError(
-                f"`{option}` does not apply to the method {name}, which has "
-                f"{', '.join(defaults) or 'no options'}. "
-                f"Received: {option}={value}"
-            )
+    refuse_inapplicable("method", name, defaults, given)
     resolved = {}
     for option, default in defaults.items():
         value = given.get(option)

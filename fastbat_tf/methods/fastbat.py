@@ -181,10 +181,10 @@ class FastBAT(Method):
 
 
 def _gradients(step, delta):
-    """Gradients of the sum of the losses: to `delta`, and to the weights."""
+    """Gradients of the attack's summed loss: to `delta`, to the weights."""
     with tf.GradientTape() as tape:
         tape.watch(delta)
-        losses = step.losses(step.logits(step.images + delta))
+        losses = step.attack_losses(step.logits(step.images + delta))
     return tape.gradient(
         losses,
         (delta, step.variables),
