@@ -67,20 +67,37 @@ class DataConfig:
 class ModelConfig:
     """Which network.
 
+    None stands for the default of the network, or says that the network does
+    not have this option; the flags resolve it.
+
     Attributes:
         model: A name of the model zoo.
         width: Channels of the first group of blocks.
         activation: The activation between layers.
         normalize: Whether the first layer normalizes the pixels.
+        stem: The kind of the first layers.
+        dropout: Rate of dropout in the blocks.
+        init_weights: Where the training begins: a file of weights or a run
+            directory; None for random weights.
     """
 
     model: str = "preact_resnet18"
-    width: int = 64
-    activation: str = "relu"
+    width: int | None = None
+    activation: str | None = None
     normalize: bool = True
+    stem: str | None = None
+    dropout: float | None = None
+    init_weights: str | None = None
 
     def __post_init__(self):
-        at_least(self, "width", 1)
+        if self.width is not None:
+            at_least(self, "width", 1)
+
+    @property
+    def options(self):
+        """Dict of what the network can be asked for."""
+        names = "width", "activation", "stem", "dropout"
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -137,7 +137,7 @@ def make_twice_differentiable(model):
             exchanged: another normalization, a subclass, or a layer inside a
             model that is not functional.
     """
-    wrong = [x for x in _flatten(model) if _is_wrong(x)]
+    wrong = [x for x in flatten(model) if _is_wrong(x)]
     if not wrong:
         return model
     for layer in wrong:
@@ -151,7 +151,7 @@ def make_twice_differentiable(model):
                 f"exchanged. Received: {layer.name}={type(layer).__name__}"
             )
     exchanged = _rebuild(model)
-    left = [x.name for x in _flatten(exchanged) if _is_wrong(x)]
+    left = [x.name for x in flatten(exchanged) if _is_wrong(x)]
     if left:
         raise ValueError(
             "Keras' BatchNormalization has wrong second derivatives on "
@@ -168,7 +168,8 @@ def make_twice_differentiable(model):
     return exchanged
 
 
-def _flatten(model):
+def flatten(model):
+    """All layers of a model, those of models inside it too."""
     return list(model._flatten_layers(include_self=False, recursive=True))
 
 

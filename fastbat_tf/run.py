@@ -15,6 +15,7 @@ from fastbat_tf import (
     evaluation,
     evaluation_input,
     evaluation_table,
+    initial_weights,
     layers,
     losses,
     methods,
@@ -35,9 +36,9 @@ def train(config, run_dir, build_model):
     Args:
         config: A `Config`.
         run_dir: Path of a new directory.
-        build_model: Function from a model's name, and `width`, `num_classes`,
-            `activation`, `mean`, `std`, `input_shape` and
-            `batch_normalization`, to a classifier.
+        build_model: Function from a model's name, and `num_classes`, `mean`,
+            `std`, `input_shape`, `batch_normalization` and the options of
+            `ModelConfig`, to a classifier.
 
     Returns:
         The dict of `results.json`.
@@ -63,13 +64,13 @@ def train(config, run_dir, build_model):
     strategy = distribution.get_strategy(config.runtime.strategy)
     distribution.check_batch_size(training.batch_size, strategy)
     steps_per_epoch = len(splits.train.labels) // training.batch_size
+    keras.utils.set_random_seed(training.seed)
+    with strategy.scope():
+        robust = begin(config, build_model)
+        compile_robust(config, robust, steps_per_epoch)
     directory.create(config)
     print(_settings(config))
 
-    keras.utils.set_random_seed(training.seed)
-    with strategy.scope():
-        robust = build(config, build_model)
-        compile_robust(config, robust, steps_per_epoch)
     print(_device_line(config, strategy), flush=True)
     best = callbacks.BestWeights(
         directory.best, monitor(config), _averaged_weights(config, robust)
@@ -163,20 +164,38 @@ def _settings(config):
 
 
 def build(config, build_model):
-    """The `RobustClassifier` of a `Config`, with new weights."""
+    """The `RobustClassifier` of a `Config`, with new weights.
+
+    Raises:
+        InputError: If the network cannot be had, or not with the method.
+    """
     spec = data.get(config.data.dataset)
-    classifier = build_model(
-        config.model.model,
-        width=config.model.width,
-        num_classes=spec.num_classes,
-        activation=config.model.activation,
-        mean=spec.mean if config.model.normalize else None,
-        std=spec.std if config.model.normalize else None,
-        input_shape=spec.image_shape,
-        batch_normalization=layers.BatchNormalization,
-    )
     method = methods.get(config.method.method, **config.method.options)
-    return RobustClassifier(classifier, method, seed=config.training.seed)
+    try:
+        classifier = build_model(
+            config.model.model,
+            num_classes=spec.num_classes,
+            mean=spec.mean if config.model.normalize else None,
+            std=spec.std if config.model.normalize else None,
+            input_shape=spec.image_shape,
+            batch_normalization=layers.BatchNormalization,
+            **config.model.options,
+        )
+        return RobustClassifier(classifier, method, seed=config.training.seed)
+    except ValueError as error:  # What Keras and the zoo raise.
+        raise InputError(str(error)) from error
+
+
+def begin(config, build_model):
+    """The `RobustClassifier` with which a training begins.
+
+    Raises:
+        InputError: As `build`, or if `init_weights` do not fit.
+    """
+    robust = build(config, build_model)
+    if config.model.init_weights is not None:
+        initial_weights.load(robust.classifier, config.model.init_weights)
+    return robust
 
 
 def compile_robust(config, robust, steps_per_epoch):

@@ -96,6 +96,30 @@ class RunDirectory:
             ) from error
 
 
+def weights_file(path):
+    """The file of weights that a path stands for; a run has its best ones.
+
+    Args:
+        path: A `.keras` or `.weights.h5` file, or a run directory.
+
+    Returns:
+        The `pathlib.Path` of the file.
+
+    Raises:
+        InputError: If there is no such file, or it is named otherwise.
+    """
+    file = pathlib.Path(path)
+    if file.is_dir():
+        file = RunDirectory(file).best
+    if not file.is_file() or not file.name.endswith((".keras", ".weights.h5")):
+        raise InputError(
+            "`init_weights` is expected to be a .keras file, a .weights.h5 "
+            "file, or a run directory with its best weights. "
+            f"Received: init_weights={path}"
+        )
+    return file
+
+
 def write_json(path, content):
     """Writes JSON to the side and renames it, so that it is whole or old."""
     partial = path.with_name(path.name + ".partial")

@@ -11,6 +11,7 @@ from absl import flags as absl_flags
 
 from fastbat_tf.attacks import check_surrogate
 from fastbat_tf.config import Config, Target
+from fastbat_tf.data import DATASETS
 from fastbat_tf.errors import InputError
 from fastbat_tf.run_directory import RunDirectory
 from flags import data, evaluation, method, model, runtime, target, training
@@ -62,9 +63,10 @@ def get_command():
     if mode == "evaluate":
         return _get_evaluation(run_dir)
     _refuse(f"--mode={mode}", _names(target))
+    images = data.get_config()
     config = Config(
-        data=data.get_config(),
-        model=model.get_config(),
+        data=images,
+        model=model.get_config(DATASETS[images.dataset].image_shape),
         method=method.get_config(),
         training=training.get_config(),
         evaluation=evaluation.get_config(),

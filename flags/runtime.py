@@ -38,5 +38,5 @@ def new_name(config):
     stamp = time.strftime("%Y%m%d-%H%M%S")
     return (
         f"runs/{config.method.method}-{config.data.dataset}-"
-        f"{config.model.model}-{stamp}"
+        f"{config.model.model.replace(':', '-')}-{stamp}"
     )

@@ -2,7 +2,7 @@
 
 from absl.testing import absltest, parameterized
 
-from fastbat_tf.config import Config, MethodConfig
+from fastbat_tf.config import Config, MethodConfig, ModelConfig
 from tests.command_line import TINY, TOP, CommandLineTest, main, python
 
 # The command line, where an import of TensorFlow fails.
@@ -14,6 +14,10 @@ sys.modules["tensorflow"] = sys.modules["keras"] = None
 sys.argv[0] = "main.py"
 runpy.run_path("main.py", run_name="__main__")
 """
+
+
+# What the flags resolve that the library leaves to the network.
+MODEL = ModelConfig(width=64, activation="relu", stem="cifar")
 
 
 class BadFlagsTest(CommandLineTest):
@@ -32,13 +36,24 @@ class BadFlagsTest(CommandLineTest):
         ),
         (
             "--model=vgg16",
-            r"Unknown model\. Expected one of preact_resnet18, "
-            r"preact_resnet34, preact_resnet50\b.* Received: model=vgg16$",
+            r"Unknown model\. Expected one of resnet18, resnet34, .*"
+            r"preact_resnet152, wrnDEPTH_WIDTH, keras:NAME\. "
+            r"Received: model=vgg16$",
         ),
+        ("--model=resnet20", "one of resnet18, .* model=resnet20$"),
+        ("--model=preact_resnet19", "resnet18, .* model=preact_resnet19$"),
+        ("--model=wrn17_4", r"6n \+ 4, such as 10, 16.* model=wrn17_4$"),
+        ("--model=keras:VGG", "NAME with one of .*VGG16.* model=keras:VGG$"),
+        ("--model=keras:Xception", r"least 71 x 71 .*shape=\(32, 32, 3\)$"),
+        ("--model=wrn16_8", "which has activation, stem, dropout.* width=2$"),
+        ("--model=keras:VGG16", "which has no options.* width=2$"),
+        ("--dropout=0.1", "not apply to the model preact_resnet18.*t=0.1$"),
+        ("--stem=mnist", "`stem` .* cifar, imagenet.* stem=mnist$"),
+        ("--init_weights=no/such.keras", ".weights.h5 .*=no/such.keras$"),
+        ("--init_weights=tests", "a run directory .* init_weights=tests$"),
         (
             "--activation=tanh",
-            "Expected one of relu, softplus, swish.* Received: "
-            "activation=tanh$",
+            "one of relu, softplus, swish.* Received: activation=tanh$",
         ),
         ("--metod=fastbat", "'metod'"),
         ("fastbat", "Received: fastbat$"),
@@ -175,6 +190,10 @@ class HelpTest(parameterized.TestCase):
         "method",
         "dataset",
         "model",
+        "width",
+        "stem",
+        "dropout",
+        "init_weights",
         "epsilon",
         "step_size",
         "steps",
@@ -209,7 +228,7 @@ class GoodFlagsTest(CommandLineTest):
 
     def test_defaults(self):
         mode, run_dir, config = self.command()
-        self.assertEqual(config, Config())
+        self.assertEqual(config, Config(model=MODEL))
         self.assertEqual(mode, "train")
         self.assertIsNone(self.target)
         self.assertRegex(
@@ -219,9 +238,8 @@ class GoodFlagsTest(CommandLineTest):
     @parameterized.parameters(("8/255", 8 / 255), ("0.0314", 0.0314))
     def test_epsilon(self, text, epsilon):
         _, _, config = self.command(f"--epsilon={text}")
-        self.assertEqual(
-            config, Config(method=MethodConfig("fastbat", {"epsilon": epsilon}))
-        )
+        method = MethodConfig("fastbat", {"epsilon": epsilon})
+        self.assertEqual(config, Config(model=MODEL, method=method))
         self.assertEqual(config.method.options["step_size"], 5000 / 255)
         self.assertEqual(config.evaluation.epsilons, (epsilon,))
 
@@ -229,11 +247,22 @@ class GoodFlagsTest(CommandLineTest):
         _, _, config = self.command("--epsilons=8/255,0.05")
         self.assertEqual(config.evaluation.epsilons, (8 / 255, 0.05))
 
+    @parameterized.parameters(
+        ("wrn16_2", {"activation": "relu", "stem": "cifar", "dropout": 0.0}),
+        ("keras:MobileNetV3Small", {}),
+    )
+    def test_a_model_has_its_own_options(self, name, options):
+        _, run_dir, config = self.command(f"--model={name}")
+        self.assertEqual(config.model, ModelConfig(name, **options))
+        self.assertNotIn(":", run_dir)
+
     def test_infinite_lambda(self):
         _, _, config = self.command("--implicit_lambda=inf")
         self.assertEqual(config.method.options["implicit_lambda"], float("inf"))
 
     def test_every_flag(self):
+        weights = self.directory / "some.weights.h5"
+        weights.touch()
         _, run_dir, config = self.command(
             "--run_dir=here",
             "--dataset=cifar10",
@@ -244,6 +273,8 @@ class GoodFlagsTest(CommandLineTest):
             "--width=4",
             "--activation=swish",
             "--nonormalize",
+            "--stem=imagenet",
+            f"--init_weights={weights}",
             "--method=pgd",
             "--epsilon=4/255",
             "--steps=7",
@@ -296,6 +327,9 @@ class GoodFlagsTest(CommandLineTest):
                     "width": 4,
                     "activation": "swish",
                     "normalize": False,
+                    "stem": "imagenet",
+                    "dropout": None,
+                    "init_weights": str(weights),
                 },
                 "method": {
                     "method": "pgd",
@@ -363,7 +397,7 @@ class GoodFlagsTest(CommandLineTest):
         for recipe in recipes:
             with self.subTest(recipe.name):
                 _, _, config = self.command(f"--flagfile={recipe}")
-                self.assertNotEqual(config, Config())
+                self.assertNotEqual(config, Config(model=MODEL))
 
 
 if __name__ == "__main__":

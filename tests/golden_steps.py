@@ -82,19 +82,22 @@ def load(path):
     return Recording(path.stem, meta, arrays)
 
 
-def build_classifier(recording):
+def build_classifier(recording, prefix="weights0", images="x1"):
     """Builds the network whose weights are recorded, and loads them."""
-    weights = weights_of(recording, "weights0")
+    weights = weights_of(recording, prefix)
     meta = recording.meta
     normalize = meta.get("normalize", True)
+    name = network_of(weights)
+    width = weights["stem/conv/kernel"].shape[-1]
     classifier = models.get(
-        network_of(weights),
-        width=weights["stem/conv/kernel"].shape[-1],
+        name,
+        # The name of a WideResNet holds its width.
+        width=None if name.startswith("wrn") else width,
         num_classes=weights["head/dense/kernel"].shape[-1],
         activation=activation_of(recording),
         mean=meta["mean"] if normalize else None,
         std=meta["std"] if normalize else None,
-        input_shape=recording.arrays["x1"].shape[1:],
+        input_shape=recording.arrays[images].shape[1:],
         batch_normalization=layers.BatchNormalization,
     )
     load_weights(classifier, weights)
@@ -102,18 +105,23 @@ def build_classifier(recording):
 
 
 def network_of(weights):
-    """Tells the network from the names of its weights."""
+    """Tells the standard name of the network from those of its weights."""
     blocks = sum(name.endswith("/conv1/kernel") for name in weights)
     bottleneck = "group1/block1/conv3/kernel" in weights
     if "stem/bn/gamma" in weights:
         family = "resnet"
     elif "group4/block1/conv1/kernel" not in weights:
         width = weights["group1/block1/conv1/kernel"].shape[-1] // 16
-        return models.check_name(f"wrn{2 * blocks + 4}_{width}")
+        return _known(f"wrn{2 * blocks + 4}_{width}")
     else:
         family = "preact_resnet"
     per_block = 3 if bottleneck else 2
-    return models.check_name(f"{family}{per_block * blocks + 2}")
+    return _known(f"{family}{per_block * blocks + 2}")
+
+
+def _known(name):
+    models.parse(name)
+    return name
 
 
 def activation_of(recording):

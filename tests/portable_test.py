@@ -130,6 +130,13 @@ class ExportTest(parameterized.TestCase, tf.test.TestCase):
             )
         self.assertFalse((self.path / "other").exists())
 
+    def test_dropout_is_not_exported(self):
+        network = config.ModelConfig("wrn10_1", dropout=0.1)
+        changed = dataclasses.replace(self.config, model=network)
+        with self.assertRaisesRegex(InputError, "dropout=0.1"):
+            export.export(changed, self.path / "other", models.get)
+        self.assertFalse((self.path / "other").exists())
+
     def test_weights_come_back(self):
         keras.utils.set_random_seed(1)
         trained = run.build(self.config, models.get).classifier

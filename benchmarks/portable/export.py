@@ -75,7 +75,7 @@ def export(config, run_dir, build_model, data_file=None):
         config.data.dataset, config.data.data_dir, config.data.validation_share
     )
     keras.utils.set_random_seed(training.seed)
-    robust = run.build(config, build_model)
+    robust = run.begin(config, build_model)
     if robust.method.replays != 1:
         raise InputError(
             "A method that replays its batches is not exported; expected "
@@ -154,6 +154,8 @@ def _check(config):
         ("max_examples", evaluation.max_examples, (0,)),
         ("strategy", runtime.strategy, ("auto", "none")),
         ("jit_compile", runtime.jit_compile, ("auto", "true")),
+        # The states of Keras' random numbers are not among its variables.
+        ("dropout", config.model.dropout, (None, 0.0)),
     ):
         if value not in expected:
             raise InputError(
