@@ -4,6 +4,7 @@ This module imports no TensorFlow, so that a wrong setting is refused at once.
 """
 
 import dataclasses
+import math
 
 from fastbat_tf import attacks, data, methods
 from fastbat_tf.errors import InputError, at_least, one_of
@@ -12,6 +13,7 @@ from fastbat_tf.training_config import TrainingConfig
 
 STRATEGIES = ("auto", "none", "mirrored")
 JIT_COMPILE = ("auto", "true", "false")
+RESUME = ("auto", "never", "must")
 NORMS = tuple(attacks.LARGEST_EPSILON)
 
 
@@ -29,6 +31,25 @@ def parse_fraction(text):
             "Expected a number such as 0.0314 or a quotient such as 8/255. "
             f"Received: {text!r}"
         ) from None
+
+
+def parse_interval(text):
+    """`"500"` or `"15min"` as steps and seconds; one of them is infinite.
+
+    Raises:
+        InputError: If `text` is neither, or not above zero.
+    """
+    number, minutes, rest = text.partition("min")
+    try:
+        count = float(number) if minutes else int(number)
+    except ValueError:
+        count = 0
+    if rest or not 0 < count < math.inf:
+        raise InputError(
+            "`save_every` is expected to be a number of steps such as 500, or "
+            f"of minutes such as 15min. Received: save_every={text}"
+        )
+    return (math.inf, 60 * count) if minutes else (count, math.inf)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,14 +191,21 @@ class RuntimeConfig:
     Attributes:
         strategy: `"auto"`, `"none"` or `"mirrored"`.
         jit_compile: `"auto"`, `"true"` or `"false"`.
+        deterministic: Whether the same command gives the same bits.
+        save_every: When checkpoints are made, beside the end of an epoch:
+            steps such as `"500"`, or minutes such as `"15min"`. A run may be
+            continued with another value.
     """
 
     strategy: str = "auto"
     jit_compile: str = "auto"
+    deterministic: bool = False
+    save_every: str = dataclasses.field(default="15min", compare=False)
 
     def __post_init__(self):
         one_of(self, "strategy", STRATEGIES)
         one_of(self, "jit_compile", JIT_COMPILE)
+        parse_interval(self.save_every)
 
     @property
     def compiles(self):

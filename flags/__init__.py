@@ -13,7 +13,7 @@ from fastbat_tf.attacks import check_surrogate
 from fastbat_tf.config import Config, Target
 from fastbat_tf.data import DATASETS
 from fastbat_tf.errors import InputError
-from fastbat_tf.run_directory import RunDirectory
+from fastbat_tf.run_directory import RunDirectory, choose
 from flags import data, evaluation, method, model, runtime, target, training
 
 GROUPS = (runtime, data, model, method, training, evaluation, target)
@@ -27,12 +27,16 @@ class Command(NamedTuple):
         run_dir: Path of the run directory; None for `--model_path`.
         config: The `Config`; None for `export`, which has the run's own.
         target: The `Target`; None unless the mode is `evaluate`.
+        resume: A word of `fastbat_tf.config.RESUME`, for `train`.
+        verbosity: Integer; 0, or absl's flag of that name.
     """
 
     mode: str
     run_dir: str | None
     config: Config | None = None
     target: Target | None = None
+    resume: str = "auto"
+    verbosity: int = 0
 
 
 def parse(arguments):
@@ -73,7 +77,17 @@ def get_command():
         runtime=runtime.get_config(),
     )
     check_surrogate(config.evaluation.attacks, None)
-    return Command(mode, run_dir or runtime.new_name(config), config)
+    resume = runtime.RESUME_FLAG.value
+    if not run_dir:
+        run_dir = choose(config, resume)
+    verbosity = absl_flags.FLAGS["verbosity"]
+    return Command(
+        mode,
+        run_dir,
+        config,
+        resume=resume,
+        verbosity=verbosity.value if verbosity.present else 0,
+    )
 
 
 def _get_evaluation(run_dir):

@@ -68,7 +68,7 @@ def export(config, run_dir, build_model, data_file=None):
     from fastbat_tf.run_directory import RunDirectory, write_json
 
     directory = RunDirectory(run_dir)
-    directory.check_free(config)
+    directory.check(config, "never")
     training, settings = config.training, config.evaluation
     _check(config)
     splits = loading.load(
