@@ -37,6 +37,10 @@ TOLERANCE = 1e-6
 # agreeing pixels, as everything is where a ReLU can flip.
 FLOAT32_TOLERANCE = 1e-3
 FLOAT32_AGREEING_PIXELS = 0.99
+# One ReLU of this file is so near its kink that float32 flips it now and then:
+# 2.0 % of the pixels with the fused BatchNorm, 0.02 % by XLA. In float64,
+# disturbing the weights by 3e-7 flips none, by 1e-6 up to 8 % of the pixels.
+FLOAT32_AGREEING_PIXELS_OF = {"wrn10w1_fast_bat_eps8": 0.97}
 FLOAT32_COMPARED = ("z1", "cross1", "grad1")
 
 
@@ -333,11 +337,14 @@ def check_float32(recording):
             first = [n for n in ours if n.split("/")[0] in FLOAT32_COMPARED]
             found = errors_of(recording, ours, first)
             errors = {k: max(errors.get(k, 0), found[k]) for k in found}
-    passed = share >= FLOAT32_AGREEING_PIXELS and all(
+    expected = FLOAT32_AGREEING_PIXELS_OF.get(
+        recording.name, FLOAT32_AGREEING_PIXELS
+    )
+    passed = share >= expected and all(
         error <= FLOAT32_TOLERANCE for error in errors.values()
     )
     errors["disagreeing pixels"] = 1.0 - share
-    against = f"{FLOAT32_TOLERANCE:.0e}, 1% of pixels"
+    against = f"{FLOAT32_TOLERANCE:.0e}, {1 - expected:.0%} of pixels"
     return passed, _line(recording, passed, errors, against)
 
 

@@ -217,7 +217,7 @@ class ModelsTest(tf.test.TestCase, parameterized.TestCase):
         )
         robust = RobustClassifier(model, FastBAT())
         robust.compile(keras.optimizers.SGD(0.1), run_eagerly=True)
-        images, labels = testing.images_and_labels(4)
+        images, labels = map(tf.constant, testing.images_and_labels(4))
         before = [v.numpy() for v in model.trainable_variables]
         logs = robust.train_on_batch(images, labels, return_dict=True)
         self.assertTrue(np.isfinite(list(logs.values())).all(), logs)
