@@ -10,7 +10,6 @@ import tensorflow as tf
 from fastbat_tf import (
     attacks,
     callbacks,
-    data,
     distribution,
     evaluation,
     evaluation_input,
@@ -20,7 +19,7 @@ from fastbat_tf import (
     model_files,
     schedules,
 )
-from fastbat_tf.data import loading, pipeline
+from fastbat_tf.data import loading, pipeline, sources
 from fastbat_tf.errors import InputError
 from fastbat_tf.export import export
 from fastbat_tf.run_directory import RunDirectory, write_json
@@ -48,19 +47,20 @@ def train(config, run_dir, build_model):
     training, directory = config.training, RunDirectory(run_dir)
     attacks.check_surrogate(config.evaluation.attacks, None)
     directory.check_free(config)
-    splits = loading.load(
-        config.data.dataset, config.data.data_dir, config.data.validation_share
-    )
+    splits = loading.load_splits(config.data)
     settings = config.evaluation
     validation = _first(splits.validation, settings.validation_examples)
     # Refused now, not after the training.
-    evaluation_input.choose(splits.test.labels, settings.max_examples, 0)
+    evaluation_input.check_count(splits.test, settings.max_examples)
     batches = pipeline.training_batches(
-        splits.train, training.batch_size, training.seed, config.data.augment
+        splits.train,
+        training.batch_size,
+        training.seed,
+        config.data.augmentation,
     )
     strategy = distribution.get_strategy(config.runtime.strategy)
     distribution.check_batch_size(training.batch_size, strategy)
-    steps_per_epoch = len(splits.train.labels) // training.batch_size
+    steps_per_epoch = splits.train.size // training.batch_size
     directory.create(config)
     print(_settings(config))
 
@@ -69,14 +69,15 @@ def train(config, run_dir, build_model):
         robust = build(config, build_model)
         compile_robust(config, robust, steps_per_epoch)
     print(_device_line(config, strategy), flush=True)
-    robust.fit(
-        batches,
-        epochs=training.epochs,
-        steps_per_epoch=steps_per_epoch,
-        shuffle=False,  # The batches are shuffled.
-        callbacks=_callbacks(config, directory, robust, validation),
-        verbose=1 if sys.stdout.isatty() else 2,
-    )
+    with sources.refuse_broken(splits.train):
+        robust.fit(
+            batches,
+            epochs=training.epochs,
+            steps_per_epoch=steps_per_epoch,
+            shuffle=False,  # The batches are shuffled.
+            callbacks=_callbacks(config, directory, robust, validation),
+            verbose=1 if sys.stdout.isatty() else 2,
+        )
     training_seconds = time.perf_counter() - start
 
     robust.load_weights(directory.best)
@@ -142,14 +143,15 @@ def load_best(directory, config, build_model):
 
 
 def _first(examples, count):
-    if count > len(examples.labels):
+    if count > examples.size:
         raise InputError(
             "`validation_examples` is expected to be at most "
-            f"{len(examples.labels)}, the size of the split. "
+            f"{examples.size}, the size of the split. "
             f"Received: validation_examples={count}"
         )
-    count = count or len(examples.labels)
-    return loading.Examples(examples.images[:count], examples.labels[:count])
+    if isinstance(examples, sources.Stream):
+        examples.check_fits("validation_examples", count)
+    return examples.first(count or examples.size)
 
 
 def _settings(config):
@@ -159,7 +161,7 @@ def _settings(config):
 
 def build(config, build_model):
     """The `RobustClassifier` of a `Config`, with new weights."""
-    spec = data.get(config.data.dataset)
+    spec = config.data.spec
     classifier = build_model(
         config.model.model,
         width=config.model.width,
