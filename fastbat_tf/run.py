@@ -12,7 +12,6 @@ import tensorflow as tf
 from fastbat_tf import (
     attacks,
     callbacks,
-    data,
     distribution,
     evaluation,
     evaluation_input,
@@ -27,7 +26,7 @@ from fastbat_tf import (
     schedules,
 )
 from fastbat_tf.backup import Backup
-from fastbat_tf.data import loading, pipeline
+from fastbat_tf.data import loading, pipeline, sources
 from fastbat_tf.errors import InputError
 from fastbat_tf.export import export
 from fastbat_tf.preemption import Preemption
@@ -83,23 +82,21 @@ def _train(config, directory, build_model, resume, verbosity, preemption):
     attacks.check_surrogate(settings.attacks, None)
     if directory.check(config, resume) and directory.saved_model.exists():
         return _show_ended(config, directory)
-    splits = loading.load(
-        config.data.dataset, config.data.data_dir, config.data.validation_share
-    )
+    splits = loading.load_splits(config.data)
     validation = _first(splits.validation, settings.validation_examples)
     # Refused now, not after the training.
-    evaluation_input.choose(splits.test.labels, settings.max_examples, 0)
+    evaluation_input.check_count(splits.test, settings.max_examples)
     make_batches = functools.partial(
         pipeline.training_batches,
         splits.train,
         training.batch_size,
         training.seed,
-        config.data.augment,
+        config.data.augmentation,
     )
     make_batches(0)  # Refuses a batch that is too large.
     strategy = distribution.get_strategy(config.runtime.strategy)
     distribution.check_batch_size(training.batch_size, strategy)
-    steps_per_epoch = len(splits.train.labels) // training.batch_size
+    steps_per_epoch = splits.train.size // training.batch_size
     keras.utils.set_random_seed(training.seed)
     with strategy.scope():
         robust = begin(config, build_model)
@@ -112,21 +109,23 @@ def _train(config, directory, build_model, resume, verbosity, preemption):
     validate = _validation(config, robust, validation, averaged)
     best = callbacks.BestWeights(directory.best, monitor(config), averaged)
     timing = callbacks.Timing(directory.timing)
-    trained = loop.fit(
+    keeper = loop.Keeper(
         robust,
-        make_batches,
-        training.epochs,
-        steps_per_epoch,
-        validate,
-        _callbacks(directory, validate, best, timing, verbosity),
-        loop.Keeper(
-            robust,
-            Backup(directory.backup, directory.path, directory.growing),
-            loop.Interval(config.runtime.save_every),
-            [best, timing],
-        ),
-        preemption,
+        Backup(directory.backup, directory.path, directory.growing),
+        loop.Interval(config.runtime.save_every),
+        [best, timing],
     )
+    with sources.refuse_broken(splits.train):
+        trained = loop.fit(
+            robust,
+            make_batches,
+            training.epochs,
+            steps_per_epoch,
+            validate,
+            _callbacks(directory, validate, best, timing, verbosity),
+            keeper,
+            preemption,
+        )
     training_seconds = time.perf_counter() - start
 
     if trained:  # An evaluation of other weights is not one of these.
@@ -214,14 +213,15 @@ def load_best(directory, config, build_model):
 
 
 def _first(examples, count):
-    if count > len(examples.labels):
+    if count > examples.size:
         raise InputError(
             "`validation_examples` is expected to be at most "
-            f"{len(examples.labels)}, the size of the split. "
+            f"{examples.size}, the size of the split. "
             f"Received: validation_examples={count}"
         )
-    count = count or len(examples.labels)
-    return loading.Examples(examples.images[:count], examples.labels[:count])
+    if isinstance(examples, sources.Stream):
+        examples.check_fits("validation_examples", count)
+    return examples.first(count or examples.size)
 
 
 def _settings(config):
@@ -235,7 +235,7 @@ def build(config, build_model):
     Raises:
         InputError: If the network cannot be had, or not with the method.
     """
-    spec = data.get(config.data.dataset)
+    spec = config.data.spec
     method = methods.get(config.method.method, **config.method.options)
     try:
         classifier = build_model(

@@ -98,9 +98,8 @@ def _get_evaluation(run_dir):
     }
     if chosen.model_path is not None:
         # The data set is not known from the model.
-        _refuse_others(
-            "--mode=evaluate with --model_path", applicable | {"dataset"}
-        )
+        applicable |= {"dataset", "image_size", "skip_unreadable"}
+        _refuse_others("--mode=evaluate with --model_path", applicable)
         config = Config(data=data.get_config())
     else:
         applicable |= {"run_dir"}

@@ -30,9 +30,9 @@ class BadFlagsTest(CommandLineTest):
             r"gradalign, fastbat\b.* Received: method=trades$",
         ),
         (
-            "--dataset=mnist",
-            r"Unknown data set\. Expected one of cifar10, cifar10_mini\b.* "
-            r"Received: dataset=mnist$",
+            "--dataset=imagenet",
+            r"Unknown data set\. Expected one of cifar10, cifar100\b.* "
+            r"Received: dataset=imagenet$",
         ),
         (
             "--model=vgg16",
@@ -55,6 +55,17 @@ class BadFlagsTest(CommandLineTest):
             "--activation=tanh",
             "one of relu, softplus, swish.* Received: activation=tanh$",
         ),
+        ("--data_dir=d", "`data_dir` does not apply.* data_dir=d$"),
+        ("--image_size=8", "`image_size` applies to .* folder alone"),
+        ("--skip_unreadable", "`skip_unreadable` applies to .* folder alone"),
+        ("--dataset=folder", "folder expects `data_dir`.* data_dir=None$"),
+        ("--dataset=folder --data_dir=d", "expects `image_size`.*=None$"),
+        (
+            "--dataset=folder --data_dir=no/such --image_size=8",
+            "there is no DIR/train. Received: data_dir=no/such$",
+        ),
+        ("--dataset=gtsrb", "gtsrb expects `data_dir`.* data_dir=None$"),
+        ("--dataset=mnist --augment", "`augment` does not apply .* mnist"),
         ("--metod=fastbat", "'metod'"),
         ("fastbat", "Received: fastbat$"),
         ("--epsilon=2", r"`epsilon` .* \[0, 1\].* Received: epsilon=2\.0$"),
@@ -209,6 +220,10 @@ class HelpTest(parameterized.TestCase):
         "optimizer",
         "[no]nesterov",
         "weight_averaging",
+        "data_dir",
+        "image_size",
+        "[no]skip_unreadable",
+        "validation_share",
     )
     def test_flag(self, name):
         self.assertIn(f"\n  --{name}: ", self.text)
@@ -321,6 +336,9 @@ class GoodFlagsTest(CommandLineTest):
                     "data_dir": "there",
                     "validation_share": 0.25,
                     "augment": False,
+                    "image_size": None,
+                    "skip_unreadable": False,
+                    "classes": (),
                 },
                 "model": {
                     "model": "preact_resnet34",

@@ -71,9 +71,12 @@ def export(config, run_dir, build_model, data_file=None):
     directory.check(config, "never")
     training, settings = config.training, config.evaluation
     _check(config)
-    splits = loading.load(
-        config.data.dataset, config.data.data_dir, config.data.validation_share
-    )
+    splits = loading.load_splits(config.data)
+    if not all(isinstance(split, loading.Examples) for split in splits):
+        raise InputError(
+            "A data set that is streamed is not exported; expected one that "
+            f"fits into memory. Received: dataset={config.data.dataset}"
+        )
     keras.utils.set_random_seed(training.seed)
     robust = run.begin(config, build_model)
     if robust.method.replays != 1:
@@ -172,9 +175,11 @@ def train_step(config, robust, examples):
     from fastbat_tf.draws import Draws
 
     def train(images, labels, chosen, epoch, batch):
-        augment = config.data.augment
-        draws = Draws(config.training.seed, epoch, batch) if augment else None
-        return robust.train_step(pipeline.pick(images, labels, chosen, draws))
+        draws = Draws(config.training.seed, epoch, batch)
+        augmentation = config.data.augmentation
+        return robust.train_step(
+            pipeline.pick(images, labels, chosen, draws, augmentation)
+        )
 
     arguments = {
         "images": tf.TensorSpec(examples.images.shape, tf.uint8),
