@@ -36,7 +36,7 @@ def main(_):
     try:
         command = flags.get_command()
         with silent_start():  # Now that the settings are known to be good.
-            import models
+            import models.blocks  # Keras then knows what its files hold.
             from fastbat_tf import distribution, run, run_evaluation
 
             distribution.has_accelerator()
