@@ -17,10 +17,7 @@ from fastbat_tf.errors import InputError, NonFiniteError
 
 @contextlib.contextmanager
 def silent_start():
-    """Keeps what TensorFlow's C++ says at its start from stderr.
-
-    No setting turns these lines off. TF_CPP_MIN_LOG_LEVEL, set, shows them.
-    """
+    """Silences TensorFlow's C++ at its start, unless TF_CPP_MIN_LOG_LEVEL."""
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         yield
         return
@@ -50,7 +47,8 @@ def main(_):
                 command.config, command.target, command.run_dir, models.get
             )
         else:
-            run.train(command.config, command.run_dir, models.get)
+            how = command.resume, command.verbosity
+            run.train(command.config, command.run_dir, models.get, *how)
     except (InputError, NonFiniteError) as error:
         flags.fail(error)
 

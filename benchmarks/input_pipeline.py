@@ -21,14 +21,17 @@ METHODS = flags.DEFINE_list("methods", ["standard", "fastbat"], "Methods.")
 
 def main(_):
     """Prints a line for each method."""
-    from fastbat_tf import RobustClassifier, methods
+    from fastbat_tf import RobustClassifier, data, methods
     from fastbat_tf.data import loading, pipeline
 
+    augmentation = data.get("cifar10_mini").augmentation
     train = loading.load("cifar10_mini").train
     for name in METHODS.value:
         classifier = build_classifier(WIDTH.value)
         robust = RobustClassifier(classifier, methods.get(name)).compile()
-        batches = iter(pipeline.training_batches(train, BATCH_SIZE.value, 0))
+        batches = iter(
+            pipeline.training_batches(train, BATCH_SIZE.value, 0, augmentation)
+        )
         robust.train_on_batch(*next(batches))  # Traces and compiles.
         waiting = working = 0.0
         for _ in range(STEPS.value):

@@ -4,14 +4,17 @@ This module imports no TensorFlow, so that a wrong setting is refused at once.
 """
 
 import dataclasses
+import math
 
 from fastbat_tf import attacks, data, methods
+from fastbat_tf.data import folder
 from fastbat_tf.errors import InputError, at_least, one_of
 from fastbat_tf.methods import options
 from fastbat_tf.training_config import TrainingConfig
 
 STRATEGIES = ("auto", "none", "mirrored")
 JIT_COMPILE = ("auto", "true", "false")
+RESUME = ("auto", "never", "must")
 NORMS = tuple(attacks.LARGEST_EPSILON)
 
 
@@ -31,56 +34,150 @@ def parse_fraction(text):
         ) from None
 
 
+def parse_interval(text):
+    """`"500"` or `"15min"` as steps and seconds; one of them is infinite.
+
+    Raises:
+        InputError: If `text` is neither, or not above zero.
+    """
+    number, minutes, rest = text.partition("min")
+    try:
+        count = float(number) if minutes else int(number)
+    except ValueError:
+        count = 0
+    if rest or not 0 < count < math.inf:
+        raise InputError(
+            "`save_every` is expected to be a number of steps such as 500, or "
+            f"of minutes such as 15min. Received: save_every={text}"
+        )
+    return (math.inf, 60 * count) if minutes else (count, math.inf)
+
+
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
     """Which images.
 
     Attributes:
         dataset: A key of `fastbat_tf.data.DATASETS`.
-        data_dir: Where TensorFlow Datasets keeps them; None for its default.
-        validation_share: Share of the training split, its last part, that
-            becomes the validation split.
-        augment: Whether training images are cropped and flipped.
+        data_dir: Where they are (docs/data.md); None for the default of
+            TensorFlow Datasets.
+        validation_share: Share of the training split that becomes the
+            validation split, by the rule of the data set.
+        augment: Whether training images are changed at random, as the data
+            set has it; by default if it has any augmentation.
+        image_size: `folder` only: height and width the images are resized to.
+        skip_unreadable: `folder` only: whether images that cannot be read are
+            left out.
+        classes: `folder` only: names of the classes, by label; by default as
+            they are in `data_dir`, which is not looked at again.
     """
 
     dataset: str = "cifar10"
     data_dir: str | None = None
     validation_share: float = 0.1
-    augment: bool = True
+    augment: bool | None = None
+    image_size: int | None = None
+    skip_unreadable: bool = False
+    classes: tuple = ()
 
     def __post_init__(self):
+        object.__setattr__(self, "classes", tuple(self.classes))
         spec = data.get(self.dataset)
-        if self.data_dir is not None and spec.tfds_name is None:
-            raise InputError(
-                f"`data_dir` does not apply to the data set {self.dataset}, "
-                "which comes with this program. "
-                f"Received: data_dir={self.data_dir}"
-            )
         if not 0 < self.validation_share < 1:
             raise InputError(
                 "`validation_share` is expected in (0, 1). "
                 f"Received: validation_share={self.validation_share}"
             )
+        if self.data_dir is not None and spec.source == "embedded":
+            raise InputError(
+                f"`data_dir` does not apply to the data set {self.dataset}, "
+                "which comes with this program. "
+                f"Received: data_dir={self.data_dir}"
+            )
+        if not self.data_dir and spec.source in ("archive", "folder"):
+            raise InputError(
+                f"The data set {self.dataset} expects `data_dir`, the "
+                "directory that holds it, as docs/data.md says. "
+                f"Received: data_dir={self.data_dir}"
+            )
+        if self.augment and not spec.augmentation:
+            raise InputError(
+                f"`augment` does not apply to the data set {self.dataset}, "
+                f"which has no augmentation. Received: augment={self.augment}"
+            )
+        if self.augment is None:
+            object.__setattr__(self, "augment", bool(spec.augmentation))
+        self._check_folder(spec)
+
+    def _check_folder(self, spec):
+        if spec.source != "folder":
+            for name in ("image_size", "skip_unreadable", "classes"):
+                value = getattr(self, name)
+                if value != getattr(DataConfig, name):
+                    raise InputError(
+                        f"`{name}` applies to the data set folder alone. "
+                        f"Received: {name}={value}, dataset={self.dataset}"
+                    )
+            return
+        if self.image_size is None:
+            raise InputError(
+                "The data set folder expects `image_size`, the height and "
+                "width that its images are resized to. "
+                "Received: image_size=None"
+            )
+        at_least(self, "image_size", 1)
+        if not self.classes:
+            classes = folder.list_classes(self.data_dir)
+            object.__setattr__(self, "classes", classes)
+
+    @property
+    def spec(self):
+        """The `DatasetSpec`, with all that is known of a folder."""
+        if self.dataset == "folder":
+            return data.get_folder(len(self.classes), self.image_size)
+        return data.get(self.dataset)
+
+    @property
+    def augmentation(self):
+        """The `fastbat_tf.data.Augmentation` of training; None for none."""
+        return self.spec.augmentation if self.augment else None
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """Which network.
 
+    None stands for the default of the network, or says that the network does
+    not have this option; the flags resolve it.
+
     Attributes:
         model: A name of the model zoo.
         width: Channels of the first group of blocks.
         activation: The activation between layers.
         normalize: Whether the first layer normalizes the pixels.
+        stem: The kind of the first layers.
+        dropout: Rate of dropout in the blocks.
+        init_weights: Where the training begins: a file of weights or a run
+            directory; None for random weights.
     """
 
     model: str = "preact_resnet18"
-    width: int = 64
-    activation: str = "relu"
+    width: int | None = None
+    activation: str | None = None
     normalize: bool = True
+    stem: str | None = None
+    dropout: float | None = None
+    init_weights: str | None = None
 
     def __post_init__(self):
-        at_least(self, "width", 1)
+        if self.width is not None:
+            at_least(self, "width", 1)
+
+    @property
+    def options(self):
+        """Dict of what the network can be asked for."""
+        names = "width", "activation", "stem", "dropout"
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,14 +250,21 @@ class RuntimeConfig:
     Attributes:
         strategy: `"auto"`, `"none"` or `"mirrored"`.
         jit_compile: `"auto"`, `"true"` or `"false"`.
+        deterministic: Whether the same command gives the same bits.
+        save_every: When checkpoints are made, beside the end of an epoch:
+            steps such as `"500"`, or minutes such as `"15min"`. A run may be
+            continued with another value.
     """
 
     strategy: str = "auto"
     jit_compile: str = "auto"
+    deterministic: bool = False
+    save_every: str = dataclasses.field(default="15min", compare=False)
 
     def __post_init__(self):
         one_of(self, "strategy", STRATEGIES)
         one_of(self, "jit_compile", JIT_COMPILE)
+        parse_interval(self.save_every)
 
     @property
     def compiles(self):

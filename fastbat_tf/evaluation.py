@@ -120,14 +120,15 @@ def evaluate_robustness(
     batch_size = as_count("batch_size", batch_size)
     max_examples = as_count("max_examples", max_examples or 0, 0)
     network = evaluation_input.as_network(model)
-    images, labels = evaluation_input.as_arrays(dataset)
-    chosen, subset = evaluation_input.choose(labels, max_examples, seed)
+    images, labels, chosen, subset = evaluation_input.take(
+        dataset, max_examples, seed
+    )
     options = {
         "norm": norm,
         "batch_size": batch_size,
         "jit_compile": resolve_jit_compile(jit_compile),
     }
-    clean = Classifier(network, batch_size)(images[chosen], labels[chosen])
+    clean = Classifier(network, batch_size)(images, labels)
     signs = checks.check_network(network, clean, batch_size)
     warnings = [*signs.values()]
     settings = {

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from fastbat_tf import model_files
+from fastbat_tf.data.sources import Stream
 from fastbat_tf.errors import InputError
 
 
@@ -29,6 +30,39 @@ def as_network(model):
             f"from images to logits. Received: model={model!r}"
         )
     return model
+
+
+def check_count(split, max_examples):
+    """Refuses a number of examples that a split cannot give.
+
+    Args:
+        split: `Examples` or a `Stream`.
+        max_examples: Integer; 0 for all.
+    """
+    _check_range(split.size, max_examples)
+    if isinstance(split, Stream):
+        split.check_fits("max_examples", max_examples)
+
+
+def take(dataset, max_examples, seed):
+    """A class-balanced subset of a data set, in memory.
+
+    Args:
+        dataset: A pair of arrays, a `tf.data.Dataset` of batches, or a
+            `Stream`, of which the subset alone is decoded.
+        max_examples: Integer, how many; 0 for all.
+        seed: Integer.
+
+    Returns:
+        Images, labels, and what `choose` gives.
+    """
+    if isinstance(dataset, Stream):
+        check_count(dataset, max_examples)
+        chosen, subset = choose(dataset.labels, max_examples, seed)
+        return *dataset.read(chosen), chosen, subset
+    images, labels = as_arrays(dataset)
+    chosen, subset = choose(labels, max_examples, seed)
+    return images[chosen], labels[chosen], chosen, subset
 
 
 def as_arrays(dataset):
@@ -94,13 +128,9 @@ def choose(labels, max_examples, seed):
     [0, 2, 3, 4]
     """
     count = len(labels)
+    _check_range(count, max_examples)
     if not max_examples or max_examples == count:
         return np.arange(count), None
-    if not 0 < max_examples < count:
-        raise InputError(
-            f"`max_examples` is expected in [0, {count}], the size of the data "
-            f"set; 0 for all. Received: max_examples={max_examples}"
-        )
     labels = np.asarray(labels).reshape(count, -1)[:, 0]
     shuffled = np.random.default_rng(seed).permutation(count)
     # Each example's place among those of its class: all first ones come first.
@@ -113,6 +143,14 @@ def choose(labels, max_examples, seed):
         f"A class-balanced subset, drawn with seed {seed}: {max_examples} of "
         f"{count} examples."
     )
+
+
+def _check_range(count, max_examples):
+    if max_examples and not 0 < max_examples <= count:
+        raise InputError(
+            f"`max_examples` is expected in [0, {count}], the size of the data "
+            f"set; 0 for all. Received: max_examples={max_examples}"
+        )
 
 
 def fingerprint(arrays):

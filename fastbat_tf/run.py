@@ -1,6 +1,8 @@
 """The story of a run: train, measure, export."""
 
+import functools
 import json
+import shutil
 import sys
 import time
 
@@ -10,34 +12,43 @@ import tensorflow as tf
 from fastbat_tf import (
     attacks,
     callbacks,
-    data,
     distribution,
     evaluation,
     evaluation_input,
     evaluation_table,
+    initial_weights,
     layers,
+    loop,
     losses,
     methods,
     model_files,
     optimizers,
     schedules,
 )
-from fastbat_tf.data import loading, pipeline
+from fastbat_tf.backup import Backup
+from fastbat_tf.data import loading, pipeline, sources
 from fastbat_tf.errors import InputError
 from fastbat_tf.export import export
+from fastbat_tf.preemption import Preemption
 from fastbat_tf.run_directory import RunDirectory, write_json
 from fastbat_tf.trainer import RobustClassifier, resolve_jit_compile
 
 
-def train(config, run_dir, build_model):
+def train(config, run_dir, build_model, resume="auto", verbosity=0):
     """Trains, measures the best weights, exports, and prints a table.
+
+    A run that was killed, wherever it was, goes on from its last checkpoint.
 
     Args:
         config: A `Config`.
         run_dir: Path of a new directory.
-        build_model: Function from a model's name, and `width`, `num_classes`,
-            `activation`, `mean`, `std`, `input_shape` and
-            `batch_normalization`, to a classifier.
+        build_model: Function from a model's name, and `num_classes`, `mean`,
+            `std`, `input_shape`, `batch_normalization` and the options of
+            `ModelConfig`, to a classifier.
+        resume: What to do with a directory that holds this run: `"auto"`: go
+            on; `"never"`: refuse it; `"must"`: go on, or refuse.
+        verbosity: Integer. Below 0: the results alone; 0: a progress bar, or
+            in a file a line for each epoch; above 0: more lines.
 
     Returns:
         The dict of `results.json`.
@@ -46,54 +57,109 @@ def train(config, run_dir, build_model):
         InputError: Before anything is written, if something cannot be used.
         NonFiniteError: If the training diverges.
     """
+    with Preemption() as preemption:
+        directory = RunDirectory(run_dir)
+        try:
+            return _train(
+                config, directory, build_model, resume, verbosity, preemption
+            )
+        except OSError as error:
+            raise InputError(
+                "The run cannot be written; expected room on the disk, and the "
+                "right to write. The last checkpoint is whole. "
+                f"Received: run_dir={run_dir} ({error})"
+            ) from error
+        finally:
+            directory.unlock()
+
+
+def _train(config, directory, build_model, resume, verbosity, preemption):
     start = time.perf_counter()
-    training, directory = config.training, RunDirectory(run_dir)
-    attacks.check_surrogate(config.evaluation.attacks, None)
-    directory.check_free(config)
-    splits = loading.load(
-        config.data.dataset, config.data.data_dir, config.data.validation_share
-    )
-    settings = config.evaluation
+    training, settings = config.training, config.evaluation
+    say = _say if verbosity >= 0 else _say_nothing
+    if config.runtime.deterministic:
+        distribution.make_deterministic()
+    attacks.check_surrogate(settings.attacks, None)
+    if directory.check(config, resume) and directory.saved_model.exists():
+        return _show_ended(config, directory)
+    splits = loading.load_splits(config.data)
     validation = _first(splits.validation, settings.validation_examples)
     # Refused now, not after the training.
-    evaluation_input.choose(splits.test.labels, settings.max_examples, 0)
-    batches = pipeline.training_batches(
-        splits.train, training.batch_size, training.seed, config.data.augment
+    evaluation_input.check_count(splits.test, settings.max_examples)
+    make_batches = functools.partial(
+        pipeline.training_batches,
+        splits.train,
+        training.batch_size,
+        training.seed,
+        config.data.augmentation,
     )
+    make_batches(0)  # Refuses a batch that is too large.
     strategy = distribution.get_strategy(config.runtime.strategy)
     distribution.check_batch_size(training.batch_size, strategy)
-    steps_per_epoch = len(splits.train.labels) // training.batch_size
-    directory.create(config)
-    print(_settings(config))
-
+    steps_per_epoch = splits.train.size // training.batch_size
     keras.utils.set_random_seed(training.seed)
     with strategy.scope():
-        robust = build(config, build_model)
+        robust = begin(config, build_model)
         compile_robust(config, robust, steps_per_epoch)
-    print(_device_line(config, strategy), flush=True)
-    best = callbacks.BestWeights(
-        directory.best, monitor(config), _averaged_weights(config, robust)
+    directory.create(config)
+    say(_settings(config))
+    say(_device_line(config, strategy))
+
+    averaged = robust.averaged_weights if training.weight_averaging else None
+    validate = _validation(config, robust, validation, averaged)
+    best = callbacks.BestWeights(directory.best, monitor(config), averaged)
+    timing = callbacks.Timing(directory.timing)
+    keeper = loop.Keeper(
+        robust,
+        Backup(directory.backup, directory.path, directory.growing),
+        loop.Interval(config.runtime.save_every),
+        [best, timing],
     )
-    robust.fit(
-        batches,
-        epochs=training.epochs,
-        steps_per_epoch=steps_per_epoch,
-        shuffle=False,  # The batches are shuffled.
-        callbacks=_callbacks(config, directory, robust, validation, best),
-        verbose=1 if sys.stdout.isatty() else 2,
-    )
+    with sources.refuse_broken(splits.train):
+        trained = loop.fit(
+            robust,
+            make_batches,
+            training.epochs,
+            steps_per_epoch,
+            validate,
+            _callbacks(directory, validate, best, timing, verbosity),
+            keeper,
+            preemption,
+        )
     training_seconds = time.perf_counter() - start
 
+    if trained:  # An evaluation of other weights is not one of these.
+        shutil.rmtree(directory.evaluations / "training", ignore_errors=True)
     robust.load_weights(directory.best)
+    say(f"Measuring {', '.join(settings.attacks)} ...")
     results = {
-        **_measure(config, robust.classifier, splits.test),
+        **_measure(
+            config, directory, robust.classifier, splits.test, verbosity
+        ),
         "weights": f"best {best.column}",
         "training_seconds": round(training_seconds, 1),
     }
     write_json(directory.results, results)
     export(robust.classifier, directory.saved_model)
-    print(_table(config, results, time.perf_counter() - start))
+    print(_table(config, results))
+    say(f"time: {callbacks.duration(time.perf_counter() - start)}")
     print(f"Run directory: {directory.path}")
+    return results
+
+
+def _say(line):
+    print(line, flush=True)
+
+
+def _say_nothing(line):
+    del line
+
+
+def _show_ended(config, directory):
+    """The results of a run that has nothing left to do."""
+    results = json.loads(directory.results.read_text())
+    print(_table(config, results))
+    print(f"This run had ended: {directory.path}")
     return results
 
 
@@ -147,14 +213,15 @@ def load_best(directory, config, build_model):
 
 
 def _first(examples, count):
-    if count > len(examples.labels):
+    if count > examples.size:
         raise InputError(
             "`validation_examples` is expected to be at most "
-            f"{len(examples.labels)}, the size of the split. "
+            f"{examples.size}, the size of the split. "
             f"Received: validation_examples={count}"
         )
-    count = count or len(examples.labels)
-    return loading.Examples(examples.images[:count], examples.labels[:count])
+    if isinstance(examples, sources.Stream):
+        examples.check_fits("validation_examples", count)
+    return examples.first(count or examples.size)
 
 
 def _settings(config):
@@ -163,20 +230,38 @@ def _settings(config):
 
 
 def build(config, build_model):
-    """The `RobustClassifier` of a `Config`, with new weights."""
-    spec = data.get(config.data.dataset)
-    classifier = build_model(
-        config.model.model,
-        width=config.model.width,
-        num_classes=spec.num_classes,
-        activation=config.model.activation,
-        mean=spec.mean if config.model.normalize else None,
-        std=spec.std if config.model.normalize else None,
-        input_shape=spec.image_shape,
-        batch_normalization=layers.BatchNormalization,
-    )
+    """The `RobustClassifier` of a `Config`, with new weights.
+
+    Raises:
+        InputError: If the network cannot be had, or not with the method.
+    """
+    spec = config.data.spec
     method = methods.get(config.method.method, **config.method.options)
-    return RobustClassifier(classifier, method, seed=config.training.seed)
+    try:
+        classifier = build_model(
+            config.model.model,
+            num_classes=spec.num_classes,
+            mean=spec.mean if config.model.normalize else None,
+            std=spec.std if config.model.normalize else None,
+            input_shape=spec.image_shape,
+            batch_normalization=layers.BatchNormalization,
+            **config.model.options,
+        )
+        return RobustClassifier(classifier, method, seed=config.training.seed)
+    except ValueError as error:  # What Keras and the zoo raise.
+        raise InputError(str(error)) from error
+
+
+def begin(config, build_model):
+    """The `RobustClassifier` with which a training begins.
+
+    Raises:
+        InputError: As `build`, or if `init_weights` do not fit.
+    """
+    robust = build(config, build_model)
+    if config.model.init_weights is not None:
+        initial_weights.load(robust.classifier, config.model.init_weights)
+    return robust
 
 
 def compile_robust(config, robust, steps_per_epoch):
@@ -229,37 +314,39 @@ def monitor(config):
     return "val_accuracy" if standard else "val_robust_accuracy"
 
 
-def _averaged_weights(config, robust):
-    return robust.averaged_weights if config.training.weight_averaging else None
-
-
-def _callbacks(config, directory, robust, validation, best):
+def _validation(config, robust, examples, averaged_weights):
     settings = config.evaluation
-    validate = callbacks.RobustValidation(
-        attacks.get(
-            settings.validation_attack,
-            model_files.logits_of(robust.classifier),
-            batch_size=settings.batch_size,
-            jit_compile=_jit_compile(config),
-        ),
-        validation,
+    attack = attacks.get(
+        settings.validation_attack,
+        model_files.logits_of(robust.classifier),
+        batch_size=settings.batch_size,
+        jit_compile=_jit_compile(config),
+    )
+    return callbacks.RobustValidation(
+        attack,
+        examples,
         settings.validation_epsilon,
         config.training.seed,
-        _averaged_weights(config, robust),
+        averaged_weights,
     )
+
+
+def _callbacks(directory, validate, best, timing, verbosity):
     watching = [
         callbacks.StopOnNonFinite(),
-        validate,
         callbacks.PerturbationPanel(validate, directory.tensorboard / "images"),
         best,
-        keras.callbacks.ModelCheckpoint(
-            str(directory.last), save_weights_only=True
-        ),
-        keras.callbacks.CSVLogger(str(directory.history)),
-        keras.callbacks.TensorBoard(
-            str(directory.tensorboard), write_graph=False
-        ),
+        callbacks.LastWeights(directory.last),
+        keras.callbacks.CSVLogger(str(directory.history), append=True),
+        timing,
+        callbacks.Curves(str(directory.tensorboard), write_graph=False),
     ]
+    if verbosity < 0:
+        return watching
+    if sys.stdout.isatty():
+        watching.append(keras.callbacks.ProgbarLogger())
+    else:
+        watching.append(callbacks.EpochLine(detailed=verbosity > 0))
     if not distribution.has_accelerator():
         watching.append(
             callbacks.TimeForecast(
@@ -270,9 +357,8 @@ def _callbacks(config, directory, robust, validation, best):
     return watching
 
 
-def _measure(config, classifier, test):
+def _measure(config, directory, classifier, test, verbosity):
     settings = config.evaluation
-    print(f"Measuring {', '.join(settings.attacks)} ...", flush=True)
     return evaluation.evaluate_robustness(
         classifier,
         test,
@@ -283,15 +369,11 @@ def _measure(config, classifier, test):
         batch_size=settings.batch_size,
         seed=settings.seed,
         jit_compile=_jit_compile(config),
-        verbose=True,
+        directory=directory.evaluations / "training",
+        verbose=verbosity >= 0,
     )
 
 
-def _table(config, results, seconds):
-    return "\n".join(
-        [
-            f"method: {config.method.method}",
-            evaluation_table.format_table(results),
-            f"time: {callbacks.duration(seconds)}",
-        ]
-    )
+def _table(config, results):
+    table = evaluation_table.format_table(results)
+    return f"method: {config.method.method}\n{table}"

@@ -38,9 +38,7 @@ def evaluate(config, target, run_dir, build_model):
         run = RunDirectory(run_dir)
         _read_story(run.results)  # Now, not after hours.
         model = load_best(run, config, build_model).classifier
-    test = loading.load(
-        config.data.dataset, config.data.data_dir, config.data.validation_share
-    ).test
+    test = loading.load_test(config.data)
     results = evaluate_robustness(
         model,
         test,
@@ -72,6 +70,8 @@ def results_directory(config, target, run_dir):
         **dataclasses.asdict(settings),
         **dataclasses.asdict(target),
         "dataset": config.data.dataset,
+        "data_dir": config.data.dataset == "folder" and config.data.data_dir,
+        "image_size": config.data.image_size,
         "batch_size": None,  # Changes no outcome.
     }
     digest = zlib.crc32(json.dumps(everything, sort_keys=True).encode())

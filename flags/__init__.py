@@ -11,8 +11,9 @@ from absl import flags as absl_flags
 
 from fastbat_tf.attacks import check_surrogate
 from fastbat_tf.config import Config, Target
+from fastbat_tf.data import DATASETS
 from fastbat_tf.errors import InputError
-from fastbat_tf.run_directory import RunDirectory
+from fastbat_tf.run_directory import RunDirectory, choose
 from flags import data, evaluation, method, model, runtime, target, training
 
 GROUPS = (runtime, data, model, method, training, evaluation, target)
@@ -26,12 +27,16 @@ class Command(NamedTuple):
         run_dir: Path of the run directory; None for `--model_path`.
         config: The `Config`; None for `export`, which has the run's own.
         target: The `Target`; None unless the mode is `evaluate`.
+        resume: A word of `fastbat_tf.config.RESUME`, for `train`.
+        verbosity: Integer; 0, or absl's flag of that name.
     """
 
     mode: str
     run_dir: str | None
     config: Config | None = None
     target: Target | None = None
+    resume: str = "auto"
+    verbosity: int = 0
 
 
 def parse(arguments):
@@ -62,16 +67,27 @@ def get_command():
     if mode == "evaluate":
         return _get_evaluation(run_dir)
     _refuse(f"--mode={mode}", _names(target))
+    images = data.get_config()
     config = Config(
-        data=data.get_config(),
-        model=model.get_config(),
+        data=images,
+        model=model.get_config(DATASETS[images.dataset].image_shape),
         method=method.get_config(),
         training=training.get_config(),
         evaluation=evaluation.get_config(),
         runtime=runtime.get_config(),
     )
     check_surrogate(config.evaluation.attacks, None)
-    return Command(mode, run_dir or runtime.new_name(config), config)
+    resume = runtime.RESUME_FLAG.value
+    if not run_dir:
+        run_dir = choose(config, resume)
+    verbosity = absl_flags.FLAGS["verbosity"]
+    return Command(
+        mode,
+        run_dir,
+        config,
+        resume=resume,
+        verbosity=verbosity.value if verbosity.present else 0,
+    )
 
 
 def _get_evaluation(run_dir):
@@ -82,9 +98,8 @@ def _get_evaluation(run_dir):
     }
     if chosen.model_path is not None:
         # The data set is not known from the model.
-        _refuse_others(
-            "--mode=evaluate with --model_path", applicable | {"dataset"}
-        )
+        applicable |= {"dataset", "image_size", "skip_unreadable"}
+        _refuse_others("--mode=evaluate with --model_path", applicable)
         config = Config(data=data.get_config())
     else:
         applicable |= {"run_dir"}

@@ -11,15 +11,27 @@ DATASET = absl_flags.DEFINE_string(
     "dataset", _DEFAULT.dataset, f"Data set: {', '.join(DATASETS)}."
 )
 DATA_DIR = absl_flags.DEFINE_string(
-    "data_dir", None, "Where TensorFlow Datasets keeps its data."
+    "data_dir",
+    None,
+    "Where the data are (docs/data.md; default: that of TensorFlow Datasets).",
 )
 VALIDATION_SHARE = absl_flags.DEFINE_float(
     "validation_share",
     _DEFAULT.validation_share,
-    "Share of the training split, its end, that becomes the validation split.",
+    "Share of the training split that becomes the validation split.",
 )
 AUGMENT = absl_flags.DEFINE_bool(
-    "augment", _DEFAULT.augment, "Crop and flip the training images."
+    "augment",
+    None,
+    "Crop, flip and rotate the training images, as the data set has it.",
+)
+IMAGE_SIZE = absl_flags.DEFINE_integer(
+    "image_size", None, "folder: height and width the images are resized to."
+)
+SKIP_UNREADABLE = absl_flags.DEFINE_bool(
+    "skip_unreadable",
+    _DEFAULT.skip_unreadable,
+    "folder: leave out images that cannot be read.",
 )
 
 
@@ -30,4 +42,6 @@ def get_config():
         data_dir=DATA_DIR.value,
         validation_share=VALIDATION_SHARE.value,
         augment=AUGMENT.value,
+        image_size=IMAGE_SIZE.value,
+        skip_unreadable=SKIP_UNREADABLE.value,
     )

@@ -19,8 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-import models
-from fastbat_tf import attacks, layers
+from fastbat_tf import attacks
 from fastbat_tf.attacks.classifier import Classifier
 from fastbat_tf.config import parse_fraction
 from tests import golden_steps
@@ -84,19 +83,7 @@ def recorded_attacks(recording):
 
 def build_network(recording):
     """The network of a file as a callable; its clean logits are compared."""
-    weights = golden_steps.weights_of(recording, "weights")
-    meta, images = recording.meta, recording.arrays["images"]
-    classifier = models.get(
-        golden_steps.network_of(weights),
-        width=weights["stem/conv/kernel"].shape[-1],
-        num_classes=weights["head/dense/kernel"].shape[-1],
-        activation=golden_steps.activation_of(recording),
-        mean=meta["mean"],
-        std=meta["std"],
-        input_shape=images.shape[1:],
-        batch_normalization=layers.BatchNormalization,
-    )
-    golden_steps.load_weights(classifier, weights)
+    classifier = golden_steps.build_classifier(recording, "weights", "images")
     return functools.partial(classifier, training=False)
 
 

@@ -126,10 +126,10 @@ class ChecksTest(parameterized.TestCase):
     def test_dataset(self):
         with self.assertRaisesRegex(
             InputError,
-            r"^Unknown data set\. Expected one of cifar10, cifar10_mini\b.*"
-            r"Received: dataset=mnist$",
+            r"^Unknown data set\. Expected one of cifar10, cifar100\b.*"
+            r"Received: dataset=imagenet$",
         ):
-            DataConfig(dataset="mnist")
+            DataConfig(dataset="imagenet")
 
     @parameterized.parameters(
         "",

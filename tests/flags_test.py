@@ -2,7 +2,7 @@
 
 from absl.testing import absltest, parameterized
 
-from fastbat_tf.config import Config, MethodConfig
+from fastbat_tf.config import Config, MethodConfig, ModelConfig
 from tests.command_line import TINY, TOP, CommandLineTest, main, python
 
 # The command line, where an import of TensorFlow fails.
@@ -16,6 +16,10 @@ runpy.run_path("main.py", run_name="__main__")
 """
 
 
+# What the flags resolve that the library leaves to the network.
+MODEL = ModelConfig(width=64, activation="relu", stem="cifar")
+
+
 class BadFlagsTest(CommandLineTest):
     """All of these are refused before TensorFlow is imported."""
 
@@ -26,20 +30,42 @@ class BadFlagsTest(CommandLineTest):
             r"gradalign, fastbat\b.* Received: method=trades$",
         ),
         (
-            "--dataset=mnist",
-            r"Unknown data set\. Expected one of cifar10, cifar10_mini\b.* "
-            r"Received: dataset=mnist$",
+            "--dataset=imagenet",
+            r"Unknown data set\. Expected one of cifar10, cifar100\b.* "
+            r"Received: dataset=imagenet$",
         ),
         (
             "--model=vgg16",
-            r"Unknown model\. Expected one of preact_resnet18, "
-            r"preact_resnet34, preact_resnet50\b.* Received: model=vgg16$",
+            r"Unknown model\. Expected one of resnet18, resnet34, .*"
+            r"preact_resnet152, wrnDEPTH_WIDTH, keras:NAME\. "
+            r"Received: model=vgg16$",
         ),
+        ("--model=resnet20", "one of resnet18, .* model=resnet20$"),
+        ("--model=preact_resnet19", "resnet18, .* model=preact_resnet19$"),
+        ("--model=wrn17_4", r"6n \+ 4, such as 10, 16.* model=wrn17_4$"),
+        ("--model=keras:VGG", "NAME with one of .*VGG16.* model=keras:VGG$"),
+        ("--model=keras:Xception", r"least 71 x 71 .*shape=\(32, 32, 3\)$"),
+        ("--model=wrn16_8", "which has activation, stem, dropout.* width=2$"),
+        ("--model=keras:VGG16", "which has no options.* width=2$"),
+        ("--dropout=0.1", "not apply to the model preact_resnet18.*t=0.1$"),
+        ("--stem=mnist", "`stem` .* cifar, imagenet.* stem=mnist$"),
+        ("--init_weights=no/such.keras", ".weights.h5 .*=no/such.keras$"),
+        ("--init_weights=tests", "a run directory .* init_weights=tests$"),
         (
             "--activation=tanh",
-            "Expected one of relu, softplus, swish.* Received: "
-            "activation=tanh$",
+            "one of relu, softplus, swish.* Received: activation=tanh$",
         ),
+        ("--data_dir=d", "`data_dir` does not apply.* data_dir=d$"),
+        ("--image_size=8", "`image_size` applies to .* folder alone"),
+        ("--skip_unreadable", "`skip_unreadable` applies to .* folder alone"),
+        ("--dataset=folder", "folder expects `data_dir`.* data_dir=None$"),
+        ("--dataset=folder --data_dir=d", "expects `image_size`.*=None$"),
+        (
+            "--dataset=folder --data_dir=no/such --image_size=8",
+            "there is no DIR/train. Received: data_dir=no/such$",
+        ),
+        ("--dataset=gtsrb", "gtsrb expects `data_dir`.* data_dir=None$"),
+        ("--dataset=mnist --augment", "`augment` does not apply .* mnist"),
         ("--metod=fastbat", "'metod'"),
         ("fastbat", "Received: fastbat$"),
         ("--epsilon=2", r"`epsilon` .* \[0, 1\].* Received: epsilon=2\.0$"),
@@ -175,6 +201,10 @@ class HelpTest(parameterized.TestCase):
         "method",
         "dataset",
         "model",
+        "width",
+        "stem",
+        "dropout",
+        "init_weights",
         "epsilon",
         "step_size",
         "steps",
@@ -190,6 +220,10 @@ class HelpTest(parameterized.TestCase):
         "optimizer",
         "[no]nesterov",
         "weight_averaging",
+        "data_dir",
+        "image_size",
+        "[no]skip_unreadable",
+        "validation_share",
     )
     def test_flag(self, name):
         self.assertIn(f"\n  --{name}: ", self.text)
@@ -209,7 +243,7 @@ class GoodFlagsTest(CommandLineTest):
 
     def test_defaults(self):
         mode, run_dir, config = self.command()
-        self.assertEqual(config, Config())
+        self.assertEqual(config, Config(model=MODEL))
         self.assertEqual(mode, "train")
         self.assertIsNone(self.target)
         self.assertRegex(
@@ -219,9 +253,8 @@ class GoodFlagsTest(CommandLineTest):
     @parameterized.parameters(("8/255", 8 / 255), ("0.0314", 0.0314))
     def test_epsilon(self, text, epsilon):
         _, _, config = self.command(f"--epsilon={text}")
-        self.assertEqual(
-            config, Config(method=MethodConfig("fastbat", {"epsilon": epsilon}))
-        )
+        method = MethodConfig("fastbat", {"epsilon": epsilon})
+        self.assertEqual(config, Config(model=MODEL, method=method))
         self.assertEqual(config.method.options["step_size"], 5000 / 255)
         self.assertEqual(config.evaluation.epsilons, (epsilon,))
 
@@ -229,11 +262,22 @@ class GoodFlagsTest(CommandLineTest):
         _, _, config = self.command("--epsilons=8/255,0.05")
         self.assertEqual(config.evaluation.epsilons, (8 / 255, 0.05))
 
+    @parameterized.parameters(
+        ("wrn16_2", {"activation": "relu", "stem": "cifar", "dropout": 0.0}),
+        ("keras:MobileNetV3Small", {}),
+    )
+    def test_a_model_has_its_own_options(self, name, options):
+        _, run_dir, config = self.command(f"--model={name}")
+        self.assertEqual(config.model, ModelConfig(name, **options))
+        self.assertNotIn(":", run_dir)
+
     def test_infinite_lambda(self):
         _, _, config = self.command("--implicit_lambda=inf")
         self.assertEqual(config.method.options["implicit_lambda"], float("inf"))
 
     def test_every_flag(self):
+        weights = self.directory / "some.weights.h5"
+        weights.touch()
         _, run_dir, config = self.command(
             "--run_dir=here",
             "--dataset=cifar10",
@@ -244,6 +288,8 @@ class GoodFlagsTest(CommandLineTest):
             "--width=4",
             "--activation=swish",
             "--nonormalize",
+            "--stem=imagenet",
+            f"--init_weights={weights}",
             "--method=pgd",
             "--epsilon=4/255",
             "--steps=7",
@@ -290,12 +336,18 @@ class GoodFlagsTest(CommandLineTest):
                     "data_dir": "there",
                     "validation_share": 0.25,
                     "augment": False,
+                    "image_size": None,
+                    "skip_unreadable": False,
+                    "classes": (),
                 },
                 "model": {
                     "model": "preact_resnet34",
                     "width": 4,
                     "activation": "swish",
                     "normalize": False,
+                    "stem": "imagenet",
+                    "dropout": None,
+                    "init_weights": str(weights),
                 },
                 "method": {
                     "method": "pgd",
@@ -363,7 +415,7 @@ class GoodFlagsTest(CommandLineTest):
         for recipe in recipes:
             with self.subTest(recipe.name):
                 _, _, config = self.command(f"--flagfile={recipe}")
-                self.assertNotEqual(config, Config())
+                self.assertNotEqual(config, Config(model=MODEL))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ FILES = sorted((pathlib.Path(__file__).parent / "golden").glob("*.npz"))
 
 class GoldenStepsTest(tf.test.TestCase, parameterized.TestCase):
     def test_files_are_there(self):
-        self.assertGreaterEqual(len(FILES), 6)
+        self.assertGreaterEqual(len(FILES), 7)
 
     @parameterized.parameters(*FILES)
     def test_float64(self, file):
@@ -82,6 +82,16 @@ class GoldenStepsTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(golden_steps.main([str(missing)]), 2)
         self.assertEqual(golden_steps.main([str(FILES[0])]), 0)
 
+    @parameterized.parameters(
+        # The published program calls it WRN-10-1.
+        ("wrn10w1_fast_bat_eps8", "wrn16_1"),
+        ("preact18w4_fast_bat_eps8", "preact_resnet18"),
+    )
+    def test_tells_the_network(self, stem, name):
+        recording = golden_steps.load(next(f for f in FILES if f.stem == stem))
+        weights = golden_steps.weights_of(recording, "weights0")
+        self.assertEqual(golden_steps.network_of(weights), name)
+
     def test_refuses_networks_that_do_not_exist(self):
         conv = np.zeros((3, 3, 16, 160))
         names = {
@@ -89,9 +99,11 @@ class GoldenStepsTest(tf.test.TestCase, parameterized.TestCase):
             for g in (1, 2, 3)
             for b in (1, 2)
         }
-        with self.assertRaisesRegex(ValueError, "Received: model=wrn16_10"):
+        self.assertEqual(golden_steps.network_of(names), "wrn16_10")
+        del names["group3/block2/conv1/kernel"]
+        with self.assertRaisesRegex(ValueError, "Received: model=wrn14_10"):
             golden_steps.network_of(names)
-        with self.assertRaisesRegex(ValueError, "Received: model=resnet"):
+        with self.assertRaisesRegex(ValueError, "Received: model=resnet12"):
             golden_steps.network_of({"stem/bn/gamma": conv, **names})
 
 

@@ -1,17 +1,27 @@
-"""Tests of the reading of data sets into memory."""
+"""Tests of the loading of data sets, but those of TensorFlow Datasets."""
 
+import contextlib
 import hashlib
+import io
 import pathlib
 import tempfile
 from unittest import mock
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_datasets as tfds
 from absl.testing import parameterized
+from PIL import Image
 
-from fastbat_tf.data import loading
+from fastbat_tf import data
+from fastbat_tf.config import DataConfig
+from fastbat_tf.data import loading, sources
 from fastbat_tf.errors import InputError
+from tests.image_data import (
+    pixels,
+    write_folder,
+    write_gtsrb,
+    write_tiny_imagenet,
+)
 
 MEBIBYTE = 2**20
 
@@ -96,107 +106,164 @@ class Cifar10MiniTest(parameterized.TestCase, tf.test.TestCase):
             loading.load("cifar10_mini", validation_share=share)
 
 
-def image_of(position):
-    """An image whose pixels all name its position in the data set."""
-    image = np.zeros((32, 32, 3), np.uint8)
-    image[..., 0] = position
-    image[..., 1] = np.arange(32)[:, np.newaxis]
-    image[..., 2] = np.arange(32)
-    return image
-
-
-def label_of(position):
-    """Not the position modulo 10, as in cifar10_mini."""
-    return 7 * position % 10
-
-
-class Cifar10(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """CIFAR-10 as TensorFlow Datasets keeps it, with 20 + 5 images."""
-
-    VERSION = tfds.core.Version("3.0.2")
-    COUNTS = {"train": 20, "test": 5}
-
-    def _info(self):
-        features = {
-            "id": tfds.features.Text(),
-            "image": tfds.features.Image(shape=(32, 32, 3)),
-            "label": tfds.features.ClassLabel(num_classes=10),
-        }
-        return tfds.core.DatasetInfo(
-            builder=self,
-            features=tfds.features.FeaturesDict(features),
-            disable_shuffling=True,
+class FolderTest(parameterized.TestCase, tf.test.TestCase):
+    def setUp(self):
+        super().setUp()
+        directory = self.enterContext(tempfile.TemporaryDirectory())
+        self.top = write_folder(pathlib.Path(directory))
+        self.settings = DataConfig(
+            "folder", str(self.top), validation_share=0.25, image_size=8
         )
 
-    def _split_generators(self, dl_manager):
-        del dl_manager
-        return {
-            name: self._generate_examples(count)
-            for name, count in self.COUNTS.items()
-        }
+    def load(self):
+        return loading.load_splits(self.settings)
 
-    def _generate_examples(self, count):
-        for position in range(count):
-            example = {
-                "id": f"{position}",
-                "image": image_of(position),
-                "label": label_of(position),
-            }
-            yield position, example
+    def streamed(self):
+        """The same, as if it were too large for the memory."""
+        self.enterContext(mock.patch.object(loading, "MEMORY_LIMIT", 1000))
+        return self.load()
 
+    def test_splits(self):
+        splits = self.load()
+        self.assertEqual(self.settings.classes, ("ant", "bird", "cat"))
+        for split, counts in zip(splits, (9, 3, 4), strict=True):
+            self.assertIsInstance(split, sources.Examples)
+            self.assertEqual(split.images.shape, (3 * counts, 8, 8, 3))
+            self.assertEqual(split.images.dtype, np.uint8)
+            self.assertEqual(split.labels.dtype, np.int32)
+            # The same share of each class.
+            self.assertAllEqual(np.bincount(split.labels), [counts] * 3)
+        # Sorted by name: bird is written first, and has the label 1. PNG, of
+        # 9 x 9 pixels, is at the odd places.
+        image = Image.fromarray(pixels(37, 9, 9)).resize(
+            (8, 8), Image.Resampling.BILINEAR
+        )
+        self.assertEqual(splits.test.labels[5], 1)
+        self.assertAllEqual(splits.test.images[5], image)
 
-class TensorFlowDatasetsTest(parameterized.TestCase, tf.test.TestCase):
-    def test_prepared(self):
-        data_dir = self.enterContext(tempfile.TemporaryDirectory())
-        Cifar10(data_dir=data_dir).download_and_prepare()
-        splits = loading.load("cifar10", data_dir, validation_share=0.1)
-        # The validation split is the last 10 % of the training split.
-        for name, positions in (
-            ("train", range(18)),
-            ("validation", range(18, 20)),
-            ("test", range(5)),
+    def test_all_images_are_there_once(self):
+        splits = self.load()
+        seen = [image.tobytes() for split in splits for image in split.images]
+        self.assertLen(set(seen), 48)
+
+    def test_images_and_labels_belong_together(self):
+        streamed = self.streamed()
+        for split in streamed:
+            names = [path.split("/")[-2] for path in split.paths]
+            labels = [self.settings.classes.index(name) for name in names]
+            self.assertAllEqual(split.labels, labels)
+
+    def test_a_stream_is_the_same(self):
+        splits = self.load()
+        for split, stream in zip(splits, self.streamed(), strict=True):
+            self.assertIsInstance(stream, sources.Files)
+            self.assertEqual(stream.size, split.size)
+            self.assertEqual(stream.image_shape, (8, 8, 3))
+            self.assertAllEqual(stream.labels, split.labels)
+            images, labels = stream.read(np.arange(stream.size))
+            self.assertAllEqual(images, split.images)
+            self.assertAllEqual(labels, split.labels)
+
+    @parameterized.parameters(True, False)
+    def test_unreadable(self, streamed):
+        files = [
+            self.top / "train" / "cat" / "000.jpg",
+            self.top / "train" / "ant" / "notes.txt",
+            self.top / "test" / "bird" / "001.png",
+        ]
+        load = self.streamed if streamed else self.load
+        for file in files:
+            file.write_text("no image")
+        with self.assertRaisesRegex(
+            InputError, "An image cannot be read.* Received: file="
+        ) as caught:
+            load()
+        self.assertTrue(
+            any(str(file) in str(caught.exception) for file in files)
+        )
+        self.settings = DataConfig(
+            "folder",
+            str(self.top),
+            validation_share=0.25,
+            image_size=8,
+            skip_unreadable=True,
+        )
+        with contextlib.redirect_stdout(io.StringIO()) as output:
+            splits = load()
+        sizes = [split.size for split in splits]
+        self.assertEqual(sum(sizes[:2]), 35)  # 37 files, 2 of them unreadable.
+        self.assertEqual(sizes[2], 11)
+        self.assertIn(
+            "Skipped 1 unreadable images of 12 of the test split.",
+            output.getvalue(),
+        )
+
+    def test_a_class_of_unreadable_images(self):
+        for file in (self.top / "test" / "cat").iterdir():
+            file.write_text("")
+        self.settings = DataConfig(
+            "folder", str(self.top), image_size=8, skip_unreadable=True
+        )
+        with (
+            contextlib.redirect_stdout(io.StringIO()),
+            self.assertRaisesRegex(
+                InputError,
+                "Each class is expected in the test split with an image that "
+                f"can be read. Received: class=cat, data_dir={self.top}$",
+            ),
         ):
-            images, labels = getattr(splits, name)
-            self.assertEqual(images.dtype, np.uint8, name)
-            self.assertEqual(labels.dtype, np.int32, name)
-            self.assertAllEqual(images, [image_of(p) for p in positions], name)
-            self.assertAllEqual(labels, [label_of(p) for p in positions], name)
+            self.load()
 
-    @parameterized.parameters(
-        OSError("no route to host"), TimeoutError("timed out")
-    )
-    def test_neither_prepared_nor_reached(self, failure):
-        data_dir = self.enterContext(tempfile.TemporaryDirectory())
-        with mock.patch("urllib.request.urlopen", side_effect=failure) as site:
-            with self.assertRaises(InputError) as caught:
-                loading.load("cifar10", data_dir)
-        self.assertEqual(site.call_count, 1)  # No long row of attempts.
-        message = str(caught.exception)
-        self.assertIn("cifar10 is neither prepared nor can it be", message)
-        # The three ways out, and what was received.
-        self.assertIn("--data_dir=DIR with DIR/cifar10/3.0.2", message)
-        self.assertIn("https://www.cs.toronto.edu/~kriz/", message)
-        self.assertIn("--dataset=cifar10_mini", message)
-        self.assertEndsWith(message, f"Received: data_dir={data_dir}")
-        self.assertEmpty(list(pathlib.Path(data_dir).iterdir()))
+    def test_classes_are_those_of_the_settings(self):
+        # A run is measured on a directory that has test images alone.
+        expected = self.load().test
+        (self.top / "train").rename(self.top / "moved")
+        settings = DataConfig(
+            "folder",
+            str(self.top),
+            image_size=8,
+            classes=("ant", "bird", "cat"),
+        )
+        test = loading.load_test(settings)
+        self.assertAllEqual(test.images, expected.images)
+        self.assertAllEqual(test.labels, expected.labels)
 
-    def test_a_download_that_fails(self):
-        data_dir = self.enterContext(tempfile.TemporaryDirectory())
-        builder = "tensorflow_datasets.core.DatasetBuilder.download_and_prepare"
-        for failure in (
-            tfds.download.DownloadError("checksum"),
-            RuntimeError("interrupted"),
-        ):
-            with (
-                mock.patch("urllib.request.urlopen"),
-                mock.patch(builder, side_effect=failure),
-                self.assertRaisesRegex(InputError, "--dataset=cifar10_mini"),
-            ):
-                loading.load("cifar10", data_dir)
 
-    def test_unknown_name(self):
-        with self.assertRaisesRegex(InputError, "Received: dataset=mnist"):
-            loading.load("mnist")
+class ArchiveTest(parameterized.TestCase, tf.test.TestCase):
+    def setUp(self):
+        super().setUp()
+        directory = self.enterContext(tempfile.TemporaryDirectory())
+        self.top = pathlib.Path(directory)
+
+    def published(self, name, **changes):
+        spec = data.get(name)._replace(**changes)
+        self.enterContext(mock.patch.dict(data.DATASETS, {name: spec}))
+
+    def test_tiny_imagenet(self):
+        write_tiny_imagenet(self.top)
+        self.published("tiny_imagenet", counts=(30, 6), num_classes=3)
+        splits = loading.load("tiny_imagenet", str(self.top))
+        for split, count in zip(splits, (27, 3, 6), strict=True):
+            self.assertEqual(split.images.shape, (count, 64, 64, 3))
+            self.assertEqual(split.images.dtype, np.uint8)
+        self.assertAllEqual(np.bincount(splits.validation.labels), [1, 1, 1])
+        # Names of classes are written in descending order.
+        self.assertAllEqual(splits.test.labels, [2, 1, 0, 2, 1, 0])
+        for place in range(6):
+            difference = splits.test.images[place].astype(int)
+            difference = difference - pixels(9000 + place, 64, 64)
+            self.assertLess(np.abs(difference).max(), 12)
+
+    def test_gtsrb(self):
+        write_gtsrb(self.top)
+        count = 4 * (22 * 10 + 21 * 3)
+        self.published("gtsrb", counts=(count, 5))
+        splits = loading.load("gtsrb", str(self.top))
+        # A sign of each class, with its 4 photographs.
+        self.assertAllEqual(np.bincount(splits.validation.labels), [4] * 43)
+        self.assertEqual(splits.train.size, count - 4 * 43)
+        self.assertAllEqual(splits.test.labels, [0, 7, 14, 21, 28])
+        self.assertEqual(splits.test.images.shape, (5, 32, 32, 3))
 
 
 if __name__ == "__main__":

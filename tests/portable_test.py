@@ -104,7 +104,10 @@ class ExportTest(parameterized.TestCase, tf.test.TestCase):
             labels = arrays["train_labels"]
         examples = load_splits(self.config).train
         batches = pipeline.training_batches(
-            examples, 50, self.config.training.seed
+            examples,
+            50,
+            self.config.training.seed,
+            self.config.data.augmentation,
         )
         order = np.load(self.folder / "order.npy")
         self.assertEqual(order.shape, (20, 1, 50))
@@ -128,6 +131,13 @@ class ExportTest(parameterized.TestCase, tf.test.TestCase):
             export.export(
                 with_evaluation(**changes), self.path / "other", models.get
             )
+        self.assertFalse((self.path / "other").exists())
+
+    def test_dropout_is_not_exported(self):
+        network = config.ModelConfig("wrn10_1", dropout=0.1)
+        changed = dataclasses.replace(self.config, model=network)
+        with self.assertRaisesRegex(InputError, "dropout=0.1"):
+            export.export(changed, self.path / "other", models.get)
         self.assertFalse((self.path / "other").exists())
 
     def test_weights_come_back(self):
@@ -219,7 +229,7 @@ class RunTest(tf.test.TestCase):
         run.compile_robust(SMOOTH, robust, steps_per_epoch=1)
         splits = load_splits(SMOOTH)
         batches = pipeline.training_batches(
-            splits.train, 50, SMOOTH.training.seed
+            splits.train, 50, SMOOTH.training.seed, SMOOTH.data.augmentation
         )
         history = robust.fit(
             batches, epochs=20, steps_per_epoch=1, shuffle=False, verbose=0

@@ -68,14 +68,17 @@ def export(config, run_dir, build_model, data_file=None):
     from fastbat_tf.run_directory import RunDirectory, write_json
 
     directory = RunDirectory(run_dir)
-    directory.check_free(config)
+    directory.check(config, "never")
     training, settings = config.training, config.evaluation
     _check(config)
-    splits = loading.load(
-        config.data.dataset, config.data.data_dir, config.data.validation_share
-    )
+    splits = loading.load_splits(config.data)
+    if not all(isinstance(split, loading.Examples) for split in splits):
+        raise InputError(
+            "A data set that is streamed is not exported; expected one that "
+            f"fits into memory. Received: dataset={config.data.dataset}"
+        )
     keras.utils.set_random_seed(training.seed)
-    robust = run.build(config, build_model)
+    robust = run.begin(config, build_model)
     if robust.method.replays != 1:
         raise InputError(
             "A method that replays its batches is not exported; expected "
@@ -154,6 +157,8 @@ def _check(config):
         ("max_examples", evaluation.max_examples, (0,)),
         ("strategy", runtime.strategy, ("auto", "none")),
         ("jit_compile", runtime.jit_compile, ("auto", "true")),
+        # The states of Keras' random numbers are not among its variables.
+        ("dropout", config.model.dropout, (None, 0.0)),
     ):
         if value not in expected:
             raise InputError(
@@ -170,9 +175,11 @@ def train_step(config, robust, examples):
     from fastbat_tf.draws import Draws
 
     def train(images, labels, chosen, epoch, batch):
-        augment = config.data.augment
-        draws = Draws(config.training.seed, epoch, batch) if augment else None
-        return robust.train_step(pipeline.pick(images, labels, chosen, draws))
+        draws = Draws(config.training.seed, epoch, batch)
+        augmentation = config.data.augmentation
+        return robust.train_step(
+            pipeline.pick(images, labels, chosen, draws, augmentation)
+        )
 
     arguments = {
         "images": tf.TensorSpec(examples.images.shape, tf.uint8),

@@ -1,47 +1,36 @@
-"""Reads data sets into memory as uint8 arrays."""
+"""Reads data sets: into memory, or as streams if they are too large for it."""
 
 import pathlib
-import urllib.request
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from fastbat_tf import data
+from fastbat_tf.config import DataConfig
+from fastbat_tf.data import MEMORY_LIMIT, archives, folder, prepared, splitting
+from fastbat_tf.data.sources import Examples, Files, Stream
 from fastbat_tf.errors import InputError
 
 EMBEDDED = pathlib.Path(__file__).parent
 
 
-class Examples(NamedTuple):
-    """Images and labels.
-
-    Attributes:
-        images: uint8 array `(examples, height, width, channels)`.
-        labels: int32 array `(examples,)`.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-
-
 class Splits(NamedTuple):
-    """The three splits of a data set, each `Examples`."""
+    """The three splits of a data set, each `Examples` or a `Stream`."""
 
-    train: Examples
-    validation: Examples
-    test: Examples
+    train: Examples | Stream
+    validation: Examples | Stream
+    test: Examples | Stream
 
 
-def load(name, data_dir=None, validation_share=0.1):
+def load(name, data_dir=None, validation_share=0.1, **settings):
     """Reads a data set.
 
     Args:
         name: A key of `fastbat_tf.data.DATASETS`.
-        data_dir: Where TensorFlow Datasets keeps prepared data; its own
-            default if None.
-        validation_share: Float in (0, 1): this last part of the training split
-            becomes the validation split.
+        data_dir: Where the data are, as docs/data.md says.
+        validation_share: Float in (0, 1): so much of the training split
+            becomes the validation split, by the rule of the data set.
+        **settings: Others of `DataConfig`, such as `image_size`.
 
     Returns:
         The `Splits`.
@@ -54,22 +43,88 @@ def load(name, data_dir=None, validation_share=0.1):
     >>> load("cifar10_mini").validation.images.shape
     (400, 32, 32, 3)
     """
-    spec = data.get(name)
-    if spec.tfds_name is None:
-        train, test = (_read_sheet(name, s, spec) for s in ("train", "test"))
-    else:
-        train, test = _read_tfds(name, spec, data_dir)
-    count = len(train.labels) - round(validation_share * len(train.labels))
-    if not 0 < count < len(train.labels):
-        raise InputError(
-            "`validation_share` leaves no image in one of the splits. "
-            f"Received: validation_share={validation_share}"
-        )
-    head, tail = (
-        Examples(train.images[part], train.labels[part])
-        for part in (slice(count), slice(count, None))
+    return load_splits(DataConfig(name, data_dir, validation_share, **settings))
+
+
+def load_splits(settings):
+    """The `Splits` of a `DataConfig`; raises as `load` does."""
+    return Splits(*_load_training(settings), load_test(settings))
+
+
+def load_test(settings):
+    """The test split of a `DataConfig`; raises as `load` does."""
+    spec = settings.spec
+    if spec.source == "embedded":
+        return _read_sheet(settings.dataset, "test", spec)
+    if spec.source == "tfds":
+        builder = prepared.get(settings.dataset, settings.data_dir)
+        return prepared.read(builder, spec.test_split, spec)
+    paths, labels, _ = _list(settings, "test")
+    return _load_files(settings, "test", Files(paths, labels, spec.image_shape))
+
+
+def _load_training(settings):
+    """The training and the validation split."""
+    spec, share = settings.spec, settings.validation_share
+    if spec.source == "embedded":
+        whole = _read_sheet(settings.dataset, "train", spec)
+        return _cut(whole, splitting.last(whole.size, share))
+    if spec.source == "tfds":
+        builder = prepared.get(settings.dataset, settings.data_dir)
+        count = prepared.count(builder, "train")
+        kept = splitting.last(count, share)
+        if spec.augmentation and spec.augmentation.resized_crop:
+            return tuple(
+                prepared.read(builder, f"train[{part}]", spec)
+                for part in (f":{kept}", f"{kept}:")
+            )
+        return _cut(prepared.read(builder, "train", spec), kept)
+    paths, labels, groups = _list(settings, "train")
+    files = Files(paths, labels, spec.image_shape)
+    parts = splitting.balanced(labels, share, groups)
+    return tuple(
+        _load_files(settings, split, files.at(places))
+        for split, places in zip(("train", "validation"), parts, strict=True)
     )
-    return Splits(head, tail, test)
+
+
+def _cut(examples, kept):
+    return tuple(
+        Examples(examples.images[part], examples.labels[part])
+        for part in (slice(kept), slice(kept, None))
+    )
+
+
+def _list(settings, split):
+    if settings.spec.source == "archive":
+        return archives.list_images(settings.dataset, split, settings.data_dir)
+    return (
+        *folder.list_files(settings.data_dir, split, settings.classes),
+        None,
+    )
+
+
+def _load_files(settings, split, files):
+    fits = files.size * np.prod(files.image_shape) <= MEMORY_LIMIT
+    # A stream is decoded, too, once: a broken file is found now, not in the
+    # middle of the training.
+    loaded = (files.load if fits else files.check)(settings.skip_unreadable)
+    skipped = files.size - loaded.size
+    if skipped:
+        print(
+            f"Skipped {skipped} unreadable images of {files.size} of the "
+            f"{split} split.",
+            flush=True,
+        )
+    lost = set(files.labels.tolist()) - set(loaded.labels.tolist())
+    # The validation split can do without a class.
+    if lost and not (split == "validation" and loaded.size):
+        raise InputError(
+            f"Each class is expected in the {split} split with an image that "
+            f"can be read. Received: class={settings.classes[min(lost)]}, "
+            f"data_dir={settings.data_dir}"
+        )
+    return loaded
 
 
 def _read_sheet(name, split, spec):
@@ -82,31 +137,3 @@ def _read_sheet(name, split, spec):
     # The classes take turns in the sheet.
     labels = np.arange(len(images), dtype=np.int32) % spec.num_classes
     return Examples(images, labels)
-
-
-def _read_tfds(name, spec, data_dir):
-    import tensorflow_datasets as tfds  # Slow, and not needed by the others.
-
-    builder = tfds.builder(spec.tfds_name, data_dir=data_dir)
-    try:
-        if not builder.is_prepared():
-            # Asked first: the downloader itself retries for minutes, and
-            # leaves a directory behind.
-            urllib.request.urlopen(spec.source_url, timeout=20).close()
-        builder.download_and_prepare()
-    except (OSError, RuntimeError, tfds.download.DownloadError) as error:
-        raise InputError(
-            f"The data set {name} is neither prepared nor can it be "
-            "downloaded. Expected one of: --data_dir=DIR with "
-            f"DIR/{spec.tfds_name.replace(':', '/')} prepared by TensorFlow "
-            f"Datasets; a network that reaches {spec.source_url}; "
-            "--dataset=cifar10_mini, which needs neither. "
-            f"Received: data_dir={pathlib.Path(builder.data_dir).parents[1]}"
-        ) from error
-    return tuple(
-        Examples(split["image"], split["label"].astype(np.int32))
-        for split in (
-            tfds.as_numpy(builder.as_dataset(split=name, batch_size=-1))
-            for name in ("train", "test")
-        )
-    )

@@ -1,0 +1,206 @@
+"""Random changes of training images: stateless, keyed by `Draws`."""
+
+import math
+
+import tensorflow as tf
+
+ATTEMPTS = 10  # To find a box of a random area and aspect ratio.
+AREA = (0.08, 1.0)
+RATIO = (3 / 4, 4 / 3)
+# The short side before the centre crop, over the size of the crop.
+SHORT_SIDE = 256 / 224
+
+
+def to_pixels(images):
+    """uint8 images as float32 in [0, 1]."""
+    return tf.cast(images, tf.float32) / 255.0
+
+
+def augment(images, draws, augmentation):
+    """Crops, flips and rotates a batch.
+
+    Args:
+        images: Tensor `(batch, height, width, channels)` of a static shape.
+        draws: The `Draws` of the batch.
+        augmentation: A `fastbat_tf.data.Augmentation` without `resized_crop`,
+            whose images are cropped as they are decoded; or None for none.
+
+    Returns:
+        A tensor like `images`.
+    """
+    if augmentation is None or augmentation.resized_crop:
+        return images
+    images = random_crop_and_flip(images, draws, augmentation.padding)
+    if augmentation.degrees:
+        images = random_rotation(images, draws, augmentation.degrees)
+    return images
+
+
+def random_crop_and_flip(images, draws, padding):
+    """Pads by zeros, crops to the old size, and flips half of the images.
+
+    Args:
+        images: Tensor `(batch, height, width, channels)` of any type.
+        draws: The `Draws` of the batch.
+        padding: Integer, pixels added on each side.
+
+    Returns:
+        A tensor like `images`.
+    """
+    batch, height, width, _ = images.shape
+    top, left = (
+        draws.uniform(name, (batch, 1), 0, 2 * padding + 1, tf.int32)
+        for name in ("top", "left")
+    )
+    flip = draws.uniform("flip", (batch, 1), 0, 2, tf.int32) == 1
+    sides = [[0, 0], [padding, padding], [padding, padding], [0, 0]]
+    padded = tf.pad(images, sides)
+    columns = tf.range(width)[tf.newaxis]
+    columns = left + tf.where(flip, width - 1 - columns, columns)
+    rows = top + tf.range(height)[tf.newaxis]
+    cropped = tf.gather(padded, rows, axis=1, batch_dims=1)
+    return tf.gather(cropped, columns, axis=2, batch_dims=1)
+
+
+def random_rotation(images, draws, degrees):
+    """Rotates each image about its centre by its own angle.
+
+    The nearest pixel is taken, and 0 outside of the image, as torchvision's
+    `RandomRotation` does unless it is told otherwise.
+
+    Args:
+        images: Tensor `(batch, height, width, channels)` of any type.
+        draws: The `Draws` of the batch.
+        degrees: Number; angles are uniform in [-degrees, degrees).
+
+    Returns:
+        A tensor like `images`.
+    """
+    batch, height, width, channels = images.shape
+    # float64: cosines of float32 differ between devices, and so would pixels.
+    angle = draws.uniform("angle", (batch, 1), -degrees, degrees, tf.float64)
+    cosine, sine = (f(angle * (math.pi / 180)) for f in (tf.cos, tf.sin))
+    rows, columns = (
+        tf.reshape(tf.cast(grid, tf.float64), (1, -1))
+        for grid in tf.meshgrid(
+            tf.range(height), tf.range(width), indexing="ij"
+        )
+    )
+    y, x = rows - (height - 1) / 2, columns - (width - 1) / 2
+    # Where the pixel came from: counter-clockwise, with rows going down.
+    source_x = cosine * x - sine * y + (width - 1) / 2
+    source_y = sine * x + cosine * y + (height - 1) / 2
+    source_row, source_column = (
+        tf.cast(tf.floor(source + 0.5), tf.int32)
+        for source in (source_y, source_x)
+    )
+    inside = (
+        (source_row >= 0)
+        & (source_row < height)
+        & (source_column >= 0)
+        & (source_column < width)
+    )
+    source = tf.where(inside, source_row * width + source_column, 0)
+    flat = tf.reshape(images, (batch, height * width, channels))
+    rotated = tf.gather(flat, source, axis=1, batch_dims=1)
+    rotated = tf.where(inside[..., tf.newaxis], rotated, tf.zeros_like(rotated))
+    return tf.reshape(rotated, (batch, height, width, channels))
+
+
+def resized_crop_box(height, width, draws):
+    """A box of random area and aspect ratio inside an image.
+
+    The area is uniform in 8 % to 100 % of the image and the logarithm of the
+    aspect ratio uniform between 3:4 and 4:3, ten times; the first box that
+    fits is put at a uniform place. If none does, the largest box in the centre
+    whose ratio is in that range, as torchvision's `RandomResizedCrop` has it.
+
+    Args:
+        height: Scalar int32 tensor.
+        width: Scalar int32 tensor.
+        draws: The `Draws` of the image.
+
+    Returns:
+        An int32 tensor `(4,)`: top, left, height and width.
+    """
+    sides = [tf.cast(side, tf.float64) for side in (height, width)]
+    logarithms = [math.log(ratio) for ratio in RATIO]
+    area = draws.uniform("area", (ATTEMPTS,), *AREA, tf.float64)
+    area *= sides[0] * sides[1]
+    ratio = tf.exp(draws.uniform("ratio", (ATTEMPTS,), *logarithms, tf.float64))
+    heights, widths = (
+        _round(tf.sqrt(square)) for square in (area / ratio, area * ratio)
+    )
+    fits = (0 < heights) & (heights <= height)
+    fits &= (0 < widths) & (widths <= width)
+    first, found = tf.argmax(tf.cast(fits, tf.int32)), tf.reduce_any(fits)
+    largest = (
+        tf.minimum(height, _round(sides[1] / RATIO[0])),
+        tf.minimum(width, _round(sides[0] * RATIO[1])),
+    )
+    box_height = tf.where(found, heights[first], largest[0])
+    box_width = tf.where(found, widths[first], largest[1])
+    free = height - box_height, width - box_width
+    top, left = (
+        tf.where(
+            found, draws.uniform(name, (), 0, room + 1, tf.int32), room // 2
+        )
+        for name, room in zip(("top", "left"), free, strict=True)
+    )
+    return tf.stack([top, left, box_height, box_width])
+
+
+def _round(values):
+    return tf.cast(tf.round(values), tf.int32)
+
+
+def decode_resized_crop(encoded, size, draws):
+    """Decodes a random box of a JPEG file, resizes it, and flips half of them.
+
+    Args:
+        encoded: Scalar string tensor, the file.
+        size: Integer, height and width of the result.
+        draws: The `Draws` of the image.
+
+    Returns:
+        A uint8 tensor `(size, size, 3)`.
+    """
+    # Not `decode_and_crop_jpeg`: its last columns differ from the image's.
+    image = tf.io.decode_jpeg(encoded, 3, **_EXACT)
+    box = resized_crop_box(tf.shape(image)[0], tf.shape(image)[1], draws)
+    top, left, height, width = tf.unstack(box)
+    crop = image[top : top + height, left : left + width]
+    crop = _resize(crop, (size, size))
+    flip = draws.uniform("flip", (), 0, 2, tf.int32) == 1
+    return tf.where(flip, crop[:, ::-1], crop)
+
+
+def decode_center_crop(encoded, size):
+    """Decodes a JPEG file, resizes its short side, and crops the centre.
+
+    The short side becomes `size * 256 / 224`.
+
+    Args:
+        encoded: Scalar string tensor, the file.
+        size: Integer, height and width of the result.
+
+    Returns:
+        A uint8 tensor `(size, size, 3)`.
+    """
+    image = tf.io.decode_jpeg(encoded, 3, **_EXACT)
+    shape = tf.shape(image)[:2]
+    short = round(size * SHORT_SIDE)
+    sides = short * shape // tf.reduce_min(shape)
+    top, left = tf.unstack(_round(tf.cast(sides - size, tf.float64) / 2))
+    image = _resize(image, sides)
+    image = image[top : top + size, left : left + size]
+    return tf.ensure_shape(image, (size, size, 3))
+
+
+# The decoder that other libraries use, rather than the fastest.
+_EXACT = {"dct_method": "INTEGER_ACCURATE"}
+
+
+def _resize(image, size):
+    image = tf.image.resize(image, size, antialias=True)
+    return tf.cast(tf.round(image), tf.uint8)

@@ -1,0 +1,141 @@
+"""Reads what TensorFlow Datasets has prepared."""
+
+import pathlib
+import urllib.request
+
+import numpy as np
+import tensorflow as tf
+from google.protobuf import json_format
+
+from fastbat_tf import data
+from fastbat_tf.data.sources import Examples, Records, reason_of
+from fastbat_tf.errors import InputError
+
+# What TensorFlow Datasets raises for directories that are something else, are
+# cut short, or were made by another version.
+UNREADABLE = (
+    AssertionError,
+    AttributeError,
+    KeyError,
+    OSError,
+    TypeError,
+    ValueError,
+    json_format.Error,
+    tf.errors.OpError,
+)
+
+
+def get(name, data_dir):
+    """The builder of a data set, prepared.
+
+    Args:
+        name: A key of `fastbat_tf.data.DATASETS`.
+        data_dir: Where TensorFlow Datasets keeps its data; its own default if
+            None.
+
+    Returns:
+        A `tfds.core.DatasetBuilder`.
+
+    Raises:
+        InputError: If the data can be neither found nor downloaded, or are
+            those of another data set.
+    """
+    import tensorflow_datasets as tfds  # Slow, and not needed by all sets.
+
+    spec = data.get(name)
+    try:
+        builder = tfds.builder(spec.tfds_name, data_dir=data_dir)
+    except UNREADABLE as error:
+        raise _refuse(spec.tfds_name, data_dir, error) from error
+    try:
+        if not builder.is_prepared() and spec.source_url:
+            # Asked first: the downloader itself retries for minutes, and
+            # leaves a directory behind.
+            urllib.request.urlopen(spec.source_url, timeout=20).close()
+        builder.download_and_prepare()
+    except (
+        AssertionError,
+        ImportError,
+        OSError,
+        RuntimeError,
+        tfds.download.DownloadError,
+    ) as error:
+        others = "--dataset=cifar10_mini, which needs neither"
+        network = f"a network that reaches {spec.source_url}; "
+        if not spec.source_url:
+            network = "the files that docs/data.md names, to prepare them; "
+        raise InputError(
+            f"The data set {name} is neither prepared nor can it be "
+            "downloaded. Expected one of: --data_dir=DIR with "
+            f"DIR/{spec.tfds_name.replace(':', '/')} prepared by TensorFlow "
+            f"Datasets; {network}{others}. "
+            f"Received: {_found(pathlib.Path(builder.data_dir).parents[1])}"
+        ) from error
+    held = f"{builder.name}:{builder.version}"
+    if held != spec.tfds_name:
+        raise InputError(
+            f"{builder.data_dir} is expected to hold {spec.tfds_name}. "
+            f"Received: dataset={held}"
+        )
+    return builder
+
+
+def _found(data_dir):
+    """The directory, and which data sets and versions it holds."""
+    names = sorted(
+        f"{file.parts[-3]}/{file.parts[-2]}"
+        for file in data_dir.glob("*/*/dataset_info.json")
+    )
+    found = f", which holds {', '.join(names)}" if names else ""
+    return f"data_dir={data_dir}{found}"
+
+
+def count(builder, split):
+    """The number of examples of a split, as the directory says."""
+    return builder.info.splits[split].num_examples
+
+
+def read(builder, split, spec):
+    """A split, `Records` if its images are cropped as they are decoded.
+
+    Args:
+        builder: As `get` gives it.
+        split: Its name, or a part of it such as `"train[:900]"`.
+        spec: The `DatasetSpec`.
+
+    Returns:
+        `Examples` or `Records`.
+
+    Raises:
+        InputError: If the files are broken, or of another data set.
+    """
+    import tensorflow_datasets as tfds
+
+    try:
+        if spec.augmentation and spec.augmentation.resized_crop:
+            return Records(builder, split, spec.image_shape, spec.num_classes)
+        examples = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
+        images, labels = examples["image"], examples["label"]
+    except UNREADABLE as error:
+        raise _refuse(spec.tfds_name, builder.data_dir, error) from error
+    if images.dtype != np.uint8 or images.shape[1:] != spec.image_shape:
+        raise InputError(
+            f"The images of {spec.tfds_name} are expected as uint8, "
+            f"{spec.image_shape}. Received: images.shape={images.shape}, "
+            f"data_dir={builder.data_dir}"
+        )
+    if not 0 <= labels.min() <= labels.max() < spec.num_classes:
+        raise InputError(
+            f"The labels of {spec.tfds_name} are expected in [0, "
+            f"{spec.num_classes}). Received: range=({labels.min()}, "
+            f"{labels.max()}), data_dir={builder.data_dir}"
+        )
+    return Examples(images, labels.astype(np.int32))
+
+
+def _refuse(name, directory, error):
+    return InputError(
+        f"The data set {name} cannot be read; expected whole files, prepared "
+        f"by TensorFlow Datasets. Received: data_dir={directory} "
+        f"({reason_of(error)})"
+    )

@@ -1,0 +1,187 @@
+"""Tests of the decoding of image files."""
+
+import pathlib
+import struct
+import tempfile
+import zlib
+from unittest import mock
+
+import numpy as np
+from absl.testing import absltest, parameterized
+from PIL import Image
+
+from fastbat_tf.data import image_files
+from fastbat_tf.errors import InputError
+from tests.image_data import pixels, resize, write
+
+RANDOM = np.random.default_rng(0)
+COLORS = RANDOM.integers(0, 256, (9, 7, 3), np.uint8)
+GRAY = np.repeat(COLORS[..., :1], 3, axis=-1)
+ALPHA = RANDOM.integers(0, 256, (9, 7, 1), np.uint8)
+
+
+def png_of_16_bits(colors):
+    """A PNG file of 16 bits per channel, which Pillow cannot write."""
+
+    def chunk(kind, content):
+        checked = kind + content
+        size, check = len(content), zlib.crc32(checked)
+        return struct.pack(">I", size) + checked + struct.pack(">I", check)
+
+    height, width, _ = colors.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in colors)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    parts = chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts) + chunk(b"IEND", b"")
+
+
+class DecodeTest(parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.top = pathlib.Path(
+            self.enterContext(tempfile.TemporaryDirectory())
+        )
+
+    def decode(self, name, image, size=(9, 7), mode=None, **options):
+        path = self.top / name
+        image.save(path, **options)
+        with Image.open(path) as saved:
+            self.assertEqual(saved.mode, mode or image.mode)
+        decoded = image_files.decode(path, size)
+        self.assertEqual(decoded.dtype, np.uint8)
+        self.assertEqual(decoded.shape, (*size, 3))
+        return decoded
+
+    @parameterized.parameters("png", "ppm", "bmp", "tiff", "webp")
+    def test_lossless_formats(self, suffix):
+        options = {"lossless": True} if suffix == "webp" else {}
+        decoded = self.decode(f"x.{suffix}", Image.fromarray(COLORS), **options)
+        np.testing.assert_array_equal(decoded, COLORS)
+
+    @parameterized.named_parameters(
+        ("transparent", np.dstack([COLORS, ALPHA]), "RGBA", COLORS),
+        ("gray", COLORS[..., 0], "L", GRAY),
+        ("gray_transparent", np.dstack([GRAY[..., :1], ALPHA]), "LA", GRAY),
+        # Of 16 bits the upper 8.
+        ("gray_of_16_bits", GRAY[..., 0] * np.uint16(256) + 200, "I;16", GRAY),
+    )
+    def test_mode(self, image, mode, expected):
+        image = Image.fromarray(np.ascontiguousarray(image))
+        decoded = self.decode("x.png", image, mode=mode)
+        np.testing.assert_array_equal(decoded, expected)
+
+    def test_colors_of_16_bits(self):
+        path = self.top / "x.png"
+        path.write_bytes(png_of_16_bits(COLORS * np.uint16(256) + 200))
+        decoded = image_files.decode(path, (9, 7))
+        np.testing.assert_array_equal(decoded, COLORS)
+
+    @parameterized.parameters({}, {"transparency": 3})
+    def test_palette(self, **options):
+        palette = Image.fromarray(COLORS).quantize(256)
+        decoded = self.decode("x.png", palette, **options)
+        np.testing.assert_array_equal(decoded, COLORS)
+
+    def test_black_and_white(self):
+        bits = COLORS[..., 0] > 99
+        decoded = self.decode("x.png", Image.fromarray(bits))
+        np.testing.assert_array_equal(decoded[..., 1], 255 * bits)
+
+    @parameterized.parameters("RGB", "L", "CMYK")
+    def test_jpeg(self, mode):
+        smooth = pixels(1, 16, 24)
+        image = Image.fromarray(smooth).convert(mode)
+        decoded = self.decode("x.jpg", image, (16, 24), quality=98)
+        expected = np.asarray(image.convert("RGB")).astype(int)
+        self.assertLess(np.abs(decoded - expected).max(), 12)
+
+    def test_first_frame(self):
+        frames = [Image.fromarray(pixels(n)) for n in (1, 2)]
+        decoded = self.decode(
+            "x.png",
+            frames[0],
+            (8, 8),
+            save_all=True,
+            append_images=frames[1:],
+        )
+        np.testing.assert_array_equal(decoded, pixels(1))
+
+    @parameterized.parameters((4, 3), (5, 14), (18, 4), (23, 21))
+    def test_resized(self, height, width):
+        decoded = self.decode("x.png", Image.fromarray(COLORS), (height, width))
+        expected = resize(COLORS, height, width)
+        # Rounded after each of the two directions.
+        self.assertLess(np.abs(decoded - expected).max(), 1.1)
+        self.assertLess(np.abs(decoded - expected).mean(), 0.4)
+
+    def test_unknown_range(self):
+        path = write(self.top / "x.tiff", GRAY[..., 0].astype(np.float32))
+        with self.assertRaisesRegex(ValueError, "mode F"):
+            image_files.decode(path, (9, 7))
+
+
+class ReadTest(parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.top = pathlib.Path(
+            self.enterContext(tempfile.TemporaryDirectory())
+        )
+        self.paths = [
+            write(self.top / f"{n:02d}.png", pixels(n)) for n in range(20)
+        ]
+        self.images = np.stack([pixels(n) for n in range(20)])
+
+    def test_in_order(self):
+        images, readable = image_files.read(self.paths, (8, 8))
+        np.testing.assert_array_equal(images, self.images)
+        self.assertTrue(readable.all())
+
+    def break_one(self, how):
+        path = self.paths[13]
+        content = path.read_bytes()
+        if how == "missing":
+            path.unlink()
+        elif how == "directory":
+            path.unlink()
+            path.mkdir()
+        else:
+            path.write_bytes(
+                {
+                    "empty": b"",
+                    "text": b"not an image",
+                    "cut": content[: len(content) // 2],
+                    "changed": content[:60] + b"????" + content[64:],
+                }[how]
+            )
+        return path
+
+    @parameterized.parameters(
+        "missing", "directory", "empty", "text", "cut", "changed"
+    )
+    def test_unreadable(self, how):
+        path = self.break_one(how)
+        for keep in (True, False):
+            with self.assertRaisesRegex(
+                InputError,
+                "^An image cannot be read; expected a whole file of a format "
+                rf"such as PNG or JPEG\. Received: file={path} \(.+\)$",
+            ):
+                image_files.read(self.paths, (8, 8), keep=keep)
+        rest = np.arange(20) != 13
+        images, readable = image_files.read(self.paths, (8, 8), True)
+        np.testing.assert_array_equal(images, self.images[rest])
+        np.testing.assert_array_equal(readable, rest)
+        images, readable = image_files.read(self.paths, (8, 8), True, False)
+        self.assertIsNone(images)
+        np.testing.assert_array_equal(readable, rest)
+
+    def test_an_image_of_too_many_pixels(self):
+        with (
+            mock.patch.object(Image, "MAX_IMAGE_PIXELS", 20),
+            self.assertRaisesRegex(InputError, "00.png .*bomb"),
+        ):
+            image_files.read(self.paths[:1], (8, 8))
+
+
+if __name__ == "__main__":
+    absltest.main()

@@ -1,0 +1,84 @@
+"""Tests of the rules of the validation split."""
+
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from fastbat_tf.data import splitting
+from fastbat_tf.errors import InputError
+
+
+class LastTest(parameterized.TestCase):
+    @parameterized.parameters((50_000, 0.1, 45_000), (10, 0.26, 7), (2, 0.3, 1))
+    def test_kept(self, count, share, kept):
+        self.assertEqual(splitting.last(count, share), kept)
+
+    @parameterized.parameters((10, 0.01), (10, 0.99), (1, 0.5))
+    def test_empty_split(self, count, share):
+        with self.assertRaisesRegex(
+            InputError,
+            "^`validation_share` leaves no image in one of the splits. "
+            f"Received: validation_share={share}$",
+        ):
+            splitting.last(count, share)
+
+
+class BalancedTest(parameterized.TestCase):
+    def split(self, labels, share, groups=None):
+        """The two splits as sorted lists, checked to share nothing."""
+        parts = splitting.balanced(labels, share, groups)
+        train, validation = (sorted(part.tolist()) for part in parts)
+        self.assertEqual(sorted(train + validation), list(range(len(labels))))
+        return train, validation
+
+    def test_share_of_each_class(self):
+        labels = np.repeat([0, 1, 2], [100, 40, 14])  # Sorted by class.
+        train, validation = self.split(labels, 0.1)
+        self.assertEqual(np.bincount(labels[validation]).tolist(), [10, 4, 1])
+        self.assertEqual(np.bincount(labels[train]).tolist(), [90, 36, 13])
+
+    def test_small_classes_are_in_both_splits(self):
+        labels = np.repeat([0, 1, 2, 3], [1, 2, 4, 30])
+        train, validation = self.split(labels, 0.1)
+        self.assertEqual(np.bincount(labels[validation]).tolist(), [0, 1, 1, 3])
+        # And a large share leaves no class without training images.
+        train, _ = self.split(labels, 0.9)
+        self.assertEqual(np.bincount(labels[train]).tolist(), [1, 1, 1, 3])
+
+    def test_is_the_same_each_time_and_in_a_random_order(self):
+        labels = np.repeat([0, 1, 2, 3], 50)
+        first, again = (splitting.balanced(labels, 0.2) for _ in range(2))
+        for part, same in zip(first, again, strict=True):
+            self.assertEqual(part.tolist(), same.tolist())
+            # A beginning of the split holds all classes.
+            self.assertEqual(set(labels[part[:20]]), {0, 1, 2, 3})
+
+    def test_drawn_from_everywhere_in_a_class(self):
+        _, validation = self.split(np.zeros(1000, int), 0.1)
+        self.assertLess(validation[0], 100)
+        self.assertGreater(validation[-1], 900)
+        self.assertNotEqual(np.diff(validation).max(), 1)
+
+    def test_groups_stay_together(self):
+        labels = np.repeat([0, 1], [60, 60])
+        groups = np.repeat(np.arange(40), 3).tolist()  # 20 of each class.
+        train, validation = self.split(labels, 0.1, groups)
+        chosen = {groups[place] for place in validation}
+        self.assertEmpty(chosen & {groups[place] for place in train})
+        self.assertLen(chosen, 4)
+        self.assertLen(validation, 12)
+        self.assertEqual(np.bincount(labels[validation]).tolist(), [6, 6])
+
+    def test_names_of_groups_are_those_of_a_class(self):
+        # Signs of both classes are numbered from 0.
+        labels = np.repeat([0, 1], 10)
+        groups = list(range(10)) * 2
+        _, validation = self.split(labels, 0.1, groups)
+        self.assertEqual(np.bincount(labels[validation]).tolist(), [1, 1])
+
+    def test_empty_split(self):
+        with self.assertRaisesRegex(InputError, "validation_share=0.1$"):
+            splitting.balanced([0, 1], 0.1)
+
+
+if __name__ == "__main__":
+    absltest.main()
