@@ -5,7 +5,12 @@ import dataclasses
 import keras
 import tensorflow as tf
 
-from fastbat_tf import layers, losses, methods
+from fastbat_tf import (
+    layers,
+    losses,
+    methods,
+    schedules,  # noqa: F401  Keras finds in files what has been imported.
+)
 from fastbat_tf.draws import Draws
 from fastbat_tf.errors import InputError
 from fastbat_tf.optimizers import UpdateRule
