@@ -8,6 +8,7 @@ import sys
 from typing import NamedTuple
 
 from absl import flags as absl_flags
+from absl import logging  # noqa: F401 Has the flag --verbosity.
 
 from fastbat_tf.attacks import check_surrogate
 from fastbat_tf.config import Config, Target
