@@ -1,5 +1,6 @@
 """Tests of the training loop: left and entered anywhere, to the same bits."""
 
+import csv
 import functools
 import os
 import pathlib
@@ -12,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
-from fastbat_tf import callbacks, loop
+from fastbat_tf import callbacks, loop, weight_averaging
 from fastbat_tf.backup import Backup
 from fastbat_tf.data import pipeline
 from fastbat_tf.data.sources import Examples
@@ -47,7 +48,7 @@ class Killed(BaseException):
 
 
 class Validation(keras.callbacks.Callback):
-    """The sum of some weights, raw and averaged, in place of accuracies."""
+    """A number that falls, raw and averaged, in place of accuracies."""
 
     def __init__(self, terminate_in):
         super().__init__()
@@ -64,7 +65,8 @@ class Validation(keras.callbacks.Callback):
             os.kill(os.getpid(), signal.SIGTERM)
 
     def _measure(self):
-        return float(np.abs(self.model.classifier.weights[0].numpy()).sum())
+        weights = self.model.classifier.weights[0].numpy()
+        return -float(np.abs(weights).sum()) - 100 * int(self.model.step.numpy())
 
 
 class Stop(keras.callbacks.Callback):
@@ -213,6 +215,43 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
         last = Process(directory, seed=9, **settings)
         self.assertEqual(self.state(last), expected)
         self.assertEqual(last.skipped, [6])
+
+    def test_terminated_while_averaged_weights_are_put_in(self):
+        expected = self.reference(averaging=0.9)
+        assign = weight_averaging._assign
+
+        def assign_half(variables, values):
+            assign(variables[:2], values[:2])
+            terminate()
+
+        directory = self.directory()
+        with mock.patch.object(weight_averaging, "_assign", assign_half):
+            with self.assertRaises(Preempted):
+                Process(directory, averaging=0.9).fit()
+        again = Process(directory, 4, averaging=0.9)
+        self.assertEqual(self.state(again), expected)
+        self.assertEqual(again.skipped, [STEPS])
+
+    def test_as_fit_of_keras(self):
+        process = Process(self.directory())
+        process.fit()
+        with open(process.directory / "history.csv", newline="") as file:
+            rows = list(csv.DictReader(file))
+        robust = Process(self.directory()).robust
+        history = robust.fit(
+            process.make_batches(0),
+            epochs=EPOCHS,
+            steps_per_epoch=STEPS,
+            shuffle=False,
+            verbose=0,
+        ).history
+        for name in ("loss", "accuracy", "gradient_norm"):
+            values = [float(row[name]) for row in rows]
+            self.assertEqual(values, history[name])
+        for ours, theirs in zip(
+            process.robust.weights, robust.weights, strict=True
+        ):
+            self.assertAllEqual(ours, theirs)
 
     @parameterized.parameters(
         # Killed after so many steps, saved every so many: goes on from where.
