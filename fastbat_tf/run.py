@@ -29,7 +29,7 @@ from fastbat_tf.backup import Backup
 from fastbat_tf.data import loading, pipeline, sources
 from fastbat_tf.errors import InputError
 from fastbat_tf.export import export
-from fastbat_tf.preemption import Preemption
+from fastbat_tf.preemption import Preempted, Preemption
 from fastbat_tf.run_directory import RunDirectory, write_json
 from fastbat_tf.trainer import RobustClassifier, resolve_jit_compile
 
@@ -63,6 +63,10 @@ def train(config, run_dir, build_model, resume="auto", verbosity=0):
             return _train(
                 config, directory, build_model, resume, verbosity, preemption
             )
+        except Preempted:
+            if verbosity >= 0:
+                _say("Ended by SIGTERM; the same command goes on.")
+            raise
         except OSError as error:
             raise InputError(
                 "The run cannot be written; expected room on the disk, and the "
@@ -80,8 +84,8 @@ def _train(config, directory, build_model, resume, verbosity, preemption):
     if config.runtime.deterministic:
         distribution.make_deterministic()
     attacks.check_surrogate(settings.attacks, None)
-    if directory.check(config, resume) and directory.saved_model.exists():
-        return _show_ended(config, directory)
+    if directory.check(config, resume) and directory.has_ended:
+        return _show_ended(config, directory, say)
     splits = loading.load_splits(config.data)
     validation = _first(splits.validation, settings.validation_examples)
     # Refused now, not after the training.
@@ -114,6 +118,7 @@ def _train(config, directory, build_model, resume, verbosity, preemption):
         Backup(directory.backup, directory.path, directory.growing),
         loop.Interval(config.runtime.save_every),
         [best, timing],
+        say,
     )
     with sources.refuse_broken(splits.train):
         trained = loop.fit(
@@ -126,8 +131,6 @@ def _train(config, directory, build_model, resume, verbosity, preemption):
             keeper,
             preemption,
         )
-    training_seconds = time.perf_counter() - start
-
     if trained:  # An evaluation of other weights is not one of these.
         shutil.rmtree(directory.evaluations / "training", ignore_errors=True)
     robust.load_weights(directory.best)
@@ -137,13 +140,13 @@ def _train(config, directory, build_model, resume, verbosity, preemption):
             config, directory, robust.classifier, splits.test, verbosity
         ),
         "weights": f"best {best.column}",
-        "training_seconds": round(training_seconds, 1),
+        "training_seconds": round(timing.total(), 1),
     }
     write_json(directory.results, results)
-    export(robust.classifier, directory.saved_model)
+    _export(robust, directory)
     print(_table(config, results))
     say(f"time: {callbacks.duration(time.perf_counter() - start)}")
-    print(f"Run directory: {directory.path}")
+    say(f"Run directory: {directory.path}")
     return results
 
 
@@ -155,11 +158,11 @@ def _say_nothing(line):
     del line
 
 
-def _show_ended(config, directory):
+def _show_ended(config, directory, say):
     """The results of a run that has nothing left to do."""
     results = json.loads(directory.results.read_text())
     print(_table(config, results))
-    print(f"This run had ended: {directory.path}")
+    say(f"This run had ended: {directory.path}")
     return results
 
 
@@ -175,6 +178,11 @@ def export_run(run_dir, build_model):
     """
     directory = RunDirectory(run_dir)
     robust = load_best(directory, directory.load_config(), build_model)
+    _export(robust, directory)
+    print(f"SavedModel: {directory.saved_model}")
+
+
+def _export(robust, directory):
     try:
         export(robust.classifier, directory.saved_model)
     except (OSError, tf.errors.OpError) as error:
@@ -182,7 +190,6 @@ def export_run(run_dir, build_model):
             "The run cannot be exported; expected a directory that can be "
             f"written. Received: run_dir={directory.path} ({error})"
         ) from error
-    print(f"SavedModel: {directory.saved_model}")
 
 
 def load_best(directory, config, build_model):
