@@ -121,16 +121,14 @@ def save_weights(model, path):
     """Saves to the side and renames, so that the file is whole or old.
 
     Args:
-        model: A `keras.Model`.
+        model: A compiled `keras.Model`.
         path: A `pathlib.Path`, ending in `.weights.h5`.
 
     Raises:
         OSError: If there is no room on the disk.
     """
     partial = path.with_name(f"partial.{path.name}")
-    variables = list(model.variables)
-    if model.optimizer is not None:
-        variables += model.optimizer.variables
+    variables = [*model.variables, *model.optimizer.variables]
     # Values, and what HDF5 writes around each of them.
     room = sum(v.value.dtype.size * int(np.prod(v.shape)) for v in variables)
     room += 100_000 + 8_000 * len(variables)
