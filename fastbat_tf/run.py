@@ -29,6 +29,7 @@ from fastbat_tf.backup import Backup
 from fastbat_tf.data import loading, pipeline, sources
 from fastbat_tf.errors import InputError
 from fastbat_tf.export import export
+from fastbat_tf.methods.state import Plan
 from fastbat_tf.preemption import Preempted, Preemption
 from fastbat_tf.run_directory import RunDirectory, write_json
 from fastbat_tf.trainer import RobustClassifier, resolve_jit_compile
@@ -90,12 +91,14 @@ def _train(config, directory, build_model, resume, verbosity, preemption):
     validation = _first(splits.validation, settings.validation_examples)
     # Refused now, not after the training.
     evaluation_input.check_count(splits.test, settings.max_examples)
+    method = methods.get(config.method.method, **config.method.options)
     make_batches = functools.partial(
         pipeline.training_batches,
         splits.train,
         training.batch_size,
         training.seed,
         config.data.augmentation,
+        with_index=method.remembers_examples,
     )
     make_batches(0)  # Refuses a batch that is too large.
     strategy = distribution.get_strategy(config.runtime.strategy)
@@ -104,7 +107,7 @@ def _train(config, directory, build_model, resume, verbosity, preemption):
     keras.utils.set_random_seed(training.seed)
     with strategy.scope():
         robust = begin(config, build_model)
-        compile_robust(config, robust, steps_per_epoch)
+        compile_robust(config, robust, steps_per_epoch, splits.train.size)
     directory.create(config)
     say(_settings(config))
     say(_device_line(config, strategy))
@@ -124,7 +127,7 @@ def _train(config, directory, build_model, resume, verbosity, preemption):
         trained = loop.fit(
             robust,
             make_batches,
-            training.epochs,
+            robust.plan.epochs,
             steps_per_epoch,
             validate,
             _callbacks(directory, validate, best, timing, verbosity),
@@ -271,14 +274,21 @@ def begin(config, build_model):
     return robust
 
 
-def compile_robust(config, robust, steps_per_epoch):
-    """Compiles it with the settings of the training of a `Config`."""
+def compile_robust(config, robust, steps_per_epoch, examples=0):
+    """Compiles it with the settings of the training of a `Config`.
+
+    Args:
+        config: A `Config`.
+        robust: The `RobustClassifier`.
+        steps_per_epoch: Integer.
+        examples: Integer, the images of the training split.
+    """
     training = config.training
     rate = schedules.get(
         training.schedule,
         training.learning_rate,
         training.epochs,
-        steps_per_epoch * robust.method.replays,
+        steps_per_epoch,
         **training.options("schedule"),
     )
     attack_loss = None
@@ -296,6 +306,13 @@ def compile_robust(config, robust, steps_per_epoch):
         clip_norm=training.clip_norm,
         weight_averaging=training.weight_averaging,
         attack_loss=attack_loss,
+        # The replays of a batch are updates, too: of fewer passes.
+        plan=Plan(
+            training.epochs // robust.method.replays,
+            steps_per_epoch,
+            training.batch_size,
+            examples,
+        ),
         jit_compile=_jit_compile(config),
     )
 
