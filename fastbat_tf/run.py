@@ -3,7 +3,6 @@
 import functools
 import json
 import shutil
-import sys
 import time
 
 import keras
@@ -21,9 +20,9 @@ from fastbat_tf import (
     loop,
     losses,
     methods,
-    model_files,
     optimizers,
     schedules,
+    watching,
 )
 from fastbat_tf.backup import Backup
 from fastbat_tf.data import loading, pipeline, sources
@@ -32,7 +31,7 @@ from fastbat_tf.export import export
 from fastbat_tf.methods.state import Plan
 from fastbat_tf.preemption import Preempted, Preemption
 from fastbat_tf.run_directory import RunDirectory, write_json
-from fastbat_tf.trainer import RobustClassifier, resolve_jit_compile
+from fastbat_tf.trainer import RobustClassifier
 
 
 def train(config, run_dir, build_model, resume="auto", verbosity=0):
@@ -113,7 +112,9 @@ def _train(config, directory, build_model, resume, verbosity, preemption):
     say(_device_line(config, strategy))
 
     averaged = robust.averaged_weights if training.weight_averaging else None
-    validate = _validation(config, robust, validation, averaged)
+    validate = watching.get_validation(
+        config, robust, validation, averaged, _jit_compile(config)
+    )
     best = callbacks.BestWeights(directory.best, monitor(config), averaged)
     timing = callbacks.Timing(directory.timing)
     keeper = loop.Keeper(
@@ -130,7 +131,9 @@ def _train(config, directory, build_model, resume, verbosity, preemption):
             robust.plan.epochs,
             steps_per_epoch,
             validate,
-            _callbacks(directory, validate, best, timing, verbosity),
+            watching.get_callbacks(
+                directory, validate, best, timing, verbosity
+            ),
             keeper,
             preemption,
         )
@@ -318,7 +321,7 @@ def compile_robust(config, robust, steps_per_epoch, examples=0):
 
 
 def _jit_compile(config):
-    return resolve_jit_compile(config.runtime.compiles)
+    return distribution.resolve_jit_compile(config.runtime.compiles)
 
 
 def _device_line(config, strategy):
@@ -336,49 +339,6 @@ def monitor(config):
     # Nothing is robust after standard training: its best is the most accurate.
     standard = config.method.method == "standard"
     return "val_accuracy" if standard else "val_robust_accuracy"
-
-
-def _validation(config, robust, examples, averaged_weights):
-    settings = config.evaluation
-    attack = attacks.get(
-        settings.validation_attack,
-        model_files.logits_of(robust.classifier),
-        batch_size=settings.batch_size,
-        jit_compile=_jit_compile(config),
-    )
-    return callbacks.RobustValidation(
-        attack,
-        examples,
-        settings.validation_epsilon,
-        config.training.seed,
-        averaged_weights,
-    )
-
-
-def _callbacks(directory, validate, best, timing, verbosity):
-    watching = [
-        callbacks.StopOnNonFinite(),
-        callbacks.PerturbationPanel(validate, directory.tensorboard / "images"),
-        best,
-        callbacks.LastWeights(directory.last),
-        keras.callbacks.CSVLogger(str(directory.history), append=True),
-        timing,
-        callbacks.Curves(str(directory.tensorboard), write_graph=False),
-    ]
-    if verbosity < 0:
-        return watching
-    if sys.stdout.isatty():
-        watching.append(keras.callbacks.ProgbarLogger())
-    else:
-        watching.append(callbacks.EpochLine(detailed=verbosity > 0))
-    if not distribution.has_accelerator():
-        watching.append(
-            callbacks.TimeForecast(
-                "There is no GPU here; `--flagfile=recipes/demo.cfg` shows the "
-                "method in a few minutes."
-            )
-        )
-    return watching
 
 
 def _measure(config, directory, classifier, test, verbosity):
