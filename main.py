@@ -33,10 +33,12 @@ def silent_start():
 
 def main(_):
     """Does what the command line says."""
+    # Not what `--verbosity` says, which is our own: TensorFlow logs by absl.
+    logging.set_verbosity(logging.ERROR)
     try:
         command = flags.get_command()
         with silent_start():  # Now that the settings are known to be good.
-            import models
+            import models.blocks  # Keras then knows what its files hold.
             from fastbat_tf import distribution, run, run_evaluation
 
             distribution.has_accelerator()
@@ -54,5 +56,4 @@ def main(_):
 
 
 if __name__ == "__main__":
-    logging.set_verbosity(logging.ERROR)  # TensorFlow logs through absl.
     app.run(main, flags_parser=flags.parse)

@@ -307,6 +307,13 @@ class Config:
                 f"{self.method.method}, which has no attack. "
                 f"Received: attack_loss={self.training.attack_loss}"
             )
+        replays = self.method.options.get("replays", 1)
+        if self.training.epochs % replays:
+            raise InputError(
+                "`epochs` are expected to be a multiple of `replays`: the data "
+                "are gone through epochs / replays times. Received: epochs="
+                f"{self.training.epochs}, replays={replays}"
+            )
         given = self.evaluation
         # Where the training had no radius, that of the field's tables.
         epsilon = self.method.options.get("epsilon") or options.EPSILON

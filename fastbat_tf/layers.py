@@ -13,6 +13,7 @@ import tensorflow as tf
 from keras import ops
 from tensorflow.python.ops import control_flow_util
 
+from fastbat_tf.errors import InputError
 from fastbat_tf.fused_batch_norm import fused_batch_norm
 
 
@@ -198,3 +199,26 @@ def _exchange(layer):
     ours = BatchNormalization.from_config(config)
     ours.share_weights(layer)
     return ours
+
+
+def before_last_dense(classifier):
+    """The part of a classifier in front of its last layer, a dense one.
+
+    Args:
+        classifier: A functional `keras.Model`.
+
+    Returns:
+        A `keras.Model` from images to `(batch, features)`; the layers are
+        those of `classifier`.
+
+    Raises:
+        InputError: If the last layer is not a `Dense` layer.
+    """
+    last = classifier.layers[-1]
+    if not isinstance(last, keras.layers.Dense):
+        raise InputError(
+            "This method looks at the features before the last layer; "
+            "expected a Dense layer there. "
+            f"Received: {last.name}={type(last).__name__}"
+        )
+    return keras.Model(classifier.inputs, last.input)

@@ -3,7 +3,6 @@
 import functools
 import json
 import shutil
-import sys
 import time
 
 import keras
@@ -21,17 +20,18 @@ from fastbat_tf import (
     loop,
     losses,
     methods,
-    model_files,
     optimizers,
     schedules,
+    watching,
 )
 from fastbat_tf.backup import Backup
 from fastbat_tf.data import loading, pipeline, sources
 from fastbat_tf.errors import InputError
 from fastbat_tf.export import export
+from fastbat_tf.methods.state import Plan
 from fastbat_tf.preemption import Preempted, Preemption
 from fastbat_tf.run_directory import RunDirectory, write_json
-from fastbat_tf.trainer import RobustClassifier, resolve_jit_compile
+from fastbat_tf.trainer import RobustClassifier
 
 
 def train(config, run_dir, build_model, resume="auto", verbosity=0):
@@ -90,12 +90,14 @@ def _train(config, directory, build_model, resume, verbosity, preemption):
     validation = _first(splits.validation, settings.validation_examples)
     # Refused now, not after the training.
     evaluation_input.check_count(splits.test, settings.max_examples)
+    method = methods.get(config.method.method, **config.method.options)
     make_batches = functools.partial(
         pipeline.training_batches,
         splits.train,
         training.batch_size,
         training.seed,
         config.data.augmentation,
+        with_index=method.remembers_examples,
     )
     make_batches(0)  # Refuses a batch that is too large.
     strategy = distribution.get_strategy(config.runtime.strategy)
@@ -104,13 +106,15 @@ def _train(config, directory, build_model, resume, verbosity, preemption):
     keras.utils.set_random_seed(training.seed)
     with strategy.scope():
         robust = begin(config, build_model)
-        compile_robust(config, robust, steps_per_epoch)
+        compile_robust(config, robust, steps_per_epoch, splits.train.size)
     directory.create(config)
     say(_settings(config))
     say(_device_line(config, strategy))
 
     averaged = robust.averaged_weights if training.weight_averaging else None
-    validate = _validation(config, robust, validation, averaged)
+    validate = watching.get_validation(
+        config, robust, validation, averaged, _jit_compile(config)
+    )
     best = callbacks.BestWeights(directory.best, monitor(config), averaged)
     timing = callbacks.Timing(directory.timing)
     keeper = loop.Keeper(
@@ -124,10 +128,12 @@ def _train(config, directory, build_model, resume, verbosity, preemption):
         trained = loop.fit(
             robust,
             make_batches,
-            training.epochs,
+            robust.plan.epochs,
             steps_per_epoch,
             validate,
-            _callbacks(directory, validate, best, timing, verbosity),
+            watching.get_callbacks(
+                directory, validate, best, timing, verbosity
+            ),
             keeper,
             preemption,
         )
@@ -271,14 +277,21 @@ def begin(config, build_model):
     return robust
 
 
-def compile_robust(config, robust, steps_per_epoch):
-    """Compiles it with the settings of the training of a `Config`."""
+def compile_robust(config, robust, steps_per_epoch, examples=0):
+    """Compiles it with the settings of the training of a `Config`.
+
+    Args:
+        config: A `Config`.
+        robust: The `RobustClassifier`.
+        steps_per_epoch: Integer.
+        examples: Integer, the images of the training split.
+    """
     training = config.training
     rate = schedules.get(
         training.schedule,
         training.learning_rate,
         training.epochs,
-        steps_per_epoch * robust.method.replays,
+        steps_per_epoch,
         **training.options("schedule"),
     )
     attack_loss = None
@@ -296,12 +309,19 @@ def compile_robust(config, robust, steps_per_epoch):
         clip_norm=training.clip_norm,
         weight_averaging=training.weight_averaging,
         attack_loss=attack_loss,
+        # The replays of a batch are updates, too: of fewer passes.
+        plan=Plan(
+            training.epochs // robust.method.replays,
+            steps_per_epoch,
+            training.batch_size,
+            examples,
+        ),
         jit_compile=_jit_compile(config),
     )
 
 
 def _jit_compile(config):
-    return resolve_jit_compile(config.runtime.compiles)
+    return distribution.resolve_jit_compile(config.runtime.compiles)
 
 
 def _device_line(config, strategy):
@@ -319,49 +339,6 @@ def monitor(config):
     # Nothing is robust after standard training: its best is the most accurate.
     standard = config.method.method == "standard"
     return "val_accuracy" if standard else "val_robust_accuracy"
-
-
-def _validation(config, robust, examples, averaged_weights):
-    settings = config.evaluation
-    attack = attacks.get(
-        settings.validation_attack,
-        model_files.logits_of(robust.classifier),
-        batch_size=settings.batch_size,
-        jit_compile=_jit_compile(config),
-    )
-    return callbacks.RobustValidation(
-        attack,
-        examples,
-        settings.validation_epsilon,
-        config.training.seed,
-        averaged_weights,
-    )
-
-
-def _callbacks(directory, validate, best, timing, verbosity):
-    watching = [
-        callbacks.StopOnNonFinite(),
-        callbacks.PerturbationPanel(validate, directory.tensorboard / "images"),
-        best,
-        callbacks.LastWeights(directory.last),
-        keras.callbacks.CSVLogger(str(directory.history), append=True),
-        timing,
-        callbacks.Curves(str(directory.tensorboard), write_graph=False),
-    ]
-    if verbosity < 0:
-        return watching
-    if sys.stdout.isatty():
-        watching.append(keras.callbacks.ProgbarLogger())
-    else:
-        watching.append(callbacks.EpochLine(detailed=verbosity > 0))
-    if not distribution.has_accelerator():
-        watching.append(
-            callbacks.TimeForecast(
-                "There is no GPU here; `--flagfile=recipes/demo.cfg` shows the "
-                "method in a few minutes."
-            )
-        )
-    return watching
 
 
 def _measure(config, directory, classifier, test, verbosity):

@@ -5,11 +5,18 @@ import dataclasses
 import keras
 import tensorflow as tf
 
-from fastbat_tf import layers, losses, methods
+from fastbat_tf import (
+    distribution,
+    layers,
+    losses,
+    methods,
+    schedules,  # noqa: F401  Keras finds in files what has been imported.
+)
 from fastbat_tf.draws import Draws
 from fastbat_tf.errors import InputError
+from fastbat_tf.methods import state as states
 from fastbat_tf.optimizers import UpdateRule
-from fastbat_tf.step import Outcome, Step
+from fastbat_tf.step import Outcome, Step, unpack
 from fastbat_tf.weight_averaging import WeightAverage
 
 
@@ -71,9 +78,9 @@ class RobustClassifier(keras.Model):
         self.classifier = classifier
         self.method = method
         self.seed = seed
-        # Tracked, and so saved with the weights.
-        self.method_variables = method.variables
         self.weight_average = None
+        needed = method.needs_features
+        self.features = layers.before_last_dense(classifier) if needed else None
         # Not the optimizer's counter, which need not count every batch.
         self.step = self.add_weight(
             name="step",
@@ -105,6 +112,7 @@ class RobustClassifier(keras.Model):
         clip_norm=0.0,
         weight_averaging=0.0,
         attack_loss=None,
+        plan=None,
         jit_compile="auto",
         **kwargs,
     ):
@@ -130,6 +138,8 @@ class RobustClassifier(keras.Model):
                 of weights and statistics, see `averaged_weights`; 0 for none.
             attack_loss: What the lower level raises, a loss as `loss` is; by
                 default `loss` itself.
+            plan: A `fastbat_tf.Plan`, for methods that count epochs or
+                remember examples.
             jit_compile: Whether XLA compiles what one replica computes:
                 perturbation, loss and gradients. `"auto"` compiles on GPUs;
                 on CPU the uncompiled step was measured to be faster.
@@ -157,7 +167,7 @@ class RobustClassifier(keras.Model):
             weight_decay, weight_decay_mode, weight_decay_on, clip_norm
         )
         self.given_jit_compile = jit_compile
-        self.compiles_step = resolve_jit_compile(jit_compile)
+        self.compiles_step = distribution.resolve_jit_compile(jit_compile)
         # XLA cannot own the variable writes of an optimizer under a strategy:
         # Keras' own `jit_compile` stays off, and ours ends at the gradients.
         super().compile(
@@ -179,6 +189,15 @@ class RobustClassifier(keras.Model):
             self.weight_average = WeightAverage(
                 weight_averaging, self._averaged_variables
             )
+        self.plan = plan and states.Plan(*plan)
+        # Tracked, and so saved with the weights.
+        self.method_state = states.create(
+            self.method,
+            self.classifier,
+            self.features,
+            self.plan,
+            Draws(self.seed, 0),
+        )
         self._replica_step = self._gradients
         if not self.run_eagerly:
             # A function of its own also without XLA: Keras traces its step
@@ -191,17 +210,19 @@ class RobustClassifier(keras.Model):
         return self
 
     def train_step(self, data):
-        images, labels, index = self._unpack(data)
+        images, labels, index = unpack(data, self.method.remembers_examples)
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        rows = index, replica, tf.shape(images)[0]
         for _ in range(self.method.replays):
-            context = tf.distribute.get_replica_context()
-            loss, logits, gradients, reports = self._replica_step(
-                images,
-                labels,
-                index,
-                self.step.value,
-                context.replica_id_in_sync_group,
+            state = self.method_state.read(*rows)
+            loss, logits, gradients, reports, notes = self._replica_step(
+                images, labels, index, state, self.step.value, replica
             )
             self.apply_gradients(gradients)
+            step = self._make_step(
+                images, labels, None, index, state, self.step.value, notes
+            )
+            self.method_state.write(self.method.update(step), *rows)
             self.step.assign_add(1)
         self._update_reports(loss, reports, tf.shape(images)[0])
         return self.compute_metrics(images, labels, logits)
@@ -211,35 +232,17 @@ class RobustClassifier(keras.Model):
         results = super().test_step(data)
         return {k: v for k, v in results.items() if k not in trained}
 
-    def _unpack(self, data):
-        images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(
-            data
-        )
-        index = None
-        if isinstance(images, dict):
-            images, index = images["images"], images["index"]
-        if sample_weight is not None:
-            raise ValueError(
-                "Sample and class weights are not supported, expected None. "
-                f"Received: sample_weight={sample_weight}"
-            )
-        if not images.dtype.is_floating:
-            raise ValueError(
-                "Images are expected as floats in [0, 1]. "
-                f"Received: images.dtype={images.dtype.name}"
-            )
-        return images, labels, index
-
     def draws(self, step, replica):
         """The random draws of a step; tests give recorded ones here."""
         return Draws(self.seed, step, replica)
 
-    def compute_gradients(self, images, labels, draws, index=None):
+    def compute_gradients(
+        self, images, labels, draws, index=None, state=None, step=0
+    ):
         """Computes one replica's step; this is all that XLA compiles.
 
         One replica's view, with means over its own batch. It is a pure
-        function but for the moving statistics of BatchNormalization and the
-        variables of the method.
+        function but for the moving statistics of BatchNormalization.
 
         Args:
             images: Float tensor `(batch, height, width, channels)` in [0, 1].
@@ -247,26 +250,26 @@ class RobustClassifier(keras.Model):
             draws: A `Draws`.
             index: Integer tensor `(batch,)`, the examples' places in the data
                 set, or None.
+            state: Dict of what the method remembers; by default that of now,
+                of the first replica.
+            step: Integer or scalar tensor, the updates so far.
 
         Returns:
             An `Outcome`.
         """
-        step = Step(
-            self.classifier,
-            self.loss.call,
-            images,
-            labels,
-            draws,
-            index,
-            self.attack_loss and self.attack_loss.call,
-        )
-        solution = self.method.solve(step)
-        delta = solution.perturbation
-        sources = list(step.variables)
+        if state is None:
+            state = self.method_state.read(index, 0, tf.shape(images)[0])
+        step = self._make_step(images, labels, draws, index, state, step)
         with tf.GradientTape() as tape:
+            if self.method.trains_through_solve:
+                solution = self.method.solve(step)
+            else:
+                with tape.stop_recording():
+                    solution = self.method.solve(step)
+            sources = list(step.variables)
             if self.method.needs_perturbation_gradient:
-                tape.watch(delta)
-                sources.append(delta)
+                tape.watch(solution.perturbation)
+                sources.append(solution.perturbation)
             loss, logits = self.method.objective(step, solution)
             # Regularizers, and what layers add.
             for extra in self.classifier.losses:
@@ -281,7 +284,25 @@ class RobustClassifier(keras.Model):
             step, solution, gradients, delta_gradient
         )
         step.report(gradient_norm=tf.linalg.global_norm(gradients))
-        return Outcome(loss, logits, gradients, step.reports, solution)
+        return Outcome(
+            loss, logits, gradients, step.reports, step.notes, solution
+        )
+
+    def _make_step(self, images, labels, draws, index, state, step, notes=()):
+        place = self.plan and self.plan.place(step, self.method.replays)
+        return Step(
+            self.classifier,
+            self.loss.call,
+            images,
+            labels,
+            draws,
+            index,
+            self.attack_loss and self.attack_loss.call,
+            place,
+            state,
+            notes,
+            self.features,
+        )
 
     def apply_gradients(self, gradients):
         """Updates the weights, and their average if there is one."""
@@ -339,6 +360,7 @@ class RobustClassifier(keras.Model):
             "attack_loss": keras.saving.serialize_keras_object(
                 self.attack_loss
             ),
+            "plan": self.plan and list(self.plan),
             "jit_compile": self.given_jit_compile,
         }
 
@@ -357,26 +379,14 @@ class RobustClassifier(keras.Model):
             )
         return cls(**config)
 
-    def _gradients(self, images, labels, index, step, replica):
+    def _gradients(self, images, labels, index, state, step, replica):
         outcome = self.compute_gradients(
-            images, labels, self.draws(step, replica), index
+            images, labels, self.draws(step, replica), index, state, step
         )
-        return outcome[:4]
+        return outcome[:5]
 
     def _update_reports(self, loss, reports, batch):
         reports = {**reports, "loss": loss}
         for metric in self.metrics:
             if metric.name in reports:
                 metric.update_state(reports[metric.name], sample_weight=batch)
-
-
-def resolve_jit_compile(jit_compile):
-    """Returns whether XLA compiles the step: a bool for `"auto"` or a bool."""
-    if jit_compile == "auto":
-        return bool(tf.config.list_physical_devices("GPU"))
-    if not isinstance(jit_compile, bool):
-        raise InputError(
-            '`jit_compile` is expected to be True, False or "auto". '
-            f"Received: jit_compile={jit_compile}"
-        )
-    return jit_compile

@@ -8,7 +8,7 @@ import sys
 from typing import NamedTuple
 
 from absl import flags as absl_flags
-from absl import logging  # noqa: F401 Has the flag --verbosity.
+from absl import logging  # noqa: F401 It defines --verbosity.
 
 from fastbat_tf.attacks import check_surrogate
 from fastbat_tf.config import Config, Target
@@ -49,6 +49,8 @@ def parse(arguments):
         rest = absl_flags.FLAGS(arguments)
         if len(rest) > 1:
             raise InputError(f"Expected flags only. Received: {rest[1]}")
+    except UnicodeDecodeError as error:
+        fail(f"A flag file is expected to be text in UTF-8. Received: {error}")
     except (absl_flags.Error, InputError, OSError) as error:
         fail(error)
     return rest

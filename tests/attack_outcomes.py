@@ -22,7 +22,7 @@ import numpy as np
 from fastbat_tf import attacks
 from fastbat_tf.attacks.classifier import Classifier
 from fastbat_tf.config import parse_fraction
-from tests import golden_steps
+from tests import golden_network, golden_steps
 
 EQUAL_SHARE = 0.97
 # Attacks that draw at random may differ by one example more.
@@ -83,7 +83,7 @@ def recorded_attacks(recording):
 
 def build_network(recording):
     """The network of a file as a callable; its clean logits are compared."""
-    classifier = golden_steps.build_classifier(recording, "weights", "images")
+    classifier = golden_network.build_classifier(recording, "weights", "images")
     return functools.partial(classifier, training=False)
 
 
@@ -91,7 +91,7 @@ def compare(recording, only=None, count=None, batch_size=64):
     """Runs the attacks of a file.
 
     Args:
-        recording: A `golden_steps.Recording`.
+        recording: A `golden_network.Recording`.
         only: Names of attacks; all of the file if None.
         count: Integer, the first so many images; all if None.
         batch_size: Integer.

@@ -175,13 +175,6 @@ class FlagsConfigTest(CommandLineTest):
             },
         )
 
-    def test_adam(self):
-        _, _, config = self.command("--optimizer=adamw", "--beta_2=0.99")
-        training = config.training
-        self.assertEqual(training.options("optimizer")["beta_2"], 0.99)
-        self.assertEqual(training.learning_rate, 1e-3)
-        self.assertEqual(training.weight_decay_mode, "decoupled")
-
     def test_save_every_does_not_make_another_run(self):
         _, _, config = self.command("--save_every=7")
         self.assertEqual(config.runtime.save_every, "7")

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 from absl.testing import absltest
 
-from tests.command_line import TINY, CommandLineTest, main
+from tests.command_line import TINY, CommandLineTest, main, python
 
 # Without a width, which not every model has.
 WITHOUT_WIDTH = tuple(flag for flag in TINY if not flag.startswith("--width"))
@@ -101,6 +101,25 @@ class ModelsTest(CommandLineTest):
             process, "differentiates twice.*Received: .*=LayerNormalization$"
         )
         self.assert_nothing_written()
+
+    def test_a_file_with_an_activation_of_ours(self):
+        path = self.directory / "smooth.keras"
+        program = (
+            "import models\n"
+            "model = models.get('wrn10_1', activation='softplus')\n"
+            f"model.save('{path}')\n"
+        )
+        process = python("-c", program)
+        self.assertEqual(process.returncode, 0, process.stderr)
+        process = main(
+            "--mode=evaluate",
+            "--dataset=cifar10_mini",
+            f"--model_path={path}",
+            f"--results_dir={self.directory / 'results'}",
+            "--max_examples=40",
+            "--attacks=fgsm",
+        )
+        self.assertEqual(process.returncode, 0, process.stderr)
 
     def test_a_network_of_keras(self):
         process = main(

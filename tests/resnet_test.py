@@ -7,7 +7,7 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 import models
-from tests import golden_steps, testing
+from tests import golden_network, testing
 
 RECORDED = pathlib.Path(__file__).parent / "golden/methods/fgsm_at.npz"
 
@@ -56,9 +56,8 @@ class ResNetTest(tf.test.TestCase, parameterized.TestCase):
     def test_recorded_logits(self):
         """A small ResNet-18 after two steps of FGSM-AT, run by its authors'
         program in float32."""
-        recording = golden_steps.load(RECORDED)
-        recording.meta["normalize"] = False
-        model = golden_steps.build_classifier(recording, "weights2")
+        recording = golden_network.load(RECORDED)
+        model = golden_network.build_classifier(recording, "weights2")
         self.assertEqual(model.name, "resnet18")
         logits = model(recording.arrays["x2"], training=False)
         expected = recording.arrays["logits_eval"]

@@ -17,7 +17,7 @@ from fastbat_tf import (
 )
 from fastbat_tf.draws import Draws
 from fastbat_tf.methods.base import Method, Solution
-from tests import testing
+from tests import command_line, testing
 
 
 class RecordedNoise:
@@ -343,6 +343,27 @@ class TrainerTest(tf.test.TestCase, parameterized.TestCase):
             model.train_on_batch(images, labels)
         for ours, theirs in zip(loaded.weights, robust.weights, strict=True):
             self.assertAllClose(ours, theirs, 1e-5, 1e-6)
+
+    def test_load_in_another_process(self):
+        """Where nothing but the classifier has been imported."""
+        robust = RobustClassifier(testing.small_network(), FastAT())
+        rate = schedules.get("cosine", 0.25, 4, 2, warmup_epochs=1)
+        robust.compile(keras.optimizers.SGD(rate), losses.get("dlr"))
+        robust.train_on_batch(*testing.images_and_labels(4))
+        path = f"{self.get_temp_dir()}/robust.keras"
+        robust.save(path)
+        process = command_line.python(
+            "-c",
+            "import keras, fastbat_tf\n"
+            "fastbat_tf.RobustClassifier\n"
+            f"loaded = keras.models.load_model({path!r})\n"
+            "print(float(loaded.optimizer.learning_rate), type(loaded.loss))",
+        )
+        self.assertEqual(
+            process.stdout,
+            "0.25 <class 'fastbat_tf.losses.DLR'>\n",
+            process.stderr,
+        )
 
     def test_refused(self):
         network = testing.small_network()

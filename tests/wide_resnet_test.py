@@ -12,7 +12,7 @@ from absl.testing import parameterized
 
 import models
 from fastbat_tf import BatchNormalization, FastBAT, RobustClassifier
-from tests import golden_steps, testing
+from tests import golden_network, testing
 
 RECORDED = pathlib.Path(__file__).parent / "golden/wrn10w1_fast_bat_eps8.npz"
 
@@ -66,11 +66,11 @@ class WideResNetTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_initialization_is_that_of_the_recorded_network(self):
         """N(0, 2 / fan_in), in ours and in what was recorded."""
-        recorded = golden_steps.weights_of(
-            golden_steps.load(RECORDED), "weights0"
+        recorded = golden_network.weights_of(
+            golden_network.load(RECORDED), "weights0"
         )
         keras.utils.set_random_seed(0)
-        ours = golden_steps.named_weights(models.get("wrn16_1"))
+        ours = golden_network.named_weights(models.get("wrn16_1"))
         compared = 0
         for name, theirs in recorded.items():
             if "conv" not in name:
