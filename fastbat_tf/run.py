@@ -49,7 +49,7 @@ def train(config, run_dir, build_model):
     directory.check_free(config)
     splits = loading.load_splits(config.data)
     settings = config.evaluation
-    validation = _first(splits.validation, settings.validation_examples)
+    validation = first(splits.validation, settings.validation_examples)
     # Refused now, not after the training.
     evaluation_input.check_count(splits.test, settings.max_examples)
     batches = pipeline.training_batches(
@@ -142,7 +142,8 @@ def load_best(directory, config, build_model):
     return robust
 
 
-def _first(examples, count):
+def first(examples, count):
+    """The first `validation_examples` of a split, in memory; 0 for all."""
     if count > examples.size:
         raise InputError(
             "`validation_examples` is expected to be at most "
