@@ -17,10 +17,7 @@ from fastbat_tf.errors import InputError, NonFiniteError
 
 @contextlib.contextmanager
 def silent_start():
-    """Keeps what TensorFlow's C++ says at its start from stderr.
-
-    No setting turns these lines off. TF_CPP_MIN_LOG_LEVEL, set, shows them.
-    """
+    """Silences TensorFlow's C++ at its start, unless TF_CPP_MIN_LOG_LEVEL."""
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         yield
         return
@@ -36,10 +33,12 @@ def silent_start():
 
 def main(_):
     """Does what the command line says."""
+    # Not what `--verbosity` says, which is our own: TensorFlow logs by absl.
+    logging.set_verbosity(logging.ERROR)
     try:
         command = flags.get_command()
         with silent_start():  # Now that the settings are known to be good.
-            import models
+            import models.blocks  # Keras then knows what its files hold.
             from fastbat_tf import distribution, run, run_evaluation
 
             distribution.has_accelerator()
@@ -50,11 +49,11 @@ def main(_):
                 command.config, command.target, command.run_dir, models.get
             )
         else:
-            run.train(command.config, command.run_dir, models.get)
+            how = command.resume, command.verbosity
+            run.train(command.config, command.run_dir, models.get, *how)
     except (InputError, NonFiniteError) as error:
         flags.fail(error)
 
 
 if __name__ == "__main__":
-    logging.set_verbosity(logging.ERROR)  # TensorFlow logs through absl.
     app.run(main, flags_parser=flags.parse)

@@ -119,9 +119,9 @@ def memory_of(name, compiled):
 
 
 class TorchStep:
-    """PyTorch's standard step, in a process that waits to be asked."""
+    """PyTorch's step of a method, in a process that waits to be asked."""
 
-    def __init__(self):
+    def __init__(self, method):
         script = os.path.join(os.path.dirname(__file__), "torch_step.py")
         self._process = subprocess.Popen(
             [
@@ -129,6 +129,7 @@ class TorchStep:
                 script,
                 f"--width={WIDTH.value}",
                 f"--batch_size={BATCH_SIZE.value}",
+                f"--method={method}",
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -146,8 +147,9 @@ def measure(variants):
     """First and further seconds of each variant, which take turns."""
     batch, steps = make_batch(), {}
     for variant in variants:
-        if variant == ("torch", None):
-            steps[variant] = TorchStep().ask
+        name, compiled = variant
+        if compiled is None:
+            steps[variant] = TorchStep(name.removeprefix("torch-")).ask
         else:
             robust = build(*variant)
 
@@ -164,7 +166,7 @@ def measure(variants):
             times[variant].append(step())
     memory = {}
     for variant in variants if MEMORY.value else ():
-        torch = variant == ("torch", None)
+        torch = variant[1] is None
         memory[variant] = (
             steps[variant]("memory") if torch else memory_of(*variant)
         )
@@ -182,7 +184,7 @@ def main(_):
         print(peak_gigabytes())
         return
     if TORCH_PYTHON.value:
-        variants.append(("torch", None))
+        variants += [("torch-standard", None), ("torch-fastbat", None)]
     first, times, memory = measure(variants)
     standard = statistics.median(times[variants[0]])
     print(
@@ -196,7 +198,7 @@ def main(_):
     rows = []
     for name, xla in variants:
         median = statistics.median(times[name, xla])
-        passes = ON_PAPER.get(name, ON_PAPER["standard"])
+        passes = ON_PAPER[name.removeprefix("torch-")]
         row = {
             "method": name,
             "jit_compile": xla,

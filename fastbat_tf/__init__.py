@@ -23,6 +23,7 @@ _EXPORTS = {
     "FastBAT": "fastbat_tf.methods.fastbat",
     "GradAlign": "fastbat_tf.methods.gradalign",
     "PGD": "fastbat_tf.methods.pgd",
+    "Plan": "fastbat_tf.methods.state",
     "RobustClassifier": "fastbat_tf.trainer",
     "Standard": "fastbat_tf.methods.standard",
     "evaluate_robustness": "fastbat_tf.evaluation",

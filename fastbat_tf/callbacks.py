@@ -1,5 +1,7 @@
 """What watches a training."""
 
+import contextlib
+import csv
 import math
 import time
 
@@ -10,40 +12,239 @@ import tensorflow as tf
 from fastbat_tf.attacks.inputs import as_pixels
 from fastbat_tf.errors import NonFiniteError
 
+AVERAGED = "val_averaged_"
+
 
 class RobustValidation(keras.callbacks.Callback):
     """Adds clean and robust validation accuracy to the logs of each epoch.
 
-    The logs get `val_accuracy` and `val_robust_accuracy`, fractions, and
-    `seconds`, the time of the epoch without this validation. It stands before
-    the callbacks that read them.
+    The logs get `val_accuracy` and `val_robust_accuracy`, fractions; if the
+    weights are averaged, also `val_averaged_accuracy` and
+    `val_averaged_robust_accuracy`. It stands before the callbacks that read
+    them.
 
     Args:
         attack: A `PGDAttack` on the classifier in training.
         examples: `Examples` to validate on.
         epsilon: Float, the radius of the attack.
         seed: Integer.
+        averaged_weights: `RobustClassifier.averaged_weights`, or None if
+            there are none.
 
     Attributes:
-        result: The `AttackResult` of the last epoch.
+        result: The `AttackResult` of the last epoch, of the raw weights.
     """
 
-    def __init__(self, attack, examples, epsilon, seed=0):
+    def __init__(
+        self, attack, examples, epsilon, seed=0, averaged_weights=None
+    ):
         super().__init__()
         self.attack = attack
         self.examples = examples
         self.epsilon = epsilon
         self.seed = seed
+        self.averaged_weights = averaged_weights
         self.result = None
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.result = self._measure(logs, "val_")
+        if self.averaged_weights is not None:
+            with self.averaged_weights():
+                self._measure(logs, AVERAGED)
+
+    def _measure(self, logs, prefix):
+        result = self.attack(*self.examples, self.epsilon, self.seed)
+        logs[f"{prefix}accuracy"] = float(result.clean_correct.mean())
+        logs[f"{prefix}robust_accuracy"] = float(result.robust.mean())
+        return result
+
+
+class BestWeights(keras.callbacks.Callback):
+    """Saves the weights of the best epoch, raw or averaged.
+
+    The averaged ones, if there are any, are saved in the place of the raw
+    ones, so that the file is read without knowing. Of equals the first stay.
+
+    Args:
+        path: The file, ending in `.weights.h5`.
+        monitor: Column of the logs of `RobustValidation` for raw weights.
+        averaged_weights: As for `RobustValidation`.
+
+    Attributes:
+        best: The highest value of the column so far.
+        column: The column that had it.
+    """
+
+    def __init__(self, path, monitor, averaged_weights=None):
+        super().__init__()
+        self.path = path
+        self.best = -math.inf
+        self.column = None
+        self._candidates = {monitor: contextlib.nullcontext}
+        if averaged_weights is not None:
+            averaged = monitor.replace("val_", AVERAGED)
+            self._candidates[averaged] = averaged_weights
+
+    def on_epoch_end(self, epoch, logs=None):
+        for column, weights in self._candidates.items():
+            if logs[column] > self.best:
+                self.best, self.column = logs[column], column
+                with weights():
+                    save_weights(self.model, self.path)
+
+    @property
+    def state(self):
+        """What a checkpoint keeps."""
+        return {"best": self.best, "column": self.column}
+
+    @state.setter
+    def state(self, state):
+        self.best, self.column = state["best"], state["column"]
+
+
+class LastWeights(keras.callbacks.Callback):
+    """Saves the weights after each epoch.
+
+    Args:
+        path: The file, ending in `.weights.h5`.
+    """
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = path
+
+    def on_epoch_end(self, epoch, logs=None):
+        save_weights(self.model, self.path)
+
+
+def save_weights(model, path):
+    """Saves to the side and renames, so that the file is whole or old.
+
+    Args:
+        model: A compiled `keras.Model`.
+        path: A `pathlib.Path`, ending in `.weights.h5`.
+
+    Raises:
+        OSError: If there is no room on the disk.
+    """
+    partial = path.with_name(f"partial.{path.name}")
+    variables = [*model.variables, *model.optimizer.variables]
+    # Values, and what HDF5 writes around each of them.
+    room = sum(v.value.dtype.size * int(np.prod(v.shape)) for v in variables)
+    room += 100_000 + 8_000 * len(variables)
+    try:
+        # Where the disk is full, HDF5 ends the process without a word.
+        partial.write_bytes(bytes(room))
+        model.save_weights(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+class Curves(keras.callbacks.TensorBoard):
+    """Keras' callback, with all of an epoch on the disk at its end."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch, logs)
+        for writer in self._writers.values():
+            writer.flush()
+
+
+class Timing(keras.callbacks.Callback):
+    """Writes the time of each epoch to a file, and adds it to the logs.
+
+    The file goes on where a killed process has left it.
+
+    The columns are `epoch`, `seconds`, of the steps of the epoch, and
+    `first_step_seconds`, of the first step that this process made in it:
+    tracing and compilation. It stands behind what must not depend on the time.
+
+    Args:
+        path: The file, `timing.csv`.
+    """
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = path
+        self._before = 0.0  # Of this epoch, in processes that were killed.
+        self._start = self._first_step = self._seconds = None
 
     def on_epoch_begin(self, epoch, logs=None):
         self._start = time.perf_counter()
+        self._first_step = None
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._seconds = time.perf_counter() - self._start
+        if self._first_step is None:
+            self._first_step = self._seconds
 
     def on_epoch_end(self, epoch, logs=None):
-        logs["seconds"] = time.perf_counter() - self._start
-        self.result = self.attack(*self.examples, self.epsilon, self.seed)
-        logs["val_accuracy"] = float(self.result.clean_correct.mean())
-        logs["val_robust_accuracy"] = float(self.result.robust.mean())
+        logs["seconds"] = self.state
+        is_new = not self.path.exists()
+        with self.path.open("a", newline="") as file:
+            writer = csv.writer(file)
+            if is_new:
+                writer.writerow(["epoch", "seconds", "first_step_seconds"])
+            first = self._first_step
+            writer.writerow([epoch, logs["seconds"], first])
+        self._before, self._seconds = 0.0, None
+
+    def total(self):
+        """The seconds of all epochs so far."""
+        with self.path.open(newline="") as file:
+            return sum(float(row["seconds"]) for row in csv.DictReader(file))
+
+    @property
+    def state(self):
+        """The seconds of this epoch so far; what a checkpoint keeps."""
+        return self._before + (self._seconds or 0.0)
+
+    @state.setter
+    def state(self, state):
+        self._before = state
+
+
+class EpochLine(keras.callbacks.Callback):
+    """One line for each epoch: how it went, how fast, how long it will last.
+
+    For a file or a pipe, where a progress bar cannot be read.
+
+    Args:
+        detailed: Whether a line every ten seconds tells more.
+    """
+
+    def __init__(self, detailed=False):
+        super().__init__()
+        self.detailed = detailed
+
+    def on_train_begin(self, logs=None):
+        self._start = self._said = time.perf_counter()
+        self._steps = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._steps += 1
+        now = time.perf_counter()
+        if self.detailed and now - self._said > 10:
+            self._said = now
+            rate = (now - self._start) / self._steps
+            steps = self.params["steps"]
+            print(
+                f"  step {batch + 1}/{steps}  loss {logs['loss']:.4g}  "
+                f"{rate:.2f} s a step, "
+                f"{duration((steps - batch - 1) * rate)} to the epoch's end",
+                flush=True,
+            )
+
+    def on_epoch_end(self, epoch, logs=None):
+        epochs = self.params["epochs"]
+        parts = [f"epoch {epoch + 1}/{epochs}"]
+        parts += [f"{name} {value:.4g}" for name, value in sorted(logs.items())]
+        if self._steps:  # None, if the steps were made by a killed process.
+            # All that belongs to an epoch, divided by its steps.
+            rate = (time.perf_counter() - self._start) / self._steps
+            left = (epochs - epoch - 1) * self.params["steps"] * rate
+            parts.append(f"{rate:.2f} s a step, {duration(left)} left")
+        print("  ".join(parts), flush=True)
 
 
 class PerturbationPanel(keras.callbacks.Callback):
@@ -85,6 +286,7 @@ class PerturbationPanel(keras.callbacks.Callback):
         panel = panel.repeat(3, axis=0).repeat(3, axis=1)[np.newaxis]
         with self._writer.as_default():
             tf.summary.image("clean, perturbed, difference", panel, epoch)
+        self._writer.flush()
 
 
 class StopOnNonFinite(keras.callbacks.Callback):

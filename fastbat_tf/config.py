@@ -8,12 +8,13 @@ import math
 
 from fastbat_tf import attacks, data, methods
 from fastbat_tf.data import folder
-from fastbat_tf.errors import InputError
+from fastbat_tf.errors import InputError, at_least, one_of
 from fastbat_tf.methods import options
+from fastbat_tf.training_config import TrainingConfig
 
-SCHEDULES = ("cyclic", "multistep", "constant")
 STRATEGIES = ("auto", "none", "mirrored")
 JIT_COMPILE = ("auto", "true", "false")
+RESUME = ("auto", "never", "must")
 NORMS = tuple(attacks.LARGEST_EPSILON)
 
 
@@ -33,22 +34,23 @@ def parse_fraction(text):
         ) from None
 
 
-def _at_least(group, name, low):
-    value = getattr(group, name)
-    if not low <= value < math.inf:
-        raise InputError(
-            f"`{name}` is expected to be at least {low}. "
-            f"Received: {name}={value}"
-        )
+def parse_interval(text):
+    """`"500"` or `"15min"` as steps and seconds; one of them is infinite.
 
-
-def _one_of(group, name, known):
-    value = getattr(group, name)
-    if value not in known:
+    Raises:
+        InputError: If `text` is neither, or not above zero.
+    """
+    number, minutes, rest = text.partition("min")
+    try:
+        count = float(number) if minutes else int(number)
+    except ValueError:
+        count = 0
+    if rest or not 0 < count < math.inf:
         raise InputError(
-            f"`{name}` is expected to be one of {', '.join(known)}. "
-            f"Received: {name}={value}"
+            "`save_every` is expected to be a number of steps such as 500, or "
+            f"of minutes such as 15min. Received: save_every={text}"
         )
+    return (math.inf, 60 * count) if minutes else (count, math.inf)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +125,7 @@ class DataConfig:
                 "width that its images are resized to. "
                 "Received: image_size=None"
             )
-        _at_least(self, "image_size", 1)
+        at_least(self, "image_size", 1)
         if not self.classes:
             classes = folder.list_classes(self.data_dir)
             object.__setattr__(self, "classes", classes)
@@ -145,20 +147,37 @@ class DataConfig:
 class ModelConfig:
     """Which network.
 
+    None stands for the default of the network, or says that the network does
+    not have this option; the flags resolve it.
+
     Attributes:
         model: A name of the model zoo.
         width: Channels of the first group of blocks.
         activation: The activation between layers.
         normalize: Whether the first layer normalizes the pixels.
+        stem: The kind of the first layers.
+        dropout: Rate of dropout in the blocks.
+        init_weights: Where the training begins: a file of weights or a run
+            directory; None for random weights.
     """
 
     model: str = "preact_resnet18"
-    width: int = 64
-    activation: str = "relu"
+    width: int | None = None
+    activation: str | None = None
     normalize: bool = True
+    stem: str | None = None
+    dropout: float | None = None
+    init_weights: str | None = None
 
     def __post_init__(self):
-        _at_least(self, "width", 1)
+        if self.width is not None:
+            at_least(self, "width", 1)
+
+    @property
+    def options(self):
+        """Dict of what the network can be asked for."""
+        names = "width", "activation", "stem", "dropout"
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,45 +195,6 @@ class MethodConfig:
     def __post_init__(self):
         resolved = methods.resolve_options(self.method, self.options)
         object.__setattr__(self, "options", resolved)
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainingConfig:
-    """How it is trained.
-
-    Attributes:
-        epochs: Number of epochs.
-        batch_size: Images per step, over all replicas.
-        learning_rate: The highest learning rate.
-        schedule: `"cyclic"`, `"multistep"` or `"constant"`, per batch.
-        momentum: Of SGD.
-        weight_decay: L2 in the gradient, on all weights.
-        seed: Of initialization, shuffling, augmentation and method.
-    """
-
-    epochs: int = 20
-    batch_size: int = 128
-    learning_rate: float = 0.2
-    schedule: str = "cyclic"
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    seed: int = 37
-
-    def __post_init__(self):
-        _at_least(self, "epochs", 1)
-        _at_least(self, "batch_size", 1)
-        _at_least(self, "learning_rate", 0)
-        _at_least(self, "weight_decay", 0)
-        if not 0 <= self.seed < 2**31:
-            raise InputError(
-                f"`seed` is expected in [0, 2**31). Received: seed={self.seed}"
-            )
-        _one_of(self, "schedule", SCHEDULES)
-        if not 0 <= self.momentum < 1:
-            raise InputError(
-                "`momentum` is expected in [0, 1). "
-                f"Received: momentum={self.momentum}"
-            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,7 +227,7 @@ class EvaluationConfig:
     def __post_init__(self):
         for name in ("attacks", "epsilons"):  # JSON knows no tuples.
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        _one_of(self, "norm", NORMS)
+        one_of(self, "norm", NORMS)
         attacks.check_attacks(self.attacks)
         attacks.check_epsilons(self.epsilons, self.norm)
         if self.validation_epsilon is not None:
@@ -257,10 +237,10 @@ class EvaluationConfig:
                 "`validation_attack` is expected to need no surrogate. "
                 f"Received: validation_attack={self.validation_attack}"
             )
-        _at_least(self, "max_examples", 0)
-        _at_least(self, "seed", 0)
-        _at_least(self, "validation_examples", 0)
-        _at_least(self, "batch_size", 1)
+        at_least(self, "max_examples", 0)
+        at_least(self, "seed", 0)
+        at_least(self, "validation_examples", 0)
+        at_least(self, "batch_size", 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -270,14 +250,21 @@ class RuntimeConfig:
     Attributes:
         strategy: `"auto"`, `"none"` or `"mirrored"`.
         jit_compile: `"auto"`, `"true"` or `"false"`.
+        deterministic: Whether the same command gives the same bits.
+        save_every: When checkpoints are made, beside the end of an epoch:
+            steps such as `"500"`, or minutes such as `"15min"`. A run may be
+            continued with another value.
     """
 
     strategy: str = "auto"
     jit_compile: str = "auto"
+    deterministic: bool = False
+    save_every: str = dataclasses.field(default="15min", compare=False)
 
     def __post_init__(self):
-        _one_of(self, "strategy", STRATEGIES)
-        _one_of(self, "jit_compile", JIT_COMPILE)
+        one_of(self, "strategy", STRATEGIES)
+        one_of(self, "jit_compile", JIT_COMPILE)
+        parse_interval(self.save_every)
 
     @property
     def compiles(self):
@@ -314,6 +301,19 @@ class Config:
     runtime: RuntimeConfig = RuntimeConfig()
 
     def __post_init__(self):
+        if self.training.attack_loss != "same" and not self.method.options:
+            raise InputError(
+                "`attack_loss` does not apply to the method "
+                f"{self.method.method}, which has no attack. "
+                f"Received: attack_loss={self.training.attack_loss}"
+            )
+        replays = self.method.options.get("replays", 1)
+        if self.training.epochs % replays:
+            raise InputError(
+                "`epochs` are expected to be a multiple of `replays`: the data "
+                "are gone through epochs / replays times. Received: epochs="
+                f"{self.training.epochs}, replays={replays}"
+            )
         given = self.evaluation
         # Where the training had no radius, that of the field's tables.
         epsilon = self.method.options.get("epsilon") or options.EPSILON

@@ -39,3 +39,29 @@ def has_accelerator():
         tf.config.list_physical_devices("GPU")
         + tf.config.list_physical_devices("TPU")
     )
+
+
+def make_deterministic():
+    """Makes the same program give the same bits, from now to its end.
+
+    On a CPU with one thread for each operation and between operations: sums of
+    several threads come in any order. On a GPU by deterministic kernels, which
+    TensorFlow has for what is used here. Before TensorFlow has begun to work.
+    """
+    if has_accelerator():
+        tf.config.experimental.enable_op_determinism()
+    else:
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+
+
+def resolve_jit_compile(jit_compile):
+    """Returns whether XLA compiles the step: a bool for `"auto"` or a bool."""
+    if jit_compile == "auto":
+        return bool(tf.config.list_physical_devices("GPU"))
+    if not isinstance(jit_compile, bool):
+        raise InputError(
+            '`jit_compile` is expected to be True, False or "auto". '
+            f"Received: jit_compile={jit_compile}"
+        )
+    return jit_compile

@@ -13,6 +13,9 @@ import tensorflow as tf
 from keras import ops
 from tensorflow.python.ops import control_flow_util
 
+from fastbat_tf.errors import InputError
+from fastbat_tf.fused_batch_norm import fused_batch_norm
+
 
 @keras.saving.register_keras_serializable("fastbat_tf")
 class BatchNormalization(keras.layers.BatchNormalization):
@@ -79,14 +82,11 @@ class BatchNormalization(keras.layers.BatchNormalization):
         beta = self.beta if self.center else ops.zeros(channels, x.dtype)
         last_axis = self.axis in (-1, len(x.shape) - 1)
         fits = x.dtype == "float32" and len(x.shape) == 4 and last_axis
-        # One kernel instead of a dozen, a quarter faster, and right to the
-        # second order. XLA fuses the composed form by itself, and its own
-        # expansion of the kernel is less exact: 15 % off in the implicit term
-        # of a recorded step, against 0.1 %.
+        # One kernel instead of a dozen. XLA fuses the composed form by itself,
+        # and its own expansion of the kernel is less exact: 15 % off in the
+        # implicit term of a recorded step, against 0.1 %.
         if fits and not inside_xla():
-            return tf.compat.v1.nn.fused_batch_norm(
-                x, gamma, beta, epsilon=self.epsilon, is_training=True
-            )
+            return fused_batch_norm(x, gamma, beta, self.epsilon)
         return self._normalize_composed(x, gamma, beta)
 
     def _normalize_composed(self, x, gamma, beta):
@@ -138,7 +138,7 @@ def make_twice_differentiable(model):
             exchanged: another normalization, a subclass, or a layer inside a
             model that is not functional.
     """
-    wrong = [x for x in _flatten(model) if _is_wrong(x)]
+    wrong = [x for x in flatten(model) if _is_wrong(x)]
     if not wrong:
         return model
     for layer in wrong:
@@ -152,7 +152,7 @@ def make_twice_differentiable(model):
                 f"exchanged. Received: {layer.name}={type(layer).__name__}"
             )
     exchanged = _rebuild(model)
-    left = [x.name for x in _flatten(exchanged) if _is_wrong(x)]
+    left = [x.name for x in flatten(exchanged) if _is_wrong(x)]
     if left:
         raise ValueError(
             "Keras' BatchNormalization has wrong second derivatives on "
@@ -169,7 +169,8 @@ def make_twice_differentiable(model):
     return exchanged
 
 
-def _flatten(model):
+def flatten(model):
+    """All layers of a model, those of models inside it too."""
     return list(model._flatten_layers(include_self=False, recursive=True))
 
 
@@ -198,3 +199,26 @@ def _exchange(layer):
     ours = BatchNormalization.from_config(config)
     ours.share_weights(layer)
     return ours
+
+
+def before_last_dense(classifier):
+    """The part of a classifier in front of its last layer, a dense one.
+
+    Args:
+        classifier: A functional `keras.Model`.
+
+    Returns:
+        A `keras.Model` from images to `(batch, features)`; the layers are
+        those of `classifier`.
+
+    Raises:
+        InputError: If the last layer is not a `Dense` layer.
+    """
+    last = classifier.layers[-1]
+    if not isinstance(last, keras.layers.Dense):
+        raise InputError(
+            "This method looks at the features before the last layer; "
+            "expected a Dense layer there. "
+            f"Received: {last.name}={type(last).__name__}"
+        )
+    return keras.Model(classifier.inputs, last.input)

@@ -1,7 +1,8 @@
 """The story of a run: train, measure, export."""
 
+import functools
 import json
-import sys
+import shutil
 import time
 
 import keras
@@ -14,27 +15,40 @@ from fastbat_tf import (
     evaluation,
     evaluation_input,
     evaluation_table,
+    initial_weights,
     layers,
+    loop,
+    losses,
     methods,
-    model_files,
+    optimizers,
     schedules,
+    watching,
 )
+from fastbat_tf.backup import Backup
 from fastbat_tf.data import loading, pipeline, sources
 from fastbat_tf.errors import InputError
 from fastbat_tf.export import export
+from fastbat_tf.methods.state import Plan
+from fastbat_tf.preemption import Preempted, Preemption
 from fastbat_tf.run_directory import RunDirectory, write_json
-from fastbat_tf.trainer import RobustClassifier, resolve_jit_compile
+from fastbat_tf.trainer import RobustClassifier
 
 
-def train(config, run_dir, build_model):
+def train(config, run_dir, build_model, resume="auto", verbosity=0):
     """Trains, measures the best weights, exports, and prints a table.
+
+    A run that was killed, wherever it was, goes on from its last checkpoint.
 
     Args:
         config: A `Config`.
         run_dir: Path of a new directory.
-        build_model: Function from a model's name, and `width`, `num_classes`,
-            `activation`, `mean`, `std`, `input_shape` and
-            `batch_normalization`, to a classifier.
+        build_model: Function from a model's name, and `num_classes`, `mean`,
+            `std`, `input_shape`, `batch_normalization` and the options of
+            `ModelConfig`, to a classifier.
+        resume: What to do with a directory that holds this run: `"auto"`: go
+            on; `"never"`: refuse it; `"must"`: go on, or refuse.
+        verbosity: Integer. Below 0: the results alone; 0: a progress bar, or
+            in a file a line for each epoch; above 0: more lines.
 
     Returns:
         The dict of `results.json`.
@@ -43,53 +57,118 @@ def train(config, run_dir, build_model):
         InputError: Before anything is written, if something cannot be used.
         NonFiniteError: If the training diverges.
     """
+    with Preemption() as preemption:
+        directory = RunDirectory(run_dir)
+        try:
+            return _train(
+                config, directory, build_model, resume, verbosity, preemption
+            )
+        except Preempted:
+            if verbosity >= 0:
+                _say("Ended by SIGTERM; the same command goes on.")
+            raise
+        except OSError as error:
+            raise InputError(
+                "The run cannot be written; expected room on the disk, and the "
+                "right to write. The last checkpoint is whole. "
+                f"Received: run_dir={run_dir} ({error})"
+            ) from error
+        finally:
+            directory.unlock()
+
+
+def _train(config, directory, build_model, resume, verbosity, preemption):
     start = time.perf_counter()
-    training, directory = config.training, RunDirectory(run_dir)
-    attacks.check_surrogate(config.evaluation.attacks, None)
-    directory.check_free(config)
+    training, settings = config.training, config.evaluation
+    say = _say if verbosity >= 0 else _say_nothing
+    if config.runtime.deterministic:
+        distribution.make_deterministic()
+    attacks.check_surrogate(settings.attacks, None)
+    if directory.check(config, resume) and directory.has_ended:
+        return _show_ended(config, directory, say)
     splits = loading.load_splits(config.data)
-    settings = config.evaluation
     validation = first(splits.validation, settings.validation_examples)
     # Refused now, not after the training.
     evaluation_input.check_count(splits.test, settings.max_examples)
-    batches = pipeline.training_batches(
+    method = methods.get(config.method.method, **config.method.options)
+    make_batches = functools.partial(
+        pipeline.training_batches,
         splits.train,
         training.batch_size,
         training.seed,
         config.data.augmentation,
+        with_index=method.remembers_examples,
     )
+    make_batches(0)  # Refuses a batch that is too large.
     strategy = distribution.get_strategy(config.runtime.strategy)
     distribution.check_batch_size(training.batch_size, strategy)
     steps_per_epoch = splits.train.size // training.batch_size
-    directory.create(config)
-    print(_settings(config))
-
     keras.utils.set_random_seed(training.seed)
     with strategy.scope():
-        robust = build(config, build_model)
-        compile_robust(config, robust, steps_per_epoch)
-    print(_device_line(config, strategy), flush=True)
-    with sources.refuse_broken(splits.train):
-        robust.fit(
-            batches,
-            epochs=training.epochs,
-            steps_per_epoch=steps_per_epoch,
-            shuffle=False,  # The batches are shuffled.
-            callbacks=_callbacks(config, directory, robust, validation),
-            verbose=1 if sys.stdout.isatty() else 2,
-        )
-    training_seconds = time.perf_counter() - start
+        robust = begin(config, build_model)
+        compile_robust(config, robust, steps_per_epoch, splits.train.size)
+    directory.create(config)
+    say(_settings(config))
+    say(_device_line(config, strategy))
 
+    averaged = robust.averaged_weights if training.weight_averaging else None
+    validate = watching.get_validation(
+        config, robust, validation, averaged, _jit_compile(config)
+    )
+    best = callbacks.BestWeights(directory.best, monitor(config), averaged)
+    timing = callbacks.Timing(directory.timing)
+    keeper = loop.Keeper(
+        robust,
+        Backup(directory.backup, directory.path, directory.growing),
+        loop.Interval(config.runtime.save_every),
+        [best, timing],
+        say,
+    )
+    with sources.refuse_broken(splits.train):
+        trained = loop.fit(
+            robust,
+            make_batches,
+            robust.plan.epochs,
+            steps_per_epoch,
+            validate,
+            watching.get_callbacks(
+                directory, validate, best, timing, verbosity
+            ),
+            keeper,
+            preemption,
+        )
+    if trained:  # An evaluation of other weights is not one of these.
+        shutil.rmtree(directory.evaluations / "training", ignore_errors=True)
     robust.load_weights(directory.best)
+    say(f"Measuring {', '.join(settings.attacks)} ...")
     results = {
-        **_measure(config, robust.classifier, splits.test),
-        "weights": f"best {monitor(config)}",
-        "training_seconds": round(training_seconds, 1),
+        **_measure(
+            config, directory, robust.classifier, splits.test, verbosity
+        ),
+        "weights": f"best {best.column}",
+        "training_seconds": round(timing.total(), 1),
     }
     write_json(directory.results, results)
-    export(robust.classifier, directory.saved_model)
-    print(_table(config, results, time.perf_counter() - start))
-    print(f"Run directory: {directory.path}")
+    _export(robust, directory)
+    print(_table(config, results))
+    say(f"time: {callbacks.duration(time.perf_counter() - start)}")
+    say(f"Run directory: {directory.path}")
+    return results
+
+
+def _say(line):
+    print(line, flush=True)
+
+
+def _say_nothing(line):
+    del line
+
+
+def _show_ended(config, directory, say):
+    """The results of a run that has nothing left to do."""
+    results = json.loads(directory.results.read_text())
+    print(_table(config, results))
+    say(f"This run had ended: {directory.path}")
     return results
 
 
@@ -105,6 +184,11 @@ def export_run(run_dir, build_model):
     """
     directory = RunDirectory(run_dir)
     robust = load_best(directory, directory.load_config(), build_model)
+    _export(robust, directory)
+    print(f"SavedModel: {directory.saved_model}")
+
+
+def _export(robust, directory):
     try:
         export(robust.classifier, directory.saved_model)
     except (OSError, tf.errors.OpError) as error:
@@ -112,7 +196,6 @@ def export_run(run_dir, build_model):
             "The run cannot be exported; expected a directory that can be "
             f"written. Received: run_dir={directory.path} ({error})"
         ) from error
-    print(f"SavedModel: {directory.saved_model}")
 
 
 def load_best(directory, config, build_model):
@@ -161,40 +244,85 @@ def _settings(config):
 
 
 def build(config, build_model):
-    """The `RobustClassifier` of a `Config`, with new weights."""
+    """The `RobustClassifier` of a `Config`, with new weights.
+
+    Raises:
+        InputError: If the network cannot be had, or not with the method.
+    """
     spec = config.data.spec
-    classifier = build_model(
-        config.model.model,
-        width=config.model.width,
-        num_classes=spec.num_classes,
-        activation=config.model.activation,
-        mean=spec.mean if config.model.normalize else None,
-        std=spec.std if config.model.normalize else None,
-        input_shape=spec.image_shape,
-        batch_normalization=layers.BatchNormalization,
-    )
     method = methods.get(config.method.method, **config.method.options)
-    return RobustClassifier(classifier, method, seed=config.training.seed)
+    try:
+        classifier = build_model(
+            config.model.model,
+            num_classes=spec.num_classes,
+            mean=spec.mean if config.model.normalize else None,
+            std=spec.std if config.model.normalize else None,
+            input_shape=spec.image_shape,
+            batch_normalization=layers.BatchNormalization,
+            **config.model.options,
+        )
+        return RobustClassifier(classifier, method, seed=config.training.seed)
+    except ValueError as error:  # What Keras and the zoo raise.
+        raise InputError(str(error)) from error
 
 
-def compile_robust(config, robust, steps_per_epoch):
-    """Compiles it with the optimizer and the schedule of a `Config`."""
+def begin(config, build_model):
+    """The `RobustClassifier` with which a training begins.
+
+    Raises:
+        InputError: As `build`, or if `init_weights` do not fit.
+    """
+    robust = build(config, build_model)
+    if config.model.init_weights is not None:
+        initial_weights.load(robust.classifier, config.model.init_weights)
+    return robust
+
+
+def compile_robust(config, robust, steps_per_epoch, examples=0):
+    """Compiles it with the settings of the training of a `Config`.
+
+    Args:
+        config: A `Config`.
+        robust: The `RobustClassifier`.
+        steps_per_epoch: Integer.
+        examples: Integer, the images of the training split.
+    """
+    training = config.training
     rate = schedules.get(
-        config.training.schedule,
-        config.training.learning_rate,
-        config.training.epochs,
+        training.schedule,
+        training.learning_rate,
+        training.epochs,
         steps_per_epoch,
+        **training.options("schedule"),
     )
+    attack_loss = None
+    if training.attack_loss != "same":
+        attack_loss = losses.get(training.attack_loss)
     return robust.compile(
-        keras.optimizers.SGD(rate, momentum=config.training.momentum),
+        optimizers.get(
+            training.optimizer, rate, **training.options("optimizer")
+        ),
+        losses.get(training.loss, **training.options("loss")),
         metrics=[keras.metrics.SparseCategoricalAccuracy("perturbed_accuracy")],
-        weight_decay=config.training.weight_decay,
+        weight_decay=training.weight_decay,
+        weight_decay_mode=training.weight_decay_mode,
+        weight_decay_on=training.weight_decay_on,
+        clip_norm=training.clip_norm,
+        weight_averaging=training.weight_averaging,
+        attack_loss=attack_loss,
+        # The replays of a batch are updates, too: of fewer passes.
+        plan=Plan(
+            training.epochs // robust.method.replays,
+            steps_per_epoch,
+            training.batch_size,
+            examples,
+        ),
         jit_compile=_jit_compile(config),
     )
 
 
 def _jit_compile(config):
-    return resolve_jit_compile(config.runtime.compiles)
+    return distribution.resolve_jit_compile(config.runtime.compiles)
 
 
 def _device_line(config, strategy):
@@ -214,51 +342,8 @@ def monitor(config):
     return "val_accuracy" if standard else "val_robust_accuracy"
 
 
-def _callbacks(config, directory, robust, validation):
+def _measure(config, directory, classifier, test, verbosity):
     settings = config.evaluation
-    validate = callbacks.RobustValidation(
-        attacks.get(
-            settings.validation_attack,
-            model_files.logits_of(robust.classifier),
-            batch_size=settings.batch_size,
-            jit_compile=_jit_compile(config),
-        ),
-        validation,
-        settings.validation_epsilon,
-        config.training.seed,
-    )
-    watching = [
-        callbacks.StopOnNonFinite(),
-        validate,
-        callbacks.PerturbationPanel(validate, directory.tensorboard / "images"),
-        keras.callbacks.ModelCheckpoint(
-            str(directory.best),
-            monitor=monitor(config),
-            mode="max",
-            save_best_only=True,
-            save_weights_only=True,
-        ),
-        keras.callbacks.ModelCheckpoint(
-            str(directory.last), save_weights_only=True
-        ),
-        keras.callbacks.CSVLogger(str(directory.history)),
-        keras.callbacks.TensorBoard(
-            str(directory.tensorboard), write_graph=False
-        ),
-    ]
-    if not distribution.has_accelerator():
-        watching.append(
-            callbacks.TimeForecast(
-                "There is no GPU here; `--flagfile=recipes/demo.cfg` shows the "
-                "method in a few minutes."
-            )
-        )
-    return watching
-
-
-def _measure(config, classifier, test):
-    settings = config.evaluation
-    print(f"Measuring {', '.join(settings.attacks)} ...", flush=True)
     return evaluation.evaluate_robustness(
         classifier,
         test,
@@ -269,15 +354,11 @@ def _measure(config, classifier, test):
         batch_size=settings.batch_size,
         seed=settings.seed,
         jit_compile=_jit_compile(config),
-        verbose=True,
+        directory=directory.evaluations / "training",
+        verbose=verbosity >= 0,
     )
 
 
-def _table(config, results, seconds):
-    return "\n".join(
-        [
-            f"method: {config.method.method}",
-            evaluation_table.format_table(results),
-            f"time: {callbacks.duration(seconds)}",
-        ]
-    )
+def _table(config, results):
+    table = evaluation_table.format_table(results)
+    return f"method: {config.method.method}\n{table}"

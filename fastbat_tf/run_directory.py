@@ -1,9 +1,12 @@
 """The files of a run."""
 
+import dataclasses
+import fcntl
 import json
 import os
 import pathlib
 import platform
+import time
 from importlib import metadata
 
 from fastbat_tf.config import Config
@@ -21,9 +24,12 @@ class RunDirectory:
     Attributes:
         config: `config.json`, all settings, versions and the seed.
         history: `history.csv`, a row per epoch.
+        backup: Checkpoints, from which the run goes on if it is killed.
+        timing: `timing.csv`, seconds per epoch: what differs from run to run.
         best: Weights of the epoch with the best validation.
         last: Weights of the last epoch.
         tensorboard: TensorBoard's directory.
+        evaluations: What an interrupted evaluation goes on with.
         saved_model: The exported SavedModel.
         results: `results.json`, accuracy per attack and epsilon.
     """
@@ -32,25 +38,88 @@ class RunDirectory:
         self.path = pathlib.Path(path)
         self.config = self.path / "config.json"
         self.history = self.path / "history.csv"
+        self.timing = self.path / "timing.csv"
+        self.backup = self.path / "backup"
         self.best = self.path / "checkpoints" / "best.weights.h5"
         self.last = self.path / "checkpoints" / "last.weights.h5"
         self.tensorboard = self.path / "tensorboard"
+        self.evaluations = self.path / "evaluations"
         self.saved_model = self.path / "saved_model"
         self.results = self.path / "results.json"
+        self._lock_file = None
 
-    def check_free(self, config):
-        """Refuses a directory that holds a run, or cannot be written."""
-        if self._exists(self.config):
-            same = self.load_config() == config
+    @property
+    def growing(self):
+        """The files that a checkpoint holds, relative to the directory."""
+        paths = (
+            self.history,
+            self.timing,
+            self.tensorboard,
+            self.best.parent,
+        )
+        return [str(path.relative_to(self.path)) for path in paths]
+
+    def check(self, config, resume="auto"):
+        """Whether the directory holds this run; refuses what cannot be used.
+
+        Args:
+            config: The `Config` of the run.
+            resume: `"auto"`; `"never"`: a run is refused; `"must"`: no run is
+                refused.
+
+        Raises:
+            InputError: If the directory holds a different run, or one that
+                another process works on, or cannot be written.
+        """
+        holds_run = self._exists(self.config)
+        if holds_run:
+            self._check_same(config, resume)
+            self._lock()
+        elif resume == "must":
             raise InputError(
-                f"`run_dir` holds {'this' if same else 'a different'} run "
-                "already; expected a new directory. "
-                f"Received: run_dir={self.path}"
+                "`resume` is must, but there is no such run; expected the "
+                f"directory of one. Received: run_dir={self.path}"
             )
         parents = (self.path, *self.path.absolute().parents)
         existing = next(path for path in parents if self._exists(path))
         if not (existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)):
             self._refuse()
+        return holds_run
+
+    def _check_same(self, config, resume):
+        before = self.load_config()
+        if before == config and resume != "never":
+            return
+        expected = "; expected a new directory"
+        which, others = "this", ""
+        if before != config:
+            which, others = "a different", _differences(before, config)
+        raise InputError(
+            f"`run_dir` holds {which} run already{others}{expected}. "
+            f"Received: run_dir={self.path}"
+        )
+
+    def _lock(self):
+        """Held until the process ends, however it ends."""
+        if self._lock_file is not None:
+            return
+        try:
+            file = open(self.path / ".lock", "w")
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                "Another process works on this run; expected one at a time. "
+                f"Received: run_dir={self.path}"
+            ) from None
+        except OSError as error:
+            self._refuse(error)
+        self._lock_file = file
+
+    def unlock(self):
+        """Lets another process, or another call, work on the run."""
+        if self._lock_file is not None:
+            self._lock_file.close()
+            self._lock_file = None
 
     def _exists(self, path):
         try:
@@ -68,14 +137,34 @@ class RunDirectory:
         ) from error
 
     def create(self, config):
-        """Makes the directory and writes `config.json`."""
+        """Makes the directory and writes `config.json`, unless it is there."""
         try:
             self.best.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             self._refuse(error)
+        self._lock()
+        if self._exists(self.config):  # Perhaps since `check`.
+            self._check_same(config, "auto")
+            return
         versions = {name: metadata.version(name) for name in VERSIONED}
         versions["python"] = platform.python_version()
         write_json(self.config, {**config.to_dict(), "versions": versions})
+
+    @property
+    def has_ended(self):
+        """Whether its run has nothing left to do."""
+        return self.saved_model.exists() and self.results.exists()
+
+    def is_unfinished(self, config):
+        """Whether it holds this run, begun, not ended, and left alone."""
+        try:
+            if self.has_ended or self.load_config() != config:
+                return False
+            self._lock()
+        except InputError:
+            return False
+        self.unlock()
+        return True
 
     def load_config(self):
         """Reads `config.json`; raises `InputError` if there is no run."""
@@ -94,6 +183,72 @@ class RunDirectory:
                 "`run_dir` is expected to hold a run, with its config.json. "
                 f"Received: run_dir={self.path}"
             ) from error
+
+
+def weights_file(path):
+    """The file of weights that a path stands for; a run has its best ones.
+
+    Args:
+        path: A `.keras` or `.weights.h5` file, or a run directory.
+
+    Returns:
+        The `pathlib.Path` of the file.
+
+    Raises:
+        InputError: If there is no such file, or it is named otherwise.
+    """
+    file = pathlib.Path(path)
+    if file.is_dir():
+        file = RunDirectory(file).best
+    if not file.is_file() or not file.name.endswith((".keras", ".weights.h5")):
+        raise InputError(
+            "`init_weights` is expected to be a .keras file, a .weights.h5 "
+            "file, or a run directory with its best weights. "
+            f"Received: init_weights={path}"
+        )
+    return file
+
+
+def choose(config, resume, parent="runs"):
+    """The directory of a run that was given none.
+
+    Args:
+        config: Its `Config`.
+        resume: A word of `fastbat_tf.config.RESUME`.
+        parent: Where the runs are.
+
+    Returns:
+        The path of the newest run of this `Config` that was not ended, unless
+        `resume` is `"never"`; else a new one, named by method, data set, model
+        and time.
+    """
+    name = "-".join(
+        (
+            config.method.method,
+            config.data.dataset,
+            config.model.model.replace(":", "-"),
+        )
+    )
+    begun = sorted(pathlib.Path(parent).glob(f"{name}-*"), reverse=True)
+    if resume != "never":
+        for path in begun:
+            if RunDirectory(path).is_unfinished(config):
+                return str(path)
+    return f"{parent}/{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def _differences(before, now):
+    """Which settings differ, for a message."""
+    names = [
+        f"{field.name}={getattr(before_group, field.name)}"
+        for before_group, group in zip(
+            vars(before).values(), vars(now).values(), strict=True
+        )
+        for field in dataclasses.fields(group)
+        if field.compare
+        and getattr(before_group, field.name) != getattr(group, field.name)
+    ]
+    return f" ({', '.join(names)})"
 
 
 def write_json(path, content):

@@ -1,15 +1,20 @@
-"""What a method sees of one training step."""
+"""What a method sees of one training step, and what comes of it."""
 
+from typing import Any, NamedTuple
+
+import keras
 import tensorflow as tf
+
+from fastbat_tf.errors import InputError
 
 
 class Step:
     """One replica's view of one training step.
 
     A method is written against this object alone, as if there were one
-    device: it gives the batch, the network in training mode, the loss, random
-    draws, and takes scalars to log. Every forward pass made through it updates
-    the moving statistics of BatchNormalization once.
+    device: it gives the batch, the network, the loss, random draws and what
+    the method remembers, and takes scalars to log. Every forward pass in
+    training mode updates the moving statistics of BatchNormalization once.
 
     Attributes:
         images: Float tensor `(batch, height, width, channels)`, pixels in
@@ -20,26 +25,78 @@ class Step:
         network: The classifier, a callable `network(images, training=...)`
             that returns logits `(batch, classes)`.
         variables: List of the trainable variables of the classifier.
+        place: A `fastbat_tf.methods.state.Place`: epoch, batch and replay; or
+            None if the training has no plan.
+        state: Dict of what the method remembers.
         reports: Dict of the scalars reported so far.
+        notes: Dict of the tensors noted so far, for `Method.update`.
     """
 
-    def __init__(self, network, loss, images, labels, draws, index=None):
+    def __init__(
+        self,
+        network,
+        loss,
+        images,
+        labels,
+        draws,
+        index=None,
+        attack_loss=None,
+        place=None,
+        state=None,
+        notes=None,
+        features=None,
+    ):
         self.images = images
         self.labels = labels
         self.index = index
         self.network = network
         self.variables = [v.value for v in network.trainable_variables]
+        self.place = place
+        self.state = state or {}
         self.reports = {}
+        self.notes = dict(notes or {})
         self._loss = loss
+        self._attack_loss = attack_loss or loss
         self._draws = draws
+        self._features = features
 
-    def logits(self, images):
-        """Logits of `images` in training mode, shape `(batch, classes)`."""
-        return self.network(images, training=True)
+    @property
+    def label_ids(self):
+        """The labels as int32 `(batch,)`, also where they are one-hot."""
+        labels = tf.convert_to_tensor(self.labels)
+        if labels.shape.rank == 2 and labels.shape[-1] != 1:
+            return tf.argmax(labels, -1, tf.int32)
+        return tf.cast(tf.reshape(labels, [-1]), tf.int32)
 
-    def losses(self, logits):
-        """Per-example losses of the labels, shape `(batch,)`."""
-        return self._loss(self.labels, logits)
+    def logits(self, images, training=True):
+        """Logits of `images`, shape `(batch, classes)`.
+
+        Args:
+            images: Float tensor `(batch, height, width, channels)`.
+            training: Whether BatchNormalization uses, and accumulates, the
+                statistics of these images.
+        """
+        return self.network(images, training=training)
+
+    def features(self, images, training=True):
+        """What the last layer of the network sees, `(batch, features)`.
+
+        For methods with `needs_features`.
+        """
+        return self._features(images, training=training)
+
+    def losses(self, logits, label_ids=None):
+        """Per-example losses, shape `(batch,)`; what the upper level minimizes.
+
+        Args:
+            logits: `(batch, classes)`.
+            label_ids: Integers `(batch,)`; by default the labels of the step.
+        """
+        return self._loss(self._labels(logits, label_ids), logits)
+
+    def attack_losses(self, logits, label_ids=None):
+        """Likewise, what the lower level raises: the same unless set apart."""
+        return self._attack_loss(self._labels(logits, label_ids), logits)
 
     def uniform(self, name, radius):
         """Noise from U(-radius, radius), shaped and typed like the images.
@@ -49,25 +106,123 @@ class Step:
                 independent, the same name gives the same numbers.
             radius: Float, in pixels.
         """
-        return self._draws.uniform(
-            name, tf.shape(self.images), -radius, radius, self.images.dtype
-        )
+        return self.draw(name, tf.shape(self.images), -radius, radius)
 
-    def input_gradient(self, perturbation):
-        """Per-example loss gradients at `images + perturbation`.
+    def signs(self, name, radius):
+        """Likewise, `radius` or `-radius` with equal odds for each pixel."""
+        drawn = self.uniform(name, radius)
+        ones = tf.ones_like(drawn)
+        return radius * tf.where(drawn < 0, -ones, ones)
+
+    def draw(self, name, shape, low=0.0, high=1.0):
+        """Numbers from U(low, high), of a shape, typed like the images."""
+        return self._draws.uniform(name, shape, low, high, self.images.dtype)
+
+    def coin(self, name):
+        """A scalar boolean tensor, true half of the time."""
+        return self.draw(name, ()) < 0.5
+
+    def input_gradient(self, perturbation, losses=None, training=True):
+        """Per-example gradients of the attack's loss.
 
         Only the input is watched: no weight gradient is computed, and a
         second-order graph exists only if a tape of the caller records this.
 
+        Args:
+            perturbation: Tensor like the images.
+            losses: Function from logits to per-example losses; by default
+                `attack_losses`.
+            training: The mode of the forward pass, as for `logits`.
+
         Returns:
-            The gradient of the SUM of the losses over the batch with respect
-            to `perturbation`, so that each example has its own gradient.
+            The gradient of the SUM of the losses over the batch at
+            `images + perturbation` with respect to `perturbation`, so that
+            each example has its own gradient.
         """
+        return self.input_gradient_and_logits(perturbation, losses, training)[0]
+
+    def input_gradient_and_logits(
+        self, perturbation, losses=None, training=True
+    ):
+        """Likewise, and the logits at `images + perturbation`."""
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(perturbation)
-            losses = self.losses(self.logits(self.images + perturbation))
-        return tape.gradient(losses, perturbation)
+            logits = self.logits(self.images + perturbation, training)
+            values = (losses or self.attack_losses)(logits)
+        return tape.gradient(values, perturbation), logits
 
     def report(self, **scalars):
         """Logs scalars; their names are listed in `Method.reports`."""
         self.reports.update(scalars)
+
+    def note(self, **tensors):
+        """Keeps tensors for `Method.update`, which finds them in `notes`."""
+        self.notes.update(tensors)
+
+    def sum_over_replicas(self, tensor):
+        """The sum over all replicas; in `Method.update` alone."""
+        context = tf.distribute.get_replica_context()
+        if context.num_replicas_in_sync == 1:
+            return tensor
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, tensor)
+
+    def _labels(self, logits, label_ids):
+        if label_ids is None:
+            return self.labels
+        if tf.convert_to_tensor(self.labels).shape.rank == 2:
+            return tf.one_hot(label_ids, logits.shape[-1], dtype=logits.dtype)
+        return label_ids
+
+
+class Outcome(NamedTuple):
+    """What one replica computed in one step.
+
+    Attributes:
+        loss: Scalar, the objective of this replica's batch.
+        logits: `(batch, classes)`, at the perturbed images.
+        gradients: List of tensors, one per trainable variable.
+        reports: Dict of scalars to log.
+        notes: Dict of tensors for `Method.update`.
+        solution: The `Solution` of the method.
+    """
+
+    loss: Any
+    logits: Any
+    gradients: Any
+    reports: Any
+    notes: Any
+    solution: Any
+
+
+def unpack(data, needs_index=False):
+    """Images, labels and places of a batch, as `keras.Model.fit` gives it.
+
+    Args:
+        data: Images and labels; the images may be `{"images": images,
+            "index": index}`.
+        needs_index: Whether the places in the data set are needed.
+
+    Raises:
+        ValueError: If there are sample weights, integer images, or no places.
+    """
+    images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    index = None
+    if isinstance(images, dict):
+        images, index = images["images"], images["index"]
+    if needs_index and index is None:
+        raise InputError(
+            "The method remembers every example; expected images as "
+            '{"images": images, "index": index}, with their places in the '
+            "data set. Received: index=None"
+        )
+    if sample_weight is not None:
+        raise ValueError(
+            "Sample and class weights are not supported, expected None. "
+            f"Received: sample_weight={sample_weight}"
+        )
+    if not images.dtype.is_floating:
+        raise ValueError(
+            "Images are expected as floats in [0, 1]. "
+            f"Received: images.dtype={images.dtype.name}"
+        )
+    return images, labels, index

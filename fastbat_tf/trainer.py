@@ -1,32 +1,23 @@
 """RobustClassifier: the training step, once, for every method."""
 
-from typing import Any, NamedTuple
+import dataclasses
 
 import keras
 import tensorflow as tf
 
-from fastbat_tf import layers, methods
+from fastbat_tf import (
+    distribution,
+    layers,
+    losses,
+    methods,
+    schedules,  # noqa: F401  Keras finds in files what has been imported.
+)
 from fastbat_tf.draws import Draws
 from fastbat_tf.errors import InputError
-from fastbat_tf.step import Step
-
-
-class Outcome(NamedTuple):
-    """What one replica computed in one step.
-
-    Attributes:
-        loss: Scalar, the objective of this replica's batch.
-        logits: `(batch, classes)`, at the perturbed images.
-        gradients: List of tensors, one per trainable variable.
-        reports: Dict of scalars to log.
-        solution: The `Solution` of the method.
-    """
-
-    loss: Any
-    logits: Any
-    gradients: Any
-    reports: Any
-    solution: Any
+from fastbat_tf.methods import state as states
+from fastbat_tf.optimizers import UpdateRule
+from fastbat_tf.step import Outcome, Step, unpack
+from fastbat_tf.weight_averaging import WeightAverage
 
 
 @keras.saving.register_keras_serializable("fastbat_tf")
@@ -87,8 +78,9 @@ class RobustClassifier(keras.Model):
         self.classifier = classifier
         self.method = method
         self.seed = seed
-        # Tracked, and so saved with the weights.
-        self.method_variables = method.variables
+        self.weight_average = None
+        needed = method.needs_features
+        self.features = layers.before_last_dense(classifier) if needed else None
         # Not the optimizer's counter, which need not count every batch.
         self.step = self.add_weight(
             name="step",
@@ -115,6 +107,12 @@ class RobustClassifier(keras.Model):
         loss=None,
         metrics=("accuracy",),
         weight_decay=0.0,
+        weight_decay_mode="l2",
+        weight_decay_on="all",
+        clip_norm=0.0,
+        weight_averaging=0.0,
+        attack_loss=None,
+        plan=None,
         jit_compile="auto",
         **kwargs,
     ):
@@ -127,9 +125,21 @@ class RobustClassifier(keras.Model):
                 cross-entropy with integer labels by default.
             metrics: Keras metrics of the logits; computed on the perturbed
                 images in training, on the given images in `evaluate`.
-            weight_decay: Float, L2 in the gradient: `weight_decay * w` is
-                added to the gradient of every trainable weight, as PyTorch's
-                SGD does. (Keras' own `weight_decay` is decoupled.)
+            weight_decay: Float, the coefficient of the weight decay.
+            weight_decay_mode: `"l2"`: `weight_decay * w` is added to the
+                gradient, as PyTorch's SGD does; `"decoupled"`: the rate times
+                this is taken from the weight, as AdamW and the `weight_decay`
+                of Keras' optimizers do.
+            weight_decay_on: `"all"` trainable weights, or the `"kernels"`:
+                not biases, nor scales and offsets of normalizations.
+            clip_norm: Float, the largest global norm of the gradient, that of
+                all replicas, before the L2 term; 0 for no clipping.
+            weight_averaging: Float in [0, 1), the decay of the moving average
+                of weights and statistics, see `averaged_weights`; 0 for none.
+            attack_loss: What the lower level raises, a loss as `loss` is; by
+                default `loss` itself.
+            plan: A `fastbat_tf.Plan`, for methods that count epochs or
+                remember examples.
             jit_compile: Whether XLA compiles what one replica computes:
                 perturbation, loss and gradients. `"auto"` compiles on GPUs;
                 on CPU the uncompiled step was measured to be faster.
@@ -138,28 +148,26 @@ class RobustClassifier(keras.Model):
         Returns:
             The model itself, so that `compile(...).fit(...)` can be written.
         """
-        if loss is None:
-            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        if not isinstance(loss, keras.losses.Loss) or not loss.get_config().get(
-            "from_logits", True
-        ):
-            raise ValueError(
-                "`loss` is expected to be a keras.losses.Loss with "
-                f"from_logits=True. Received: loss={loss}"
-            )
+        loss = losses.get("crossentropy") if loss is None else loss
+        losses.check("loss", loss)
+        if attack_loss is not None:
+            losses.check("attack_loss", attack_loss)
         if kwargs.get("loss_weights") is not None:
             raise ValueError(
                 "`loss_weights` are not supported, expected None. "
                 f"Received: loss_weights={kwargs['loss_weights']}"
             )
-        if not weight_decay >= 0:
-            raise ValueError(
-                "`weight_decay` is expected to be zero or above. "
-                f"Received: weight_decay={weight_decay}"
+        if not 0 <= weight_averaging < 1:
+            raise InputError(
+                "`weight_averaging` is expected in [0, 1). "
+                f"Received: weight_averaging={weight_averaging}"
             )
-        self.weight_decay = weight_decay
+        self.attack_loss = attack_loss
+        self.update_rule = UpdateRule(
+            weight_decay, weight_decay_mode, weight_decay_on, clip_norm
+        )
         self.given_jit_compile = jit_compile
-        self.compiles_step = resolve_jit_compile(jit_compile)
+        self.compiles_step = distribution.resolve_jit_compile(jit_compile)
         # XLA cannot own the variable writes of an optimizer under a strategy:
         # Keras' own `jit_compile` stays off, and ours ends at the gradients.
         super().compile(
@@ -175,6 +183,21 @@ class RobustClassifier(keras.Model):
                 "and float32 or mixed_bfloat16 instead of mixed_float16. "
                 f"Received: optimizer={self.optimizer.name}"
             )
+        self.update_rule.prepare(self.optimizer, self.trainable_variables)
+        self.weight_average = None
+        if weight_averaging:
+            self.weight_average = WeightAverage(
+                weight_averaging, self._averaged_variables
+            )
+        self.plan = plan and states.Plan(*plan)
+        # Tracked, and so saved with the weights.
+        self.method_state = states.create(
+            self.method,
+            self.classifier,
+            self.features,
+            self.plan,
+            Draws(self.seed, 0),
+        )
         self._replica_step = self._gradients
         if not self.run_eagerly:
             # A function of its own also without XLA: Keras traces its step
@@ -187,17 +210,19 @@ class RobustClassifier(keras.Model):
         return self
 
     def train_step(self, data):
-        images, labels, index = self._unpack(data)
+        images, labels, index = unpack(data, self.method.remembers_examples)
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        rows = index, replica, tf.shape(images)[0]
         for _ in range(self.method.replays):
-            context = tf.distribute.get_replica_context()
-            loss, logits, gradients, reports = self._replica_step(
-                images,
-                labels,
-                index,
-                self.step.value,
-                context.replica_id_in_sync_group,
+            state = self.method_state.read(*rows)
+            loss, logits, gradients, reports, notes = self._replica_step(
+                images, labels, index, state, self.step.value, replica
             )
             self.apply_gradients(gradients)
+            step = self._make_step(
+                images, labels, None, index, state, self.step.value, notes
+            )
+            self.method_state.write(self.method.update(step), *rows)
             self.step.assign_add(1)
         self._update_reports(loss, reports, tf.shape(images)[0])
         return self.compute_metrics(images, labels, logits)
@@ -207,35 +232,17 @@ class RobustClassifier(keras.Model):
         results = super().test_step(data)
         return {k: v for k, v in results.items() if k not in trained}
 
-    def _unpack(self, data):
-        images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(
-            data
-        )
-        index = None
-        if isinstance(images, dict):
-            images, index = images["images"], images["index"]
-        if sample_weight is not None:
-            raise ValueError(
-                "Sample and class weights are not supported, expected None. "
-                f"Received: sample_weight={sample_weight}"
-            )
-        if not images.dtype.is_floating:
-            raise ValueError(
-                "Images are expected as floats in [0, 1]. "
-                f"Received: images.dtype={images.dtype.name}"
-            )
-        return images, labels, index
-
     def draws(self, step, replica):
         """The random draws of a step; tests give recorded ones here."""
         return Draws(self.seed, step, replica)
 
-    def compute_gradients(self, images, labels, draws, index=None):
+    def compute_gradients(
+        self, images, labels, draws, index=None, state=None, step=0
+    ):
         """Computes one replica's step; this is all that XLA compiles.
 
         One replica's view, with means over its own batch. It is a pure
-        function but for the moving statistics of BatchNormalization and the
-        variables of the method.
+        function but for the moving statistics of BatchNormalization.
 
         Args:
             images: Float tensor `(batch, height, width, channels)` in [0, 1].
@@ -243,20 +250,26 @@ class RobustClassifier(keras.Model):
             draws: A `Draws`.
             index: Integer tensor `(batch,)`, the examples' places in the data
                 set, or None.
+            state: Dict of what the method remembers; by default that of now,
+                of the first replica.
+            step: Integer or scalar tensor, the updates so far.
 
         Returns:
             An `Outcome`.
         """
-        step = Step(
-            self.classifier, self.loss.call, images, labels, draws, index
-        )
-        solution = self.method.solve(step)
-        delta = solution.perturbation
-        sources = list(step.variables)
+        if state is None:
+            state = self.method_state.read(index, 0, tf.shape(images)[0])
+        step = self._make_step(images, labels, draws, index, state, step)
         with tf.GradientTape() as tape:
+            if self.method.trains_through_solve:
+                solution = self.method.solve(step)
+            else:
+                with tape.stop_recording():
+                    solution = self.method.solve(step)
+            sources = list(step.variables)
             if self.method.needs_perturbation_gradient:
-                tape.watch(delta)
-                sources.append(delta)
+                tape.watch(solution.perturbation)
+                sources.append(solution.perturbation)
             loss, logits = self.method.objective(step, solution)
             # Regularizers, and what layers add.
             for extra in self.classifier.losses:
@@ -271,22 +284,61 @@ class RobustClassifier(keras.Model):
             step, solution, gradients, delta_gradient
         )
         step.report(gradient_norm=tf.linalg.global_norm(gradients))
-        return Outcome(loss, logits, gradients, step.reports, solution)
+        return Outcome(
+            loss, logits, gradients, step.reports, step.notes, solution
+        )
+
+    def _make_step(self, images, labels, draws, index, state, step, notes=()):
+        place = self.plan and self.plan.place(step, self.method.replays)
+        return Step(
+            self.classifier,
+            self.loss.call,
+            images,
+            labels,
+            draws,
+            index,
+            self.attack_loss and self.attack_loss.call,
+            place,
+            state,
+            notes,
+            self.features,
+        )
 
     def apply_gradients(self, gradients):
-        """Adds the weight decay, scales for the replicas, and updates.
-
-        The optimizer sums over the replicas; their mean is taken here.
-        """
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        variables = self.trainable_variables
-        self.optimizer.apply(
-            [
-                (gradient + self.weight_decay * variable) / replicas
-                for gradient, variable in zip(gradients, variables, strict=True)
-            ],
-            variables,
+        """Updates the weights, and their average if there is one."""
+        self.update_rule.apply(
+            self.optimizer, gradients, self.trainable_variables
         )
+        if self.weight_average is not None:
+            self.weight_average.update(self._averaged_variables)
+
+    def averaged_weights(self):
+        """Gives the classifier its averaged weights inside a `with`.
+
+        They are those of `compile(weight_averaging=...)`, with the moving
+        statistics of BatchNormalization averaged too.
+
+        Raises:
+            ValueError: If no average is kept.
+
+        Example:
+
+        ```python
+        with robust.averaged_weights():
+            robust.save("averaged.keras")
+        ```
+        """
+        if self.weight_average is None:
+            raise ValueError(
+                "There are no averaged weights; expected compile("
+                "weight_averaging=...). Received: weight_averaging=0"
+            )
+        return self.weight_average.swapped_into(self._averaged_variables)
+
+    @property
+    def _averaged_variables(self):
+        # All but counters and the like.
+        return [v for v in self.classifier.weights if v.value.dtype.is_floating]
 
     def get_config(self):
         return {
@@ -300,9 +352,15 @@ class RobustClassifier(keras.Model):
         config = super().get_compile_config()
         if not self.compiled:
             return config
+        average = self.weight_average
         return {
             **config,
-            "weight_decay": self.weight_decay,
+            **dataclasses.asdict(self.update_rule),
+            "weight_averaging": average.decay if average else 0.0,
+            "attack_loss": keras.saving.serialize_keras_object(
+                self.attack_loss
+            ),
+            "plan": self.plan and list(self.plan),
             "jit_compile": self.given_jit_compile,
         }
 
@@ -321,26 +379,14 @@ class RobustClassifier(keras.Model):
             )
         return cls(**config)
 
-    def _gradients(self, images, labels, index, step, replica):
+    def _gradients(self, images, labels, index, state, step, replica):
         outcome = self.compute_gradients(
-            images, labels, self.draws(step, replica), index
+            images, labels, self.draws(step, replica), index, state, step
         )
-        return outcome[:4]
+        return outcome[:5]
 
     def _update_reports(self, loss, reports, batch):
         reports = {**reports, "loss": loss}
         for metric in self.metrics:
             if metric.name in reports:
                 metric.update_state(reports[metric.name], sample_weight=batch)
-
-
-def resolve_jit_compile(jit_compile):
-    """Returns whether XLA compiles the step: a bool for `"auto"` or a bool."""
-    if jit_compile == "auto":
-        return bool(tf.config.list_physical_devices("GPU"))
-    if not isinstance(jit_compile, bool):
-        raise InputError(
-            '`jit_compile` is expected to be True, False or "auto". '
-            f"Received: jit_compile={jit_compile}"
-        )
-    return jit_compile

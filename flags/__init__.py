@@ -8,11 +8,13 @@ import sys
 from typing import NamedTuple
 
 from absl import flags as absl_flags
+from absl import logging  # noqa: F401 It defines --verbosity.
 
 from fastbat_tf.attacks import check_surrogate
 from fastbat_tf.config import Config, Target
+from fastbat_tf.data import DATASETS
 from fastbat_tf.errors import InputError
-from fastbat_tf.run_directory import RunDirectory
+from fastbat_tf.run_directory import RunDirectory, choose
 from flags import data, evaluation, method, model, runtime, target, training
 
 GROUPS = (runtime, data, model, method, training, evaluation, target)
@@ -26,12 +28,16 @@ class Command(NamedTuple):
         run_dir: Path of the run directory; None for `--model_path`.
         config: The `Config`; None for `export`, which has the run's own.
         target: The `Target`; None unless the mode is `evaluate`.
+        resume: A word of `fastbat_tf.config.RESUME`, for `train`.
+        verbosity: Integer; 0, or absl's flag of that name.
     """
 
     mode: str
     run_dir: str | None
     config: Config | None = None
     target: Target | None = None
+    resume: str = "auto"
+    verbosity: int = 0
 
 
 def parse(arguments):
@@ -43,6 +49,8 @@ def parse(arguments):
         rest = absl_flags.FLAGS(arguments)
         if len(rest) > 1:
             raise InputError(f"Expected flags only. Received: {rest[1]}")
+    except UnicodeDecodeError as error:
+        fail(f"A flag file is expected to be text in UTF-8. Received: {error}")
     except (absl_flags.Error, InputError, OSError) as error:
         fail(error)
     return rest
@@ -62,16 +70,27 @@ def get_command():
     if mode == "evaluate":
         return _get_evaluation(run_dir)
     _refuse(f"--mode={mode}", _names(target))
+    images = data.get_config()
     config = Config(
-        data=data.get_config(),
-        model=model.get_config(),
+        data=images,
+        model=model.get_config(DATASETS[images.dataset].image_shape),
         method=method.get_config(),
         training=training.get_config(),
         evaluation=evaluation.get_config(),
         runtime=runtime.get_config(),
     )
     check_surrogate(config.evaluation.attacks, None)
-    return Command(mode, run_dir or runtime.new_name(config), config)
+    resume = runtime.RESUME_FLAG.value
+    if not run_dir:
+        run_dir = choose(config, resume)
+    verbosity = absl_flags.FLAGS["verbosity"]
+    return Command(
+        mode,
+        run_dir,
+        config,
+        resume=resume,
+        verbosity=verbosity.value if verbosity.present else 0,
+    )
 
 
 def _get_evaluation(run_dir):

@@ -1,41 +1,67 @@
-"""Flags of the model."""
+"""Flags of the model. One that does not apply to it is refused."""
 
 from absl import flags as absl_flags
 
 import models
 from fastbat_tf.config import ModelConfig
 from fastbat_tf.errors import InputError
+from fastbat_tf.run_directory import weights_file
 
 _DEFAULT = ModelConfig()
 
 MODEL = absl_flags.DEFINE_string(
-    "model", _DEFAULT.model, f"Model: {', '.join(models.MODELS)}."
+    "model",
+    _DEFAULT.model,
+    f"Model: {', '.join(models.MODELS)}, such as wrn28_10 or "
+    "keras:MobileNetV3Small.",
 )
-WIDTH = absl_flags.DEFINE_integer(
-    "width", _DEFAULT.width, "Channels of the first group of blocks."
-)
-ACTIVATION = absl_flags.DEFINE_string(
-    "activation",
-    _DEFAULT.activation,
-    f"Activation: {', '.join(models.ACTIVATIONS)}.",
-)
+OPTIONS = {
+    "width": absl_flags.DEFINE_integer(
+        "width",
+        None,
+        "Channels of the first group of blocks (default 64); a wrn has its "
+        "width in its name.",
+    ),
+    "activation": absl_flags.DEFINE_string(
+        "activation",
+        None,
+        f"Activation (default relu): {', '.join(models.ACTIVATIONS)}.",
+    ),
+    "stem": absl_flags.DEFINE_string(
+        "stem",
+        None,
+        f"First layers: {', '.join(models.STEMS)} (default: cifar for images "
+        f"of at most {models.LARGEST_CIFAR_IMAGE} pixels).",
+    ),
+    "dropout": absl_flags.DEFINE_float(
+        "dropout", None, "wrn: rate of dropout in the blocks (default 0)."
+    ),
+}
 NORMALIZE = absl_flags.DEFINE_bool(
     "normalize",
     _DEFAULT.normalize,
     "Normalize the pixels in the first layer of the classifier.",
 )
+INIT_WEIGHTS = absl_flags.DEFINE_string(
+    "init_weights",
+    None,
+    "Weights to begin with, instead of random ones: a .keras or .weights.h5 "
+    "file, or a run directory, which gives its best ones.",
+)
 
 
-def get_config():
-    """The `ModelConfig` of the flags."""
+def get_config(image_shape):
+    """The `ModelConfig` of the flags, for images of that shape."""
+    given = {name: flag.value for name, flag in OPTIONS.items()}
     try:
-        models.check_name(MODEL.value)
-        models.check_activation(ACTIVATION.value)
+        options = models.resolve_options(MODEL.value, given, image_shape)
     except ValueError as error:  # The zoo knows no error of the library.
         raise InputError(str(error)) from error
+    if INIT_WEIGHTS.value is not None:
+        weights_file(INIT_WEIGHTS.value)  # Refused now, before TensorFlow.
     return ModelConfig(
         model=MODEL.value,
-        width=WIDTH.value,
-        activation=ACTIVATION.value,
         normalize=NORMALIZE.value,
+        init_weights=INIT_WEIGHTS.value,
+        **options,
     )

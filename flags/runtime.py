@@ -1,10 +1,13 @@
 """Flags of what is done, where, and on what."""
 
-import time
-
 from absl import flags as absl_flags
 
-from fastbat_tf.config import JIT_COMPILE, STRATEGIES, RuntimeConfig
+from fastbat_tf.config import (
+    JIT_COMPILE,
+    RESUME,
+    STRATEGIES,
+    RuntimeConfig,
+)
 
 _DEFAULT = RuntimeConfig()
 
@@ -16,7 +19,17 @@ MODE = absl_flags.DEFINE_enum(
     "--run_dir, or --model_path; export: the SavedModel of --run_dir.",
 )
 RUN_DIR = absl_flags.DEFINE_string(
-    "run_dir", None, "Directory of the run (default: a new one in runs/)."
+    "run_dir",
+    None,
+    "Directory of the run (default: one in runs/ that this command has begun "
+    "and not ended, else a new one).",
+)
+RESUME_FLAG = absl_flags.DEFINE_enum(
+    "resume",
+    "auto",
+    RESUME,
+    "auto: go on with the run of this command, if there is one; never: begin a "
+    "new run; must: go on, or end with an error.",
 )
 STRATEGY = absl_flags.DEFINE_string(
     "strategy", _DEFAULT.strategy, f"Devices: {', '.join(STRATEGIES)}."
@@ -26,17 +39,24 @@ JIT = absl_flags.DEFINE_string(
     _DEFAULT.jit_compile,
     f"Compile the step by XLA: {', '.join(JIT_COMPILE)}.",
 )
+DETERMINISTIC = absl_flags.DEFINE_bool(
+    "deterministic",
+    _DEFAULT.deterministic,
+    "The same command gives the same bits: one thread on a CPU, which takes "
+    "longer; deterministic kernels on a GPU.",
+)
+SAVE_EVERY = absl_flags.DEFINE_string(
+    "save_every",
+    _DEFAULT.save_every,
+    "Checkpoints between the ends of epochs: steps (500) or minutes (15min).",
+)
 
 
 def get_config():
     """The `RuntimeConfig` of the flags."""
-    return RuntimeConfig(strategy=STRATEGY.value, jit_compile=JIT.value)
-
-
-def new_name(config):
-    """A new run directory, named by method, data set, model and time."""
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    return (
-        f"runs/{config.method.method}-{config.data.dataset}-"
-        f"{config.model.model}-{stamp}"
+    return RuntimeConfig(
+        strategy=STRATEGY.value,
+        jit_compile=JIT.value,
+        deterministic=DETERMINISTIC.value,
+        save_every=SAVE_EVERY.value,
     )

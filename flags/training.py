@@ -1,40 +1,113 @@
-"""Flags of the training."""
+"""Flags of the training. One that does not apply is refused."""
+
+import dataclasses
 
 from absl import flags as absl_flags
 
-from fastbat_tf.config import SCHEDULES, TrainingConfig
+from fastbat_tf.training_config import (
+    ATTACK_LOSSES,
+    LOSSES,
+    OPTIMIZERS,
+    SCHEDULE_UNITS,
+    SCHEDULES,
+    WEIGHT_DECAY_MODES,
+    WEIGHT_DECAY_ON,
+    TrainingConfig,
+)
+from flags import fractions
 
-_DEFAULT = TrainingConfig()
+_DEFAULT = {
+    field.name: field.default for field in dataclasses.fields(TrainingConfig)
+}
 
-EPOCHS = absl_flags.DEFINE_integer("epochs", _DEFAULT.epochs, "Epochs.")
-BATCH_SIZE = absl_flags.DEFINE_integer(
-    "batch_size", _DEFAULT.batch_size, "Images per step, over all replicas."
+
+def _define(kind, name, help_text, **arguments):
+    return kind(name, _DEFAULT[name], help_text, **arguments)
+
+
+def _integer(name, help_text):
+    return _define(absl_flags.DEFINE_integer, name, help_text)
+
+
+def _float(name, help_text):
+    return _define(absl_flags.DEFINE_float, name, help_text)
+
+
+def _string(name, help_text, known):
+    help_text = f"{help_text}: {', '.join(known)}."
+    return _define(absl_flags.DEFINE_string, name, help_text)
+
+
+SETTINGS = (
+    _integer("epochs", "Epochs."),
+    _integer("batch_size", "Images per step, over all replicas."),
+    _integer("seed", "Seed of everything."),
+    _string("optimizer", "Optimizer", OPTIMIZERS),
+    _float(
+        "learning_rate",
+        "The highest learning rate (default 0.2 for sgd, else 0.001).",
+    ),
+    _float("momentum", "sgd: the momentum (default 0.9)."),
+    _define(
+        absl_flags.DEFINE_bool, "nesterov", "sgd: Nesterov's momentum or not."
+    ),
+    _float("beta_1", "adam, adamw, lamb: decay of the mean (default 0.9)."),
+    _float(
+        "beta_2", "adam, adamw, lamb: decay of the squares (default 0.999)."
+    ),
+    _float(
+        "weight_decay",
+        "Weight decay (default 5e-4, but 0.01 for adamw); 0 for none.",
+    ),
+    _string(
+        "weight_decay_mode",
+        "In the gradient, or as AdamW (default l2, but decoupled for adamw)",
+        WEIGHT_DECAY_MODES,
+    ),
+    _string(
+        "weight_decay_on",
+        "Whether biases, scales and offsets decay too",
+        WEIGHT_DECAY_ON,
+    ),
+    _float("clip_norm", "Largest norm of the whole gradient; 0 for any."),
+    _string("loss", "Training loss", LOSSES),
+    _float(
+        "label_smoothing",
+        "crossentropy: share of the label spread over all classes (default 0).",
+    ),
+    _string(
+        "attack_loss",
+        "What the attack of the training raises: the training loss, or",
+        ATTACK_LOSSES,
+    ),
+    _string("schedule", "Learning-rate schedule", SCHEDULES),
+    _string(
+        "schedule_unit",
+        "onecycle, multistep, cosine, quadratic: the rate changes with each "
+        "(default batch)",
+        SCHEDULE_UNITS,
+    ),
+    _integer(
+        "warmup_epochs",
+        "multistep, cosine, quadratic, constant: epochs of linear warm-up "
+        "(default 0).",
+    ),
+    _define(
+        fractions.define,
+        "milestones",
+        "multistep: shares of the epochs at which the rate decays (default "
+        "0.5,0.75).",
+        parser=fractions.FractionListParser(),
+    ),
+    _float("decay", "multistep: factor at each milestone (default 0.1)."),
+    _float(
+        "weight_averaging",
+        "Decay of the moving average of the weights, such as 0.9995, which is "
+        "validated beside them; 0 for none.",
+    ),
 )
-LEARNING_RATE = absl_flags.DEFINE_float(
-    "learning_rate", _DEFAULT.learning_rate, "The highest learning rate."
-)
-SCHEDULE = absl_flags.DEFINE_string(
-    "schedule",
-    _DEFAULT.schedule,
-    f"Learning rate per batch: {', '.join(SCHEDULES)}.",
-)
-MOMENTUM = absl_flags.DEFINE_float(
-    "momentum", _DEFAULT.momentum, "Momentum of SGD."
-)
-WEIGHT_DECAY = absl_flags.DEFINE_float(
-    "weight_decay", _DEFAULT.weight_decay, "L2 in the gradient."
-)
-SEED = absl_flags.DEFINE_integer("seed", _DEFAULT.seed, "Seed of everything.")
 
 
 def get_config():
     """The `TrainingConfig` of the flags."""
-    return TrainingConfig(
-        epochs=EPOCHS.value,
-        batch_size=BATCH_SIZE.value,
-        learning_rate=LEARNING_RATE.value,
-        schedule=SCHEDULE.value,
-        momentum=MOMENTUM.value,
-        weight_decay=WEIGHT_DECAY.value,
-        seed=SEED.value,
-    )
+    return TrainingConfig(**{flag.name: flag.value for flag in SETTINGS})

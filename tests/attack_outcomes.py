@@ -19,11 +19,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-import models
-from fastbat_tf import attacks, layers
+from fastbat_tf import attacks
 from fastbat_tf.attacks.classifier import Classifier
 from fastbat_tf.config import parse_fraction
-from tests import golden_steps
+from tests import golden_network, golden_steps
 
 EQUAL_SHARE = 0.97
 # Attacks that draw at random may differ by one example more.
@@ -84,19 +83,7 @@ def recorded_attacks(recording):
 
 def build_network(recording):
     """The network of a file as a callable; its clean logits are compared."""
-    weights = golden_steps.weights_of(recording, "weights")
-    meta, images = recording.meta, recording.arrays["images"]
-    classifier = models.get(
-        golden_steps.network_of(weights),
-        width=weights["stem/conv/kernel"].shape[-1],
-        num_classes=weights["head/dense/kernel"].shape[-1],
-        activation=golden_steps.activation_of(recording),
-        mean=meta["mean"],
-        std=meta["std"],
-        input_shape=images.shape[1:],
-        batch_normalization=layers.BatchNormalization,
-    )
-    golden_steps.load_weights(classifier, weights)
+    classifier = golden_network.build_classifier(recording, "weights", "images")
     return functools.partial(classifier, training=False)
 
 
@@ -104,7 +91,7 @@ def compare(recording, only=None, count=None, batch_size=64):
     """Runs the attacks of a file.
 
     Args:
-        recording: A `golden_steps.Recording`.
+        recording: A `golden_network.Recording`.
         only: Names of attacks; all of the file if None.
         count: Integer, the first so many images; all if None.
         batch_size: Integer.

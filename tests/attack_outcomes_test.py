@@ -12,14 +12,14 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
-from tests import attack_outcomes, golden_steps
+from tests import attack_outcomes, golden_network
 
 FILE = pathlib.Path(__file__).parent / "golden/attacks/attacks_eps8.npz"
 
 
 @functools.cache
 def recording():
-    return golden_steps.load(FILE)
+    return golden_network.load(FILE)
 
 
 class AttackOutcomesTest(parameterized.TestCase, tf.test.TestCase):

@@ -40,10 +40,12 @@ class Watched:
         )
         self.robust.compile(keras.optimizers.SGD(0.05))
 
-    def validation(self, epsilon=0.02):
+    def validation(self, epsilon=0.02, averaged_weights=None):
         attack = PGDAttack(logits_of(self.robust.classifier), steps=2)
         examples = Examples(*images_and_labels(12, seed=1))
-        return callbacks.RobustValidation(attack, examples, epsilon, seed=4)
+        return callbacks.RobustValidation(
+            attack, examples, epsilon, 4, averaged_weights
+        )
 
     def fit(self, *watching):
         return self.robust.fit(
@@ -77,29 +79,86 @@ class RobustValidationTest(tf.test.TestCase):
                 self.assertIsInstance(logs[name], float)
                 self.assertAlmostEqual(logs[name], value)
                 self.assertEqual(history[name][epoch], logs[name])
-            self.assertGreater(logs["seconds"], 0)
         # The last one is of the weights that are there now.
         again = validation.attack(*validation.examples, 0.02, seed=4)
         self.assertAllEqual(again.perturbation, validation.result.perturbation)
         self.assertTrue(again.perturbation.any())
 
-    def test_seconds_leave_the_validation_out(self):
-        attack = mock.Mock()
-        attack.return_value.clean_correct = np.array([True, True, True, False])
-        attack.return_value.robust = np.array([True, False, False, False])
-        validation = callbacks.RobustValidation(attack, ([], []), 0.1)
-        logs = {}
-        with mock.patch.object(callbacks.time, "perf_counter") as clock:
-            clock.side_effect = [10.0, 17.5, 1000.0]
-            validation.on_epoch_begin(0)
-            validation.on_epoch_end(0, logs)
+    def test_averaged_weights_too(self):
+        watched = Watched()
+        watched.robust.compile(keras.optimizers.SGD(2.0), weight_averaging=0.9)
+        averaged_weights = watched.robust.averaged_weights
+        validation = watched.validation(0.1, averaged_weights)
+        history = watched.fit(validation).history
+        self.assertLen(history["val_averaged_robust_accuracy"], 2)
+
+        def measure():
+            result = validation.attack(*validation.examples, 0.1, seed=4)
+            return result.clean_correct.mean(), result.robust.mean()
+
+        raw = measure()
+        with averaged_weights():
+            averaged = measure()
+        self.assertNotEqual(raw, averaged)
+        for prefix, measured in (("val_", raw), ("val_averaged_", averaged)):
+            columns = f"{prefix}accuracy", f"{prefix}robust_accuracy"
+            found = tuple(history[column][-1] for column in columns)
+            self.assertAllClose(found, measured)
+        # What is shown is of the raw weights.
+        self.assertAllClose(validation.result.robust.mean(), raw[1])
+
+
+class BestWeightsTest(tf.test.TestCase):
+    """Each epoch has weights of its own, and the file is read after each."""
+
+    def story(self, rows, averaged):
+        keras.utils.set_random_seed(0)
+        robust = Watched().robust
+        robust.compile("sgd", weight_averaging=0.5)
+        (average,) = (
+            robust.weight_average.averages[i]
+            for i, v in enumerate(robust.classifier.weights)
+            if v.path.startswith("dense/bias")
+        )
+        bias = robust.classifier.get_layer("dense").bias
+        path = pathlib.Path(self.get_temp_dir(), "best.weights.h5")
+        best = callbacks.BestWeights(
+            path, "val_accuracy", robust.averaged_weights if averaged else None
+        )
+        best.set_model(robust)
+        found = []
+        for epoch, row in enumerate(rows):
+            bias.assign([float(epoch)] * 4)
+            average.assign([epoch + 0.5] * 4)
+            names = ("val_accuracy", "val_averaged_accuracy")
+            best.on_epoch_end(epoch, dict(zip(names, row, strict=True)))
+            self.assertAllEqual(bias, [epoch] * 4)
+            again = RobustClassifier(
+                small_network(normalization=None), FastAT()
+            )
+            again.load_weights(path)
+            saved = again.classifier.get_layer("dense").bias.numpy()[0]
+            found.append((float(saved), best.column))
+        return found
+
+    def test_the_better_of_both(self):
+        raw, averaged = "val_accuracy", "val_averaged_accuracy"
         self.assertEqual(
-            logs,
-            {
-                "seconds": 7.5,
-                "val_accuracy": 0.75,
-                "val_robust_accuracy": 0.25,
-            },
+            self.story([(3, 2), (1, 4), (4, 4), (5, 6), (7, 7)], True),
+            [
+                (0.0, raw),
+                (1.5, averaged),
+                (1.5, averaged),  # Of equals the first.
+                (3.5, averaged),
+                (4.0, raw),
+            ],
+        )
+
+    def test_raw_alone(self):
+        raw = "val_accuracy"
+        self.assertEqual(
+            self.story([(3, 9), (1, 9), (4, 9)], False),
+            [(0.0, raw), (0.0, raw), (2.0, raw)],
         )
 
 
@@ -135,7 +194,6 @@ class PerturbationPanelTest(tf.test.TestCase):
         panel = callbacks.PerturbationPanel(validation, directory, columns=3)
         panel.on_train_begin()
         for epoch in (0, 1):
-            validation.on_epoch_begin(epoch)
             validation.on_epoch_end(epoch, {})
             panel.on_epoch_end(epoch, {})
         panel.on_train_end()
@@ -175,7 +233,6 @@ class PerturbationPanelTest(tf.test.TestCase):
     def test_nothing_to_show(self):
         directory = self.enterContext(tempfile.TemporaryDirectory())
         validation = self.validation(shift=1)
-        validation.on_epoch_begin(0)
         validation.on_epoch_end(0, {})
         panel = callbacks.PerturbationPanel(validation, directory)
         panel.on_train_begin()

@@ -11,7 +11,7 @@ from absl.testing import parameterized
 from fastbat_tf import FastBAT, RobustClassifier, layers, perturbation
 from fastbat_tf.draws import Draws
 from fastbat_tf.methods import fastbat
-from tests import golden_steps, testing
+from tests import golden_network, golden_steps, testing
 
 
 class CountingNormalization(layers.BatchNormalization):
@@ -52,7 +52,7 @@ class FastBATTest(tf.test.TestCase, parameterized.TestCase):
         implicit = s(x + delta) * d * mixed / implicit_lambda
         plain = s(x + delta) * (x + delta)
 
-        with golden_steps.precision("float64"):
+        with golden_network.precision("float64"):
             network = keras.Sequential(
                 [
                     keras.Input((1, 1, 1)),
@@ -64,7 +64,7 @@ class FastBATTest(tf.test.TestCase, parameterized.TestCase):
             method = FastBAT(epsilon, step_size, implicit_lambda)
             robust = RobustClassifier(network, method)
             robust.compile()
-            draws = golden_steps.RecordedDraws(
+            draws = golden_network.RecordedDraws(
                 {"start": np.full((1, 1, 1, 1), noise)}
             )
             outcome = robust.compute_gradients(
@@ -95,7 +95,7 @@ class FastBATTest(tf.test.TestCase, parameterized.TestCase):
         with z and H * g(delta*) constant.
         """
         images, labels = testing.images_and_labels(5, dtype="float64")
-        with golden_steps.precision("float64"):
+        with golden_network.precision("float64"):
             network = testing.small_network(
                 "softplus", normalization=normalization
             )
@@ -164,7 +164,7 @@ class FastBATTest(tf.test.TestCase, parameterized.TestCase):
         statistics for each forward pass, of which there are so many."""
         images, labels = testing.images_and_labels(4, dtype="float64")
         epsilon, step = 0.1, 2.0
-        with golden_steps.precision("float64"):
+        with golden_network.precision("float64"):
             network = testing.small_network(normalization=CountingNormalization)
             method = FastBAT(epsilon, step, linearization=linearization)
             robust = RobustClassifier(network, method)
@@ -174,7 +174,7 @@ class FastBATTest(tf.test.TestCase, parameterized.TestCase):
             )
             CountingNormalization.forwards = 0
             outcome = robust.compute_gradients(
-                images, labels, golden_steps.RecordedDraws({"start": noise})
+                images, labels, golden_network.RecordedDraws({"start": noise})
             )
             self.assertEqual(CountingNormalization.forwards, forwards)
 
@@ -219,7 +219,7 @@ class FastBATTest(tf.test.TestCase, parameterized.TestCase):
         images, labels = testing.images_and_labels(6, dtype=dtype)
         gradients = []
         for kind in ("exact", "finite_difference"):
-            with golden_steps.precision(dtype):
+            with golden_network.precision(dtype):
                 robust = RobustClassifier(
                     testing.small_network("softplus"),
                     FastBAT(0.1, 0.3, 0.01, implicit_gradient=kind),

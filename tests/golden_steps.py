@@ -7,26 +7,32 @@ and what came of them (`tests/golden/README.md`). They are replayed over the
 public classes, in float64, eagerly and as a graph. One line per file gives the
 largest error of each kind, relative to the largest entry of the recorded
 array, against its tolerance. With `--float32` they are replayed in float32,
-eagerly, as a graph and compiled by XLA.
+eagerly, as a graph and compiled by XLA. The files of the FastAT Benchmark,
+which are float32 themselves, are replayed in float64 alone.
 
 Exits 1 when a tolerance is exceeded, 2 when a file cannot be replayed.
 """
 
 import argparse
-import contextlib
-import json
 import pathlib
 import sys
 import zipfile
-from typing import NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-import models
-from fastbat_tf import RobustClassifier, layers, methods
+from fastbat_tf import RobustClassifier, methods
 from fastbat_tf.config import parse_fraction
+from tests import golden_methods
+from tests.golden_network import (
+    RecordedDraws,
+    activation_of,
+    build_classifier,
+    load,
+    named_weights,
+    precision,
+)
 
 # The arrays were stored in float32, about 6e-8 of their entries.
 TOLERANCE = 1e-6
@@ -37,32 +43,11 @@ TOLERANCE = 1e-6
 # agreeing pixels, as everything is where a ReLU can flip.
 FLOAT32_TOLERANCE = 1e-3
 FLOAT32_AGREEING_PIXELS = 0.99
+# One ReLU of this file is so near its kink that float32 flips it now and then:
+# 2.0 % of the pixels with the fused BatchNorm, 0.02 % by XLA. In float64,
+# disturbing the weights by 3e-7 flips none, by 1e-6 up to 8 % of the pixels.
+FLOAT32_AGREEING_PIXELS_OF = {"wrn10w1_fast_bat_eps8": 0.97}
 FLOAT32_COMPARED = ("z1", "cross1", "grad1")
-
-
-class Recording(NamedTuple):
-    """A golden file.
-
-    Attributes:
-        name: The stem of the file's name.
-        meta: Dict, the settings.
-        arrays: Dict of everything else.
-    """
-
-    name: str
-    meta: dict
-    arrays: dict
-
-
-class RecordedDraws:
-    """Gives recorded noise instead of random draws."""
-
-    def __init__(self, noise):
-        self.noise = noise
-
-    def uniform(self, name, shape, minval, maxval, dtype):
-        del shape, minval, maxval
-        return tf.cast(self.noise[name], dtype)
 
 
 class RecordingFastBAT(methods.get_class("fastbat")):
@@ -71,83 +56,6 @@ class RecordingFastBAT(methods.get_class("fastbat")):
     def correct(self, step, solution, gradients, perturbation_gradient):
         solution.memory["plain_gradients"] = list(gradients)
         return super().correct(step, solution, gradients, perturbation_gradient)
-
-
-def load(path):
-    """Reads a golden file."""
-    path = pathlib.Path(path)
-    with np.load(path) as file:
-        arrays = {name: file[name] for name in file.files}
-    meta = json.loads(str(arrays.pop("meta")))
-    return Recording(path.stem, meta, arrays)
-
-
-def build_classifier(recording):
-    """Builds the network whose weights are recorded, and loads them."""
-    weights = weights_of(recording, "weights0")
-    meta = recording.meta
-    normalize = meta.get("normalize", True)
-    classifier = models.get(
-        network_of(weights),
-        width=weights["stem/conv/kernel"].shape[-1],
-        num_classes=weights["head/dense/kernel"].shape[-1],
-        activation=activation_of(recording),
-        mean=meta["mean"] if normalize else None,
-        std=meta["std"] if normalize else None,
-        input_shape=recording.arrays["x1"].shape[1:],
-        batch_normalization=layers.BatchNormalization,
-    )
-    load_weights(classifier, weights)
-    return classifier
-
-
-def network_of(weights):
-    """Tells the network from the names of its weights."""
-    blocks = sum(name.endswith("/conv1/kernel") for name in weights)
-    bottleneck = "group1/block1/conv3/kernel" in weights
-    if "stem/bn/gamma" in weights:
-        family = "resnet"
-    elif "group4/block1/conv1/kernel" not in weights:
-        width = weights["group1/block1/conv1/kernel"].shape[-1] // 16
-        return models.check_name(f"wrn{2 * blocks + 4}_{width}")
-    else:
-        family = "preact_resnet"
-    per_block = 3 if bottleneck else 2
-    return models.check_name(f"{family}{per_block * blocks + 2}")
-
-
-def activation_of(recording):
-    """The activation: `meta` has it, or the name of the file tells it."""
-    if "activation" in recording.meta:
-        return recording.meta["activation"]
-    known = [name for name in models.ACTIVATIONS if name in recording.name]
-    return known[0] if known else "relu"
-
-
-def weights_of(recording, prefix):
-    """The recorded arrays below `prefix`, by the rest of their names."""
-    return {
-        name.removeprefix(f"{prefix}/"): array
-        for name, array in recording.arrays.items()
-        if name.startswith(f"{prefix}/")
-    }
-
-
-def load_weights(classifier, weights):
-    """Assigns recorded weights by name; every one must fit."""
-    variables = named_weights(classifier)
-    if set(variables) != set(weights):
-        raise ValueError(
-            "Layers and recorded weights differ. "
-            f"Received: names={sorted(set(variables) ^ set(weights))}"
-        )
-    for name, variable in variables.items():
-        variable.assign(weights[name])
-
-
-def named_weights(classifier):
-    """The weights of a classifier by their golden names."""
-    return {v.path.replace(".", "/"): v for v in classifier.weights}
 
 
 def build_method(meta):
@@ -168,19 +76,6 @@ def build_method(meta):
     if mode == "fast_at_ga":
         return methods.get("gradalign", coefficient=meta["ga_coef"], **options)
     raise ValueError(f"Unknown mode of training. Received: mode={mode}")
-
-
-@contextlib.contextmanager
-def precision(dtype):
-    """Builds what is inside in `dtype`."""
-    before = keras.config.floatx(), keras.config.dtype_policy()
-    keras.config.set_floatx(dtype)
-    keras.config.set_dtype_policy(dtype)
-    try:
-        yield
-    finally:
-        keras.config.set_floatx(before[0])
-        keras.config.set_dtype_policy(before[1])
 
 
 def replay(recording, dtype="float64", mode="graph"):
@@ -302,6 +197,8 @@ def check(recording):
     Returns:
         Whether all is within tolerance, and a line that says so.
     """
+    if "method" in recording.meta:
+        return golden_methods.check(recording)
     errors = {}
     for mode in ("eager", "graph"):
         found = errors_of(recording, replay(recording, "float64", mode))
@@ -316,6 +213,11 @@ def check_float32(recording):
     Returns:
         Whether all is within tolerance, and a line that says so.
     """
+    if "method" in recording.meta:
+        raise ValueError(
+            "Expected no --float32: the file was recorded in float32. "
+            f"Received: method={recording.meta['method']}"
+        )
     errors, share = {}, 1.0
     smooth = activation_of(recording) == "softplus"
     for mode in ("eager", "graph", "xla"):
@@ -325,11 +227,14 @@ def check_float32(recording):
             first = [n for n in ours if n.split("/")[0] in FLOAT32_COMPARED]
             found = errors_of(recording, ours, first)
             errors = {k: max(errors.get(k, 0), found[k]) for k in found}
-    passed = share >= FLOAT32_AGREEING_PIXELS and all(
+    expected = FLOAT32_AGREEING_PIXELS_OF.get(
+        recording.name, FLOAT32_AGREEING_PIXELS
+    )
+    passed = share >= expected and all(
         error <= FLOAT32_TOLERANCE for error in errors.values()
     )
     errors["disagreeing pixels"] = 1.0 - share
-    against = f"{FLOAT32_TOLERANCE:.0e}, 1% of pixels"
+    against = f"{FLOAT32_TOLERANCE:.0e}, {1 - expected:.0%} of pixels"
     return passed, _line(recording, passed, errors, against)
 
 

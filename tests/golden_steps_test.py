@@ -8,28 +8,28 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 from fastbat_tf import RobustClassifier
-from tests import golden_steps
+from tests import golden_network, golden_steps
 
 FILES = sorted((pathlib.Path(__file__).parent / "golden").glob("*.npz"))
 
 
 class GoldenStepsTest(tf.test.TestCase, parameterized.TestCase):
     def test_files_are_there(self):
-        self.assertGreaterEqual(len(FILES), 6)
+        self.assertGreaterEqual(len(FILES), 7)
 
     @parameterized.parameters(*FILES)
     def test_float64(self, file):
-        passed, line = golden_steps.check(golden_steps.load(file))
+        passed, line = golden_steps.check(golden_network.load(file))
         self.assertTrue(passed, line)
 
     @parameterized.parameters(*FILES)
     def test_float32(self, file):
-        passed, line = golden_steps.check_float32(golden_steps.load(file))
+        passed, line = golden_steps.check_float32(golden_network.load(file))
         self.assertTrue(passed, line)
 
     @parameterized.parameters(("lam", "cross"), ("alpha", "delta"))
     def test_a_wrong_step_is_noticed(self, setting, kind):
-        recording = golden_steps.load(
+        recording = golden_network.load(
             next(f for f in FILES if "w4_fast_bat_eps8" in f.stem)
         )
         recording.meta[setting] *= 1.001
@@ -38,7 +38,7 @@ class GoldenStepsTest(tf.test.TestCase, parameterized.TestCase):
         self.assertRegex(line, f"EXCEEDED.*{kind}")
 
     def test_nan_is_an_error(self):
-        recording = golden_steps.load(FILES[0])
+        recording = golden_network.load(FILES[0])
         ours = {**recording.arrays, "delta2": np.nan}
         errors = golden_steps.errors_of(recording, ours)
         self.assertEqual(errors.pop("delta"), np.inf)
@@ -48,7 +48,7 @@ class GoldenStepsTest(tf.test.TestCase, parameterized.TestCase):
         """The published program forwards Fast-BAT's delta* once more than
         needed. Ours must be those of three forward passes: replayed here for
         the first BatchNorm, whose input depends on the images alone."""
-        recording = golden_steps.load(
+        recording = golden_network.load(
             next(f for f in FILES if "w4_fast_bat_eps8" in f.stem)
         )
         arrays = recording.arrays
@@ -58,8 +58,8 @@ class GoldenStepsTest(tf.test.TestCase, parameterized.TestCase):
         start = np.clip(images + noise, 0, 1) - images
         deltas = (start, arrays["z1"], arrays["delta1"])
 
-        with golden_steps.precision("float64"):
-            classifier = golden_steps.build_classifier(recording)
+        with golden_network.precision("float64"):
+            classifier = golden_network.build_classifier(recording)
             norm = classifier.get_layer("group1.block1.bn1")
             stem = keras.Model(classifier.input, norm.input)
             mean, variance = norm.moving_mean.numpy(), norm.moving_variance
@@ -71,7 +71,7 @@ class GoldenStepsTest(tf.test.TestCase, parameterized.TestCase):
 
             method = golden_steps.build_method(recording.meta)
             robust = RobustClassifier(classifier, method).compile()
-            draws = golden_steps.RecordedDraws({"start": noise})
+            draws = golden_network.RecordedDraws({"start": noise})
             robust.compute_gradients(images, arrays["y1"], draws)
         # z1 and delta1 were stored in float32.
         self.assertAllClose(norm.moving_mean, mean, 1e-6, 1e-7)
@@ -82,6 +82,18 @@ class GoldenStepsTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(golden_steps.main([str(missing)]), 2)
         self.assertEqual(golden_steps.main([str(FILES[0])]), 0)
 
+    @parameterized.parameters(
+        # The published program calls it WRN-10-1.
+        ("wrn10w1_fast_bat_eps8", "wrn16_1"),
+        ("preact18w4_fast_bat_eps8", "preact_resnet18"),
+    )
+    def test_tells_the_network(self, stem, name):
+        recording = golden_network.load(
+            next(f for f in FILES if f.stem == stem)
+        )
+        weights = golden_network.weights_of(recording, "weights0")
+        self.assertEqual(golden_network.network_of(weights), name)
+
     def test_refuses_networks_that_do_not_exist(self):
         conv = np.zeros((3, 3, 16, 160))
         names = {
@@ -89,10 +101,12 @@ class GoldenStepsTest(tf.test.TestCase, parameterized.TestCase):
             for g in (1, 2, 3)
             for b in (1, 2)
         }
-        with self.assertRaisesRegex(ValueError, "Received: model=wrn16_10"):
-            golden_steps.network_of(names)
-        with self.assertRaisesRegex(ValueError, "Received: model=resnet"):
-            golden_steps.network_of({"stem/bn/gamma": conv, **names})
+        self.assertEqual(golden_network.network_of(names), "wrn16_10")
+        del names["group3/block2/conv1/kernel"]
+        with self.assertRaisesRegex(ValueError, "Received: model=wrn14_10"):
+            golden_network.network_of(names)
+        with self.assertRaisesRegex(ValueError, "Received: model=resnet12"):
+            golden_network.network_of({"stem/bn/gamma": conv, **names})
 
 
 if __name__ == "__main__":

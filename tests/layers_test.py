@@ -9,7 +9,7 @@ from absl.testing import parameterized
 
 from fastbat_tf import BatchNormalization, FastAT, FastBAT, RobustClassifier
 from fastbat_tf.layers import make_twice_differentiable
-from tests import golden_steps, testing
+from tests import golden_network, testing
 
 
 def second_derivative_error(layer, dtype="float64", compiled=False):
@@ -220,7 +220,7 @@ class ExchangeTest(tf.test.TestCase):
             robust.compile()
             noise = {"start": np.zeros_like(images)}
             outcome = robust.compute_gradients(
-                images, labels, golden_steps.RecordedDraws(noise)
+                images, labels, golden_network.RecordedDraws(noise)
             )
             gradients.append(outcome.gradients)
         self.assertAllClose(*gradients, rtol=1e-4, atol=1e-6)

@@ -86,6 +86,41 @@ class BadPlaceTest(CommandLineTest):
         self.assertFalse((self.run_dir / "results.json").exists())
 
 
+class AveragingTest(CommandLineTest):
+    def test_the_better_of_raw_and_averaged_weights(self):
+        process = main(
+            *TINY,
+            "--method=fastat",
+            "--weight_averaging=0.5",
+            "--label_smoothing=0.1",
+            "--optimizer=adamw",
+            "--learning_rate=0.02",
+            f"--run_dir={self.run_dir}",
+        )
+        self.assertEqual(process.returncode, 0, process.stderr)
+        with (self.run_dir / "history.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        candidates = [
+            (float(row[f"{kind}robust_accuracy"]), kind, row)
+            for row in rows
+            for kind in ("val_", "val_averaged_")
+        ]
+        self.assertLen(candidates, 4)
+        # `max` keeps the first of equals, as the run does.
+        _, kind, row = max(candidates, key=lambda candidate: candidate[0])
+        results = json.loads((self.run_dir / "results.json").read_text())
+        self.assertEqual(results["weights"], f"best {kind}robust_accuracy")
+        # The exported model is that one: it answers as in its epoch.
+        splits = loading.load("cifar10_mini", validation_share=0.9)
+        images, labels = splits.validation
+        model = tf.saved_model.load(self.run_dir / "saved_model")
+        answer = model.signatures["serving_default"](
+            images=tf.constant(images[:40].astype(np.float32) / 255)
+        )
+        accuracy = np.mean(answer["classes"].numpy() == labels[:40])
+        self.assertAlmostEqual(accuracy, float(row[f"{kind}accuracy"]))
+
+
 class TrainingTest(absltest.TestCase):
     """One training from the command line to the files of its run."""
 
@@ -195,7 +230,11 @@ class TrainingTest(absltest.TestCase):
         results = self.read("results.json")
         self.assertEqual(results["examples"], 40)
         self.assertEqual(results["weights"], "best val_robust_accuracy")
-        self.assertGreater(results["training_seconds"], 0)
+        with (self.run_dir / "timing.csv").open() as file:
+            seconds = [float(row["seconds"]) for row in csv.DictReader(file)]
+        self.assertLen(seconds, 2)
+        self.assertGreater(min(seconds), 0)
+        self.assertAlmostEqual(results["training_seconds"], sum(seconds), 1)
         (row,) = results["attacks"]
         self.assertEqual(row["attack"], "pgd-2-1")
         self.assertEqual(row["epsilon"], 8 / 255)
@@ -279,34 +318,55 @@ class TrainingTest(absltest.TestCase):
         for name in after:
             np.testing.assert_allclose(after[name], before[name], rtol=1e-4)
 
-    def test_the_same_command_again(self):
-        self.check_refused_again("this", *self.flags)
-
-    def test_another_run_in_the_same_directory(self):
-        self.check_refused_again("a different", *self.flags, "--seed=4")
-
-    def check_refused_again(self, which, *flags):
-        before = {
+    def files(self):
+        return {
             path: path.read_bytes()
             for path in self.run_dir.rglob("*")
             if path.is_file()
         }
+
+    def test_the_same_command_again(self):
+        """Nothing is done; the results are shown."""
+        before = self.files()
+        # How often it saves does not make it another run.
+        process = main(*self.flags, "--save_every=5")
+        self.assertEqual(process.returncode, 0, process.stderr)
+        self.assertEqual(process.stderr, "")
+        first = self.process.stdout
+        table = first[
+            first.index("method: fastbat\n") : first.index("\ntime: ")
+        ]
+        self.assertEqual(
+            process.stdout, f"{table}\nThis run had ended: {self.run_dir}\n"
+        )
+        self.assertEqual(self.files(), before)
+
+    def test_never_again(self):
+        self.check_refused_again(
+            "this run already", *self.flags, "--resume=never"
+        )
+
+    def test_another_run_in_the_same_directory(self):
+        self.check_refused_again(
+            "a different run already (epochs=2, seed=3)",
+            *self.flags,
+            "--seed=4",
+            "--epochs=3",
+        )
+
+    def check_refused_again(self, what, *flags):
+        before = self.files()
         process = main(*flags)
         self.assertEqual(process.returncode, 2, process.stderr)
         self.assertEqual(process.stdout, "")
         self.assertEqual(
             process.stderr.splitlines(),
             [
-                f"error: `run_dir` holds {which} run already; expected a new "
+                f"error: `run_dir` holds {what}; expected a new "
                 f"directory. Received: run_dir={self.run_dir}"
             ],
         )
-        after = {
-            path: path.read_bytes()
-            for path in self.run_dir.rglob("*")
-            if path.is_file()
-        }
-        self.assertEqual(after, before)
+        self.assertEqual(self.files(), before)
 
 
 if __name__ == "__main__":

@@ -48,3 +48,8 @@ def small_network(
     x = keras.layers.Activation(activation)(x)
     x = keras.layers.Flatten()(x)
     return keras.Model(inputs, keras.layers.Dense(classes, name="dense")(x))
+
+
+def count_trainable(model):
+    """The number of its trainable parameters."""
+    return sum(int(np.prod(v.shape)) for v in model.trainable_variables)

@@ -12,10 +12,12 @@ from fastbat_tf import (
     GradAlign,
     RobustClassifier,
     Standard,
+    losses,
+    schedules,
 )
 from fastbat_tf.draws import Draws
 from fastbat_tf.methods.base import Method, Solution
-from tests import testing
+from tests import command_line, testing
 
 
 class RecordedNoise:
@@ -307,7 +309,21 @@ class TrainerTest(tf.test.TestCase, parameterized.TestCase):
         robust.fit(images, labels, batch_size=2, verbose=0)
         self.assertEqual(drawn, [0, 1, 2, 3])
 
-    def test_save_and_load(self):
+    @parameterized.parameters(
+        {"optimizer": keras.optimizers.SGD(0.1, momentum=0.9)},
+        {
+            "optimizer": keras.optimizers.Adam(
+                schedules.get("cosine", 0.1, 2, 2, schedule_unit="epoch")
+            ),
+            "loss": losses.get("crossentropy", label_smoothing=0.3),
+            "attack_loss": losses.get("dlr"),
+            "weight_decay_mode": "decoupled",
+            "weight_decay_on": "kernels",
+            "clip_norm": 0.05,
+            "weight_averaging": 0.9,
+        },
+    )
+    def test_save_and_load(self, **options):
         robust = RobustClassifier(
             testing.small_network(), FastBAT(epsilon=0.1, implicit_lambda=3.0)
         )
@@ -315,22 +331,39 @@ class TrainerTest(tf.test.TestCase, parameterized.TestCase):
         path = f"{self.get_temp_dir()}/robust.keras"
         robust.save(path)
         self.assertFalse(keras.models.load_model(path).compiled)
-        robust.compile(
-            keras.optimizers.SGD(0.1, momentum=0.9),
-            weight_decay=0.01,
-            jit_compile=True,
-        )
+        robust.compile(**options, weight_decay=0.3, jit_compile=True)
         robust.train_on_batch(images, labels)
         robust.save(path)
         loaded = keras.models.load_model(path)
         self.assertEqual(repr(loaded.method), repr(robust.method))
         self.assertTrue(loaded.compiles_step)
         self.assertAllClose(loaded(images), robust(images))
-        # It goes on as the other does: momentum, weight decay and draws.
+        # It goes on as the other does: momentum, weight decay, losses, draws.
         for model in (robust, loaded):
             model.train_on_batch(images, labels)
         for ours, theirs in zip(loaded.weights, robust.weights, strict=True):
             self.assertAllClose(ours, theirs, 1e-5, 1e-6)
+
+    def test_load_in_another_process(self):
+        """Where nothing but the classifier has been imported."""
+        robust = RobustClassifier(testing.small_network(), FastAT())
+        rate = schedules.get("cosine", 0.25, 4, 2, warmup_epochs=1)
+        robust.compile(keras.optimizers.SGD(rate), losses.get("dlr"))
+        robust.train_on_batch(*testing.images_and_labels(4))
+        path = f"{self.get_temp_dir()}/robust.keras"
+        robust.save(path)
+        process = command_line.python(
+            "-c",
+            "import keras, fastbat_tf\n"
+            "fastbat_tf.RobustClassifier\n"
+            f"loaded = keras.models.load_model({path!r})\n"
+            "print(float(loaded.optimizer.learning_rate), type(loaded.loss))",
+        )
+        self.assertEqual(
+            process.stdout,
+            "0.25 <class 'fastbat_tf.losses.DLR'>\n",
+            process.stderr,
+        )
 
     def test_refused(self):
         network = testing.small_network()

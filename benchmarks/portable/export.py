@@ -68,7 +68,7 @@ def export(config, run_dir, build_model, data_file=None):
     from fastbat_tf.run_directory import RunDirectory, write_json
 
     directory = RunDirectory(run_dir)
-    directory.check_free(config)
+    directory.check(config, "never")
     training, settings = config.training, config.evaluation
     _check(config)
     splits = loading.load_splits(config.data)
@@ -78,7 +78,7 @@ def export(config, run_dir, build_model, data_file=None):
             f"fits into memory. Received: dataset={config.data.dataset}"
         )
     keras.utils.set_random_seed(training.seed)
-    robust = run.build(config, build_model)
+    robust = run.begin(config, build_model)
     if robust.method.replays != 1:
         raise InputError(
             "A method that replays its batches is not exported; expected "
@@ -157,6 +157,8 @@ def _check(config):
         ("max_examples", evaluation.max_examples, (0,)),
         ("strategy", runtime.strategy, ("auto", "none")),
         ("jit_compile", runtime.jit_compile, ("auto", "true")),
+        # The states of Keras' random numbers are not among its variables.
+        ("dropout", config.model.dropout, (None, 0.0)),
     ):
         if value not in expected:
             raise InputError(

@@ -57,9 +57,9 @@ def training_batches(
     if isinstance(examples, sources.Records):
         if with_index:
             raise InputError(
-                "The places of examples in a data set of TFRecord files are "
-                "not known; expected one that is held in memory, or image "
-                "files. Received: with_index=True"
+                "The method remembers every image, and the places of images in "
+                "TFRecord files are not known; expected a data set that is "
+                "held in memory, or image files. Received: with_index=True"
             )
         return _from_records(
             examples, batches, batch_size, seed, augmentation, first_batch

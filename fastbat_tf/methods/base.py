@@ -13,10 +13,13 @@ gradient. `RobustClassifier.train_step` does everything else:
     gradient = d loss / d (weights, delta*)         # one backward pass
     gradient = method.correct(step, solution, gradient, ...)
 
-A method may keep state from step to step in `keras.Variable`s that its
-constructor makes: they are saved with the weights, and `Step.index` tells
-which examples the batch holds, where the data say so. A method that updates
-the weights several times on one batch sets `replays`.
+    state    = method.update(step)                  # after the weights moved
+
+What a method remembers from step to step is declared by `initial_state`, read
+from `Step.state` and returned by `update`: variables that are saved with the
+weights, of which a step sees the rows of its own examples. What `update` needs
+of the step is kept by `Step.note`. A method that updates the weights several
+times on one batch sets `replays`.
 
 How to add a method is described in CONTRIBUTING.md.
 """
@@ -56,12 +59,23 @@ class Method(abc.ABC):
             or refused by the trainer.
         needs_perturbation_gradient: Whether `correct` wants the gradient of
             the objective with respect to delta*.
+        trains_through_solve: Whether the weight gradient goes through `solve`
+            too, as far as that does not stop it. Then `solve` stops it at
+            delta* itself.
+        needs_plan: Whether the method reads `Step.place`, or its state has
+            rows: `RobustClassifier.compile` then expects a `Plan`.
+        remembers_examples: Whether its state has rows of the examples.
+        needs_features: Whether the method calls `Step.features`.
         reports: Names of the scalars that the method logs by `Step.report`.
         replays: Integer, the updates on each batch; each solves anew.
     """
 
     differentiates_twice = False
     needs_perturbation_gradient = False
+    trains_through_solve = False
+    needs_plan = False
+    remembers_examples = False
+    needs_features = False
     reports = ()
     replays = 1
 
@@ -119,18 +133,38 @@ class Method(abc.ABC):
         del step, solution, perturbation_gradient
         return gradients
 
+    def initial_state(self, sizes, draws):
+        """What the method remembers; nothing by default.
+
+        Args:
+            sizes: The `fastbat_tf.methods.state.Sizes` of the run.
+            draws: `Draws`, for random first values.
+
+        Returns:
+            Dict of `fastbat_tf.methods.state.Slot`s by name.
+        """
+        del sizes, draws
+        return {}
+
+    def update(self, step):
+        """What the method remembers of a step; nothing by default.
+
+        It is called after the weights have moved, outside of what XLA
+        compiles, on all replicas at once.
+
+        Args:
+            step: The `Step`, with the `notes` of the hooks before.
+
+        Returns:
+            Dict of new values of `Step.state`: rows of its own examples, or
+            whole variables, which must be the same on all replicas.
+        """
+        del step
+        return {}
+
     def get_config(self):
         """The hyperparameters, resolved: arguments of the constructor."""
-        return {
-            name: value
-            for name, value in vars(self).items()
-            if not isinstance(value, keras.Variable)
-        }
-
-    @property
-    def variables(self):
-        """The state of the method: its `keras.Variable`s."""
-        return [v for v in vars(self).values() if isinstance(v, keras.Variable)]
+        return dict(vars(self))
 
     @classmethod
     def from_config(cls, config):

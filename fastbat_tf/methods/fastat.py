@@ -29,6 +29,7 @@ class FastAT(PGD):
     """
 
     steps = 1
+    attack_mode = options.TRAINING
 
     def __init__(self, epsilon=options.EPSILON, step_size=None):
         self.set_options("fastat", epsilon=epsilon, step_size=step_size)

@@ -5,7 +5,7 @@ import math
 import tensorflow as tf
 
 from fastbat_tf import perturbation
-from fastbat_tf.methods import options
+from fastbat_tf.methods import memory, options
 from fastbat_tf.methods.base import Method, Solution
 
 # The largest move of a pixel in the finite difference: a tenth of a gray level.
@@ -58,7 +58,10 @@ class FastBAT(Method):
             size: `"ns-pgd"`: P_C(z0 + a g(z0)); `"ns-pgd-zero"`: P_C(a g(0));
             `"ns-gd"`: z0 + a g(z0), not projected; `"pgd"`:
             P_C(z0 + 1.25 epsilon sign g(z0)); `"fgsm"`: P_C(epsilon sign
-            g(0)); `"random"`: z0.
+            g(0)); `"random"`: z0; `"remembered"`: delta* of the same example
+            in the epoch before, clipped to the pixels, and z0 in the first,
+            which makes a step of 9 forward equivalents. What is remembered
+            does not move with the crop of the image.
         implicit_gradient: `"exact"` or `"finite_difference"`.
 
     Example:
@@ -96,19 +99,39 @@ class FastBAT(Method):
     def needs_perturbation_gradient(self):
         return math.isfinite(self.implicit_lambda)
 
+    @property
+    def remembers_examples(self):
+        return self.linearization == options.REMEMBERED
+
+    @property
+    def needs_plan(self):
+        return self.remembers_examples
+
+    def initial_state(self, sizes, draws):
+        if not self.remembers_examples:
+            return {}
+        return memory.slots(sizes, "delta")
+
+    def update(self, step):
+        if not self.remembers_examples:
+            return {}
+        return memory.record(step, delta=step.notes["delta"])
+
     def solve(self, step):
         point = self._linearization_point(step)
-        memory = {"linearization_point": point}
+        found = {"linearization_point": point}
         if self.differentiates_twice:
-            with tf.GradientTape() as memory["tape"]:
+            with tf.GradientTape() as found["tape"]:
                 lower_gradient = step.input_gradient(point)
         elif self.needs_perturbation_gradient:
-            lower_gradient, memory["weight_gradients"] = _gradients(step, point)
+            lower_gradient, found["weight_gradients"] = _gradients(step, point)
         else:
             lower_gradient = step.input_gradient(point)
-        memory["lower_gradient"] = lower_gradient
+        found["lower_gradient"] = lower_gradient
         delta = self._project(point + self.step_size * lower_gradient, step)
-        return Solution(delta, memory)
+        if self.remembers_examples:
+            step.note(delta=delta)
+        return Solution(delta, found)
 
     def correct(self, step, solution, gradients, perturbation_gradient):
         interior = perturbation.interior_mask(
@@ -137,11 +160,11 @@ class FastBAT(Method):
         )
         return [a + b for a, b in zip(gradients, implicit, strict=True)]
 
-    def _implicit_term(self, step, memory, vector):
+    def _implicit_term(self, step, found, vector):
         """The derivative of `<g(z), vector>` with respect to the weights."""
         if self.differentiates_twice:
-            return memory["tape"].gradient(
-                memory["lower_gradient"],
+            return found["tape"].gradient(
+                found["lower_gradient"],
                 step.variables,
                 output_gradients=vector,
                 unconnected_gradients=tf.UnconnectedGradients.ZERO,
@@ -149,11 +172,11 @@ class FastBAT(Method):
         length = tf.math.divide_no_nan(
             tf.cast(DIFFERENCE, vector.dtype), tf.reduce_max(tf.abs(vector))
         )
-        point = memory["linearization_point"] + length * vector
+        point = found["linearization_point"] + length * vector
         _, moved = _gradients(step, point)
         return [
             tf.math.divide_no_nan(a - b, length)
-            for a, b in zip(moved, memory["weight_gradients"], strict=True)
+            for a, b in zip(moved, found["weight_gradients"], strict=True)
         ]
 
     def _project(self, delta, step):
@@ -168,6 +191,9 @@ class FastBAT(Method):
             )
         if self.linearization == "random":
             return start
+        if self.remembers_examples:
+            remembered = memory.recall(step, "delta", start)
+            return self._project(remembered, step)
         gradient = step.input_gradient(start)
         if self.linearization == "fgsm":
             return self._project(self.epsilon * tf.sign(gradient), step)
@@ -181,10 +207,10 @@ class FastBAT(Method):
 
 
 def _gradients(step, delta):
-    """Gradients of the sum of the losses: to `delta`, and to the weights."""
+    """Gradients of the attack's summed loss: to `delta`, to the weights."""
     with tf.GradientTape() as tape:
         tape.watch(delta)
-        losses = step.losses(step.logits(step.images + delta))
+        losses = step.attack_losses(step.logits(step.images + delta))
     return tape.gradient(
         losses,
         (delta, step.variables),

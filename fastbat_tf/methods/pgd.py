@@ -16,7 +16,7 @@ class PGD(Method):
     ```
 
     with `g` the gradient of the loss at `x + delta`. A step costs K + 1
-    forward and backward passes. All of them run in training mode.
+    forward and backward passes.
 
     Reference: Madry et al., "Towards Deep Learning Models Resistant to
     Adversarial Attacks", ICLR 2018 (arXiv 1706.06083).
@@ -26,6 +26,9 @@ class PGD(Method):
         steps: Integer of at least 1, K.
         step_size: Float, in pixels. Default: `epsilon / 2` for two steps (the
             setting of the Fast-BAT paper), `2 / 255` for any other number.
+        attack_mode: The mode of BatchNormalization in the K passes of the
+            attack: `"training"`, or `"inference"`, which leaves its moving
+            statistics alone.
 
     Example:
 
@@ -35,19 +38,29 @@ class PGD(Method):
     """
 
     def __init__(
-        self, epsilon=options.EPSILON, steps=options.STEPS, step_size=None
+        self,
+        epsilon=options.EPSILON,
+        steps=options.STEPS,
+        step_size=None,
+        attack_mode=options.TRAINING,
     ):
         self.set_options(
-            "pgd", epsilon=epsilon, steps=steps, step_size=step_size
+            "pgd",
+            epsilon=epsilon,
+            steps=steps,
+            step_size=step_size,
+            attack_mode=attack_mode,
         )
 
     def solve(self, step):
+        training = self.attack_mode == options.TRAINING
         start = perturbation.clip_to_pixels(
             step.uniform("start", self.epsilon), step.images
         )
 
         def signed_step(delta):
-            ascent = self.step_size * tf.sign(step.input_gradient(delta))
+            gradient = step.input_gradient(delta, training=training)
+            ascent = self.step_size * tf.sign(gradient)
             return perturbation.project(
                 delta + ascent, step.images, self.epsilon
             )

@@ -1,0 +1,126 @@
+"""ELLE: a loss that is linear between random points around the image."""
+
+import tensorflow as tf
+
+from fastbat_tf import perturbation
+from fastbat_tf.methods import options
+from fastbat_tf.methods.base import Method, Solution
+from fastbat_tf.methods.state import Slot
+
+# ELLE-A: how many standard deviations are a jump, and what is left of the
+# weight after a step without one.
+SENSITIVITY = 2.0
+DECAY = 0.99
+
+
+class ELLE(Method):
+    """Fast-AT with a penalty on the curvature of the loss.
+
+    ```
+    delta_0 = clip(x + U(-epsilon, epsilon), 0, 1) - x
+    delta*  = clip(x + delta_0 + step_size * sign(g(delta_0)), 0, 1) - x
+    error   = mean (l(x_c) - (1 - t) l(x_a) - t l(x_b))^2
+    loss    = mean CE(x + delta*) + w * error
+    ```
+
+    with x_a and x_b from x + U(-epsilon, epsilon), not clipped to the pixels,
+    t from U(0, 1) and x_c = (1 - t) x_a + t x_b: three more images per image,
+    in one forward pass. l is the attack loss, plain cross-entropy in the
+    paper; with label smoothing set `attack_loss=crossentropy` to keep it. The
+    perturbation is not projected on the ball.
+
+    With `coefficient_schedule="adaptive"`, ELLE-A, w begins at zero, becomes
+    `coefficient` when `error` exceeds its mean so far by two standard
+    deviations, and is else multiplied by 0.99 after each step.
+
+    Reference: Abad Rocamora, Liu, Chrysos, Olmos & Cevher, "Efficient local
+    linearity regularization to overcome catastrophic overfitting", ICLR 2024
+    (arXiv 2401.11618).
+
+    Args:
+        epsilon: Float in [0, 1], radius of the L-infinity ball in pixels.
+        step_size: Float, in pixels. Default: `1.25 * epsilon`.
+        coefficient_schedule: `"constant"` or `"adaptive"`.
+        coefficient: Float, w. Default: 1, and 10 if it is adaptive.
+
+    Example:
+
+    >>> ELLE(epsilon=8 / 255).coefficient
+    1.0
+    """
+
+    reports = ("linearity_error",)
+
+    def __init__(
+        self,
+        epsilon=options.EPSILON,
+        step_size=None,
+        coefficient_schedule=options.CONSTANT,
+        coefficient=None,
+    ):
+        self.set_options(
+            "elle",
+            epsilon=epsilon,
+            step_size=step_size,
+            coefficient_schedule=coefficient_schedule,
+            coefficient=coefficient,
+        )
+
+    @property
+    def _adapts(self):
+        return self.coefficient_schedule == options.ADAPTIVE
+
+    def initial_state(self, sizes, draws):
+        names = ("weight", "count", "mean", "squares") if self._adapts else ()
+        return {name: Slot(()) for name in names}
+
+    def solve(self, step):
+        start = perturbation.clip_to_pixels(
+            step.uniform("start", self.epsilon), step.images
+        )
+        ascent = self.step_size * tf.sign(step.input_gradient(start))
+        return Solution(
+            perturbation.clip_to_pixels(start + ascent, step.images)
+        )
+
+    def penalty(self, step, solution, logits):
+        first = step.images + step.uniform("first", self.epsilon)
+        second = step.images + step.uniform("second", self.epsilon)
+        share = step.draw("share", tf.shape(step.images)[:1])
+        pixel_share = tf.reshape(share, [-1, 1, 1, 1])
+        between = (1.0 - pixel_share) * first + pixel_share * second
+        images = tf.concat([first, second, between], 0)
+        losses = step.attack_losses(
+            step.logits(images), tf.tile(step.label_ids, [3])
+        )
+        at_first, at_second, at_between = tf.split(losses, 3)
+        chord = (1.0 - share) * at_first + share * at_second
+        error = tf.reduce_mean((at_between - chord) ** 2)
+        step.report(linearity_error=error)
+        weight = self.coefficient
+        if self._adapts:
+            weight = tf.cast(step.state["weight"], error.dtype)
+            step.note(error=error)
+        return weight * error
+
+    def update(self, step):
+        if not self._adapts:
+            return {}
+        state = step.state
+        replicas = step.sum_over_replicas(tf.ones_like(step.notes["error"]))
+        error = step.sum_over_replicas(step.notes["error"]) / replicas
+        error = tf.cast(error, state["mean"].dtype)
+        # Welford's running mean and sum of squared deviations.
+        count = state["count"] + 1.0
+        apart = error - state["mean"]
+        mean = state["mean"] + apart / count
+        squares = state["squares"] + apart * (error - mean)
+        limit = mean + SENSITIVITY * tf.sqrt(squares / count)
+        jumped = tf.logical_and(count > 2.0, error > limit)
+        highest = self.coefficient * tf.ones_like(mean)
+        return {
+            "weight": tf.where(jumped, highest, DECAY * state["weight"]),
+            "count": count,
+            "mean": mean,
+            "squares": squares,
+        }

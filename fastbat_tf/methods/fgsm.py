@@ -1,0 +1,39 @@
+"""FGSM adversarial training: one signed step from the clean image."""
+
+import tensorflow as tf
+
+from fastbat_tf import perturbation
+from fastbat_tf.methods import options
+from fastbat_tf.methods.base import Method, Solution
+
+
+class FGSM(Method):
+    """Adversarial training with one signed step from the image itself.
+
+    ```
+    delta* = P_C(step_size * sign(g(0)))
+    ```
+
+    Two forward and two backward passes, and no random draw. It overfits
+    catastrophically: the network learns to answer this one step.
+
+    Reference: Goodfellow, Shlens & Szegedy, "Explaining and Harnessing
+    Adversarial Examples", ICLR 2015 (arXiv 1412.6572).
+
+    Args:
+        epsilon: Float in [0, 1], radius of the L-infinity ball in pixels.
+        step_size: Float, in pixels. Default: `epsilon`.
+
+    Example:
+
+    >>> FGSM(epsilon=8 / 255).step_size * 255
+    8.0
+    """
+
+    def __init__(self, epsilon=options.EPSILON, step_size=None):
+        self.set_options("fgsm", epsilon=epsilon, step_size=step_size)
+
+    def solve(self, step):
+        gradient = step.input_gradient(tf.zeros_like(step.images))
+        ascent = self.step_size * tf.sign(gradient)
+        return Solution(perturbation.project(ascent, step.images, self.epsilon))

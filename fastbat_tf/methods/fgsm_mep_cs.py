@@ -1,0 +1,107 @@
+"""FGSM-MEP-CS: FGSM from a remembered start, with smooth convergence."""
+
+import tensorflow as tf
+
+from fastbat_tf import perturbation
+from fastbat_tf.methods import convergence, memory, options
+from fastbat_tf.methods.base import Method, Solution
+from fastbat_tf.methods.relaxation import relaxed
+
+
+class FGSMMEPCS(Method):
+    """One signed step from a remembered start; the benign loss may not jump.
+
+    ```
+    delta* = P_C(delta_0 + step_size * sign(g(x + delta_0)))
+    l      = mean relaxed CE(x)
+    loss   = mean relaxed CE(x + delta*)
+             + coefficient sign(l - l') l   if |l - l'| > tolerance
+    ```
+
+    with delta_0 and its momentum per training image, as `fgsm_pgi` has them,
+    but `x + delta_0` not clipped to the pixels, and the second term as
+    `fgsm_rs_cs` has it. The attack raises the relaxed attack loss.
+
+    Reference: Zhao, Zhang, Kong & Yin, "Fast Adversarial Training with Smooth
+    Convergence", ICCV 2023 (arXiv 2308.12857).
+
+    Args:
+        epsilon: Float in [0, 1], radius of the L-infinity ball in pixels.
+        step_size: Float, in pixels. Default: `epsilon`.
+        coefficient: Float, the weight of the second term.
+        tolerance: Float, the jump that is allowed.
+        stride: Integer, the epochs at either end without the second term.
+        momentum_decay: Float in [0, 1).
+        reset_epochs: Integer of at least 1.
+        label_factor: Float in (0, 1], what a relaxed label keeps of the class,
+            beside the label smoothing of the loss.
+
+    Example:
+
+    >>> FGSMMEPCS(epsilon=8 / 255).momentum_decay
+    0.3
+    """
+
+    needs_plan = True
+    remembers_examples = True
+    reports = ("convergence_sign",)
+
+    def __init__(
+        self,
+        epsilon=options.EPSILON,
+        step_size=None,
+        coefficient=options.CONVERGENCE_COEFFICIENT,
+        tolerance=options.TOLERANCE,
+        stride=options.STRIDE,
+        momentum_decay=options.MOMENTUM_DECAY,
+        reset_epochs=options.RESET_EPOCHS,
+        label_factor=options.LABEL_FACTOR,
+    ):
+        self.set_options(
+            "fgsm_mep_cs",
+            epsilon=epsilon,
+            step_size=step_size,
+            coefficient=coefficient,
+            tolerance=tolerance,
+            stride=stride,
+            momentum_decay=momentum_decay,
+            reset_epochs=reset_epochs,
+            label_factor=label_factor,
+        )
+
+    def initial_state(self, sizes, draws):
+        rows = memory.slots(sizes, "delta", "momentum")
+        return {**rows, **convergence.SLOTS}
+
+    def solve(self, step):
+        start, momentum = memory.recall_prior(
+            step, self.epsilon, self.reset_epochs, self.momentum_decay
+        )
+        gradient = step.input_gradient(
+            start, lambda z: relaxed(step.attack_losses, z, self.label_factor)
+        )
+        step.note(gradient=gradient, start=start, momentum=momentum)
+        delta = perturbation.project(
+            start + self.step_size * tf.sign(gradient),
+            step.images,
+            self.epsilon,
+        )
+        return Solution(delta)
+
+    def objective(self, step, solution):
+        logits = step.logits(step.images + solution.perturbation)
+        benign = step.logits(step.images)
+        losses = relaxed(step.losses, logits, self.label_factor)
+        return tf.reduce_mean(losses) + convergence.term(
+            step,
+            relaxed(step.losses, benign, self.label_factor),
+            self.tolerance,
+            self.coefficient,
+            self.stride,
+        ), logits
+
+    def update(self, step):
+        return {
+            **memory.accumulate(step, self.epsilon, self.step_size),
+            **convergence.update(step),
+        }

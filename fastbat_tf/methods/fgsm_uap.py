@@ -1,0 +1,147 @@
+"""FGSM-UAP: the attack begins at a universal perturbation."""
+
+import tensorflow as tf
+
+from fastbat_tf import perturbation
+from fastbat_tf.methods import options
+from fastbat_tf.methods.base import Method, Solution
+from fastbat_tf.methods.state import Slot
+
+
+class FGSMUAP(Method):
+    """FGSM from one perturbation that all images share.
+
+    ```
+    a      = P_C(u)
+    delta* = P_C(a + step_size * sign(g(a)))
+    loss   = mean CE(x + delta*) + coefficient MSE(z(x + delta*), z(x + a))
+    m     <- mean of g / |g|_1 + momentum_decay m
+    u     <- clip(u + uap_epsilon * sign(m), -uap_epsilon, uap_epsilon)
+    ```
+
+    with u at first `uap_epsilon` or its negative in each pixel and m zero,
+    `|g|_1` over the batch, and MSE the mean over all logits. The weight
+    gradient goes through both forward passes.
+
+    Reference: Pan, Li & Yao, "Adversarial Initialization with Universal
+    Adversarial Perturbation: A New Approach to Fast Adversarial Training",
+    AAAI 2024.
+
+    Args:
+        epsilon: Float in [0, 1], radius of the L-infinity ball in pixels.
+        step_size: Float, in pixels. Default: `epsilon`.
+        uap_epsilon: Float in [0, 1], the radius of u. Default: `1.25 *
+            epsilon`.
+        coefficient: Float, the weight of the distance of the logits.
+        momentum_decay: Float in [0, 1).
+        form: `"paper"`: g is the gradient of the attack loss; `"benchmark"`, as
+            the programs of the authors and of the FastAT Benchmark have it: in
+            the momentum, that of the distance of the logits, through `z(x +
+            a)`, is added to it, which takes one more backward pass.
+
+    Example:
+
+    >>> FGSMUAP(epsilon=8 / 255).uap_epsilon * 255
+    10.0
+    """
+
+    trains_through_solve = True
+
+    def __init__(
+        self,
+        epsilon=options.EPSILON,
+        step_size=None,
+        uap_epsilon=None,
+        coefficient=options.LOGIT_COEFFICIENT,
+        momentum_decay=options.MOMENTUM_DECAY,
+        form=options.PAPER,
+    ):
+        self.set_options(
+            "fgsm_uap",
+            epsilon=epsilon,
+            step_size=step_size,
+            uap_epsilon=uap_epsilon,
+            coefficient=coefficient,
+            momentum_decay=momentum_decay,
+            form=form,
+        )
+
+    def count(self, sizes):
+        """The number of universal perturbations."""
+        del sizes
+        return 1
+
+    def choose(self, step):
+        """Which of them each image gets, int32 `(batch,)`."""
+        return tf.zeros(tf.shape(step.images)[:1], tf.int32)
+
+    def begin(self, step):
+        """Where the images are, relative to themselves, before it is added."""
+        return tf.zeros_like(step.images)
+
+    def initial_state(self, sizes, draws):
+        shape = (self.count(sizes), *sizes.image_shape)
+        drawn = draws.uniform("uap", shape, -1.0, 1.0, tf.float32)
+        first = self.uap_epsilon * tf.where(drawn < 0, -1.0, 1.0)
+        return {"uap": Slot(shape, first), "momentum": Slot(shape)}
+
+    def solve(self, step):
+        begin, chosen = self.begin(step), self.choose(step)
+        added = tf.cast(tf.gather(step.state["uap"], chosen), begin.dtype)
+        start = perturbation.project(begin + added, step.images, self.epsilon)
+        with tf.GradientTape(
+            persistent=True, watch_accessed_variables=False
+        ) as tape:
+            tape.watch(start)
+            logits = step.logits(step.images + start)
+            loss = tf.reduce_mean(step.attack_losses(logits))
+        gradient = tf.stop_gradient(tape.gradient(loss, start))
+        step.note(gradient=gradient, chosen=chosen)
+        delta = perturbation.project(
+            start + self.step_size * tf.sign(gradient),
+            step.images,
+            self.epsilon,
+        )
+        return Solution(delta, (tape, start, logits))
+
+    def objective(self, step, solution):
+        tape, start, at_start = solution.memory
+        logits = step.logits(step.images + solution.perturbation)
+        apart = logits - at_start
+        distance = tf.reduce_mean(apart**2)
+        if self.form == options.BENCHMARK:
+            size = tf.cast(tf.size(apart), apart.dtype)
+            extra = tape.gradient(
+                at_start,
+                start,
+                output_gradients=-2.0 * self.coefficient * apart / size,
+            )
+            step.note(gradient=step.notes["gradient"] + extra)
+        loss = tf.reduce_mean(step.losses(logits))
+        return loss + self.coefficient * distance, logits
+
+    def update(self, step):
+        gradient, chosen = step.notes["gradient"], step.notes["chosen"]
+        uap, momentum = step.state["uap"], step.state["momentum"]
+        length = step.sum_over_replicas(tf.reduce_sum(tf.abs(gradient)))
+        gradient = tf.math.divide_no_nan(gradient, length)
+        sums = step.sum_over_replicas(
+            tf.math.unsorted_segment_sum(gradient, chosen, uap.shape[0])
+        )
+        counts = step.sum_over_replicas(
+            tf.math.unsorted_segment_sum(
+                tf.ones_like(gradient[:, 0, 0, 0]), chosen, uap.shape[0]
+            )
+        )
+        counts = tf.reshape(counts, [-1, 1, 1, 1])
+        means = tf.cast(tf.math.divide_no_nan(sums, counts), uap.dtype)
+        moved = means + self.momentum_decay * momentum
+        momentum = tf.where(counts > 0, moved, momentum)
+        radius = self.uap_epsilon
+        moved = tf.clip_by_value(
+            uap + radius * tf.sign(momentum), -radius, radius
+        )
+        return {
+            "uap": tf.where(counts > 0, moved, uap),
+            "momentum": momentum,
+        }

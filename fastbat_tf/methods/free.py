@@ -1,0 +1,84 @@
+"""Free-AT: each batch is replayed, and each pass serves both levels."""
+
+import tensorflow as tf
+
+from fastbat_tf import perturbation
+from fastbat_tf.methods import options
+from fastbat_tf.methods.base import Method, Solution
+from fastbat_tf.methods.state import Slot
+
+
+class Free(Method):
+    """Free adversarial training: m updates on each batch, one pass each.
+
+    ```
+    repeat m times on a batch:
+        g, d    = gradients of mean loss(x + clip(delta)) to delta, to theta
+        delta  <- clip(delta + step_size * sign(g), -epsilon, epsilon)
+        theta  <- SGD on d
+    ```
+
+    One forward and one backward pass to both per update. An epoch of the
+    settings is that of m = 1: the data are gone through `epochs / m` times.
+    The perturbation goes on to the next batch, image by image.
+
+    Reference: Shafahi, Najibi, Ghiasi, Xu, Dickerson, Studer, Davis, Taylor &
+    Goldstein, "Adversarial Training for Free!", NeurIPS 2019 (arXiv
+    1904.12843).
+
+    Args:
+        epsilon: Float in [0, 1], radius of the L-infinity ball in pixels.
+        step_size: Float, in pixels. Default: `epsilon`.
+        replays: Integer of at least 1, m.
+        start: `"carried"`: from the batch before, as published; `"zero"`: from
+            zero for each batch, as the FastAT Benchmark has it.
+
+    Example:
+
+    >>> Free(epsilon=8 / 255, replays=8).replays
+    8
+    """
+
+    needs_perturbation_gradient = True
+    needs_plan = True
+
+    def __init__(
+        self,
+        epsilon=options.EPSILON,
+        step_size=None,
+        replays=options.REPLAYS,
+        start=options.FREE_START,
+    ):
+        self.set_options(
+            "free",
+            epsilon=epsilon,
+            step_size=step_size,
+            replays=replays,
+            start=start,
+        )
+
+    def initial_state(self, sizes, draws):
+        return {"perturbation": Slot(sizes.image_shape, rows="batch")}
+
+    def solve(self, step):
+        kept = step.state["perturbation"]
+        if self.start == "zero":
+            is_first = tf.equal(step.place.replay, 0)
+            kept = tf.where(is_first, tf.zeros_like(kept), kept)
+        kept = tf.cast(kept, step.images.dtype)
+        return Solution(perturbation.clip_to_pixels(kept, step.images), kept)
+
+    def correct(self, step, solution, gradients, perturbation_gradient):
+        ascent = self.step_size * tf.sign(perturbation_gradient)
+        if self.start == "zero":
+            moved = perturbation.project(
+                solution.perturbation + ascent, step.images, self.epsilon
+            )
+        else:
+            moved = solution.memory + ascent
+            moved = tf.clip_by_value(moved, -self.epsilon, self.epsilon)
+        step.note(perturbation=moved)
+        return gradients
+
+    def update(self, step):
+        return {"perturbation": step.notes["perturbation"]}

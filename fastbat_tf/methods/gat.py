@@ -1,0 +1,111 @@
+"""GAT: a guided attack, and agreement of the predictions in the square."""
+
+import tensorflow as tf
+
+from fastbat_tf import perturbation
+from fastbat_tf.methods import options
+from fastbat_tf.methods.base import Method, Solution
+
+# The published coefficient grows when this share of 100 epochs is over.
+GROWTH_BEGINS = 86
+
+
+class GAT(Method):
+    """Guided adversarial training with a single step.
+
+    ```
+    delta_0 = clip(x + B(epsilon / 2), 0, 1) - x,    B: + or - for each pixel
+    a       = CE(x + delta_0) + m coefficient |p(x) - p(x + delta_0)|^2
+    delta*  = P_C(delta_0 + step_size * sign(d a / d delta_0))
+    loss    = mean CE(x) + coefficient mean |p(x) - p(x + delta*)|^2
+    ```
+
+    with p the softmax, and m = 0, 1, 0, ... from batch to batch of an epoch.
+    The attack's forward pass runs in inference mode. The coefficient is
+    multiplied by `growth` when 86 % of the epochs are over.
+
+    Reference: Sriramanan, Addepalli, Baburaj & Babu, "Guided Adversarial
+    Attack for Evaluating and Enhancing Adversarial Defenses", NeurIPS 2020
+    (arXiv 2011.14969).
+
+    Args:
+        epsilon: Float in [0, 1], radius of the L-infinity ball in pixels.
+        step_size: Float, in pixels. Default: `epsilon`.
+        coefficient: Float, the weight of the squared distance.
+        growth: Float, what multiplies it in the end.
+        form: `"paper"`, or `"benchmark"` as the FastAT Benchmark has it: where
+            m is 0 the attack's loss takes the probabilities for logits, and
+            the first forward pass of an epoch after the first runs in
+            inference mode.
+
+    Example:
+
+    >>> GAT(epsilon=8 / 255).coefficient
+    10.0
+    """
+
+    needs_plan = True
+
+    def __init__(
+        self,
+        epsilon=options.EPSILON,
+        step_size=None,
+        coefficient=options.GAT_COEFFICIENT,
+        growth=options.GAT_GROWTH,
+        form=options.PAPER,
+    ):
+        self.set_options(
+            "gat",
+            epsilon=epsilon,
+            step_size=step_size,
+            coefficient=coefficient,
+            growth=growth,
+            form=form,
+        )
+
+    def solve(self, step):
+        clean = tf.nn.softmax(tf.stop_gradient(self._clean_logits(step)))
+        weight = self._weight(step)
+        guided = tf.equal(step.place.batch % 2, 1)
+
+        def losses(logits):
+            probabilities = tf.nn.softmax(logits)
+            apart = tf.reduce_sum((clean - probabilities) ** 2, -1)
+            plain = step.attack_losses(logits)
+            unguided = plain
+            if self.form == options.BENCHMARK:
+                # Keras would take the softmax back if it saw that it is one.
+                unguided = step.attack_losses(tf.identity(probabilities))
+            return tf.where(guided, plain + weight * apart, unguided)
+
+        start = perturbation.clip_to_pixels(
+            step.signs("start", self.epsilon / 2), step.images
+        )
+        gradient = step.input_gradient(start, losses, training=False)
+        ascent = self.step_size * tf.sign(gradient)
+        return Solution(
+            perturbation.project(start + ascent, step.images, self.epsilon)
+        )
+
+    def objective(self, step, solution):
+        logits = step.logits(step.images + solution.perturbation)
+        clean = step.logits(step.images)
+        apart = (tf.nn.softmax(clean) - tf.nn.softmax(logits)) ** 2
+        penalty = tf.reduce_mean(tf.reduce_sum(apart, -1))
+        loss = tf.reduce_mean(step.losses(clean))
+        return loss + self._weight(step) * penalty, logits
+
+    def _clean_logits(self, step):
+        if self.form == options.PAPER:
+            return step.logits(step.images)
+        epoch, batch = step.place.epoch, step.place.batch
+        return tf.cond(
+            tf.logical_and(epoch > 0, tf.equal(batch, 0)),
+            lambda: step.logits(step.images, training=False),
+            lambda: step.logits(step.images),
+        )
+
+    def _weight(self, step):
+        over = 100 * step.place.epoch >= GROWTH_BEGINS * step.place.epochs
+        grown = tf.cast(over, step.images.dtype)
+        return self.coefficient * (1.0 + (self.growth - 1.0) * grown)

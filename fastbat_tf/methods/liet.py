@@ -1,0 +1,182 @@
+"""LIET: the attack begins at what a gray image tells about the label."""
+
+import tensorflow as tf
+
+from fastbat_tf import perturbation
+from fastbat_tf.methods import options
+from fastbat_tf.methods.base import Method, Solution
+from fastbat_tf.methods.state import Slot
+
+GRAY = 0.5
+# Above this radius the noise is twice as strong and nothing is projected.
+LARGEST_PROJECTED_EPSILON = 8 / 255
+
+
+class LIET(Method):
+    """Single-step training from label-indicative noise, half of it replaced.
+
+    ```
+    i_y    = epsilon * sign(d l(gray, y)), for each class, in inference mode
+    e      = i_y, and U(-epsilon, epsilon) in a random share of the pixels
+    a      = clip(x + e, 0, 1) or clip(x - e, 0, 1), by a coin
+    delta* = P_C(a + step_size * sign(g(a)) - x)
+    loss   = mean l(x + delta*) + w JS(p(a), p(x + delta*))
+    ```
+
+    with l a loss of randomly smoothed labels: `1 - random_smoothing` for the
+    class, the rest spread over the others in shares drawn anew for each image
+    and loss. i is renewed every `refresh_batches` batches of an epoch, the
+    share of replaced pixels is drawn from `[min_mask_ratio, max_mask_ratio]`,
+    JS is the Jensen-Shannon divergence of the softmax, and w rises by the
+    epoch, `w = coefficient (epoch + 1) / epochs`. The weight gradient goes
+    through both forward passes. Above `epsilon = 8 / 255` the noise is of
+    twice the radius, and delta* is clipped to the pixels alone.
+
+    Reference: Pan et al., "Mitigating Catastrophic Overfitting in Fast
+    Adversarial Training via Label Information Elimination", ICCV 2025.
+
+    Args:
+        epsilon: Float in [0, 1], radius of the L-infinity ball in pixels.
+        step_size: Float, in pixels. Default: `epsilon`.
+        coefficient: Float, w at the end: 100 for CIFAR-10, 200 for CIFAR-100.
+        random_smoothing: Float in [0, 1): 0.6 for CIFAR-10, 0.8 for CIFAR-100;
+            beside the label smoothing of the loss.
+        min_mask_ratio: Float in [0, 1].
+        max_mask_ratio: Float in [0, 1].
+        refresh_batches: Integer of at least 1.
+
+    Example:
+
+    >>> LIET(epsilon=8 / 255).coefficient
+    100.0
+    """
+
+    needs_plan = True
+    trains_through_solve = True
+    reports = ("divergence",)
+
+    def __init__(
+        self,
+        epsilon=options.EPSILON,
+        step_size=None,
+        coefficient=options.LIET_COEFFICIENT,
+        random_smoothing=options.RANDOM_SMOOTHING,
+        min_mask_ratio=options.MIN_MASK_RATIO,
+        max_mask_ratio=options.MAX_MASK_RATIO,
+        refresh_batches=options.REFRESH_BATCHES,
+    ):
+        self.set_options(
+            "liet",
+            epsilon=epsilon,
+            step_size=step_size,
+            coefficient=coefficient,
+            random_smoothing=random_smoothing,
+            min_mask_ratio=min_mask_ratio,
+            max_mask_ratio=max_mask_ratio,
+            refresh_batches=refresh_batches,
+        )
+
+    def initial_state(self, sizes, draws):
+        return {"indicative": Slot((sizes.classes, *sizes.image_shape))}
+
+    def solve(self, step):
+        indicative = tf.stop_gradient(self._indicative(step))
+        step.note(indicative=indicative)
+        start = perturbation.clip_to_pixels(
+            self._masked(step, indicative), step.images
+        )
+        gradient, logits = step.input_gradient_and_logits(
+            start,
+            lambda z: self._losses(step, z, "attack_smoothing", attack=True),
+        )
+        delta = start + self.step_size * tf.sign(tf.stop_gradient(gradient))
+        if self._projects:
+            delta = tf.clip_by_value(delta, -self.epsilon, self.epsilon)
+        delta = perturbation.clip_to_pixels(delta, step.images)
+        return Solution(delta, logits)
+
+    def objective(self, step, solution):
+        logits = step.logits(step.images + solution.perturbation)
+        losses = self._losses(step, logits, "smoothing")
+        apart = tf.reduce_mean(jensen_shannon(solution.memory, logits))
+        step.report(divergence=apart)
+        epoch = tf.cast(step.place.epoch + 1, logits.dtype)
+        weight = self.coefficient * epoch / step.place.epochs
+        return tf.reduce_mean(losses) + weight * apart, logits
+
+    def update(self, step):
+        noted = step.notes["indicative"]
+        context = tf.distribute.get_replica_context()
+        if context.num_replicas_in_sync > 1:
+            # Their labels were smoothed by draws of their own.
+            noted = context.all_gather(noted[tf.newaxis], axis=0)[0]
+        return {"indicative": noted}
+
+    @property
+    def _projects(self):
+        return self.epsilon <= LARGEST_PROJECTED_EPSILON
+
+    def _indicative(self, step):
+        """One image-shaped perturbation for each class."""
+        old = tf.cast(step.state["indicative"], step.images.dtype)
+
+        def renew():
+            gray = tf.fill(tf.shape(old), tf.cast(GRAY, old.dtype))
+            labels = tf.range(old.shape[0])
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(gray)
+                losses = self._losses(
+                    step,
+                    step.logits(gray, training=False),
+                    "gray_smoothing",
+                    labels,
+                    attack=True,
+                )
+            return self.epsilon * tf.sign(tape.gradient(losses, gray))
+
+        due = tf.equal(step.place.batch % self.refresh_batches, 0)
+        return tf.cond(due, renew, lambda: old)
+
+    def _masked(self, step, indicative):
+        radius = self.epsilon if self._projects else 2 * self.epsilon
+        ratio = step.draw(
+            "mask_ratio", (), self.min_mask_ratio, self.max_mask_ratio
+        )
+        masked = step.draw("mask", tf.shape(step.images)) < ratio
+        noise = tf.where(
+            masked,
+            step.uniform("noise", radius),
+            tf.gather(indicative, step.label_ids),
+        )
+        return tf.where(step.coin("sign"), -noise, noise)
+
+    def _losses(self, step, logits, name, labels=None, attack=False):
+        """Losses of randomly smoothed labels, drawn under `name`."""
+        losses = step.attack_losses if attack else step.losses
+        shape, classes = tf.shape(logits), logits.shape[-1]
+        ids = step.label_ids if labels is None else labels
+        others = 1.0 - tf.one_hot(ids, classes, dtype=logits.dtype)
+        shares = tf.cast(step.draw(name, shape), logits.dtype) * others
+        shares = tf.math.divide_no_nan(
+            shares, tf.reduce_sum(shares, -1, keepdims=True)
+        )
+        spread = -tf.reduce_sum(shares * tf.nn.log_softmax(logits), -1)
+        kept = 1.0 - self.random_smoothing
+        plain = losses(logits, labels)
+        return kept * plain + self.random_smoothing * spread
+
+
+def jensen_shannon(first, second):
+    """The Jensen-Shannon divergence of two softmaxes, per example.
+
+    Args:
+        first: Logits `(batch, classes)`.
+        second: Logits `(batch, classes)`.
+    """
+    log_p, log_q = tf.nn.log_softmax(first), tf.nn.log_softmax(second)
+    p, q = tf.exp(log_p), tf.exp(log_q)
+    log_mean = tf.reduce_logsumexp(tf.stack([log_p, log_q]), 0) - tf.math.log(
+        tf.constant(2.0, first.dtype)
+    )
+    divergence = p * (log_p - log_mean) + q * (log_q - log_mean)
+    return tf.reduce_sum(divergence, -1) / 2

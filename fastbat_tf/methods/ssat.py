@@ -1,0 +1,81 @@
+"""SSAT: each example gets the smallest part of a step that fools."""
+
+import tensorflow as tf
+
+from fastbat_tf import perturbation
+from fastbat_tf.methods import options
+from fastbat_tf.methods.base import Method, Solution
+
+
+class SSAT(Method):
+    """Stable single-step adversarial training.
+
+    ```
+    delta_0 = clip(x + U(-epsilon, epsilon), 0, 1) - x
+    delta   = P_C(delta_0 + step_size * sign(g(delta_0)))
+    delta*  = k delta / c,  k in {1, ..., c} the smallest that is misclassified
+    ```
+
+    c if none is. The parts 1 / c, ..., (c - 1) / c are classified in inference
+    mode, in one forward pass. An example that is misclassified at `x +
+    delta_0`, in training mode, stays clean.
+
+    Reference: Kim, Lee & Lee, "Understanding Catastrophic Overfitting in
+    Single-step Adversarial Training", AAAI 2021 (arXiv 2010.01799).
+
+    Args:
+        epsilon: Float in [0, 1], radius of the L-infinity ball in pixels.
+        step_size: Float, in pixels. Default: `1.25 * epsilon`.
+        checkpoints: Integer of at least 1, c.
+
+    Example:
+
+    >>> SSAT(epsilon=8 / 255).checkpoints
+    3
+    """
+
+    reports = ("step_fraction",)
+
+    def __init__(
+        self,
+        epsilon=options.EPSILON,
+        step_size=None,
+        checkpoints=options.CHECKPOINTS,
+    ):
+        self.set_options(
+            "ssat",
+            epsilon=epsilon,
+            step_size=step_size,
+            checkpoints=checkpoints,
+        )
+
+    def solve(self, step):
+        start = perturbation.clip_to_pixels(
+            step.uniform("start", self.epsilon), step.images
+        )
+        gradient, logits = step.input_gradient_and_logits(start)
+        ascent = self.step_size * tf.sign(gradient)
+        delta = perturbation.project(start + ascent, step.images, self.epsilon)
+        fraction = self._fractions(step, delta)
+        fraction *= tf.cast(_correct(step, logits), fraction.dtype)
+        step.report(step_fraction=tf.reduce_mean(fraction))
+        return Solution(tf.reshape(fraction, [-1, 1, 1, 1]) * delta, fraction)
+
+    def _fractions(self, step, delta):
+        """The smallest fraction that is misclassified, one per example."""
+        count = self.checkpoints
+        smallest = tf.ones(tf.shape(delta)[:1], delta.dtype)
+        if count == 1:
+            return smallest
+        parts = [step.images + k / count * delta for k in range(1, count)]
+        logits = step.logits(tf.concat(parts, 0), training=False)
+        for k, part in reversed(
+            list(enumerate(tf.split(logits, count - 1), 1))
+        ):
+            here = tf.fill(tf.shape(smallest), tf.cast(k / count, delta.dtype))
+            smallest = tf.where(_correct(step, part), smallest, here)
+        return smallest
+
+
+def _correct(step, logits):
+    return tf.equal(tf.argmax(logits, -1, tf.int32), step.label_ids)

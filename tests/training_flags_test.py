@@ -1,0 +1,52 @@
+"""Tests of the flags of the training: what is refused, and what is not."""
+
+from absl.testing import absltest, parameterized
+
+from tests.command_line import TINY, CommandLineTest, main
+
+
+class RefusedTest(CommandLineTest):
+    """All of these are refused before TensorFlow is imported."""
+
+    @parameterized.parameters(
+        ("--weight_decay=-1", "Received: weight_decay=-1.0$"),
+        ("--momentum=1", r"`momentum` .*\[0, 1\).* Received: momentum=1.0$"),
+        ("--learning_rate=-1", "Received: learning_rate=-1.0$"),
+        ("--schedule=linear", "cyclic, piecewise, .*schedule=linear$"),
+        ("--optimizer=rmsprop", "sgd, adam, .*optimizer=rmsprop$"),
+        ("--loss=mse", "crossentropy, dlr.*loss=mse$"),
+        ("--optimizer=adam --momentum=0.9", "not apply .* adam.*momentum=0.9$"),
+        ("--optimizer=lamb --nonesterov", "not apply .*lamb.*nesterov=False$"),
+        ("--beta_1=0.9", "`beta_1` does not apply to the optimizer sgd.*=0.9$"),
+        ("--weight_decay_mode=l1", "l2, decoupled.*weight_decay_mode=l1$"),
+        ("--weight_decay_on=biases", "all, kernels.*=biases$"),
+        ("--clip_norm=-1", "`clip_norm` .* at least 0.* clip_norm=-1.0$"),
+        ("--label_smoothing=1", r"\[0, 1\).* label_smoothing=1.0$"),
+        ("--loss=dlr --label_smoothing=0", "not apply to the loss dlr.*=0.0$"),
+        ("--method=standard --attack_loss=crossentropy", "not apply.*standard"),
+        ("--warmup_epochs=1", "not apply .* cyclic.* warmup_epochs=1$"),
+        ("--schedule_unit=epoch", "not apply .* cyclic.*unit=epoch$"),
+        ("--milestones=0.5", r"not apply .* cyclic.* milestones=\(0.5,\)$"),
+        ("--schedule=multistep --milestones=2", r"rising.*=\(2.0,\)$"),
+        ("--schedule=multistep --milestones=a", "milestones.*Received: 'a'$"),
+        ("--schedule=multistep --decay=0", r"`decay` .*\(0, 1\].*=0.0$"),
+        ("--schedule=cosine --warmup_epochs=2", r"\[0, 2\).*epochs=2$"),
+        ("--weight_averaging=1", r"\[0, 1\).* weight_averaging=1.0$"),
+    )
+    def test_refused(self, flags, message):
+        process = main(*TINY, f"--run_dir={self.run_dir}", *flags.split())
+        self.assert_refused(process, message)
+        self.assert_nothing_written()
+
+
+class AcceptedTest(CommandLineTest):
+    def test_adam(self):
+        _, _, config = self.command("--optimizer=adamw", "--beta_2=0.99")
+        training = config.training
+        self.assertEqual(training.options("optimizer")["beta_2"], 0.99)
+        self.assertEqual(training.learning_rate, 1e-3)
+        self.assertEqual(training.weight_decay_mode, "decoupled")
+
+
+if __name__ == "__main__":
+    absltest.main()
