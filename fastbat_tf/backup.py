@@ -35,7 +35,7 @@ class Backup:
     A checkpoint is a directory with `variables.npz`, `state.json`, copies of
     files that grow with the run, and the checksums of them all, as `sha256sum`
     writes them. It is written to the side and renamed: it is whole or not
-    there, whenever the process is killed.
+    there, whenever the process is killed. Numbers rise from one to the next.
 
     Args:
         directory: Where the checkpoints are.
@@ -51,29 +51,28 @@ class Backup:
         self._files = files
         self._kept = kept
 
-    def save(self, number, arrays, state):
-        """Writes checkpoint `number`, and removes the oldest.
+    def save(self, arrays, state):
+        """Writes a checkpoint, and removes the oldest.
 
         Args:
-            number: Integer that grows with the run.
             arrays: List of arrays.
             state: Anything that JSON can hold.
 
         Raises:
             InputError: If it cannot be written; the others stay as they were.
         """
-        target = self._directory / f"{number:010d}"
+        before = self._checkpoints()
+        number = int(before[-1].name) + 1 if before else 0
+        target = self._directory / f"{number:06d}"
         partial = target.with_name(f"{target.name}.partial")
         try:
             for left_over in self._directory.glob("*.partial"):
                 shutil.rmtree(left_over)
             partial.mkdir(parents=True)
             _write(partial, arrays, state, self._root, self._files)
-            if target.exists():
-                shutil.rmtree(target)
             partial.rename(target)
             _flush(self._directory)
-            for old in self._checkpoints()[: -self._kept]:
+            for old in [*before, target][: -self._kept]:
                 shutil.rmtree(old)
         except OSError as error:
             shutil.rmtree(partial, ignore_errors=True)
@@ -100,8 +99,8 @@ class Backup:
                 saved = _read(checkpoint)
             except (KeyError, OSError, ValueError) as error:
                 print(
-                    f"The checkpoint {checkpoint} is damaged; the one before "
-                    f"is used. ({error})"
+                    f"The checkpoint {checkpoint} is damaged and left out; "
+                    f"the one before is looked at. ({error})"
                 )
                 continue
             self._put_back(saved.files)
@@ -128,8 +127,10 @@ class Backup:
 
 
 def _copy(source, target):
-    if source.is_dir():
-        shutil.copytree(source, target)
+    if source.is_dir():  # `copytree` would go on after an error.
+        target.mkdir(parents=True)
+        for path in source.iterdir():
+            _copy(path, target / path.name)
     elif source.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
@@ -140,10 +141,13 @@ def _write(directory, arrays, state, root, files):
     (directory / "state.json").write_text(json.dumps(state))
     for name in files:
         _copy(root / name, directory / "files" / name)
-    written = [path for path in directory.rglob("*") if path.is_file()]
-    sums = [f"{_sum(path)}  {path.relative_to(directory)}" for path in written]
-    (directory / SUMS).write_text("\n".join(sums) + "\n")
-    for path in (*written, directory / SUMS, directory):
+    lines = [
+        f"{_sum(path)}  {path.relative_to(directory)}\n"
+        for path in directory.rglob("*")
+        if path.is_file()
+    ]
+    (directory / SUMS).write_text("".join(lines))
+    for path in (*directory.rglob("*"), directory):
         _flush(path)
 
 

@@ -118,9 +118,23 @@ class LastWeights(keras.callbacks.Callback):
 
 
 def save_weights(model, path):
-    """Saves to the side and renames, so that the file is whole or old."""
+    """Saves to the side and renames, so that the file is whole or old.
+
+    Args:
+        model: A compiled `keras.Model`.
+        path: A `pathlib.Path`, ending in `.weights.h5`.
+
+    Raises:
+        OSError: If there is no room on the disk.
+    """
     partial = path.with_name(f"partial.{path.name}")
+    variables = [*model.variables, *model.optimizer.variables]
+    # Values, and what HDF5 writes around each of them.
+    room = sum(v.value.dtype.size * int(np.prod(v.shape)) for v in variables)
+    room += 100_000 + 8_000 * len(variables)
     try:
+        # Where the disk is full, HDF5 ends the process without a word.
+        partial.write_bytes(bytes(room))
         model.save_weights(partial)
         partial.replace(path)
     finally:
@@ -138,6 +152,8 @@ class Curves(keras.callbacks.TensorBoard):
 
 class Timing(keras.callbacks.Callback):
     """Writes the time of each epoch to a file, and adds it to the logs.
+
+    The file goes on where a killed process has left it.
 
     The columns are `epoch`, `seconds`, of the steps of the epoch, and
     `first_step_seconds`, of the first step that this process made in it:
@@ -172,6 +188,11 @@ class Timing(keras.callbacks.Callback):
             first = self._first_step
             writer.writerow([epoch, logs["seconds"], first])
         self._before, self._seconds = 0.0, None
+
+    def total(self):
+        """The seconds of all epochs so far."""
+        with self.path.open(newline="") as file:
+            return sum(float(row["seconds"]) for row in csv.DictReader(file))
 
     @property
     def state(self):
@@ -215,13 +236,14 @@ class EpochLine(keras.callbacks.Callback):
             )
 
     def on_epoch_end(self, epoch, logs=None):
-        # All that belongs to an epoch, divided by its steps.
-        rate = (time.perf_counter() - self._start) / self._steps
         epochs = self.params["epochs"]
-        left = (epochs - epoch - 1) * self.params["steps"] * rate
         parts = [f"epoch {epoch + 1}/{epochs}"]
         parts += [f"{name} {value:.4g}" for name, value in sorted(logs.items())]
-        parts.append(f"{rate:.2f} s a step, {duration(left)} left")
+        if self._steps:  # None, if the steps were made by a killed process.
+            # All that belongs to an epoch, divided by its steps.
+            rate = (time.perf_counter() - self._start) / self._steps
+            left = (epochs - epoch - 1) * self.params["steps"] * rate
+            parts.append(f"{rate:.2f} s a step, {duration(left)} left")
         print("  ".join(parts), flush=True)
 
 

@@ -53,3 +53,15 @@ def make_deterministic():
     else:
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(1)
+
+
+def resolve_jit_compile(jit_compile):
+    """Returns whether XLA compiles the step: a bool for `"auto"` or a bool."""
+    if jit_compile == "auto":
+        return bool(tf.config.list_physical_devices("GPU"))
+    if not isinstance(jit_compile, bool):
+        raise InputError(
+            '`jit_compile` is expected to be True, False or "auto". '
+            f"Received: jit_compile={jit_compile}"
+        )
+    return jit_compile

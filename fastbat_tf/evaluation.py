@@ -19,11 +19,11 @@ from fastbat_tf.attacks import (
 from fastbat_tf.attacks import get as get_attack
 from fastbat_tf.attacks.classifier import Classifier
 from fastbat_tf.attacks.inputs import as_count
+from fastbat_tf.distribution import resolve_jit_compile
 from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation_run import Outcome, run_attack
 from fastbat_tf.evaluation_state import EvaluationState, write_npz
 from fastbat_tf.run_directory import write_json
-from fastbat_tf.trainer import resolve_jit_compile
 
 NORMAL_QUANTILE = statistics.NormalDist().inv_cdf(0.975)
 

@@ -66,6 +66,8 @@ def export(classifier, path):
     # To the side first: a failure leaves what was there.
     path = pathlib.Path(path)
     partial = path.with_name(path.name + ".partial")
+    if partial.exists():  # Of a process that was killed.
+        shutil.rmtree(partial)
     tf.saved_model.save(module, str(partial), signatures)
     if path.exists():
         shutil.rmtree(path)

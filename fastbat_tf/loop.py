@@ -47,7 +47,11 @@ def fit(
     """
     strategy = robust.distribute_strategy
     build(robust)
-    epoch, batch = keeper.restore()
+    place = keeper.restore()
+    if place is None:
+        # From now on the files that grow can always be put back.
+        keeper.save(keeper.snapshot(0, 0))
+    epoch, batch = place or (0, 0)
     if epoch == epochs:
         return False
     batches = make_batches(epoch * steps_per_epoch + batch)
@@ -145,34 +149,43 @@ class Keeper:
         interval: An `Interval` that says when, beside the end of each epoch.
         callbacks: List of objects with an attribute `state`, of JSON's types,
             that can be read and set.
+        say: Function that prints a line.
     """
 
-    def __init__(self, robust, backup, interval, callbacks=()):
+    def __init__(self, robust, backup, interval, callbacks=(), say=print):
         self._robust = robust
         self._backup = backup
         self._interval = interval
         self._callbacks = callbacks
+        self._say = say
 
     def restore(self):
-        """Goes back to the last checkpoint; returns its epoch and batch."""
+        """Goes back to the last checkpoint.
+
+        Returns:
+            Its epoch and batch; None if there is no checkpoint.
+
+        Raises:
+            InputError: If none is whole, or it is of another model.
+        """
         saved = self._backup.restore()
         if saved is None:
-            return 0, 0
+            return None
         variables = state_variables(self._robust)
-        shapes = [list(variable.shape) for variable in variables]
-        if shapes != [list(array.shape) for array in saved.arrays]:
+        shapes = [tuple(variable.shape) for variable in variables]
+        if shapes != [array.shape[1:] for array in saved.arrays]:
             raise InputError(
                 "The checkpoint is of another model or optimizer; expected "
                 "that of this version of the program. "
                 f"Received: path={saved.files.parent}"
             )
         for variable, array in zip(variables, saved.arrays, strict=True):
-            variable.assign(array)
+            _assign(variable, array)
         states = saved.state["callbacks"]
         for callback, state in zip(self._callbacks, states, strict=True):
             callback.state = state
         epoch, batch = saved.state["epoch"], saved.state["batch"]
-        print(f"Going on from epoch {epoch + 1}, step {batch + 1}.", flush=True)
+        self._say(f"Going on: {epoch} epochs and {batch} steps are done.")
         return epoch, batch
 
     def save_if_due(self, epoch, batch):
@@ -182,15 +195,37 @@ class Keeper:
 
     def snapshot(self, epoch, batch):
         """A copy of all that is saved: `batch` batches of `epoch` are done."""
-        arrays = [np.array(v) for v in state_variables(self._robust)]
+        arrays = [_values(v) for v in state_variables(self._robust)]
         state = {
             "epoch": epoch,
             "batch": batch,
             "callbacks": [callback.state for callback in self._callbacks],
         }
-        return int(self._robust.step), arrays, state
+        return arrays, state
 
     def save(self, snapshot):
         """Writes a checkpoint."""
         self._backup.save(*snapshot)
         self._interval.restart()
+
+
+def _copies(variable):
+    """The variable of each replica; the one that there is, without replicas."""
+    return getattr(variable.value, "values", (variable.value,))
+
+
+def _values(variable):
+    """An array `(copies, *shape)`: one copy, unless the replicas differ.
+
+    They do in the statistics of BatchNormalization, of which each replica has
+    its own, and in metrics.
+    """
+    copies = [copy.numpy() for copy in _copies(variable)]
+    equal = len({copy.tobytes() for copy in copies}) == 1
+    return np.stack(copies[:1] if equal else copies)
+
+
+def _assign(variable, values):
+    # Perhaps there are more replicas than there were, or fewer.
+    for i, copy in enumerate(_copies(variable)):
+        copy.assign(values[i % len(values)])

@@ -83,6 +83,6 @@ class Preemption:
 
     def _watch(self):
         while received := self._reader.recv(1):
-            if received[0] == signal.SIGTERM and not self._requested:
+            if received[0] == signal.SIGTERM and not self._deadline.ident:
                 self._deadline.start()
         self._reader.close()

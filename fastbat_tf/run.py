@@ -3,7 +3,6 @@
 import functools
 import json
 import shutil
-import sys
 import time
 
 import keras
@@ -21,18 +20,18 @@ from fastbat_tf import (
     loop,
     losses,
     methods,
-    model_files,
     optimizers,
     schedules,
+    watching,
 )
 from fastbat_tf.backup import Backup
 from fastbat_tf.data import loading, pipeline, sources
 from fastbat_tf.errors import InputError
 from fastbat_tf.export import export
 from fastbat_tf.methods.state import Plan
-from fastbat_tf.preemption import Preemption
+from fastbat_tf.preemption import Preempted, Preemption
 from fastbat_tf.run_directory import RunDirectory, write_json
-from fastbat_tf.trainer import RobustClassifier, resolve_jit_compile
+from fastbat_tf.trainer import RobustClassifier
 
 
 def train(config, run_dir, build_model, resume="auto", verbosity=0):
@@ -64,6 +63,10 @@ def train(config, run_dir, build_model, resume="auto", verbosity=0):
             return _train(
                 config, directory, build_model, resume, verbosity, preemption
             )
+        except Preempted:
+            if verbosity >= 0:
+                _say("Ended by SIGTERM; the same command goes on.")
+            raise
         except OSError as error:
             raise InputError(
                 "The run cannot be written; expected room on the disk, and the "
@@ -81,10 +84,10 @@ def _train(config, directory, build_model, resume, verbosity, preemption):
     if config.runtime.deterministic:
         distribution.make_deterministic()
     attacks.check_surrogate(settings.attacks, None)
-    if directory.check(config, resume) and directory.saved_model.exists():
-        return _show_ended(config, directory)
+    if directory.check(config, resume) and directory.has_ended:
+        return _show_ended(config, directory, say)
     splits = loading.load_splits(config.data)
-    validation = _first(splits.validation, settings.validation_examples)
+    validation = first(splits.validation, settings.validation_examples)
     # Refused now, not after the training.
     evaluation_input.check_count(splits.test, settings.max_examples)
     method = methods.get(config.method.method, **config.method.options)
@@ -109,7 +112,9 @@ def _train(config, directory, build_model, resume, verbosity, preemption):
     say(_device_line(config, strategy))
 
     averaged = robust.averaged_weights if training.weight_averaging else None
-    validate = _validation(config, robust, validation, averaged)
+    validate = watching.get_validation(
+        config, robust, validation, averaged, _jit_compile(config)
+    )
     best = callbacks.BestWeights(directory.best, monitor(config), averaged)
     timing = callbacks.Timing(directory.timing)
     keeper = loop.Keeper(
@@ -117,6 +122,7 @@ def _train(config, directory, build_model, resume, verbosity, preemption):
         Backup(directory.backup, directory.path, directory.growing),
         loop.Interval(config.runtime.save_every),
         [best, timing],
+        say,
     )
     with sources.refuse_broken(splits.train):
         trained = loop.fit(
@@ -125,12 +131,12 @@ def _train(config, directory, build_model, resume, verbosity, preemption):
             robust.plan.epochs,
             steps_per_epoch,
             validate,
-            _callbacks(directory, validate, best, timing, verbosity),
+            watching.get_callbacks(
+                directory, validate, best, timing, verbosity
+            ),
             keeper,
             preemption,
         )
-    training_seconds = time.perf_counter() - start
-
     if trained:  # An evaluation of other weights is not one of these.
         shutil.rmtree(directory.evaluations / "training", ignore_errors=True)
     robust.load_weights(directory.best)
@@ -140,13 +146,13 @@ def _train(config, directory, build_model, resume, verbosity, preemption):
             config, directory, robust.classifier, splits.test, verbosity
         ),
         "weights": f"best {best.column}",
-        "training_seconds": round(training_seconds, 1),
+        "training_seconds": round(timing.total(), 1),
     }
     write_json(directory.results, results)
-    export(robust.classifier, directory.saved_model)
+    _export(robust, directory)
     print(_table(config, results))
     say(f"time: {callbacks.duration(time.perf_counter() - start)}")
-    print(f"Run directory: {directory.path}")
+    say(f"Run directory: {directory.path}")
     return results
 
 
@@ -158,11 +164,11 @@ def _say_nothing(line):
     del line
 
 
-def _show_ended(config, directory):
+def _show_ended(config, directory, say):
     """The results of a run that has nothing left to do."""
     results = json.loads(directory.results.read_text())
     print(_table(config, results))
-    print(f"This run had ended: {directory.path}")
+    say(f"This run had ended: {directory.path}")
     return results
 
 
@@ -178,6 +184,11 @@ def export_run(run_dir, build_model):
     """
     directory = RunDirectory(run_dir)
     robust = load_best(directory, directory.load_config(), build_model)
+    _export(robust, directory)
+    print(f"SavedModel: {directory.saved_model}")
+
+
+def _export(robust, directory):
     try:
         export(robust.classifier, directory.saved_model)
     except (OSError, tf.errors.OpError) as error:
@@ -185,7 +196,6 @@ def export_run(run_dir, build_model):
             "The run cannot be exported; expected a directory that can be "
             f"written. Received: run_dir={directory.path} ({error})"
         ) from error
-    print(f"SavedModel: {directory.saved_model}")
 
 
 def load_best(directory, config, build_model):
@@ -215,7 +225,8 @@ def load_best(directory, config, build_model):
     return robust
 
 
-def _first(examples, count):
+def first(examples, count):
+    """The first `validation_examples` of a split, in memory; 0 for all."""
     if count > examples.size:
         raise InputError(
             "`validation_examples` is expected to be at most "
@@ -311,7 +322,7 @@ def compile_robust(config, robust, steps_per_epoch, examples=0):
 
 
 def _jit_compile(config):
-    return resolve_jit_compile(config.runtime.compiles)
+    return distribution.resolve_jit_compile(config.runtime.compiles)
 
 
 def _device_line(config, strategy):
@@ -329,49 +340,6 @@ def monitor(config):
     # Nothing is robust after standard training: its best is the most accurate.
     standard = config.method.method == "standard"
     return "val_accuracy" if standard else "val_robust_accuracy"
-
-
-def _validation(config, robust, examples, averaged_weights):
-    settings = config.evaluation
-    attack = attacks.get(
-        settings.validation_attack,
-        model_files.logits_of(robust.classifier),
-        batch_size=settings.batch_size,
-        jit_compile=_jit_compile(config),
-    )
-    return callbacks.RobustValidation(
-        attack,
-        examples,
-        settings.validation_epsilon,
-        config.training.seed,
-        averaged_weights,
-    )
-
-
-def _callbacks(directory, validate, best, timing, verbosity):
-    watching = [
-        callbacks.StopOnNonFinite(),
-        callbacks.PerturbationPanel(validate, directory.tensorboard / "images"),
-        best,
-        callbacks.LastWeights(directory.last),
-        keras.callbacks.CSVLogger(str(directory.history), append=True),
-        timing,
-        callbacks.Curves(str(directory.tensorboard), write_graph=False),
-    ]
-    if verbosity < 0:
-        return watching
-    if sys.stdout.isatty():
-        watching.append(keras.callbacks.ProgbarLogger())
-    else:
-        watching.append(callbacks.EpochLine(detailed=verbosity > 0))
-    if not distribution.has_accelerator():
-        watching.append(
-            callbacks.TimeForecast(
-                "There is no GPU here; `--flagfile=recipes/demo.cfg` shows the "
-                "method in a few minutes."
-            )
-        )
-    return watching
 
 
 def _measure(config, directory, classifier, test, verbosity):

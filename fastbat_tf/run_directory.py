@@ -1,5 +1,6 @@
 """The files of a run."""
 
+import dataclasses
 import fcntl
 import json
 import os
@@ -149,10 +150,15 @@ class RunDirectory:
         versions["python"] = platform.python_version()
         write_json(self.config, {**config.to_dict(), "versions": versions})
 
+    @property
+    def has_ended(self):
+        """Whether its run has nothing left to do."""
+        return self.saved_model.exists() and self.results.exists()
+
     def is_unfinished(self, config):
         """Whether it holds this run, begun, not ended, and left alone."""
         try:
-            if self.saved_model.exists() or self.load_config() != config:
+            if self.has_ended or self.load_config() != config:
                 return False
             self._lock()
         except InputError:
@@ -233,12 +239,14 @@ def choose(config, resume, parent="runs"):
 
 def _differences(before, now):
     """Which settings differ, for a message."""
-    before, now = before.to_dict(), now.to_dict()
     names = [
-        f"{name}={before[group].get(name)}"
-        for group in now
-        for name in now[group]
-        if before[group].get(name) != now[group][name]
+        f"{field.name}={getattr(before_group, field.name)}"
+        for before_group, group in zip(
+            vars(before).values(), vars(now).values(), strict=True
+        )
+        for field in dataclasses.fields(group)
+        if field.compare
+        and getattr(before_group, field.name) != getattr(group, field.name)
     ]
     return f" ({', '.join(names)})"
 

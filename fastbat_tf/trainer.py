@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from fastbat_tf import (
+    distribution,
     layers,
     losses,
     methods,
@@ -166,7 +167,7 @@ class RobustClassifier(keras.Model):
             weight_decay, weight_decay_mode, weight_decay_on, clip_norm
         )
         self.given_jit_compile = jit_compile
-        self.compiles_step = resolve_jit_compile(jit_compile)
+        self.compiles_step = distribution.resolve_jit_compile(jit_compile)
         # XLA cannot own the variable writes of an optimizer under a strategy:
         # Keras' own `jit_compile` stays off, and ours ends at the gradients.
         super().compile(
@@ -389,15 +390,3 @@ class RobustClassifier(keras.Model):
         for metric in self.metrics:
             if metric.name in reports:
                 metric.update_state(reports[metric.name], sample_weight=batch)
-
-
-def resolve_jit_compile(jit_compile):
-    """Returns whether XLA compiles the step: a bool for `"auto"` or a bool."""
-    if jit_compile == "auto":
-        return bool(tf.config.list_physical_devices("GPU"))
-    if not isinstance(jit_compile, bool):
-        raise InputError(
-            '`jit_compile` is expected to be True, False or "auto". '
-            f"Received: jit_compile={jit_compile}"
-        )
-    return jit_compile

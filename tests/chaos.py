@@ -4,9 +4,12 @@
 
 A run of `main.py --deterministic` that nothing disturbs, and runs that SIGKILL
 ends somewhere and the same command continues, must end with the same bits:
-weights, optimizer, random state, history, results, and TensorBoard's curves.
-Each attempt is a fork of one process that has imported TensorFlow, which saves
-seconds. Status 1 and a line for each difference, if there is one.
+weights, optimizer, random state, history, results, exported variables, and
+TensorBoard's curves. The last process must have begun at the last checkpoint:
+one that begins anew would come to the same bits, too. Each attempt is a fork
+of one process that has imported TensorFlow, which saves seconds.
+
+The status is 1, after a line for each difference, if there is one.
 """
 
 import argparse
@@ -117,16 +120,29 @@ def _arrays(path):
     return found
 
 
+def place(run_dir):
+    """What the next process must say: where the newest checkpoint is."""
+    checkpoints = [
+        path for path in run_dir.glob("backup/*") if path.suffix != ".partial"
+    ]
+    if not checkpoints:
+        return "Running on"
+    state = json.loads((max(checkpoints) / "state.json").read_text())
+    return f"Going on: {state['epoch']} epochs and {state['batch']} steps"
+
+
 def differences(run_dir, reference):
     """What differs between two ended runs: a list of lines."""
     found = []
-    newest = max(path.name for path in (reference / "backup").iterdir())
     for name in (
         "checkpoints/best.weights.h5",
         "checkpoints/last.weights.h5",
-        f"backup/{newest}/variables.npz",
+        "backup/*/variables.npz",
     ):
-        ours, theirs = _arrays(run_dir / name), _arrays(reference / name)
+        # The newest checkpoint: there are more of them after a kill.
+        ours, theirs = (
+            _arrays(max(path.glob(name))) for path in (run_dir, reference)
+        )
         if ours.keys() != theirs.keys():
             found.append(f"{name}: other arrays")
         found += [
@@ -134,9 +150,19 @@ def differences(run_dir, reference):
             for key in ours.keys() & theirs.keys()
             if ours[key].tobytes() != theirs[key].tobytes()
         ]
-    for name in ("history.csv", "config.json"):
+    for name in (
+        "history.csv",
+        "config.json",
+        "saved_model/variables/variables.data-00000-of-00001",
+    ):
         if (run_dir / name).read_bytes() != (reference / name).read_bytes():
             found.append(name)
+    ours, theirs = (
+        [row.split(",")[0] for row in (path / "timing.csv").open()]
+        for path in (run_dir, reference)
+    )
+    if ours != theirs:
+        found.append("timing.csv")
     ours, theirs = (
         without_seconds(json.loads((path / "results.json").read_text()))
         for path in (run_dir, reference)
@@ -175,13 +201,23 @@ def main():
         log = directory / f"log{runs}.txt"
         status, moments = None, []
         while status is None:
+            expected, read = (
+                place(run_dir),
+                log.stat().st_size if moments else 0,
+            )
             wait = random_state.uniform(0.0, duration)
+            begin = time.monotonic()
             status = run(command, log, wait if kills < options.kills else None)
             if status is None:
                 kills += 1
                 moments.append(wait)
         runs += 1
+        if not moments:  # The first run was slower, perhaps.
+            duration = min(duration, time.monotonic() - begin)
         found = differences(run_dir, reference) if status == 0 else [log]
+        said = log.read_text()[read:]
+        if expected not in said and "This run had ended" not in said:
+            found.append(f"no line '{expected}'")
         failed |= bool(found)
         print(
             f"run {runs}: killed after "

@@ -68,17 +68,22 @@ class CommandLineTest(parameterized.TestCase):
         self.assertEqual(list(self.directory.iterdir()), [])
 
     def command(self, *flags):
-        """Mode, run directory and `Config` of flags; sets `target`."""
+        """Mode, run directory and `Config`; sets `target` and `how`."""
         program = (
             "import dataclasses, json, sys, flags\n"
             "flags.parse(['main.py', *sys.argv[1:]])\n"
-            "mode, run_dir, config, target = flags.get_command()\n"
+            "command = flags.get_command()\n"
             "assert 'tensorflow' not in sys.modules\n"
-            "config = config and config.to_dict()\n"
-            "target = target and dataclasses.asdict(target)\n"
-            "print(json.dumps([mode, run_dir, config, target]))\n"
+            "groups = command.config and command.config.to_dict()\n"
+            "target = command.target and dataclasses.asdict(command.target)\n"
+            "command = command._replace(config=groups, target=target)\n"
+            "print(json.dumps(command._asdict()))\n"
         )
         process = python("-c", program, *flags)
         self.assertEqual(process.stderr, "")
-        mode, run_dir, groups, self.target = json.loads(process.stdout)
-        return mode, run_dir, groups and Config.from_dict(groups)
+        command = json.loads(process.stdout)
+        self.target = command["target"]
+        self.how = command["resume"], command["verbosity"]
+        groups = command["config"]
+        config = groups and Config.from_dict(groups)
+        return command["mode"], command["run_dir"], config

@@ -105,7 +105,7 @@ class EvaluateFlagsTest(CommandLineTest):
         ),
         ("--model_path=m --method=pgd", "flags=method$"),
         ("--model_path=m --seed=1", "flags=seed$"),
-        ("--model_path=m --dataset=mnist", "Unknown data set"),
+        ("--model_path=m --dataset=imagenet", "Unknown data set"),
         ("--run_dir=RUN/other", "expected to hold a run"),
         ("--run_dir=RUN --attacks=cw", "Unknown attack.* attack=cw$"),
         ("--run_dir=RUN --epsilons=2", "epsilon=2.0$"),

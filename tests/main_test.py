@@ -230,7 +230,11 @@ class TrainingTest(absltest.TestCase):
         results = self.read("results.json")
         self.assertEqual(results["examples"], 40)
         self.assertEqual(results["weights"], "best val_robust_accuracy")
-        self.assertGreater(results["training_seconds"], 0)
+        with (self.run_dir / "timing.csv").open() as file:
+            seconds = [float(row["seconds"]) for row in csv.DictReader(file)]
+        self.assertLen(seconds, 2)
+        self.assertGreater(min(seconds), 0)
+        self.assertAlmostEqual(results["training_seconds"], sum(seconds), 1)
         (row,) = results["attacks"]
         self.assertEqual(row["attack"], "pgd-2-1")
         self.assertEqual(row["epsilon"], 8 / 255)
@@ -314,34 +318,55 @@ class TrainingTest(absltest.TestCase):
         for name in after:
             np.testing.assert_allclose(after[name], before[name], rtol=1e-4)
 
-    def test_the_same_command_again(self):
-        self.check_refused_again("this", *self.flags)
-
-    def test_another_run_in_the_same_directory(self):
-        self.check_refused_again("a different", *self.flags, "--seed=4")
-
-    def check_refused_again(self, which, *flags):
-        before = {
+    def files(self):
+        return {
             path: path.read_bytes()
             for path in self.run_dir.rglob("*")
             if path.is_file()
         }
+
+    def test_the_same_command_again(self):
+        """Nothing is done; the results are shown."""
+        before = self.files()
+        # How often it saves does not make it another run.
+        process = main(*self.flags, "--save_every=5")
+        self.assertEqual(process.returncode, 0, process.stderr)
+        self.assertEqual(process.stderr, "")
+        first = self.process.stdout
+        table = first[
+            first.index("method: fastbat\n") : first.index("\ntime: ")
+        ]
+        self.assertEqual(
+            process.stdout, f"{table}\nThis run had ended: {self.run_dir}\n"
+        )
+        self.assertEqual(self.files(), before)
+
+    def test_never_again(self):
+        self.check_refused_again(
+            "this run already", *self.flags, "--resume=never"
+        )
+
+    def test_another_run_in_the_same_directory(self):
+        self.check_refused_again(
+            "a different run already (epochs=2, seed=3)",
+            *self.flags,
+            "--seed=4",
+            "--epochs=3",
+        )
+
+    def check_refused_again(self, what, *flags):
+        before = self.files()
         process = main(*flags)
         self.assertEqual(process.returncode, 2, process.stderr)
         self.assertEqual(process.stdout, "")
         self.assertEqual(
             process.stderr.splitlines(),
             [
-                f"error: `run_dir` holds {which} run already; expected a new "
+                f"error: `run_dir` holds {what}; expected a new "
                 f"directory. Received: run_dir={self.run_dir}"
             ],
         )
-        after = {
-            path: path.read_bytes()
-            for path in self.run_dir.rglob("*")
-            if path.is_file()
-        }
-        self.assertEqual(after, before)
+        self.assertEqual(self.files(), before)
 
 
 if __name__ == "__main__":

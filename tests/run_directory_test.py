@@ -1,18 +1,25 @@
 """Tests of the files of a run."""
 
+import dataclasses
 import json
 import os
 import pathlib
 import platform
+import signal
 import tempfile
 from importlib import metadata
 from unittest import mock
 
 from absl.testing import absltest, parameterized
 
-from fastbat_tf.config import Config, MethodConfig, TrainingConfig
+from fastbat_tf.config import (
+    Config,
+    MethodConfig,
+    RuntimeConfig,
+    TrainingConfig,
+)
 from fastbat_tf.errors import InputError
-from fastbat_tf.run_directory import VERSIONED, RunDirectory, write_json
+from fastbat_tf.run_directory import VERSIONED, RunDirectory, choose, write_json
 
 NOBODY = 65534
 
@@ -25,13 +32,13 @@ class RunDirectoryTest(parameterized.TestCase):
         directory = self.enterContext(tempfile.TemporaryDirectory())
         self.parent = pathlib.Path(directory)
 
-    def check_refused(self, path, message):
+    def check_refused(self, path, message, config=CONFIG, resume="auto"):
         """Refuses `path`, and leaves no trace of the attempt."""
         before = sorted(self.parent.rglob("*"))
         with self.assertRaisesRegex(
             InputError, rf"{message}.* Received: run_dir={path}$"
         ):
-            RunDirectory(path).check_free(CONFIG)
+            RunDirectory(path).check(config, resume)
         self.assertEqual(sorted(self.parent.rglob("*")), before)
 
     def test_paths(self):
@@ -52,7 +59,7 @@ class RunDirectoryTest(parameterized.TestCase):
 
     def test_create(self):
         directory = RunDirectory(self.parent / "runs" / "one")
-        directory.check_free(CONFIG)
+        directory.check(CONFIG)
         self.assertEqual(list(self.parent.iterdir()), [])
         directory.create(CONFIG)
         self.assertTrue(directory.best.parent.is_dir())
@@ -72,7 +79,7 @@ class RunDirectoryTest(parameterized.TestCase):
         # Nothing is left of the writing.
         self.assertEqual(
             {path.name for path in directory.path.iterdir()},
-            {"config.json", "checkpoints"},
+            {"config.json", "checkpoints", ".lock"},
         )
 
     @parameterized.parameters(
@@ -92,30 +99,110 @@ class RunDirectoryTest(parameterized.TestCase):
             self.parent / "new",
             self.parent / "a" / "b" / "c",
         ):
-            RunDirectory(path).check_free(CONFIG)
+            for resume in ("auto", "never"):
+                self.assertFalse(RunDirectory(path).check(CONFIG, resume))
+            self.check_refused(
+                path,
+                "`resume` is must, but there is no such run",
+                CONFIG,
+                "must",
+            )
         (self.parent / "notes.txt").write_text("Not a run.")
-        RunDirectory(self.parent).check_free(CONFIG)
+        self.assertFalse(RunDirectory(self.parent).check(CONFIG))
 
     def test_relative_path(self):
         before = os.getcwd()
         self.addCleanup(os.chdir, before)
         os.chdir(self.parent)
-        RunDirectory("runs/one").check_free(CONFIG)
+        RunDirectory("runs/one").check(CONFIG)
+
+    def create(self, config=CONFIG):
+        """A run that no process works on."""
+        directory = RunDirectory(self.parent)
+        directory.create(config)
+        directory.unlock()
 
     def test_this_run(self):
-        RunDirectory(self.parent).create(CONFIG)
+        self.create()
+        other = dataclasses.replace(
+            CONFIG, runtime=RuntimeConfig(save_every="3")
+        )
+        for config in (CONFIG, other):
+            for resume in ("auto", "must"):
+                directory = RunDirectory(self.parent)
+                self.assertTrue(directory.check(config, resume))
+                directory.unlock()
         self.check_refused(
             self.parent,
             "^`run_dir` holds this run already; expected a new directory",
+            CONFIG,
+            "never",
         )
 
-    def test_a_different_run(self):
-        RunDirectory(self.parent).create(Config())
+    @parameterized.parameters("auto", "never", "must")
+    def test_a_different_run(self, resume):
+        training = TrainingConfig(epochs=4, seed=12)
+        runtime = RuntimeConfig(save_every="3")
+        self.create(Config(training=training, runtime=runtime))
         self.check_refused(
             self.parent,
-            "^`run_dir` holds a different run already; expected a new "
-            "directory",
+            r"^`run_dir` holds a different run already \(epochs=4, seed=12\); "
+            "expected a new directory",
+            CONFIG,
+            resume,
         )
+
+    def test_a_config_changed_by_hand(self):
+        self.create()
+        path = self.parent / "config.json"
+        path.write_text(path.read_text().replace('"epochs": 3', '"epochs": 5'))
+        self.check_refused(self.parent, r"different run already \(epochs=5\);")
+        path.write_text(path.read_text()[:-20])
+        self.check_refused(self.parent, "expected to hold a run, with its")
+
+    def test_one_process_at_a_time(self):
+        first, second = (RunDirectory(self.parent) for _ in range(2))
+        self.assertFalse(second.check(CONFIG))
+        first.create(CONFIG)
+        message = "^Another process works on this run; expected one at a time"
+        self.check_refused(self.parent, message)
+        with self.assertRaisesRegex(InputError, message):
+            second.create(CONFIG)
+        first.check(CONFIG)  # Its own lock does not disturb it.
+        first.unlock()
+        second.create(CONFIG)
+        self.check_refused(self.parent, message)
+        second.unlock()
+        second.unlock()
+
+    def test_a_process_that_is_killed_unlocks(self):
+        self.create()
+        process = os.fork()
+        if not process:
+            try:
+                RunDirectory(self.parent).check(CONFIG)
+                os.kill(os.getpid(), signal.SIGKILL)
+            finally:
+                os._exit(1)
+        _, status = os.waitpid(process, 0)
+        self.assertEqual(os.waitstatus_to_exitcode(status), -signal.SIGKILL)
+        self.assertTrue(RunDirectory(self.parent).check(CONFIG))
+
+    def test_create_in_the_directory_of_another(self):
+        directory = RunDirectory(self.parent)
+        self.assertFalse(directory.check(CONFIG))
+        self.create(Config())  # Since then.
+        before = directory.config.read_bytes()
+        with self.assertRaisesRegex(InputError, "holds a different run"):
+            directory.create(CONFIG)
+        self.assertEqual(directory.config.read_bytes(), before)
+
+    def test_create_again_changes_nothing(self):
+        self.create()
+        file = self.parent / "config.json"
+        file.write_text(before := file.read_text().replace("3.11", "3.10"))
+        self.create()
+        self.assertEqual(file.read_text(), before)
 
     def test_no_directory(self):
         file = self.parent / "file"
@@ -151,11 +238,11 @@ class RunDirectoryTest(parameterized.TestCase):
             self.addCleanup(os.seteuid, 0)
         for path in (locked, locked / "run"):
             with self.assertRaisesRegex(InputError, message):
-                RunDirectory(path).check_free(CONFIG)
+                RunDirectory(path).check(CONFIG)
 
     def test_name_that_is_too_long(self):
         with self.assertRaisesRegex(InputError, "^`run_dir` is expected"):
-            RunDirectory(self.parent / ("x" * 300)).check_free(CONFIG)
+            RunDirectory(self.parent / ("x" * 300)).check(CONFIG)
 
     @parameterized.parameters(
         None,
@@ -187,6 +274,58 @@ class RunDirectoryTest(parameterized.TestCase):
         (self.parent / "config.json").write_text(json.dumps(groups))
         with self.assertRaisesRegex(InputError, "epochs=-1"):
             RunDirectory(self.parent).load_config()
+
+
+class ChooseTest(absltest.TestCase):
+    """Which run a command without --run_dir goes on with."""
+
+    def setUp(self):
+        super().setUp()
+        self.parent = self.enterContext(tempfile.TemporaryDirectory())
+
+    def begin(self, time, config=CONFIG):
+        name = f"fastbat-cifar10-preact_resnet18-{time}"
+        directory = RunDirectory(pathlib.Path(self.parent, name))
+        directory.create(config)
+        directory.unlock()
+        return directory
+
+    def choose(self, resume="auto"):
+        return choose(CONFIG, resume, self.parent)
+
+    def assert_new(self, path):
+        self.assertRegex(
+            path,
+            rf"^{self.parent}/fastbat-cifar10-preact_resnet18-\d{{8}}-\d{{6}}$",
+        )
+        self.assertFalse(os.path.exists(path))
+
+    def test_the_newest_that_is_unfinished(self):
+        self.assert_new(self.choose())
+        self.begin("20260101-000000")
+        older = self.begin("20260101-000001")
+        newer = self.begin("20260101-000002")
+        self.begin("20260101-000003", Config())  # A different run.
+        self.assertEqual(self.choose(), str(newer.path))
+        self.assertEqual(self.choose("must"), str(newer.path))
+        self.assert_new(self.choose("never"))
+        newer.check(CONFIG)  # Locks it.
+        self.assertEqual(self.choose(), str(older.path))
+        newer.unlock()
+        newer.results.write_text("{}")
+        self.assertEqual(self.choose(), str(newer.path))
+        newer.saved_model.mkdir()
+        self.assertTrue(newer.has_ended)
+        self.assertEqual(self.choose(), str(older.path))
+        # It goes on without a result, too.
+        newer.results.unlink()
+        self.assertEqual(self.choose(), str(newer.path))
+
+    def test_what_cannot_be_read_is_passed_over(self):
+        older = self.begin("20260101-000001")
+        self.begin("20260101-000002").config.write_text("{")
+        self.begin("20260101-000003").config.unlink()
+        self.assertEqual(self.choose(), str(older.path))
 
 
 class WriteJsonTest(absltest.TestCase):

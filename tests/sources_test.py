@@ -3,9 +3,12 @@
 import contextlib
 import io
 import pathlib
+import subprocess
+import sys
 import tempfile
 from unittest import mock
 
+import keras
 import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
@@ -13,7 +16,6 @@ from absl.testing import parameterized
 from fastbat_tf.data import (
     Augmentation,
     augmentation,
-    image_files,
     loading,
     pipeline,
     sources,
@@ -23,6 +25,7 @@ from fastbat_tf.errors import InputError
 from tests.image_data import pixels, write
 from tests.prepared_data import label_of, prepare
 
+TOP = pathlib.Path(__file__).absolute().parent.parent
 CROP = Augmentation(padding=2)
 RESIZED = Augmentation(resized_crop=True)
 
@@ -72,12 +75,26 @@ class FilesTest(parameterized.TestCase, tf.test.TestCase):
         self.assertEqual(images, tf.TensorSpec((5, 8, 8, 3)))
         self.assertEqual(labels, tf.TensorSpec((5,), tf.int32))
 
-    def test_what_is_skipped_is_not_decoded(self):
-        with mock.patch.object(
-            image_files, "decode", side_effect=image_files.decode
-        ) as decode:
-            self.batches(self.files, 1, first_batch=1003)
-        self.assertLess(decode.call_count, 500)
+    def test_the_interpreter_ends(self):
+        """Also while images are decoded: nothing waits for anything."""
+        program = (
+            "import sys\n"
+            "from fastbat_tf.data import pipeline, sources\n"
+            "files = sources.Files(sys.argv[1:], [0] * 23, (64, 64, 3))\n"
+            "kept = [\n"
+            "    iter(pipeline.training_batches(files, 20, seed))\n"
+            "    for seed in range(3)\n"
+            "]\n"
+            "for batches in kept:\n"
+            "    next(batches)\n"
+            "sys.exit(3)\n"
+        )
+        process = subprocess.run(
+            [sys.executable, "-c", program, *self.files.paths],
+            cwd=TOP,
+            timeout=120,
+        )
+        self.assertEqual(process.returncode, 3)
 
     def test_parts(self):
         images, labels = self.files.read(np.array([4, 9]))
@@ -93,7 +110,7 @@ class FilesTest(parameterized.TestCase, tf.test.TestCase):
         file.unlink()
         with (
             self.assertRaisesRegex(
-                InputError, f"^An image cannot be read.*file={file}"
+                InputError, f"^The data set cannot be read; .*{file}"
             ) as caught,
             sources.refuse_broken(files),
         ):
@@ -101,13 +118,17 @@ class FilesTest(parameterized.TestCase, tf.test.TestCase):
                 next(batches)
         self.assertLen(str(caught.exception).splitlines(), 1)
 
-    def test_errors_of_a_training_in_memory_are_not_taken_for_those(self):
-        error = tf.errors.InvalidArgumentError(None, None, "of the model")
-        with (
-            self.assertRaises(tf.errors.InvalidArgumentError),
-            sources.refuse_broken(self.examples),
+    def test_errors_of_the_network_are_not_taken_for_those(self):
+        for split, message in (
+            (self.files, "Detected at node Conv2D"),
+            (self.examples, "Detected at node IteratorGetNext"),
         ):
-            raise error
+            error = tf.errors.ResourceExhaustedError(None, None, message)
+            with (
+                self.assertRaises(tf.errors.ResourceExhaustedError),
+                sources.refuse_broken(split),
+            ):
+                raise error
 
     @parameterized.parameters((0, 23), (11, 11), (10, None))
     def test_memory(self, count, shown):
@@ -175,15 +196,21 @@ class RecordsTest(parameterized.TestCase, tf.test.TestCase):
         self.assertGreater(np.max(images), 0.5)
 
     def test_each_epoch_is_a_permutation(self):
-        labels = [labels for _, labels in self.take(6 * 8)]
-        epochs = np.reshape(labels, (8, 36))
+        labels = [labels for _, labels in self.take(6 * 40)]
+        epochs = np.reshape(labels, (40, 36))
         for epoch in epochs:
             self.assertLen(set(epoch), 36)
             self.assertContainsSubset(epoch, self.train.labels)
         orders = {epoch.tobytes() for epoch in epochs}
-        self.assertLen(orders, 8)
+        self.assertLen(orders, 40)
         # Which examples are left over changes: all get their turn.
         self.assertLen(set(epochs.ravel()), 40)
+        # Files take turns in being the first ones: the beginning of each is,
+        # at times, in the first block.
+        takes = self.train._files[2]
+        self.assertLen(takes, 4)
+        starts = self.train.labels[np.cumsum(takes) - takes]
+        self.assertContainsSubset(starts, np.ravel(epochs[:, :12]))
         # Neighbours in a file are no neighbours in an epoch.
         place = {label: n for n, label in enumerate(self.train.labels)}
         steps = np.diff([[place[v] for v in epoch] for epoch in epochs])
@@ -256,6 +283,31 @@ class RecordsTest(parameterized.TestCase, tf.test.TestCase):
     def test_a_batch_larger_than_the_split(self):
         with self.assertRaisesRegex(InputError, "40 images.*batch_size=41$"):
             self.take(1, batch_size=41)
+
+    def test_a_file_that_breaks_during_the_training(self):
+        directory = self.enterContext(tempfile.TemporaryDirectory())
+        with contextlib.redirect_stdout(io.StringIO()):
+            path = prepare(
+                "imagenet2012", directory, {"train": 20, "validation": 2}
+            )
+        train = loading.load("imagenet2012", directory).train
+        train.image_shape = (16, 16, 3)
+        (file,) = path.glob("*-train.tfrecord-*")
+        file.write_bytes(file.read_bytes()[:60_000])
+        batches = pipeline.training_batches(train, 6, 0, RESIZED)
+        model = keras.Sequential(
+            [keras.layers.Flatten(), keras.layers.Dense(1000)]
+        )
+        model.compile(loss="sparse_categorical_crossentropy")
+        with (
+            self.assertRaisesRegex(
+                InputError,
+                "^The data set cannot be read; expected whole files, of the "
+                r"right data set\. Received: truncated record at \d+",
+            ),
+            sources.refuse_broken(train),
+        ):
+            model.fit(batches, steps_per_epoch=30, shuffle=False, verbose=0)
 
     def test_labels_out_of_range(self):
         train = self.splits.validation

@@ -170,7 +170,7 @@ def decode_resized_crop(encoded, size, draws):
     box = resized_crop_box(tf.shape(image)[0], tf.shape(image)[1], draws)
     top, left, height, width = tf.unstack(box)
     crop = image[top : top + height, left : left + width]
-    crop = _resize(crop, (size, size))
+    crop = resize(crop, (size, size))
     flip = draws.uniform("flip", (), 0, 2, tf.int32) == 1
     return tf.where(flip, crop[:, ::-1], crop)
 
@@ -192,7 +192,7 @@ def decode_center_crop(encoded, size):
     short = round(size * SHORT_SIDE)
     sides = short * shape // tf.reduce_min(shape)
     top, left = tf.unstack(_round(tf.cast(sides - size, tf.float64) / 2))
-    image = _resize(image, sides)
+    image = resize(image, sides)
     image = image[top : top + size, left : left + size]
     return tf.ensure_shape(image, (size, size, 3))
 
@@ -201,6 +201,15 @@ def decode_center_crop(encoded, size):
 _EXACT = {"dct_method": "INTEGER_ACCURATE"}
 
 
-def _resize(image, size):
+def resize(image, size):
+    """Resizes bilinearly, with antialiasing.
+
+    Args:
+        image: uint8 tensor `(height, width, channels)`.
+        size: `(height, width)`.
+
+    Returns:
+        A uint8 tensor.
+    """
     image = tf.image.resize(image, size, antialias=True)
     return tf.cast(tf.round(image), tf.uint8)

@@ -1,14 +1,17 @@
-"""Decodes image files of any format that Pillow knows."""
+"""Decodes image files."""
 
 import concurrent.futures
 import os
 
 import numpy as np
+import tensorflow as tf
 from PIL import Image
 
+from fastbat_tf.data.augmentation import resize
 from fastbat_tf.errors import InputError
 
-# What Pillow raises for files that are no images, are cut short, or are broken.
+# What Pillow and TensorFlow raise for files that are no images, are cut short,
+# or are broken.
 UNREADABLE = (
     OSError,
     ValueError,
@@ -18,36 +21,46 @@ UNREADABLE = (
     OverflowError,
     MemoryError,
     Image.DecompressionBombError,
+    tf.errors.OpError,
 )
 
 
-def decode(path, size):
-    """Reads an image as RGB and resizes it.
+def decode(encoded, size):
+    """Decodes an image as RGB and resizes it.
 
-    Palettes and gray levels become RGB; of 16 bits the upper 8 are kept;
-    transparency is left out, as by TensorFlow's decoders, which serve the
-    exported model. Of several frames the first is taken.
+    PNG, JPEG, WebP, GIF (its first frame) and BMP, as the exported model
+    decodes them: palettes and gray levels become RGB; of 16 bits the upper 8
+    are kept; transparency is left out.
 
     Args:
-        path: Of the file.
+        encoded: Scalar string tensor, the file.
         size: `(height, width)`; an image of another size is resized
             bilinearly, with antialiasing, whatever its aspect ratio.
 
     Returns:
-        uint8 array `(height, width, 3)`.
+        A uint8 tensor `(height, width, 3)`.
     """
+    image = tf.io.decode_image(encoded, 3, expand_animations=False)
+    image.set_shape((None, None, 3))
+    return resize(image, size)
+
+
+def read_file(path, size):
+    """`decode` of a file, as an array; raises one of `UNREADABLE`."""
+    # First by Pillow: TensorFlow writes to stderr about what is broken.
     with Image.open(path) as image:
-        if image.mode.startswith("I;16"):
-            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        elif image.mode in ("I", "F"):  # Of what range?
-            raise ValueError(f"no image of 8 or 16 bits: mode {image.mode}")
-        image = image.convert("RGB")
-    return np.asarray(
-        image.resize(size[::-1], Image.Resampling.BILINEAR), np.uint8
-    )
+        image.load()
+    return decode(tf.io.read_file(str(path)), size).numpy()
 
 
-def read(paths, size, skip_unreadable=False, keep=True):
+def read_ppm(path, size):
+    """Likewise for a format that TensorFlow does not know."""
+    with Image.open(path) as image:
+        pixels = np.asarray(image.convert("RGB"))
+    return resize(tf.constant(pixels), size).numpy()
+
+
+def read(paths, size, skip_unreadable=False, keep=True, read_one=read_file):
     """Decodes images in parallel.
 
     Args:
@@ -55,6 +68,7 @@ def read(paths, size, skip_unreadable=False, keep=True):
         size: `(height, width)`.
         skip_unreadable: Whether images that cannot be read are left out.
         keep: Whether the images are returned; if not, they are only checked.
+        read_one: `read_file` or `read_ppm`.
 
     Returns:
         The images, uint8 `(readable, height, width, 3)` or None, and a bool
@@ -66,15 +80,15 @@ def read(paths, size, skip_unreadable=False, keep=True):
     images = np.empty((len(paths), *size, 3), np.uint8) if keep else None
     readable = np.ones(len(paths), bool)
 
-    def read_one(place):
+    def read_into(place):
         try:
-            image = decode(paths[place], size)
+            image = read_one(paths[place], size)
         except UNREADABLE as error:
             if not skip_unreadable:
                 reason = " ".join(str(error).split()) or type(error).__name__
                 raise InputError(
-                    "An image cannot be read; expected a whole file of a "
-                    "format such as PNG or JPEG. "
+                    "An image cannot be read; expected a whole file of PNG, "
+                    "JPEG, WebP, GIF or BMP. "
                     f"Received: file={paths[place]} ({reason})"
                 ) from error
             readable[place] = False
@@ -82,10 +96,10 @@ def read(paths, size, skip_unreadable=False, keep=True):
         if keep:
             images[place] = image
 
-    # Pillow's decoders release the interpreter's lock.
+    # The decoders release the interpreter's lock.
     pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
     try:
-        for _ in pool.map(read_one, range(len(paths))):
+        for _ in pool.map(read_into, range(len(paths))):
             pass
     finally:
         pool.shutdown(cancel_futures=True)

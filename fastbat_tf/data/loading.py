@@ -7,7 +7,14 @@ import numpy as np
 import tensorflow as tf
 
 from fastbat_tf.config import DataConfig
-from fastbat_tf.data import MEMORY_LIMIT, archives, folder, prepared, splitting
+from fastbat_tf.data import (
+    MEMORY_LIMIT,
+    archives,
+    folder,
+    image_files,
+    prepared,
+    splitting,
+)
 from fastbat_tf.data.sources import Examples, Files, Stream
 from fastbat_tf.errors import InputError
 
@@ -60,7 +67,7 @@ def load_test(settings):
         builder = prepared.get(settings.dataset, settings.data_dir)
         return prepared.read(builder, spec.test_split, spec)
     paths, labels, _ = _list(settings, "test")
-    return _load_files(settings, "test", Files(paths, labels, spec.image_shape))
+    return _load_files(settings, "test", _files(settings, paths, labels))
 
 
 def _load_training(settings):
@@ -80,7 +87,7 @@ def _load_training(settings):
             )
         return _cut(prepared.read(builder, "train", spec), kept)
     paths, labels, groups = _list(settings, "train")
-    files = Files(paths, labels, spec.image_shape)
+    files = _files(settings, paths, labels)
     parts = splitting.balanced(labels, share, groups)
     return tuple(
         _load_files(settings, split, files.at(places))
@@ -102,6 +109,13 @@ def _list(settings, split):
         *folder.list_files(settings.data_dir, split, settings.classes),
         None,
     )
+
+
+def _files(settings, paths, labels):
+    read_one = image_files.read_file
+    if settings.dataset == "gtsrb":
+        read_one = image_files.read_ppm
+    return Files(paths, labels, settings.spec.image_shape, read_one)
 
 
 def _load_files(settings, split, files):

@@ -87,51 +87,59 @@ class Files(Stream):
         paths: Sequence of paths.
         labels: Sequence of integers.
         image_shape: `(height, width, 3)`, to which they are resized.
+        read_one: `image_files.read_file`, or another reader of one file, for
+            what is only read into memory.
     """
 
-    def __init__(self, paths, labels, image_shape):
+    def __init__(
+        self, paths, labels, image_shape, read_one=image_files.read_file
+    ):
         self.paths = [str(path) for path in paths]
         self.labels = np.asarray(labels, np.int32)
         self.size = len(self.labels)
         self.image_shape = image_shape
+        self.read_one = read_one
 
     def at(self, places):
         """The `Files` at these places."""
         paths = [self.paths[place] for place in places]
-        return Files(paths, self.labels[places], self.image_shape)
+        labels = self.labels[places]
+        return Files(paths, labels, self.image_shape, self.read_one)
 
     def read(self, places):
-        images, _ = image_files.read(self.at(places).paths, self._sides)
-        return Examples(images, self.labels[places])
+        return self.at(places).load()
 
-    @property
-    def _sides(self):
-        return self.image_shape[:2]
-
-    def load(self, skip_unreadable):
+    def load(self, skip_unreadable=False):
         """The readable ones as `Examples`."""
-        images, readable = image_files.read(
-            self.paths, self._sides, skip_unreadable
-        )
+        images, readable = self._read(skip_unreadable, keep=True)
         return Examples(images, self.labels[readable])
 
-    def check(self, skip_unreadable):
+    def check(self, skip_unreadable=False):
         """The readable ones as `Files`."""
-        _, readable = image_files.read(
-            self.paths, self._sides, skip_unreadable, keep=False
-        )
+        _, readable = self._read(skip_unreadable, keep=False)
         return self.at(np.flatnonzero(readable))
+
+    def _read(self, skip_unreadable, keep):
+        size = self.image_shape[:2]
+        return image_files.read(
+            self.paths, size, skip_unreadable, keep, self.read_one
+        )
 
     def reader(self):
         """A function from places to images and labels, for `tf.data`."""
-        labels = tf.constant(self.labels)
+        paths, labels = tf.constant(self.paths), tf.constant(self.labels)
+        result = tf.TensorSpec(self.image_shape, tf.uint8)
+
+        # No Python code: a thread of `tf.data` that is in it when the
+        # interpreter ends never ends itself.
+        def decode(path):
+            encoded = tf.io.read_file(path)
+            return image_files.decode(encoded, self.image_shape[:2])
 
         def read(places):
-            images = tf.numpy_function(
-                lambda places: self.read(places).images, [places], tf.uint8
-            )
-            shape = (places.shape[0], *self.image_shape)
-            return tf.ensure_shape(images, shape), tf.gather(labels, places)
+            chosen = tf.gather(paths, places)
+            images = tf.map_fn(decode, chosen, fn_output_signature=result)
+            return images, tf.gather(labels, places)
 
         return read
 
@@ -274,20 +282,23 @@ def refuse_broken(split):
     try:
         yield
     except tf.errors.OpError as error:
-        if isinstance(split, Examples):
+        # Others are those of the network, such as too little memory.
+        if isinstance(split, Examples) or "IteratorGetNext" not in str(error):
             raise
-        known = re.search(r"InputError: (.*Received: .*)", error.message)
         raise InputError(
-            known[1]
-            if known
-            else "The data set cannot be read; expected whole files, of the "
-            f"right data set. Received: {reason_of(error)}"
+            "The data set cannot be read; expected whole files, of the right "
+            f"data set. Received: {reason_of(error)}"
         ) from error
 
 
+# Where in the program an error of TensorFlow happened.
+_PLACE = re.compile(r"Graph execution error|Detected at node|\s|$")
+
+
 def reason_of(error):
-    """The first line of an error, without the names of TensorFlow's nodes."""
-    lines = re.sub(r"\{\{.*?\}\} ?", "", str(error)).splitlines()
+    """What an error says first, without where it happened."""
+    text = re.sub(r"\{\{.*?\}\} ?| ?\[Op:.*", "", str(error))
+    lines = [line for line in text.splitlines() if not _PLACE.match(line)]
     return lines[0] if lines else type(error).__name__
 
 

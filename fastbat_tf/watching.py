@@ -1,0 +1,60 @@
+"""Who watches a run, put together from its settings."""
+
+import sys
+
+import keras
+
+from fastbat_tf import attacks, callbacks, distribution, model_files
+
+
+def get_validation(config, robust, examples, averaged_weights, jit_compile):
+    """The `RobustValidation` of a `Config`; its arguments are named there."""
+    settings = config.evaluation
+    attack = attacks.get(
+        settings.validation_attack,
+        model_files.logits_of(robust.classifier),
+        batch_size=settings.batch_size,
+        jit_compile=jit_compile,
+    )
+    return callbacks.RobustValidation(
+        attack,
+        examples,
+        settings.validation_epsilon,
+        config.training.seed,
+        averaged_weights,
+    )
+
+
+def get_callbacks(directory, validate, best, timing, verbosity):
+    """The other callbacks of a run, in the order that they need.
+
+    Args:
+        directory: The `RunDirectory`.
+        validate: The `RobustValidation`.
+        best: The `BestWeights`.
+        timing: The `Timing`.
+        verbosity: As for `run.train`.
+    """
+    watching = [
+        callbacks.StopOnNonFinite(),
+        callbacks.PerturbationPanel(validate, directory.tensorboard / "images"),
+        best,
+        callbacks.LastWeights(directory.last),
+        keras.callbacks.CSVLogger(str(directory.history), append=True),
+        timing,
+        callbacks.Curves(str(directory.tensorboard), write_graph=False),
+    ]
+    if verbosity < 0:
+        return watching
+    if sys.stdout.isatty():
+        watching.append(keras.callbacks.ProgbarLogger())
+    else:
+        watching.append(callbacks.EpochLine(detailed=verbosity > 0))
+    if not distribution.has_accelerator():
+        watching.append(
+            callbacks.TimeForecast(
+                "There is no GPU here; `--flagfile=recipes/demo.cfg` shows the "
+                "method in a few minutes."
+            )
+        )
+    return watching

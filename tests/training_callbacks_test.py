@@ -1,0 +1,184 @@
+"""Tests of what is written and printed at the end of an epoch."""
+
+import contextlib
+import csv
+import io
+import pathlib
+import tempfile
+from unittest import mock
+
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from fastbat_tf import callbacks
+from fastbat_tf.methods.fastat import FastAT
+from fastbat_tf.trainer import RobustClassifier
+from tests.testing import images_and_labels, small_network
+
+
+class Clock:
+    """`time.perf_counter`, as a test wants it."""
+
+    def __init__(self, test):
+        self.now = 100.0
+        clock = test.enterContext(
+            mock.patch.object(callbacks.time, "perf_counter")
+        )
+        clock.side_effect = lambda: self.now
+
+
+class TimingTest(absltest.TestCase):
+    def setUp(self):
+        super().setUp()
+        directory = self.enterContext(tempfile.TemporaryDirectory())
+        self.path = pathlib.Path(directory, "timing.csv")
+        self.clock = Clock(self)
+
+    def epoch(self, timing, epoch, steps):
+        """An epoch whose steps take so many seconds."""
+        timing.on_epoch_begin(epoch)
+        for batch, seconds in enumerate(steps):
+            self.clock.now += seconds
+            timing.on_train_batch_end(batch)
+
+    def end(self, timing, epoch):
+        self.clock.now += 1000  # The validation does not count.
+        logs = {}
+        timing.on_epoch_end(epoch, logs)
+        return logs
+
+    def rows(self):
+        with self.path.open() as file:
+            return list(csv.reader(file))[1:]
+
+    def test_seconds(self):
+        timing = callbacks.Timing(self.path)
+        self.epoch(timing, 0, [30, 2, 2])
+        self.assertEqual(self.end(timing, 0), {"seconds": 34.0})
+        self.assertEqual(timing.state, 0)
+        self.epoch(timing, 1, [2, 3])
+        self.assertEqual(self.end(timing, 1), {"seconds": 5.0})
+        self.assertEqual(
+            self.rows(), [["0", "34.0", "30.0"], ["1", "5.0", "2.0"]]
+        )
+        self.assertEqual(timing.total(), 39)
+
+    def test_of_several_processes(self):
+        first, second, third = (callbacks.Timing(self.path) for _ in range(3))
+        self.epoch(first, 0, [30, 2])
+        self.assertEqual(first.state, 32)
+        second.state = first.state
+        self.epoch(second, 0, [20, 2, 2])
+        self.assertEqual(second.state, 56)
+        third.state = second.state
+        self.epoch(third, 0, [])  # All its steps were made.
+        self.assertEqual(third.state, 56)
+        self.assertEqual(self.end(third, 0), {"seconds": 56})
+        self.assertEqual(self.rows(), [["0", "56.0", ""]])
+        self.assertEqual(third.total(), 56)
+
+
+class EpochLineTest(parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.clock = Clock(self)
+
+    def lines(self, line, batches, seconds):
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            line.set_params({"epochs": 3, "steps": 10})
+            line.on_train_begin()
+            line.on_epoch_begin(0)
+            for batch in batches:
+                self.clock.now += seconds
+                line.on_train_batch_end(batch, {"loss": 2.5})
+            self.clock.now += 10  # The validation.
+            line.on_epoch_end(0, {"loss": 2.0, "val_accuracy": 0.5})
+        return printed.getvalue().splitlines()
+
+    def test_a_line_for_an_epoch(self):
+        # 10 steps of 4 seconds and 10 seconds of validation; 20 are left.
+        self.assertEqual(
+            self.lines(callbacks.EpochLine(), range(10), 4),
+            ["epoch 1/3  loss 2  val_accuracy 0.5  5.00 s a step, 100 s left"],
+        )
+
+    def test_more_lines(self):
+        lines = self.lines(callbacks.EpochLine(detailed=True), range(10), 4)
+        self.assertEqual(
+            lines[:-1],
+            [
+                "  step 3/10  loss 2.5  4.00 s a step, 28 s to the epoch's end",
+                "  step 6/10  loss 2.5  4.00 s a step, 16 s to the epoch's end",
+                "  step 9/10  loss 2.5  4.00 s a step, 4 s to the epoch's end",
+            ],
+        )
+        self.assertStartsWith(lines[-1], "epoch 1/3  ")
+
+    def test_goes_on_in_an_epoch(self):
+        (line,) = self.lines(callbacks.EpochLine(), range(8, 10), 4)
+        self.assertEndsWith(line, "9.00 s a step, 3 min left")
+
+    def test_goes_on_at_the_end_of_an_epoch(self):
+        for detailed in (False, True):
+            (line,) = self.lines(callbacks.EpochLine(detailed), (), 4)
+            self.assertEqual(line, "epoch 1/3  loss 2  val_accuracy 0.5")
+
+
+class SaveWeightsTest(parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        directory = self.enterContext(tempfile.TemporaryDirectory())
+        self.path = pathlib.Path(directory, "last.weights.h5")
+
+    def trained(self, width=4, optimizer="adam"):
+        robust = RobustClassifier(small_network(width=width), FastAT(0.1))
+        robust.compile(optimizer, weight_averaging=0.9)
+        robust.train_on_batch(*images_and_labels(4))
+        return robust
+
+    def test_last_weights(self):
+        robust = self.trained()
+        last = callbacks.LastWeights(self.path)
+        last.set_model(robust)
+        for epoch in (0, 1):
+            robust.train_on_batch(*images_and_labels(4))
+            last.on_epoch_end(epoch)
+            again = self.trained()
+            again.load_weights(self.path)
+            for ours, theirs in zip(again.weights, robust.weights, strict=True):
+                np.testing.assert_array_equal(ours, theirs)
+            self.assertEqual(again.optimizer.iterations, 2 + epoch)
+        self.assertEqual(list(self.path.parent.iterdir()), [self.path])
+
+    def test_whole_or_old(self):
+        robust = self.trained()
+        callbacks.save_weights(robust, self.path)
+        before = self.path.read_bytes()
+        for name in ("write_bytes", "replace"):
+            error = OSError(28, "No space left on device")
+            with mock.patch.object(pathlib.Path, name, side_effect=error):
+                with self.assertRaises(OSError):
+                    callbacks.save_weights(robust, self.path)
+            self.assertEqual(self.path.read_bytes(), before)
+            self.assertEqual(list(self.path.parent.iterdir()), [self.path])
+
+    @parameterized.parameters(
+        (1, "sgd"), (4, "adam"), (64, "sgd"), (64, "adamw")
+    )
+    def test_room_is_made_sure_of(self, width, optimizer):
+        """HDF5 itself ends the process where the disk is full."""
+        robust, rooms = self.trained(width, optimizer), []
+
+        def write_bytes(path, content):
+            rooms.append(len(content))
+
+        with mock.patch.object(pathlib.Path, "write_bytes", write_bytes):
+            callbacks.save_weights(robust, self.path)
+        (room,) = rooms
+        self.assertGreater(room, self.path.stat().st_size)
+        self.assertLess(room, 2 * self.path.stat().st_size + 500_000)
+
+
+if __name__ == "__main__":
+    absltest.main()
