@@ -69,21 +69,24 @@ class Step:
         return tf.cast(tf.reshape(labels, [-1]), tf.int32)
 
     def logits(self, images, training=True):
-        """Logits of `images`, shape `(batch, classes)`.
+        """Logits of `images`, shape `(batch, classes)`, typed like the images.
 
         Args:
             images: Float tensor `(batch, height, width, channels)`.
             training: Whether BatchNormalization uses, and accumulates, the
                 statistics of these images.
         """
-        return self.network(images, training=training)
+        # In mixed precision the losses are still those of float32.
+        logits = self.network(images, training=training)
+        return tf.cast(logits, self.images.dtype)
 
     def features(self, images, training=True):
         """What the last layer of the network sees, `(batch, features)`.
 
         For methods with `needs_features`.
         """
-        return self._features(images, training=training)
+        features = self._features(images, training=training)
+        return tf.cast(features, self.images.dtype)
 
     def losses(self, logits, label_ids=None):
         """Per-example losses, shape `(batch,)`; what the upper level minimizes.
