@@ -4,11 +4,7 @@ import keras
 import tensorflow as tf
 from absl.testing import parameterized
 
-from fastbat_tf import (
-    FastAT,
-    FastBAT,
 from fastbat_tf import FastAT, FastBAT, RobustClassifier, losses, schedules
-)
 from tests import command_line, testing
 
 
