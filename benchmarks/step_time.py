@@ -37,7 +37,8 @@ METHODS = flags.DEFINE_list(
         "fastbat",
         "fastbat-finite_difference",
     ],
-    "Methods; the first is what the others are compared with.",
+    "Methods, keys of ON_PAPER; the first is what the others are compared "
+    "with.",
 )
 JIT_COMPILE = flags.DEFINE_list("jit_compile", ["false"], "XLA: false, true.")
 PRECISION = flags.DEFINE_string(
@@ -56,14 +57,39 @@ ONE_PROCESS = flags.DEFINE_bool(
 
 # Forward passes of a step, backward passes to the images and to the weights.
 # The mixed derivative of `gradalign` and `fastbat` goes back through a forward
-# and a backward pass, to the weights: twice two.
+# and a backward pass, to the weights: twice two. All updates of a batch count.
 ON_PAPER = {
     "standard": (1, 1, 1),
+    "fgsm": (2, 2, 1),
     "fastat": (2, 2, 1),
+    "nfgsm": (2, 2, 1),
+    "zerograd": (2, 2, 1),
+    "aaer": (2, 2, 1),
+    "ssat": (4, 2, 1),
     "pgd": (3, 3, 1),
+    "free": (4, 4, 4),
+    "trades": (13, 12, 2),
+    "gat": (4, 3, 2),
+    "nuat": (4, 3, 2),
+    "elle": (5, 5, 4),
+    "fgsm_rs_cs": (3, 3, 2),
+    "fgsm_mep_cs": (3, 3, 2),
+    "fgsm_pgi": (2, 3, 2),
+    "fgsm_uap": (2, 3, 2),
+    "fgsm_cuap": (2, 3, 2),
+    "fgsm_fuap": (3, 3, 2),
+    "fgsm_pco": (3, 4, 3),
+    "liet": (2, 3, 2),
     "gradalign": (3, 5, 3),
     "fastbat": (3, 5, 3),
     "fastbat-finite_difference": (4, 4, 3),
+    "fastbat-remembered": (2, 4, 3),
+}
+# What the part of a name after the dash stands for.
+OPTIONS = {
+    "": {},
+    "finite_difference": {"implicit_gradient": "finite_difference"},
+    "remembered": {"linearization": "remembered"},
 }
 
 
@@ -71,29 +97,31 @@ def build(name, compiled):
     """A compiled RobustClassifier."""
     import keras
 
-    from fastbat_tf import RobustClassifier, methods
+    from fastbat_tf import Plan, RobustClassifier, methods
 
     keras.config.set_dtype_policy(PRECISION.value)
     classifier = build_classifier(WIDTH.value, MODEL.value)
-    name, _, implicit_gradient = name.partition("-")
-    options = {}
-    if implicit_gradient:
-        options = {"implicit_gradient": implicit_gradient}
-    robust = RobustClassifier(classifier, methods.get(name, **options))
+    name, _, variant = name.partition("-")
+    method = methods.get(name, **OPTIONS[variant])
+    robust = RobustClassifier(classifier, method)
+    batch = BATCH_SIZE.value
     return robust.compile(
         keras.optimizers.SGD(0.01, momentum=0.9),
         weight_decay=5e-4,
+        plan=Plan(100, 1, batch, examples=batch),
         jit_compile=compiled,
     )
 
 
 def make_batch():
-    """Random images and labels."""
+    """Random images, with places, and labels."""
     import numpy as np
 
     random = np.random.default_rng(0)
     images = random.random((BATCH_SIZE.value, 32, 32, 3), np.float32)
-    return images, random.integers(0, 10, BATCH_SIZE.value)
+    index = np.arange(BATCH_SIZE.value, dtype="int32")
+    labels = random.integers(0, 10, BATCH_SIZE.value)
+    return {"images": images, "index": index}, labels
 
 
 def memory_of(name, compiled):

@@ -221,4 +221,4 @@ def before_last_dense(classifier):
             "expected a Dense layer there. "
             f"Received: {last.name}={type(last).__name__}"
         )
-    return keras.Model(classifier.inputs, last.input)
+    return keras.Model(classifier.input, last.input)
