@@ -66,7 +66,8 @@ class Validation(keras.callbacks.Callback):
 
     def _measure(self):
         weights = self.model.classifier.weights[0].numpy()
-        return -float(np.abs(weights).sum()) - 100 * int(self.model.step.numpy())
+        steps = int(self.model.step.numpy())
+        return -float(np.abs(weights).sum()) - 100 * steps
 
 
 class Stop(keras.callbacks.Callback):
