@@ -87,7 +87,7 @@ def _train(config, directory, build_model, resume, verbosity, preemption):
     if directory.check(config, resume) and directory.has_ended:
         return _show_ended(config, directory, say)
     splits = loading.load_splits(config.data)
-    validation = _first(splits.validation, settings.validation_examples)
+    validation = first(splits.validation, settings.validation_examples)
     # Refused now, not after the training.
     evaluation_input.check_count(splits.test, settings.max_examples)
     method = methods.get(config.method.method, **config.method.options)
@@ -225,7 +225,8 @@ def load_best(directory, config, build_model):
     return robust
 
 
-def _first(examples, count):
+def first(examples, count):
+    """The first `validation_examples` of a split, in memory; 0 for all."""
     if count > examples.size:
         raise InputError(
             "`validation_examples` is expected to be at most "

@@ -209,6 +209,8 @@ def unpack(data, needs_index=False):
     index = None
     if isinstance(images, dict):
         images, index = images["images"], images["index"]
+        index = tf.convert_to_tensor(index)
+    images = tf.convert_to_tensor(images)
     if needs_index and index is None:
         raise InputError(
             "The method remembers every example; expected images as "

@@ -12,7 +12,6 @@ from absl import logging  # noqa: F401 It defines --verbosity.
 
 from fastbat_tf.attacks import check_surrogate
 from fastbat_tf.config import Config, Target
-from fastbat_tf.data import DATASETS
 from fastbat_tf.errors import InputError
 from fastbat_tf.run_directory import RunDirectory, choose
 from flags import data, evaluation, method, model, runtime, target, training
@@ -73,7 +72,7 @@ def get_command():
     images = data.get_config()
     config = Config(
         data=images,
-        model=model.get_config(DATASETS[images.dataset].image_shape),
+        model=model.get_config(images.spec.image_shape),
         method=method.get_config(),
         training=training.get_config(),
         evaluation=evaluation.get_config(),

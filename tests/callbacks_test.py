@@ -214,6 +214,22 @@ class PerturbationPanelTest(tf.test.TestCase):
         self.assertLess(rows[2].min(), 60)
         self.assertGreater(rows[2].max(), 195)
 
+    def test_gray_images(self):
+        directory = self.enterContext(tempfile.TemporaryDirectory())
+        images = np.random.default_rng(0).integers(0, 256, (4, 28, 28, 1))
+        validation = mock.Mock(epsilon=0.1)
+        validation.examples.images = images.astype(np.uint8)
+        validation.result.clean_correct = np.ones(4, bool)
+        validation.result.perturbation = np.zeros(images.shape, np.float32)
+        panel = callbacks.PerturbationPanel(validation, directory, columns=4)
+        panel.on_train_begin()
+        panel.on_epoch_end(0)
+        panel.on_train_end()
+        pixels = self.read(directory)[0][::3, ::3]
+        self.assertEqual(pixels.shape, (3 * 28, 4 * 28, 1))
+        self.assertAllEqual(pixels[:28], np.hstack(images))
+        self.assertAllInRange(pixels[56:], 127, 128)
+
     def test_nothing_to_show(self):
         directory = self.enterContext(tempfile.TemporaryDirectory())
         validation = self.validation(shift=1)

@@ -1,15 +1,20 @@
 """Tests of what an evaluation is given: data sets, subsets, wrong input."""
 
 import pathlib
+import tempfile
+from unittest import mock
 
 import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
+from fastbat_tf import run
+from fastbat_tf.data import image_files, sources
 from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation import evaluate_robustness
-from fastbat_tf.evaluation_input import choose
+from fastbat_tf.evaluation_input import check_count, choose
 from tests.evaluation_test import without_seconds
+from tests.image_data import write
 from tests.toy_evaluation import (
     SHAPE,
     as_floats,
@@ -127,6 +132,70 @@ class DataSetTest(tf.test.TestCase):
         alone = self.evaluate((images[index], labels[index]), seed=3)
         for name in ("clean_accuracy", "attacks"):
             self.assertEqual(results[name], alone[name])
+
+
+class StreamTest(tf.test.TestCase):
+    """A data set that is too large for the memory, of 60 image files."""
+
+    def setUp(self):
+        super().setUp()
+        directory = pathlib.Path(
+            self.enterContext(tempfile.TemporaryDirectory())
+        )
+        self.images, self.labels = toy_data(60)
+        paths = [
+            write(directory / f"{n}.png", image)
+            for n, image in enumerate(self.images)
+        ]
+        self.read = []
+
+        def read_one(path, size):
+            self.read.append(path)
+            return image_files.read_file(path, size)
+
+        self.stream = sources.Files(paths, self.labels, SHAPE, read_one)
+        limit = 20 * int(np.prod(SHAPE))
+        self.enterContext(mock.patch.object(sources, "MEMORY_LIMIT", limit))
+
+    def test_the_subset_alone_is_decoded(self):
+        results, expected = (
+            without_seconds(
+                evaluate_robustness(
+                    toy_network(), dataset, ["pgd-3-2"], [0.02], max_examples=12
+                )
+            )
+            for dataset in (self.stream, (self.images, self.labels))
+        )
+        self.assertEqual(results, expected)
+        self.assertLen(self.read, 12)
+
+    def test_more_than_the_memory_holds(self):
+        for count in (0, 21, 60):
+            with self.assertRaisesRegex(
+                InputError,
+                r"`max_examples` is expected in \[1, 20\].*"
+                f"Received: max_examples={count}$",
+            ):
+                evaluate_robustness(
+                    toy_network(), self.stream, max_examples=count
+                )
+            with self.assertRaises(InputError):
+                check_count(self.stream, count)
+        with self.assertRaisesRegex(InputError, r"\[0, 60\].*=61$"):
+            check_count(self.stream, 61)
+        check_count(self.stream, 20)
+        self.assertEmpty(self.read)
+
+    def test_validation(self):
+        images, labels = run.first(self.stream, 7)
+        self.assertAllEqual(images, self.images[:7])
+        self.assertAllEqual(labels, self.labels[:7])
+        for count in (0, 21):
+            with self.assertRaisesRegex(
+                InputError, f"streamed; `validation_examples` .*={count}$"
+            ):
+                run.first(self.stream, count)
+        self.assertLen(self.read, 7)
 
 
 def half_of(network):

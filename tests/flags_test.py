@@ -20,9 +20,9 @@ class BadFlagsTest(CommandLineTest):
 
     @parameterized.parameters(
         (
-            "--method=trades",
+            "--method=fgsm2",
             r"Unknown method\. Expected one of standard, fastat, pgd, "
-            r"gradalign, fastbat\b.* Received: method=trades$",
+            r"gradalign, fastbat\b.* Received: method=fgsm2$",
         ),
         (
             "--dataset=imagenet",

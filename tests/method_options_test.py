@@ -20,9 +20,9 @@ class MethodOptionsTest(parameterized.TestCase):
         with self.assertRaisesRegex(
             InputError,
             r"^Unknown method\. Expected one of standard, fastat, pgd, "
-            r"gradalign, fastbat\b.*Received: method=trades$",
+            r"gradalign, fastbat\b.*Received: method=fgsm2$",
         ):
-            MethodConfig("trades")
+            MethodConfig("fgsm2")
 
     @parameterized.parameters(
         ("epsilon", -1, r"\[0, 1\]"),

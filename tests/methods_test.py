@@ -1,10 +1,8 @@
-"""The contract of the methods: one table of all of them."""
+"""The table of the methods, their options, and a method of the user."""
 
 import inspect
 import json
 
-import keras
-import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
@@ -15,85 +13,10 @@ from fastbat_tf.methods import options
 from fastbat_tf.methods.base import Method, Solution
 from tests import testing
 
-# One row per method: the radius that its perturbations keep.
-RADIUS = {
-    "standard": 0.0,
-    "fastat": 8 / 255,
-    "pgd": 8 / 255,
-    "gradalign": 8 / 255,
-    "fastbat": 8 / 255,
-}
 NAMES = list(methods.METHODS)
-MODES = ("eager", "graph", "xla")
-
-
-def compute_in(mode, robust):
-    """`compute_gradients` of the first step, as tensors, in a mode."""
-
-    def compute(images, labels, step):
-        outcome = robust.compute_gradients(
-            images, labels, Draws(robust.seed, step)
-        )
-        return outcome._replace(solution=outcome.solution.perturbation)
-
-    if mode == "eager":
-        return compute
-    return tf.function(compute, jit_compile=mode == "xla")
 
 
 class MethodsTest(tf.test.TestCase, parameterized.TestCase):
-    def test_every_method_has_its_row(self):
-        self.assertSameElements(RADIUS, methods.METHODS)
-
-    @parameterized.product(name=NAMES, mode=MODES)
-    def test_contract(self, name, mode):
-        images, labels = testing.images_and_labels(6)
-        method = methods.get(name)
-        robust = RobustClassifier(testing.small_network(), method, seed=3)
-        robust.compile(jit_compile=mode == "xla")
-        compute = compute_in(mode, robust)
-        first = compute(images, labels, tf.constant(0))
-        delta = first.solution.numpy()
-
-        self.assertLessEqual(np.abs(delta).max(), RADIUS[name] + 1e-6)
-        self.assertAllInRange(images + delta, -1e-6, 1 + 1e-6)
-        if RADIUS[name]:
-            self.assertGreater(np.abs(delta).max(), 0.9 * RADIUS[name])
-        self.assertSameElements(
-            first.reports, ("gradient_norm", *method.reports)
-        )
-        for tensor in (*first.gradients, first.loss, *first.reports.values()):
-            self.assertAllInRange(tensor, -1e3, 1e3)
-
-        again = compute(images, labels, tf.constant(0))
-        other = compute(images, labels, tf.constant(1))
-        # Moving statistics changed in between; nothing here depends on them.
-        self.assertAllEqual(delta, again.solution)
-        if name in ("fastat", "pgd", "fastbat"):  # They start at random.
-            self.assertNotAllEqual(delta, other.solution)
-
-    @parameterized.product(name=NAMES, compiled=[False, True])
-    def test_a_training_step_moves_all_weights_and_is_traced_once(
-        self, name, compiled
-    ):
-        traces = []
-
-        class Counting(RobustClassifier):
-            def compute_gradients(self, *args):
-                traces.append(1)
-                return super().compute_gradients(*args)
-
-        robust = Counting(testing.small_network(), methods.get(name))
-        robust.compile(keras.optimizers.SGD(0.1), jit_compile=compiled)
-        before = [v.numpy() for v in robust.trainable_variables]
-        for seed in range(3):
-            robust.train_on_batch(*testing.images_and_labels(6, seed=seed))
-        self.assertLen(traces, 1)
-        for old, variable in zip(
-            before, robust.trainable_variables, strict=True
-        ):
-            self.assertNotAllClose(old, variable, atol=1e-7, rtol=0)
-
     @parameterized.parameters(*NAMES)
     def test_the_table_of_options_is_the_constructor(self, name):
         cls = methods.get_class(name)
@@ -127,6 +50,23 @@ class MethodsTest(tf.test.TestCase, parameterized.TestCase):
         ("fastbat", "linearization", "newton"),
         ("pgd", "steps", 0),
         ("gradalign", "coefficient", -0.1),
+        ("trades", "attack_mode", "eval"),
+        ("gat", "form", "published"),
+        ("free", "replays", 0),
+        ("free", "start", "random"),
+        ("nfgsm", "noise_scale", -1.0),
+        ("zerograd", "quantile", 1.1),
+        ("fgsm_pgi", "momentum_decay", 1.0),
+        ("fgsm_pgi", "reset_epochs", 0),
+        ("fgsm_pco", "label_factor", 0.0),
+        ("fgsm_uap", "uap_epsilon", 2.0),
+        ("fgsm_fuap", "uaps", 0),
+        ("fgsm_rs_cs", "stride", -1),
+        ("fgsm_rs_cs", "tolerance", float("nan")),
+        ("liet", "random_smoothing", 1.0),
+        ("elle", "coefficient_schedule", "onoff"),
+        ("aaer", "base_attack", "pgd"),
+        ("ssat", "checkpoints", 1.5),
     )
     def test_options_out_of_range(self, name, option, value):
         with self.assertRaisesRegex(
@@ -152,6 +92,35 @@ class MethodsTest(tf.test.TestCase, parameterized.TestCase):
         for epsilon, coefficient in ((2, 0.036), (9, 0.278), (16, 2), (20, 2)):
             method = methods.get("gradalign", epsilon=epsilon / 255)
             self.assertAllClose(method.coefficient, coefficient)
+
+    def test_options_that_do_not_fit_together(self):
+        with self.assertRaisesRegex(
+            InputError, "at most `max_mask_ratio`.*=0.6, max_mask_ratio=0.5"
+        ):
+            methods.get("liet", min_mask_ratio=0.6)
+
+    def test_published_defaults_of_the_others(self):
+        self.assertAllClose(methods.get("trades").step_size, 2 / 255)
+        self.assertAllClose(methods.get("trades", steps=1).step_size, 8 / 255)
+        self.assertAllClose(methods.get("zerograd").step_size, 16 / 255)
+        self.assertAllClose(methods.get("ssat").step_size, 10 / 255)
+        self.assertAllClose(methods.get("fgsm_uap").uap_epsilon, 10 / 255)
+        self.assertEqual(methods.get("elle").coefficient, 1)
+        adaptive = methods.get("elle", coefficient_schedule="adaptive")
+        self.assertEqual(adaptive.coefficient, 10)
+        for attack, expected in (
+            ("nfgsm", (8 / 255, 1.5, 0.15)),
+            ("fastat", (10 / 255, 2.5, 1.5)),
+        ):
+            method = methods.get("aaer", base_attack=attack)
+            self.assertAllClose(
+                expected,
+                (
+                    method.step_size,
+                    method.loss_coefficient,
+                    method.logit_coefficient,
+                ),
+            )
 
     def test_a_method_of_the_user(self):
         """What the documentation promises: one class with `solve` will do."""

@@ -196,15 +196,21 @@ class RecordsTest(parameterized.TestCase, tf.test.TestCase):
         self.assertGreater(np.max(images), 0.5)
 
     def test_each_epoch_is_a_permutation(self):
-        labels = [labels for _, labels in self.take(6 * 8)]
-        epochs = np.reshape(labels, (8, 36))
+        labels = [labels for _, labels in self.take(6 * 40)]
+        epochs = np.reshape(labels, (40, 36))
         for epoch in epochs:
             self.assertLen(set(epoch), 36)
             self.assertContainsSubset(epoch, self.train.labels)
         orders = {epoch.tobytes() for epoch in epochs}
-        self.assertLen(orders, 8)
+        self.assertLen(orders, 40)
         # Which examples are left over changes: all get their turn.
         self.assertLen(set(epochs.ravel()), 40)
+        # Files take turns in being the first ones: the beginning of each is,
+        # at times, in the first block.
+        takes = self.train._files[2]
+        self.assertLen(takes, 4)
+        starts = self.train.labels[np.cumsum(takes) - takes]
+        self.assertContainsSubset(starts, np.ravel(epochs[:, :12]))
         # Neighbours in a file are no neighbours in an epoch.
         place = {label: n for n, label in enumerate(self.train.labels)}
         steps = np.diff([[place[v] for v in epoch] for epoch in epochs])
@@ -301,7 +307,7 @@ class RecordsTest(parameterized.TestCase, tf.test.TestCase):
             ),
             sources.refuse_broken(train),
         ):
-            model.fit(batches, steps_per_epoch=30, verbose=0)
+            model.fit(batches, steps_per_epoch=30, shuffle=False, verbose=0)
 
     def test_labels_out_of_range(self):
         train = self.splits.validation

@@ -16,7 +16,9 @@ from fastbat_tf import (
     schedules,
 )
 from fastbat_tf.draws import Draws
+from fastbat_tf.errors import InputError
 from fastbat_tf.methods.base import Method, Solution
+from fastbat_tf.methods.state import Plan, Slot
 from tests import command_line, testing
 
 
@@ -228,40 +230,53 @@ class TrainerTest(tf.test.TestCase, parameterized.TestCase):
 
         class Memory(Method):
             replays = 3
+            needs_plan = remembers_examples = True
 
-            def __init__(self):
-                self.memory = keras.Variable(
-                    np.zeros(images.shape, "float32"),
-                    trainable=False,
-                    name="memory",
-                )
+            def initial_state(self, sizes, draws):
+                return {
+                    "delta": Slot(sizes.image_shape, rows="examples"),
+                    "total": Slot((), 5.0),
+                }
 
             def solve(self, step):
-                delta = tf.gather(self.memory.value, step.index)
-                self.memory.value.scatter_nd_update(
-                    step.index[:, tf.newaxis], delta + 0.01
-                )
-                return Solution(delta)
+                step.note(seen=tf.size(step.index))
+                return Solution(step.state["delta"])
 
+            def update(self, step):
+                seen = tf.cast(step.notes["seen"], tf.float32)
+                return {
+                    "delta": step.state["delta"] + 0.01,
+                    "total": step.state["total"] + seen,
+                }
+
+        plan = Plan(1, 1, 2, examples=8)
         for compiled in (False, True):
-            method = Memory()
-            robust = RobustClassifier(testing.small_network(), method)
-            robust.compile(jit_compile=compiled)
+            robust = RobustClassifier(testing.small_network(), Memory())
+            robust.compile(plan=plan, jit_compile=compiled)
             index = tf.constant([5, 2])
             data = {"images": images[5:1:-3], "index": index}
             robust.fit(data, labels[5:1:-3], shuffle=False, verbose=0)
             expected = np.zeros(images.shape)
             expected[[5, 2]] = 0.03
-            self.assertAllClose(method.memory, expected)
+            entries = robust.method_state.entries
+            self.assertAllClose(entries["delta"], expected)
+            self.assertAllClose(entries["total"], 5 + 3 * 2)
             self.assertAllEqual(robust.optimizer.iterations, 3)
 
         path = f"{self.get_temp_dir()}/memory.weights.h5"
         robust.save_weights(path)
-        again = RobustClassifier(testing.small_network(), Memory()).compile()
-        again.load_weights(path)
-        self.assertAllClose(again.method.memory, expected)
+        again = RobustClassifier(testing.small_network(), Memory())
+        again.compile(plan=plan).load_weights(path)
+        self.assertAllClose(again.method_state.entries["delta"], expected)
         self.assertAllEqual(again.step, 3)
         self.assertEqual(Memory().get_config(), {})
+
+        with self.assertRaisesRegex(InputError, "plan=.*Received: plan=None"):
+            robust.compile()
+        with self.assertRaisesRegex(InputError, "Received: examples=0"):
+            robust.compile(plan=Plan(1, 1, 2))
+        with self.assertRaisesRegex(InputError, "Received: index=None"):
+            again.train_on_batch(images[:2], labels[:2])
 
     def test_regularizers_count(self):
         images, labels = testing.images_and_labels(4)

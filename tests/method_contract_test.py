@@ -1,0 +1,188 @@
+"""The contract of the methods: one table of all of them."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl.testing import parameterized
+
+from fastbat_tf import Plan, RobustClassifier, methods
+from fastbat_tf.draws import Draws
+from tests import testing
+
+# One row per method: how far its perturbations reach, in units of epsilon.
+RADIUS = {
+    "standard": 0,
+    "fastat": 1,
+    "pgd": 1,
+    "gradalign": 1,
+    "fastbat": 1,
+    "fgsm": 1,
+    "nfgsm": 3,
+    "zerograd": 1,
+    "free": 1,
+    "trades": 1,
+    "gat": 1,
+    "nuat": 1,
+    "elle": 2.25,
+    "aaer": 3,
+    "fgsm_pgi": 1,
+    "liet": 1,
+    "ssat": 1,
+    "fgsm_rs_cs": 2,
+    "fgsm_mep_cs": 1,
+    "fgsm_uap": 1,
+    "fgsm_cuap": 1,
+    "fgsm_fuap": 1,
+    "fgsm_pco": 1.5,
+}
+# Options that change the step, beside the defaults of all.
+VARIANTS = (
+    ("fastbat", {"linearization": "remembered"}),
+    ("fastbat", {"implicit_gradient": "finite_difference"}),
+    ("free", {"start": "zero", "replays": 2}),
+    ("gat", {"form": "benchmark"}),
+    ("aaer", {"base_attack": "fastat", "form": "benchmark"}),
+    ("elle", {"coefficient_schedule": "adaptive"}),
+    ("fgsm_cuap", {"form": "benchmark"}),
+)
+CASES = (*((name, {}) for name in RADIUS), *VARIANTS)
+# Mixtures of images may leave the range of the pixels.
+LEAVES_PIXELS = ("fgsm_pco",)
+EPSILON = 8 / 255
+BATCH = 6
+# Two batches an epoch, so that the third begins another.
+PLAN = Plan(epochs=4, steps_per_epoch=2, batch_size=BATCH, examples=9)
+INDEX = ((5, 2, 7, 1, 0, 8), (3, 2, 6, 1, 4, 8), (0, 1, 2, 3, 4, 5))
+
+
+class Counting(RobustClassifier):
+    """Counts how often its step is traced, or runs eagerly."""
+
+    traces = 0
+
+    def compute_gradients(self, *args, **kwargs):
+        self.traces += 1
+        return super().compute_gradients(*args, **kwargs)
+
+
+def build(name, options, **compiled):
+    robust = Counting(testing.small_network(), methods.get(name, **options))
+    robust.compile(keras.optimizers.SGD(0.1), plan=PLAN, **compiled)
+    return robust
+
+
+def train(robust, batches=3):
+    """Trains, and returns the logs of each batch."""
+    logs = []
+    for number in range(batches):
+        images, labels = testing.images_and_labels(BATCH, seed=number)
+        data = {"images": images, "index": np.array(INDEX[number], "int32")}
+        logs.append(robust.train_on_batch(data, labels, return_dict=True))
+    return logs
+
+
+def values_of(robust):
+    return [v.numpy() for v in robust.weights]
+
+
+class ContractTest(tf.test.TestCase, parameterized.TestCase):
+    def test_every_method_has_its_row(self):
+        self.assertSameElements(RADIUS, methods.METHODS)
+
+    @parameterized.parameters(*CASES)
+    def test_training(self, name, options):
+        """Eagerly, as a graph and by XLA: the same, finite, traced once."""
+        runs = {
+            "graph": build(name, options, jit_compile=False),
+            "again": build(name, options, jit_compile=False),
+            "eager": build(name, options, run_eagerly=True),
+            "xla": build(name, options, jit_compile=True),
+        }
+        before = [v.numpy() for v in runs["graph"].trainable_variables]
+        logs = {mode: train(robust) for mode, robust in runs.items()}
+        for log in logs["graph"]:
+            self.assertAllInRange(list(log.values()), -1e3, 1e3)
+            self.assertContainsSubset(
+                ("gradient_norm", *runs["graph"].method.reports), log
+            )
+        for old, variable in zip(
+            before, runs["graph"].trainable_variables, strict=True
+        ):
+            self.assertNotAllClose(old, variable, atol=1e-7, rtol=0)
+
+        for mode in ("graph", "xla"):
+            self.assertEqual(runs[mode].traces, 1)
+        for ours, theirs in zip(
+            values_of(runs["graph"]), values_of(runs["again"]), strict=True
+        ):
+            self.assertAllEqual(ours, theirs)
+        for mode in ("eager", "xla"):
+            for ours, theirs in zip(
+                values_of(runs["graph"]), values_of(runs[mode]), strict=True
+            ):
+                self.assertAllClose(ours, theirs, 1e-4, 1e-5, mode)
+
+    @parameterized.parameters(*CASES)
+    def test_perturbation(self, name, options):
+        robust = build(name, options, run_eagerly=True)
+        train(robust)
+        radius = RADIUS[name] * EPSILON
+        if options.get("base_attack") == "fastat":
+            radius = EPSILON
+        images, labels = testing.images_and_labels(BATCH)
+        index = tf.constant(INDEX[0])
+
+        def compute(step):
+            return robust.compute_gradients(
+                tf.constant(images), labels, Draws(0, step), index, step=step
+            )
+
+        first, again, other = compute(7), compute(7), compute(9)
+        delta = first.solution.perturbation.numpy()
+        self.assertLessEqual(np.abs(delta).max(), radius + 1e-6)
+        if name not in LEAVES_PIXELS:
+            self.assertAllInRange(images + delta, -1e-6, 1 + 1e-6)
+        if radius:
+            self.assertGreater(np.abs(delta).max(), 0.6 * radius)
+        for tensor in (*first.gradients, first.loss):
+            self.assertAllInRange(tensor, -1e3, 1e3)
+        # Moving statistics changed in between; few look at them.
+        if name not in ("gat", "nuat", "trades", "ssat", "liet"):
+            self.assertAllEqual(delta, again.solution.perturbation)
+        starts_at_random = ("fastat", "pgd", "nfgsm", "zerograd", "elle")
+        if name in starts_at_random:
+            self.assertNotAllEqual(delta, other.solution.perturbation)
+
+    @parameterized.parameters(
+        *(name for name in RADIUS), ("fastbat", {"linearization": "remembered"})
+    )
+    def test_save_and_load(self, name, options=None):
+        robust = build(name, options or {}, jit_compile=False)
+        path = f"{self.get_temp_dir()}/{name}.keras"
+        train(robust, 2)
+        robust.save(path)
+        loaded = keras.models.load_model(path, {"Counting": Counting})
+        self.assertEqual(loaded.plan, PLAN)
+        for ours, theirs in zip(
+            values_of(robust), values_of(loaded), strict=True
+        ):
+            self.assertAllEqual(ours, theirs)
+        # It goes on as the other does.
+        for model in (robust, loaded):
+            train(model, 1)
+        for ours, theirs in zip(
+            values_of(robust), values_of(loaded), strict=True
+        ):
+            self.assertAllClose(ours, theirs, 1e-5, 1e-6)
+
+        path = f"{self.get_temp_dir()}/{name}.weights.h5"
+        robust.save_weights(path)
+        # The best weights of a run are read without its plan.
+        plain = RobustClassifier(testing.small_network(), robust.method)
+        plain.load_weights(path)
+        images, _ = testing.images_and_labels(2)
+        self.assertAllClose(plain(images), robust(images))
+
+
+if __name__ == "__main__":
+    tf.test.main()
