@@ -20,6 +20,7 @@ from fastbat_tf.data.sources import Examples
 from fastbat_tf.errors import InputError
 from fastbat_tf.methods.base import Solution
 from fastbat_tf.methods.fastat import FastAT
+from fastbat_tf.methods.state import Slot
 from fastbat_tf.preemption import Preempted, Preemption
 from fastbat_tf.trainer import RobustClassifier
 from tests import testing
@@ -33,14 +34,15 @@ PLACES = [(epoch, batch) for epoch in range(EPOCHS) for batch in range(STEPS)]
 class Growing(FastAT):
     """A method with state: the perturbation grows from step to step."""
 
-    def __init__(self):
-        super().__init__(epsilon=0.02)
-        self.shift = keras.Variable(0.0, trainable=False, name="shift")
+    def initial_state(self, sizes, draws):
+        return {"shift": Slot(())}
 
     def solve(self, step):
-        self.shift.assign_add(0.01)
         delta = super().solve(step).perturbation
-        return Solution(delta + self.shift.value)
+        return Solution(delta + step.state["shift"])
+
+    def update(self, step):
+        return {"shift": step.state["shift"] + 0.01}
 
 
 class Killed(BaseException):
