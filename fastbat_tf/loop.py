@@ -78,7 +78,8 @@ def fit(
             logs = {k: float(v) for k, v in robust.get_metrics_result().items()}
             # Taken now: the validation puts averaged weights in their place.
             snapshot = keeper.snapshot(epoch, batch)
-            validation.on_epoch_end(epoch, logs)
+            with preemption.interruptible():
+                validation.on_epoch_end(epoch, logs)
             with preemption.deferred():
                 snapshot = None
                 callbacks.on_epoch_end(epoch, logs)

@@ -40,6 +40,7 @@ class Preemption:
 
     def __init__(self):
         self._requested = False
+        self._raised = False
         self._deferred = False
         self._deadline = threading.Timer(GRACE_SECONDS, os._exit, [EXIT_STATUS])
         self._deadline.daemon = True
@@ -75,10 +76,24 @@ class Preemption:
         if self._requested:
             raise Preempted
 
+    @contextlib.contextmanager
+    def interruptible(self):
+        """A block that SIGTERM ends at once, whatever it interrupts.
+
+        Inside of TensorFlow's C++ the exception may come out as another one.
+        """
+        try:
+            yield
+        except Exception as error:
+            if self._raised:
+                raise Preempted from error
+            raise
+
     def _handle(self, *_):
         # A second signal must not interrupt what the first one set off.
         first, self._requested = not self._requested, True
         if first and not self._deferred:
+            self._raised = True
             raise Preempted
 
     def _watch(self):

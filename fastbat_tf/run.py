@@ -60,9 +60,9 @@ def train(config, run_dir, build_model, resume="auto", verbosity=0):
     with Preemption() as preemption:
         directory = RunDirectory(run_dir)
         try:
-            return _train(
-                config, directory, build_model, resume, verbosity, preemption
-            )
+            with preemption.interruptible():
+                how = resume, verbosity, preemption
+                return _train(config, directory, build_model, *how)
         except Preempted:
             if verbosity >= 0:
                 _say("Ended by SIGTERM; the same command goes on.")

@@ -130,6 +130,7 @@ class FlagsConfigTest(CommandLineTest):
                         "epsilon": 4 / 255,
                         "steps": 7,
                         "step_size": 1 / 255,
+                        "attack_mode": "training",
                     },
                 },
                 "training": {

@@ -34,9 +34,6 @@ PLACES = [(epoch, batch) for epoch in range(EPOCHS) for batch in range(STEPS)]
 class Growing(FastAT):
     """A method with state: the perturbation grows from step to step."""
 
-    def __init__(self):
-        super().__init__(epsilon=0.02)
-
     def initial_state(self, sizes, draws):
         return {"shift": Slot(())}
 
@@ -71,9 +68,8 @@ class Validation(keras.callbacks.Callback):
 
     def _measure(self):
         weights = self.model.classifier.weights[0].numpy()
-        return -float(np.abs(weights).sum()) - 100 * int(
-            self.model.step.numpy()
-        )
+        steps = int(self.model.step.numpy())
+        return -float(np.abs(weights).sum()) - 100 * steps
 
 
 class Stop(keras.callbacks.Callback):

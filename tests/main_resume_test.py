@@ -24,8 +24,8 @@ LONG = (
     "--method=fastat",
     "--epochs=1",
     "--save_every=1",
-    "--validation_attack=pgd-1000-1",
-    "--attacks=pgd-1000-1",
+    "--validation_attack=pgd-3000-1",
+    "--attacks=pgd-3000-1",
     "--evaluation_batch_size=4",
 )
 
@@ -76,14 +76,14 @@ class ResumeTest(CommandLineTest):
     def test_terminated_in_validation_measurement_and_export(self):
         process = self.start(*LONG)
         self.wait_for(process, "backup/000003")
-        time.sleep(1)  # The fourth and last step, and some validation.
+        time.sleep(0.3)  # The fourth and last step, or the validation.
         self.terminate(process)
         self.assertEqual(self.place(), (0, 4))
         self.assertEqual((self.run_dir / "history.csv").read_text(), "")
 
         process = self.start(*LONG)
         self.wait_for(process, "evaluations/training/state/clean.npz")
-        time.sleep(1)
+        time.sleep(0.3)
         self.terminate(process)
         text = self.log.read_text()
         self.assertIn("Going on: 0 epochs and 4 steps are done.", text)

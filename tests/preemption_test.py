@@ -109,6 +109,30 @@ except ValueError as error:
 """
         self.check(program, 0, ["the error"])
 
+    def test_exception_that_comes_out_as_another(self):
+        program = """
+with Preemption() as preemption:
+    try:
+        with preemption.interruptible():
+            try:
+                terminate()
+            except BaseException:
+                raise SystemError("of a library in C++")
+    except Preempted:
+        say("saves")
+        raise
+"""
+        self.check(program, 143, ["saves"])
+        program = """
+with Preemption() as preemption:
+    try:
+        with preemption.interruptible():
+            raise SystemError("real")
+    except SystemError as error:
+        say(error)
+"""
+        self.check(program, 0, ["real"])
+
     def test_second_signal_does_not_disturb_the_first(self):
         for where in ("pass", "time.sleep(0)"):
             program = f"""
