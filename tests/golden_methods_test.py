@@ -3,6 +3,7 @@
 import pathlib
 from unittest import mock
 
+import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 
@@ -35,6 +36,7 @@ class GoldenMethodsTest(tf.test.TestCase, parameterized.TestCase):
         passed, line = golden_methods.check(recording, ("graph",))
         self.assertTrue(passed, line)
 
+    @pytest.mark.slow
     @parameterized.parameters(
         # What the benchmark does otherwise than the papers.
         ("gat", "form", "paper"),

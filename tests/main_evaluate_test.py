@@ -80,7 +80,8 @@ class EvaluateTest(CommandLineTest):
         flags = (f"--run_dir={self.run_dir}", *EVALUATION)
         output = self.evaluate(*flags)
 
-        (directory,) = (self.run_dir / "evaluations").iterdir()
+        # The measurement at the end of the training is there, too.
+        (directory,) = (self.run_dir / "evaluations").glob("*-*")
         self.assertStartsWith(directory.name, "_".join(ATTACKS))
         results = json.loads((directory / "results.json").read_text())
         self.assertEqual(
@@ -194,7 +195,8 @@ class EvaluateTest(CommandLineTest):
         for name, array in expected.items():
             np.testing.assert_array_equal(found[name], array)
         self.assertTrue(expected["robust"].any())
-        self.assertFalse((self.run_dir / "evaluations").exists())
+        evaluations = (self.run_dir / "evaluations").iterdir()
+        self.assertEqual([path.name for path in evaluations], ["training"])
 
     def test_a_model_gives_the_numbers_of_its_run(self):
         alone = self.directory / "alone"
