@@ -36,7 +36,6 @@ class GoldenMethodsTest(tf.test.TestCase, parameterized.TestCase):
         passed, line = golden_methods.check(recording, ("graph",))
         self.assertTrue(passed, line)
 
-    @pytest.mark.slow
     @parameterized.parameters(
         # What the benchmark does otherwise than the papers.
         ("gat", "form", "paper"),
@@ -60,6 +59,7 @@ class GoldenMethodsTest(tf.test.TestCase, parameterized.TestCase):
         ("liet", "random_smoothing", 0.5),
         ("rs_aaer", "logit_coefficient", 0.0),
     )
+    @pytest.mark.slow
     def test_another_step_is_noticed(self, name, option, value):
         recording = golden_network.load(FOLDER / f"{name}.npz")
         case = golden_methods.case_of(recording)
