@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import pytest
 from absl.testing import absltest
 
 from tests.command_line import (
@@ -30,6 +31,7 @@ LONG = (
 )
 
 
+@pytest.mark.slow  # Many processes.
 class ResumeTest(CommandLineTest):
     def start(self, *flags):
         """A process that writes to `log`."""
