@@ -1,5 +1,5 @@
 # make demo    train, measure and export on 4,000 real images
-# make test    all tests
+# make test    the tests, but for the slowest
 # make lint    the checks that change nothing
 #
 # Each makes .venv first, if it is not there or requirements.lock has changed.
