@@ -91,7 +91,9 @@ def export(config, run_dir, build_model, data_file=None):
             "expected at least one batch. "
             f"Received: batch_size={training.batch_size}"
         )
-    run.compile_robust(config, robust, steps_per_epoch)
+    run.compile_robust(
+        config, robust, steps_per_epoch, len(splits.train.labels)
+    )
     robust.optimizer.build(robust.trainable_variables)
     network = model_files.logits_of(robust.classifier)
     attacks = {
@@ -177,9 +179,10 @@ def train_step(config, robust, examples):
     def train(images, labels, chosen, epoch, batch):
         draws = Draws(config.training.seed, epoch, batch)
         augmentation = config.data.augmentation
-        return robust.train_step(
-            pipeline.pick(images, labels, chosen, draws, augmentation)
+        images, labels = pipeline.pick(
+            images, labels, chosen, draws, augmentation
         )
+        return robust.train_step(({"images": images, "index": chosen}, labels))
 
     arguments = {
         "images": tf.TensorSpec(examples.images.shape, tf.uint8),
