@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import math
+import os
 import time
 
 import keras
@@ -134,7 +135,8 @@ def save_weights(model, path):
     room += 100_000 + 8_000 * len(variables)
     try:
         # Where the disk is full, HDF5 ends the process without a word.
-        partial.write_bytes(bytes(room))
+        with partial.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, room)
         model.save_weights(partial)
         partial.replace(path)
     finally:

@@ -26,6 +26,12 @@ def project(perturbation, images, epsilon):
     return clip_to_pixels(inside_ball, images)
 
 
+def signed_step(perturbation, gradient, step_size, images, epsilon):
+    """`P_C(perturbation + step_size * sign(gradient))`."""
+    ascent = step_size * tf.sign(gradient)
+    return project(perturbation + ascent, images, epsilon)
+
+
 def interior_mask(perturbation, images, epsilon):
     """Marks the coordinates of `perturbation` at which no bound of C is active.
 

@@ -61,8 +61,14 @@ def train(config, run_dir, build_model, resume="auto", verbosity=0):
         directory = RunDirectory(run_dir)
         try:
             with preemption.interruptible():
-                how = resume, verbosity, preemption
-                return _train(config, directory, build_model, *how)
+                return _train(
+                    config,
+                    directory,
+                    build_model,
+                    resume,
+                    verbosity,
+                    preemption,
+                )
         except Preempted:
             if verbosity >= 0:
                 _say("Ended by SIGTERM; the same command goes on.")
@@ -90,23 +96,24 @@ def _train(config, directory, build_model, resume, verbosity, preemption):
     validation = first(splits.validation, settings.validation_examples)
     # Refused now, not after the training.
     evaluation_input.check_count(splits.test, settings.max_examples)
-    method = methods.get(config.method.method, **config.method.options)
+    strategy = distribution.get_strategy(config.runtime.strategy)
+    distribution.check_batch_size(training.batch_size, strategy)
+    keras.utils.set_random_seed(training.seed)
+    with strategy.scope():
+        robust = begin(config, build_model)
+        with_index = robust.method.remembers_examples
+        steps_per_epoch = pipeline.batches_per_epoch(
+            splits.train, training.batch_size, with_index
+        )
+        compile_robust(config, robust, steps_per_epoch, splits.train.size)
     make_batches = functools.partial(
         pipeline.training_batches,
         splits.train,
         training.batch_size,
         training.seed,
         config.data.augmentation,
-        with_index=method.remembers_examples,
+        with_index=with_index,
     )
-    make_batches(0)  # Refuses a batch that is too large.
-    strategy = distribution.get_strategy(config.runtime.strategy)
-    distribution.check_batch_size(training.batch_size, strategy)
-    steps_per_epoch = splits.train.size // training.batch_size
-    keras.utils.set_random_seed(training.seed)
-    with strategy.scope():
-        robust = begin(config, build_model)
-        compile_robust(config, robust, steps_per_epoch, splits.train.size)
     directory.create(config)
     say(_settings(config))
     say(_device_line(config, strategy))

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from fastbat_tf.errors import InputError
+from fastbat_tf.perturbation import clip_to_pixels
 
 
 class Step:
@@ -111,8 +112,12 @@ class Step:
         """
         return self.draw(name, tf.shape(self.images), -radius, radius)
 
+    def random_start(self, radius, name="start"):
+        """Noise from U(-radius, radius), clipped to the pixels."""
+        return clip_to_pixels(self.uniform(name, radius), self.images)
+
     def signs(self, name, radius):
-        """Likewise, `radius` or `-radius` with equal odds for each pixel."""
+        """`radius` or `-radius` for each pixel, with equal odds."""
         drawn = self.uniform(name, radius)
         ones = tf.ones_like(drawn)
         return radius * tf.where(drawn < 0, -ones, ones)

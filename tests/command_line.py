@@ -34,7 +34,8 @@ def user_environment():
     return inherited
 
 
-def python(*arguments, **environment):
+def python(*arguments, limit=None, **environment):
+    """Runs Python; `limit` is called in the new process first."""
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=TOP,
@@ -42,11 +43,12 @@ def python(*arguments, **environment):
         capture_output=True,
         text=True,
         timeout=300,
+        preexec_fn=limit,
     )
 
 
-def main(*flags, **environment):
-    return python("main.py", *flags, **environment)
+def main(*flags, limit=None, **environment):
+    return python("main.py", *flags, limit=limit, **environment)
 
 
 class CommandLineTest(parameterized.TestCase):

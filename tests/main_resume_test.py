@@ -3,6 +3,7 @@
 import csv
 import json
 import pathlib
+import resource
 import signal
 import subprocess
 import sys
@@ -191,6 +192,29 @@ class FullDiskTest(CommandLineTest):
             check=True,
             capture_output=True,
         )
+
+    def test_files_that_may_not_grow(self):
+        """As a quota: also where nothing can be mounted."""
+        flags = (*TINY, "--method=fastat", f"--run_dir={self.run_dir}")
+        # The first checkpoint is too large; then the weights of an epoch.
+        for kilobytes, message in ((50, "saved"), (600, "written")):
+            process = main(
+                *flags,
+                limit=lambda size=1024 * kilobytes: resource.setrlimit(
+                    resource.RLIMIT_FSIZE, (size, size)
+                ),
+            )
+            self.assertEqual(process.returncode, 2, process.stderr)
+            self.assertNotIn("Traceback", process.stderr)
+            self.assertRegex(
+                process.stderr.splitlines()[-1],
+                f"^error: The run cannot be {message}; expected room on the "
+                "disk, .*File too large",
+            )
+            self.assertEmpty(list(self.run_dir.glob("backup/*.partial")))
+        process = main(*flags)
+        self.assertEqual(process.returncode, 0, process.stderr)
+        self.assertIn("Going on: 0 epochs and 0 steps", process.stdout)
 
     def test_full_then_read_only_then_large_enough(self):
         self.disk = self.directory / "disk"

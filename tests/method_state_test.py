@@ -7,13 +7,16 @@ from absl.testing import parameterized
 
 from fastbat_tf import Plan, RobustClassifier, layers, methods
 from fastbat_tf.errors import InputError
-from fastbat_tf.methods import convergence
 from fastbat_tf.methods.state import Place
 from fastbat_tf.step import Step
 from tests import testing
 from tests.method_steps import build, compute, train
 
 EPSILON = 8 / 255
+
+
+def step_without_images(**given):
+    return Step(testing.small_network(), None, None, None, None, **given)
 
 
 class StateTest(tf.test.TestCase, parameterized.TestCase):
@@ -106,20 +109,16 @@ class StateTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters((1, 0.0), (2, 1.0), (8, 1.0), (9, 0.0))
     def test_convergence_leaves_the_ends_alone(self, epoch, sign):
         place = Place(tf.constant(epoch), tf.constant(1), 0, 10)
-        state = {name: tf.constant(1.0) for name in convergence.SLOTS}
-        step = Step(
-            testing.small_network(),
-            None,
-            None,
-            None,
-            None,
-            place=place,
-            state=state,
-        )
-        added = convergence.term(step, tf.constant([2.0, 4.0]), 1.9, 0.5, 1)
-        self.assertAllClose(added, sign * 0.5 * 3.0)
-        added = convergence.term(step, tf.constant([2.0, 4.0]), 2.1, 0.5, 1)
-        self.assertAllClose(added, 0.0)
+        names = ("previous", "sum", "count")
+        state = {name: tf.constant(1.0) for name in names}
+        step = step_without_images(place=place, state=state)
+        losses = tf.constant([2.0, 4.0])
+        for tolerance, factor in ((1.9, sign), (2.1, 0.0)):
+            method = methods.get(
+                "fgsm_rs_cs", tolerance=tolerance, coefficient=0.5
+            )
+            added = method.term(step, losses)
+            self.assertAllClose(added, factor * 0.5 * 3.0)
 
     def test_adaptive_elle(self):
         method = methods.get("elle", coefficient_schedule="adaptive")
@@ -128,15 +127,8 @@ class StateTest(tf.test.TestCase, parameterized.TestCase):
         }
         errors, weight = [], 0.0
         for error in (1.0, 3.0, 2.0, 2.0, 9.0, 2.0, 1.0, 30.0, 2.0):
-            step = Step(
-                testing.small_network(),
-                None,
-                None,
-                None,
-                None,
-                state=state,
-                notes={"error": tf.constant(error)},
-            )
+            notes = {"error": tf.constant(error)}
+            step = step_without_images(state=state, notes=notes)
             state = method.update(step)
             errors.append(error)
             limit = np.mean(errors) + 2 * np.std(errors)

@@ -20,6 +20,7 @@ class MethodsTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters(*NAMES)
     def test_the_table_of_options_is_the_constructor(self, name):
         cls = methods.get_class(name)
+        self.assertEqual(cls.name, name)
         arguments = list(inspect.signature(cls).parameters)
         self.assertEqual(arguments, list(methods.METHODS[name].defaults))
         config = cls().get_config()

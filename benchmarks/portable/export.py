@@ -64,7 +64,7 @@ def export(config, run_dir, build_model, data_file=None):
     import keras
 
     from fastbat_tf import model_files, run
-    from fastbat_tf.data import loading
+    from fastbat_tf.data import loading, pipeline
     from fastbat_tf.run_directory import RunDirectory, write_json
 
     directory = RunDirectory(run_dir)
@@ -84,16 +84,10 @@ def export(config, run_dir, build_model, data_file=None):
             "A method that replays its batches is not exported; expected "
             f"replays=1. Received: replays={robust.method.replays}"
         )
-    steps_per_epoch = len(splits.train.labels) // training.batch_size
-    if not steps_per_epoch:
-        raise InputError(
-            f"The training split holds {len(splits.train.labels)} images, "
-            "expected at least one batch. "
-            f"Received: batch_size={training.batch_size}"
-        )
-    run.compile_robust(
-        config, robust, steps_per_epoch, len(splits.train.labels)
+    steps_per_epoch = pipeline.batches_per_epoch(
+        splits.train, training.batch_size
     )
+    run.compile_robust(config, robust, steps_per_epoch, splits.train.size)
     robust.optimizer.build(robust.trainable_variables)
     network = model_files.logits_of(robust.classifier)
     attacks = {

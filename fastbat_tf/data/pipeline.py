@@ -48,19 +48,8 @@ def training_batches(
     )
     ```
     """
-    batches = examples.size // batch_size
-    if not batches:
-        raise InputError(
-            f"The training split holds {examples.size} images, expected at "
-            f"least one batch. Received: batch_size={batch_size}"
-        )
+    batches = batches_per_epoch(examples, batch_size, with_index)
     if isinstance(examples, sources.Records):
-        if with_index:
-            raise InputError(
-                "The method remembers every image, and the places of images in "
-                "TFRecord files are not known; expected a data set that is "
-                "held in memory, or image files. Received: with_index=True"
-            )
         return _from_records(
             examples, batches, batch_size, seed, augmentation, first_batch
         )
@@ -85,6 +74,27 @@ def training_batches(
     chosen = epochs.flat_map(shuffled_epoch).skip(first_batch % batches)
     dataset = chosen.map(make_batch, tf.data.AUTOTUNE, deterministic=True)
     return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+def batches_per_epoch(examples, batch_size, with_index=False):
+    """How many batches an epoch has; arguments as of `training_batches`.
+
+    Raises:
+        InputError: If there is not one batch, or the examples have no places.
+    """
+    batches = examples.size // batch_size
+    if not batches:
+        raise InputError(
+            f"The training split holds {examples.size} images, expected at "
+            f"least one batch. Received: batch_size={batch_size}"
+        )
+    if with_index and isinstance(examples, sources.Records):
+        raise InputError(
+            "The method remembers every image, and the places of images in "
+            "TFRecord files are not known; expected a data set that is "
+            "held in memory, or image files. Received: with_index=True"
+        )
+    return batches
 
 
 def _from_records(

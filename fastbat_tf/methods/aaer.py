@@ -51,6 +51,7 @@ class AAER(Method):
     2.5
     """
 
+    name = "aaer"
     reports = ("abnormal_share",)
 
     def __init__(
@@ -64,7 +65,6 @@ class AAER(Method):
         form=options.PAPER,
     ):
         self.set_options(
-            "aaer",
             epsilon=epsilon,
             base_attack=base_attack,
             step_size=step_size,
@@ -77,9 +77,7 @@ class AAER(Method):
     def solve(self, step):
         strong = self.base_attack == options.NFGSM
         radius = 2 * self.epsilon if strong else self.epsilon
-        start = perturbation.clip_to_pixels(
-            step.uniform("start", radius), step.images
-        )
+        start = step.random_start(radius)
         gradient, logits = step.input_gradient_and_logits(start)
         delta = start + self.step_size * tf.sign(gradient)
         if not strong:

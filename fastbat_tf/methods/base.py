@@ -54,6 +54,7 @@ class Method(abc.ABC):
     its constructor.
 
     Attributes:
+        name: The key in `METHODS`, if it is registered.
         differentiates_twice: Whether the method takes derivatives of input
             gradients. Layers with wrong second derivatives are then replaced
             or refused by the trainer.
@@ -70,6 +71,7 @@ class Method(abc.ABC):
         replays: Integer, the updates on each batch; each solves anew.
     """
 
+    name = None
     differentiates_twice = False
     needs_perturbation_gradient = False
     trains_through_solve = False
@@ -83,13 +85,13 @@ class Method(abc.ABC):
         super().__init_subclass__(**kwargs)
         keras.saving.register_keras_serializable("fastbat_tf")(cls)
 
-    def set_options(self, name, **given):
-        """Sets the options of the registered method `name` as attributes.
+    def set_options(self, **given):
+        """Sets the options of the method as attributes.
 
         None stands for the default of `METHODS`; raises `InputError` for a
         value out of range.
         """
-        vars(self).update(methods.resolve_options(name, given))
+        vars(self).update(methods.resolve_options(self.name, given))
 
     @abc.abstractmethod
     def solve(self, step):

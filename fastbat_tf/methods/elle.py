@@ -49,6 +49,7 @@ class ELLE(Method):
     1.0
     """
 
+    name = "elle"
     reports = ("linearity_error",)
 
     def __init__(
@@ -59,7 +60,6 @@ class ELLE(Method):
         coefficient=None,
     ):
         self.set_options(
-            "elle",
             epsilon=epsilon,
             step_size=step_size,
             coefficient_schedule=coefficient_schedule,
@@ -75,9 +75,7 @@ class ELLE(Method):
         return {name: Slot(()) for name in names}
 
     def solve(self, step):
-        start = perturbation.clip_to_pixels(
-            step.uniform("start", self.epsilon), step.images
-        )
+        start = step.random_start(self.epsilon)
         ascent = self.step_size * tf.sign(step.input_gradient(start))
         return Solution(
             perturbation.clip_to_pixels(start + ascent, step.images)

@@ -28,8 +28,9 @@ class FastAT(PGD):
     10.0
     """
 
+    name = "fastat"
     steps = 1
     attack_mode = options.TRAINING
 
     def __init__(self, epsilon=options.EPSILON, step_size=None):
-        self.set_options("fastat", epsilon=epsilon, step_size=step_size)
+        self.set_options(epsilon=epsilon, step_size=step_size)

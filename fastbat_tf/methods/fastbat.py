@@ -71,6 +71,7 @@ class FastBAT(Method):
     5000.0
     """
 
+    name = "fastbat"
     reports = ("interior_fraction", "implicit_ratio", "implicit_cosine")
 
     def __init__(
@@ -82,7 +83,6 @@ class FastBAT(Method):
         implicit_gradient=options.IMPLICIT_GRADIENT,
     ):
         self.set_options(
-            "fastbat",
             epsilon=epsilon,
             step_size=step_size,
             implicit_lambda=implicit_lambda,
@@ -186,9 +186,7 @@ class FastBAT(Method):
         if self.linearization in ("fgsm", "ns-pgd-zero"):
             start = tf.zeros_like(step.images)
         else:
-            start = perturbation.clip_to_pixels(
-                step.uniform("start", self.epsilon), step.images
-            )
+            start = step.random_start(self.epsilon)
         if self.linearization == "random":
             return start
         if self.remembers_examples:

@@ -30,10 +30,16 @@ class FGSM(Method):
     8.0
     """
 
+    name = "fgsm"
+
     def __init__(self, epsilon=options.EPSILON, step_size=None):
-        self.set_options("fgsm", epsilon=epsilon, step_size=step_size)
+        self.set_options(epsilon=epsilon, step_size=step_size)
 
     def solve(self, step):
-        gradient = step.input_gradient(tf.zeros_like(step.images))
-        ascent = self.step_size * tf.sign(gradient)
-        return Solution(perturbation.project(ascent, step.images, self.epsilon))
+        start = tf.zeros_like(step.images)
+        gradient = step.input_gradient(start)
+        return Solution(
+            perturbation.signed_step(
+                start, gradient, self.step_size, step.images, self.epsilon
+            )
+        )

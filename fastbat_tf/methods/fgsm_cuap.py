@@ -1,6 +1,5 @@
 """FGSM-CUAP: the attack begins at a perturbation of the class."""
 
-from fastbat_tf.methods import options
 from fastbat_tf.methods.fgsm_uap import FGSMUAP
 
 
@@ -17,31 +16,9 @@ class FGSMCUAP(FGSMUAP):
 
     Args:
         epsilon: As for `FGSMUAP`, as all arguments.
-        step_size: Float.
-        uap_epsilon: Float.
-        coefficient: Float.
-        momentum_decay: Float.
-        form: String.
     """
 
-    def __init__(
-        self,
-        epsilon=options.EPSILON,
-        step_size=None,
-        uap_epsilon=None,
-        coefficient=options.LOGIT_COEFFICIENT,
-        momentum_decay=options.MOMENTUM_DECAY,
-        form=options.PAPER,
-    ):
-        self.set_options(
-            "fgsm_cuap",
-            epsilon=epsilon,
-            step_size=step_size,
-            uap_epsilon=uap_epsilon,
-            coefficient=coefficient,
-            momentum_decay=momentum_decay,
-            form=form,
-        )
+    name = "fgsm_cuap"
 
     def count(self, sizes):
         return sizes.classes

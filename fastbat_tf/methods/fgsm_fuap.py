@@ -2,7 +2,6 @@
 
 import tensorflow as tf
 
-from fastbat_tf import perturbation
 from fastbat_tf.methods import options
 from fastbat_tf.methods.fgsm_uap import FGSMUAP
 from fastbat_tf.methods.state import Slot
@@ -42,6 +41,7 @@ class FGSMFUAP(FGSMUAP):
         form: String.
     """
 
+    name = "fgsm_fuap"
     needs_features = True
 
     def __init__(
@@ -55,7 +55,6 @@ class FGSMFUAP(FGSMUAP):
         form=options.PAPER,
     ):
         self.set_options(
-            "fgsm_fuap",
             epsilon=epsilon,
             step_size=step_size,
             uap_epsilon=uap_epsilon,
@@ -86,9 +85,7 @@ class FGSMFUAP(FGSMUAP):
         return {**state, "head_steps": Slot(())}
 
     def begin(self, step):
-        return perturbation.clip_to_pixels(
-            step.uniform("noise", self.epsilon), step.images
-        )
+        return step.random_start(self.epsilon, "noise")
 
     def choose(self, step):
         features = tf.stop_gradient(

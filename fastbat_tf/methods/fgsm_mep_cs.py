@@ -3,12 +3,13 @@
 import tensorflow as tf
 
 from fastbat_tf import perturbation
-from fastbat_tf.methods import convergence, memory, options
-from fastbat_tf.methods.base import Method, Solution
+from fastbat_tf.methods import memory, options
+from fastbat_tf.methods.base import Solution
+from fastbat_tf.methods.convergence import SmoothConvergence
 from fastbat_tf.methods.relaxation import relaxed
 
 
-class FGSMMEPCS(Method):
+class FGSMMEPCS(SmoothConvergence):
     """One signed step from a remembered start; the benign loss may not jump.
 
     ```
@@ -42,9 +43,8 @@ class FGSMMEPCS(Method):
     0.3
     """
 
-    needs_plan = True
+    name = "fgsm_mep_cs"
     remembers_examples = True
-    reports = ("convergence_sign",)
 
     def __init__(
         self,
@@ -58,7 +58,6 @@ class FGSMMEPCS(Method):
         label_factor=options.LABEL_FACTOR,
     ):
         self.set_options(
-            "fgsm_mep_cs",
             epsilon=epsilon,
             step_size=step_size,
             coefficient=coefficient,
@@ -71,7 +70,7 @@ class FGSMMEPCS(Method):
 
     def initial_state(self, sizes, draws):
         rows = memory.slots(sizes, "delta", "momentum")
-        return {**rows, **convergence.SLOTS}
+        return {**rows, **super().initial_state(sizes, draws)}
 
     def solve(self, step):
         start, momentum = memory.recall_prior(
@@ -81,27 +80,13 @@ class FGSMMEPCS(Method):
             start, lambda z: relaxed(step.attack_losses, z, self.label_factor)
         )
         step.note(gradient=gradient, start=start, momentum=momentum)
-        delta = perturbation.project(
-            start + self.step_size * tf.sign(gradient),
-            step.images,
-            self.epsilon,
+        delta = perturbation.signed_step(
+            start, gradient, self.step_size, step.images, self.epsilon
         )
-        return Solution(delta)
-
-    def objective(self, step, solution):
-        logits = step.logits(step.images + solution.perturbation)
-        benign = step.logits(step.images)
-        losses = relaxed(step.losses, logits, self.label_factor)
-        return tf.reduce_mean(losses) + convergence.term(
-            step,
-            relaxed(step.losses, benign, self.label_factor),
-            self.tolerance,
-            self.coefficient,
-            self.stride,
-        ), logits
+        return Solution(delta, tf.zeros_like(step.images))
 
     def update(self, step):
         return {
             **memory.accumulate(step, self.epsilon, self.step_size),
-            **convergence.update(step),
+            **super().update(step),
         }

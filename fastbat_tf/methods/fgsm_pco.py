@@ -43,6 +43,7 @@ class FGSMPCO(Method):
     1.5
     """
 
+    name = "fgsm_pco"
     needs_plan = True
     remembers_examples = True
     trains_through_solve = True
@@ -56,7 +57,6 @@ class FGSMPCO(Method):
         label_factor=options.LABEL_FACTOR,
     ):
         self.set_options(
-            "fgsm_pco",
             epsilon=epsilon,
             step_size=step_size,
             reach=reach,
@@ -72,10 +72,9 @@ class FGSMPCO(Method):
         gradient, logits = step.input_gradient_and_logits(
             start, lambda z: relaxed(step.attack_losses, z, self.label_factor)
         )
-        moved = perturbation.project(
-            start + self.step_size * tf.sign(tf.stop_gradient(gradient)),
-            step.images,
-            self.epsilon,
+        gradient = tf.stop_gradient(gradient)
+        moved = perturbation.signed_step(
+            start, gradient, self.step_size, step.images, self.epsilon
         )
         step.note(moved=moved)
         probability = tf.gather(

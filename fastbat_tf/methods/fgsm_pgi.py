@@ -45,6 +45,7 @@ class FGSMPGI(Method):
     40
     """
 
+    name = "fgsm_pgi"
     needs_plan = True
     remembers_examples = True
     trains_through_solve = True
@@ -59,7 +60,6 @@ class FGSMPGI(Method):
         label_factor=options.LABEL_FACTOR,
     ):
         self.set_options(
-            "fgsm_pgi",
             epsilon=epsilon,
             step_size=step_size,
             coefficient=coefficient,
@@ -81,10 +81,8 @@ class FGSMPGI(Method):
         )
         gradient = tf.stop_gradient(gradient)
         step.note(gradient=gradient, start=start, momentum=momentum)
-        delta = perturbation.project(
-            start + self.step_size * tf.sign(gradient),
-            step.images,
-            self.epsilon,
+        delta = perturbation.signed_step(
+            start, gradient, self.step_size, step.images, self.epsilon
         )
         return Solution(delta, logits)
 

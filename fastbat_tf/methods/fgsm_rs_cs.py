@@ -3,12 +3,12 @@
 import tensorflow as tf
 
 from fastbat_tf import perturbation
-from fastbat_tf.methods import convergence, options
-from fastbat_tf.methods.base import Method, Solution
-from fastbat_tf.methods.relaxation import relaxed
+from fastbat_tf.methods import options
+from fastbat_tf.methods.base import Solution
+from fastbat_tf.methods.convergence import SmoothConvergence
 
 
-class FGSMRSCS(Method):
+class FGSMRSCS(SmoothConvergence):
     """One signed step from a noisy image, whose loss may not jump.
 
     ```
@@ -43,8 +43,7 @@ class FGSMRSCS(Method):
     0.03
     """
 
-    needs_plan = True
-    reports = ("convergence_sign",)
+    name = "fgsm_rs_cs"
 
     def __init__(
         self,
@@ -56,7 +55,6 @@ class FGSMRSCS(Method):
         label_factor=options.LABEL_FACTOR,
     ):
         self.set_options(
-            "fgsm_rs_cs",
             epsilon=epsilon,
             step_size=step_size,
             coefficient=coefficient,
@@ -65,28 +63,8 @@ class FGSMRSCS(Method):
             label_factor=label_factor,
         )
 
-    def initial_state(self, sizes, draws):
-        return convergence.SLOTS
-
     def solve(self, step):
-        start = perturbation.clip_to_pixels(
-            step.uniform("start", self.epsilon), step.images
-        )
+        start = step.random_start(self.epsilon)
         ascent = self.step_size * tf.sign(step.input_gradient(start))
         delta = perturbation.clip_to_pixels(start + ascent, step.images)
         return Solution(delta, start)
-
-    def objective(self, step, solution):
-        logits = step.logits(step.images + solution.perturbation)
-        benign = step.logits(step.images + solution.memory)
-        losses = relaxed(step.losses, logits, self.label_factor)
-        return tf.reduce_mean(losses) + convergence.term(
-            step,
-            relaxed(step.losses, benign, self.label_factor),
-            self.tolerance,
-            self.coefficient,
-            self.stride,
-        ), logits
-
-    def update(self, step):
-        return convergence.update(step)

@@ -45,6 +45,7 @@ class FGSMUAP(Method):
     10.0
     """
 
+    name = "fgsm_uap"
     trains_through_solve = True
 
     def __init__(
@@ -57,7 +58,6 @@ class FGSMUAP(Method):
         form=options.PAPER,
     ):
         self.set_options(
-            "fgsm_uap",
             epsilon=epsilon,
             step_size=step_size,
             uap_epsilon=uap_epsilon,
@@ -97,10 +97,8 @@ class FGSMUAP(Method):
             loss = tf.reduce_mean(step.attack_losses(logits))
         gradient = tf.stop_gradient(tape.gradient(loss, start))
         step.note(gradient=gradient, chosen=chosen)
-        delta = perturbation.project(
-            start + self.step_size * tf.sign(gradient),
-            step.images,
-            self.epsilon,
+        delta = perturbation.signed_step(
+            start, gradient, self.step_size, step.images, self.epsilon
         )
         return Solution(delta, (tape, start, logits))
 

@@ -39,6 +39,7 @@ class Free(Method):
     8
     """
 
+    name = "free"
     needs_perturbation_gradient = True
     needs_plan = True
 
@@ -50,7 +51,6 @@ class Free(Method):
         start=options.FREE_START,
     ):
         self.set_options(
-            "free",
             epsilon=epsilon,
             step_size=step_size,
             replays=replays,
@@ -69,14 +69,19 @@ class Free(Method):
         return Solution(perturbation.clip_to_pixels(kept, step.images), kept)
 
     def correct(self, step, solution, gradients, perturbation_gradient):
-        ascent = self.step_size * tf.sign(perturbation_gradient)
         if self.start == "zero":
-            moved = perturbation.project(
-                solution.perturbation + ascent, step.images, self.epsilon
+            moved = perturbation.signed_step(
+                solution.perturbation,
+                perturbation_gradient,
+                self.step_size,
+                step.images,
+                self.epsilon,
             )
         else:
-            moved = solution.memory + ascent
-            moved = tf.clip_by_value(moved, -self.epsilon, self.epsilon)
+            ascent = self.step_size * tf.sign(perturbation_gradient)
+            moved = tf.clip_by_value(
+                solution.memory + ascent, -self.epsilon, self.epsilon
+            )
         step.note(perturbation=moved)
         return gradients
 

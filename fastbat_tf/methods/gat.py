@@ -44,6 +44,7 @@ class GAT(Method):
     10.0
     """
 
+    name = "gat"
     needs_plan = True
 
     def __init__(
@@ -55,7 +56,6 @@ class GAT(Method):
         form=options.PAPER,
     ):
         self.set_options(
-            "gat",
             epsilon=epsilon,
             step_size=step_size,
             coefficient=coefficient,
@@ -82,9 +82,10 @@ class GAT(Method):
             step.signs("start", self.epsilon / 2), step.images
         )
         gradient = step.input_gradient(start, losses, training=False)
-        ascent = self.step_size * tf.sign(gradient)
         return Solution(
-            perturbation.project(start + ascent, step.images, self.epsilon)
+            perturbation.signed_step(
+                start, gradient, self.step_size, step.images, self.epsilon
+            )
         )
 
     def objective(self, step, solution):

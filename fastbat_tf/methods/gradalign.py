@@ -38,6 +38,7 @@ class GradAlign(Method):
     0.2
     """
 
+    name = "gradalign"
     differentiates_twice = True
     reports = ("gradient_alignment",)
 
@@ -49,7 +50,6 @@ class GradAlign(Method):
         form=options.PAPER,
     ):
         self.set_options(
-            "gradalign",
             epsilon=epsilon,
             step_size=step_size,
             coefficient=coefficient,
@@ -57,9 +57,10 @@ class GradAlign(Method):
         )
 
     def solve(self, step):
-        clean_gradient = step.input_gradient(tf.zeros_like(step.images))
-        delta = perturbation.project(
-            self.step_size * tf.sign(clean_gradient), step.images, self.epsilon
+        start = tf.zeros_like(step.images)
+        clean_gradient = step.input_gradient(start)
+        delta = perturbation.signed_step(
+            start, clean_gradient, self.step_size, step.images, self.epsilon
         )
         return Solution(delta, memory=clean_gradient)
 

@@ -51,6 +51,7 @@ class LIET(Method):
     100.0
     """
 
+    name = "liet"
     needs_plan = True
     trains_through_solve = True
     reports = ("divergence",)
@@ -66,7 +67,6 @@ class LIET(Method):
         refresh_batches=options.REFRESH_BATCHES,
     ):
         self.set_options(
-            "liet",
             epsilon=epsilon,
             step_size=step_size,
             coefficient=coefficient,

@@ -83,9 +83,7 @@ def accumulate(step, epsilon, step_size):
     gradient = step.notes["gradient"]
     length = step.sum_over_replicas(tf.reduce_sum(tf.abs(gradient)))
     momentum = tf.math.divide_no_nan(gradient, length) + step.notes["momentum"]
-    delta = perturbation.project(
-        step.notes["start"] + step_size * tf.sign(momentum),
-        step.images,
-        epsilon,
+    delta = perturbation.signed_step(
+        step.notes["start"], momentum, step_size, step.images, epsilon
     )
     return record(step, delta=delta, momentum=momentum)

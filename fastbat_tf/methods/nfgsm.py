@@ -33,6 +33,8 @@ class NFGSM(Method):
     2.0
     """
 
+    name = "nfgsm"
+
     def __init__(
         self,
         epsilon=options.EPSILON,
@@ -40,16 +42,13 @@ class NFGSM(Method):
         noise_scale=options.NOISE_SCALE,
     ):
         self.set_options(
-            "nfgsm",
             epsilon=epsilon,
             step_size=step_size,
             noise_scale=noise_scale,
         )
 
     def solve(self, step):
-        noise = perturbation.clip_to_pixels(
-            step.uniform("noise", self.noise_scale * self.epsilon), step.images
-        )
+        noise = step.random_start(self.noise_scale * self.epsilon, "noise")
         ascent = self.step_size * tf.sign(step.input_gradient(noise))
         return Solution(
             perturbation.clip_to_pixels(noise + ascent, step.images)

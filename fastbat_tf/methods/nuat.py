@@ -40,6 +40,7 @@ class NuAT(Method):
     4.5
     """
 
+    name = "nuat"
     needs_plan = True
 
     def __init__(
@@ -50,7 +51,6 @@ class NuAT(Method):
         attack_mode=options.INFERENCE,
     ):
         self.set_options(
-            "nuat",
             epsilon=epsilon,
             step_size=step_size,
             coefficient=coefficient,
@@ -72,9 +72,10 @@ class NuAT(Method):
         gradient = step.input_gradient(
             start, loss, self.attack_mode == options.TRAINING
         )
-        ascent = self.step_size * tf.sign(gradient)
         return Solution(
-            perturbation.project(start + ascent, step.images, self.epsilon)
+            perturbation.signed_step(
+                start, gradient, self.step_size, step.images, self.epsilon
+            )
         )
 
     def objective(self, step, solution):

@@ -70,11 +70,6 @@ GRADALIGN_COEFFICIENTS = (
 )
 
 
-def fast_at_step_size(epsilon):
-    """1.25 epsilon (Wong et al., ICLR 2020)."""
-    return 1.25 * epsilon
-
-
 def pgd_step_size(epsilon, steps):
     """epsilon / 2 for two steps, as the Fast-BAT paper; 2 / 255 otherwise."""
     return epsilon / 2 if steps == 2 else 2 / 255

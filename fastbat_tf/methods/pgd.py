@@ -37,6 +37,8 @@ class PGD(Method):
     2.0
     """
 
+    name = "pgd"
+
     def __init__(
         self,
         epsilon=options.EPSILON,
@@ -45,7 +47,6 @@ class PGD(Method):
         attack_mode=options.TRAINING,
     ):
         self.set_options(
-            "pgd",
             epsilon=epsilon,
             steps=steps,
             step_size=step_size,
@@ -54,22 +55,42 @@ class PGD(Method):
 
     def solve(self, step):
         training = self.attack_mode == options.TRAINING
-        start = perturbation.clip_to_pixels(
-            step.uniform("start", self.epsilon), step.images
-        )
-
-        def signed_step(delta):
-            gradient = step.input_gradient(delta, training=training)
-            ascent = self.step_size * tf.sign(gradient)
-            return perturbation.project(
-                delta + ascent, step.images, self.epsilon
-            )
-
-        # A loop of the graph, not of Python: the trace does not grow with K.
-        (delta,) = tf.while_loop(
-            lambda delta: True,
-            lambda delta: (signed_step(delta),),
-            (start,),
-            maximum_iterations=self.steps,
+        delta = climb(
+            step,
+            step.random_start(self.epsilon),
+            lambda delta: step.input_gradient(delta, training=training),
+            self.steps,
+            self.step_size,
+            self.epsilon,
         )
         return Solution(delta)
+
+
+def climb(step, start, gradient, steps, step_size, epsilon):
+    """K projected signed steps.
+
+    Args:
+        step: The `Step`.
+        start: Tensor like the images, the first perturbation.
+        gradient: Function from a perturbation to a tensor like it.
+        steps: Integer, K.
+        step_size: Float, in pixels.
+        epsilon: Float, radius of the L-infinity ball in pixels.
+
+    Returns:
+        The last perturbation.
+    """
+
+    def signed_step(delta):
+        return perturbation.signed_step(
+            delta, gradient(delta), step_size, step.images, epsilon
+        )
+
+    # A loop of the graph, not of Python: the trace does not grow with K.
+    (delta,) = tf.while_loop(
+        lambda delta: True,
+        lambda delta: (signed_step(delta),),
+        (start,),
+        maximum_iterations=steps,
+    )
+    return delta

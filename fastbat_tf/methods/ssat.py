@@ -34,6 +34,7 @@ class SSAT(Method):
     3
     """
 
+    name = "ssat"
     reports = ("step_fraction",)
 
     def __init__(
@@ -43,19 +44,17 @@ class SSAT(Method):
         checkpoints=options.CHECKPOINTS,
     ):
         self.set_options(
-            "ssat",
             epsilon=epsilon,
             step_size=step_size,
             checkpoints=checkpoints,
         )
 
     def solve(self, step):
-        start = perturbation.clip_to_pixels(
-            step.uniform("start", self.epsilon), step.images
-        )
+        start = step.random_start(self.epsilon)
         gradient, logits = step.input_gradient_and_logits(start)
-        ascent = self.step_size * tf.sign(gradient)
-        delta = perturbation.project(start + ascent, step.images, self.epsilon)
+        delta = perturbation.signed_step(
+            start, gradient, self.step_size, step.images, self.epsilon
+        )
         fraction = self._fractions(step, delta)
         fraction *= tf.cast(_correct(step, logits), fraction.dtype)
         step.report(step_fraction=tf.reduce_mean(fraction))

@@ -12,5 +12,7 @@ class Standard(Method):
     accurate and not robust at all.
     """
 
+    name = "standard"
+
     def solve(self, step):
         return Solution(tf.zeros_like(step.images))

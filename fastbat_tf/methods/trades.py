@@ -2,9 +2,9 @@
 
 import tensorflow as tf
 
-from fastbat_tf import perturbation
 from fastbat_tf.methods import options
 from fastbat_tf.methods.base import Method, Solution
+from fastbat_tf.methods.pgd import climb
 
 # Standard deviation of the first perturbation; at zero the divergence is flat.
 START_DEVIATION = 1e-3
@@ -41,6 +41,8 @@ class TRADES(Method):
     6.0
     """
 
+    name = "trades"
+
     def __init__(
         self,
         epsilon=options.EPSILON,
@@ -50,7 +52,6 @@ class TRADES(Method):
         attack_mode=options.INFERENCE,
     ):
         self.set_options(
-            "trades",
             epsilon=epsilon,
             steps=steps,
             step_size=step_size,
@@ -65,20 +66,13 @@ class TRADES(Method):
         drawn = step.draw("start", tf.shape(step.images)) + 2.0**-25
         start = START_DEVIATION * tf.math.ndtri(drawn)
 
-        def signed_step(delta):
-            gradient = step.input_gradient(
+        def gradient(delta):
+            return step.input_gradient(
                 delta, lambda logits: divergence(clean, logits), training
             )
-            ascent = self.step_size * tf.sign(gradient)
-            return perturbation.project(
-                delta + ascent, step.images, self.epsilon
-            )
 
-        (delta,) = tf.while_loop(
-            lambda delta: True,
-            lambda delta: (signed_step(delta),),
-            (start,),
-            maximum_iterations=self.steps,
+        delta = climb(
+            step, start, gradient, self.steps, self.step_size, self.epsilon
         )
         return Solution(delta)
 

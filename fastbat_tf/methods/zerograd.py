@@ -2,9 +2,9 @@
 
 import tensorflow as tf
 
-from fastbat_tf import perturbation
 from fastbat_tf.methods import options
 from fastbat_tf.methods.base import Method, Solution
+from fastbat_tf.methods.pgd import climb
 
 
 class ZeroGrad(Method):
@@ -37,6 +37,8 @@ class ZeroGrad(Method):
     16.0
     """
 
+    name = "zerograd"
+
     def __init__(
         self,
         epsilon=options.EPSILON,
@@ -45,7 +47,6 @@ class ZeroGrad(Method):
         quantile=options.QUANTILE,
     ):
         self.set_options(
-            "zerograd",
             epsilon=epsilon,
             steps=steps,
             step_size=step_size,
@@ -53,17 +54,17 @@ class ZeroGrad(Method):
         )
 
     def solve(self, step):
-        delta = perturbation.clip_to_pixels(
-            step.uniform("start", self.epsilon), step.images
+        def gradient(delta):
+            return zero_small_entries(step.input_gradient(delta), self.quantile)
+
+        delta = climb(
+            step,
+            step.random_start(self.epsilon),
+            gradient,
+            self.steps,
+            self.step_size,
+            self.epsilon,
         )
-        for _ in range(self.steps):
-            gradient = step.input_gradient(delta)
-            gradient = zero_small_entries(gradient, self.quantile)
-            delta = perturbation.project(
-                delta + self.step_size * tf.sign(gradient),
-                step.images,
-                self.epsilon,
-            )
         return Solution(delta)
 
 
