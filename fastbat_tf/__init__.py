@@ -42,7 +42,12 @@ _EXPORTS = {
     "Standard": "fastbat_tf.methods.standard",
     "TRADES": "fastbat_tf.methods.trades",
     "ZeroGrad": "fastbat_tf.methods.zerograd",
+    "EpsilonSchedule": "fastbat_tf.epsilon_schedule",
+    "GradientAlignment": "fastbat_tf.alignment",
+    "OverfittingGuard": "fastbat_tf.callbacks",
+    "OverfittingScores": "fastbat_tf.callbacks",
     "Plan": "fastbat_tf.methods.state",
+    "RobustValidation": "fastbat_tf.callbacks",
     "RobustClassifier": "fastbat_tf.trainer",
     "evaluate_robustness": "fastbat_tf.evaluation",
 }

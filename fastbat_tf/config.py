@@ -10,7 +10,12 @@ from fastbat_tf import attacks, data, methods
 from fastbat_tf.data import folder
 from fastbat_tf.errors import InputError, at_least, one_of
 from fastbat_tf.methods import options
-from fastbat_tf.training_config import TrainingConfig
+from fastbat_tf.training_config import (
+    OFF,
+    WARN,
+    OverfittingConfig,
+    TrainingConfig,
+)
 
 STRATEGIES = ("auto", "none", "mirrored")
 JIT_COMPILE = ("auto", "true", "false")
@@ -63,6 +68,8 @@ class DataConfig:
             TensorFlow Datasets.
         validation_share: Share of the training split that becomes the
             validation split, by the rule of the data set.
+        training_examples: The first so many images of the training split; 0
+            for all. The validation split stays as it is.
         augment: Whether training images are changed at random, as the data
             set has it; by default if it has any augmentation.
         image_size: `folder` only: height and width the images are resized to.
@@ -75,6 +82,7 @@ class DataConfig:
     dataset: str = "cifar10"
     data_dir: str | None = None
     validation_share: float = 0.1
+    training_examples: int = 0
     augment: bool | None = None
     image_size: int | None = None
     skip_unreadable: bool = False
@@ -88,6 +96,7 @@ class DataConfig:
                 "`validation_share` is expected in (0, 1). "
                 f"Received: validation_share={self.validation_share}"
             )
+        at_least(self, "training_examples", 0)
         if self.data_dir is not None and spec.source == "embedded":
             raise InputError(
                 f"`data_dir` does not apply to the data set {self.dataset}, "
@@ -297,16 +306,12 @@ class Config:
     model: ModelConfig = ModelConfig()
     method: MethodConfig = dataclasses.field(default_factory=MethodConfig)
     training: TrainingConfig = TrainingConfig()
+    overfitting: OverfittingConfig = OverfittingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     runtime: RuntimeConfig = RuntimeConfig()
 
     def __post_init__(self):
-        if self.training.attack_loss != "same" and not self.method.options:
-            raise InputError(
-                "`attack_loss` does not apply to the method "
-                f"{self.method.method}, which has no attack. "
-                f"Received: attack_loss={self.training.attack_loss}"
-            )
+        self._check_attack()
         replays = self.method.options.get("replays", 1)
         if self.training.epochs % replays:
             raise InputError(
@@ -331,6 +336,29 @@ class Config:
             validation_epsilon=validation_epsilon,
         )
         object.__setattr__(self, "evaluation", evaluation)
+
+    def _check_attack(self):
+        """Refuses settings of an attack where the method has none."""
+        action = self.overfitting.on_overfitting
+        if not self.method.options:
+            for name, value, unset in (
+                ("attack_loss", self.training.attack_loss, "same"),
+                ("clean_epochs", self.training.clean_epochs, 0),
+                ("epsilon_ramp_epochs", self.training.epsilon_ramp_epochs, 0),
+                ("on_overfitting", action or OFF, OFF),
+            ):
+                if value != unset:
+                    raise InputError(
+                        f"`{name}` does not apply to the method "
+                        f"{self.method.method}, which has no attack. "
+                        f"Received: {name}={value}"
+                    )
+        if action is None:
+            default = WARN if self.method.options else OFF
+            overfitting = dataclasses.replace(
+                self.overfitting, on_overfitting=default
+            )
+            object.__setattr__(self, "overfitting", overfitting)
 
     def to_dict(self):
         """The settings as nested dicts of JSON's types."""

@@ -7,9 +7,9 @@ same `train_function` and the same callbacks, with a place to begin.
 import time
 
 import keras
-import numpy as np
 import tensorflow as tf
 
+from fastbat_tf import variables
 from fastbat_tf.config import parse_interval
 from fastbat_tf.errors import InputError
 from fastbat_tf.preemption import Preempted
@@ -20,7 +20,7 @@ def fit(
     make_batches,
     epochs,
     steps_per_epoch,
-    validation,
+    validations,
     callbacks,
     keeper,
     preemption,
@@ -33,8 +33,8 @@ def fit(
             to a `tf.data.Dataset` that does not end.
         epochs: Integer.
         steps_per_epoch: Integer.
-        validation: A callback that adds to the logs of an epoch. It may take
-            long, and is interrupted by SIGTERM.
+        validations: List of callbacks that add to the logs of an epoch. They
+            may take long, and are interrupted by SIGTERM.
         callbacks: List of other callbacks.
         keeper: A `Keeper`.
         preemption: A `Preemption`.
@@ -59,7 +59,8 @@ def fit(
     callbacks = keras.callbacks.CallbackList(
         callbacks, model=robust, epochs=epochs, steps=steps_per_epoch
     )
-    validation.set_model(robust)
+    for validation in validations:
+        validation.set_model(robust)
     robust.make_train_function()
     robust.stop_training = False
     callbacks.on_train_begin()
@@ -79,7 +80,8 @@ def fit(
             # Taken now: the validation puts averaged weights in their place.
             snapshot = keeper.snapshot(epoch, batch)
             with preemption.interruptible():
-                validation.on_epoch_end(epoch, logs)
+                for validation in validations:
+                    validation.on_epoch_end(epoch, logs)
             with preemption.deferred():
                 snapshot = None
                 callbacks.on_epoch_end(epoch, logs)
@@ -106,16 +108,6 @@ def build(robust):
         robust.optimizer.build(robust.trainable_variables)
         robust.compute_metrics(images, tf.zeros(shape, tf.int32), logits)
     robust.reset_metrics()
-
-
-def state_variables(robust):
-    """All that a training step reads and writes, each variable once."""
-    variables = (
-        *robust.variables,
-        *robust.optimizer.variables,
-        *robust.metrics_variables,
-    )
-    return list({id(variable): variable for variable in variables}.values())
 
 
 class Interval:
@@ -172,16 +164,16 @@ class Keeper:
         saved = self._backup.restore()
         if saved is None:
             return None
-        variables = state_variables(self._robust)
-        shapes = [tuple(variable.shape) for variable in variables]
+        kept = variables.state_variables(self._robust)
+        shapes = [tuple(variable.shape) for variable in kept]
         if shapes != [array.shape[1:] for array in saved.arrays]:
             raise InputError(
                 "The checkpoint is of another model or optimizer; expected "
                 "that of this version of the program. "
                 f"Received: path={saved.files.parent}"
             )
-        for variable, array in zip(variables, saved.arrays, strict=True):
-            _assign(variable, array)
+        for variable, array in zip(kept, saved.arrays, strict=True):
+            variables.assign(variable, array)
         states = saved.state["callbacks"]
         for callback, state in zip(self._callbacks, states, strict=True):
             callback.state = state
@@ -196,7 +188,9 @@ class Keeper:
 
     def snapshot(self, epoch, batch):
         """A copy of all that is saved: `batch` batches of `epoch` are done."""
-        arrays = [_values(v) for v in state_variables(self._robust)]
+        arrays = [
+            variables.values(v) for v in variables.state_variables(self._robust)
+        ]
         state = {
             "epoch": epoch,
             "batch": batch,
@@ -208,25 +202,3 @@ class Keeper:
         """Writes a checkpoint."""
         self._backup.save(*snapshot)
         self._interval.restart()
-
-
-def _copies(variable):
-    """The variable of each replica; the one that there is, without replicas."""
-    return getattr(variable.value, "values", (variable.value,))
-
-
-def _values(variable):
-    """An array `(copies, *shape)`: one copy, unless the replicas differ.
-
-    They do in the statistics of BatchNormalization, of which each replica has
-    its own, and in metrics.
-    """
-    copies = [copy.numpy() for copy in _copies(variable)]
-    equal = len({copy.tobytes() for copy in copies}) == 1
-    return np.stack(copies[:1] if equal else copies)
-
-
-def _assign(variable, values):
-    # Perhaps there are more replicas than there were, or fewer.
-    for i, copy in enumerate(_copies(variable)):
-        copy.assign(values[i % len(values)])

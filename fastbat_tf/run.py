@@ -26,12 +26,14 @@ from fastbat_tf import (
 )
 from fastbat_tf.backup import Backup
 from fastbat_tf.data import loading, pipeline, sources
+from fastbat_tf.epsilon_schedule import EpsilonSchedule
 from fastbat_tf.errors import InputError
 from fastbat_tf.export import export
 from fastbat_tf.methods.state import Plan
 from fastbat_tf.preemption import Preempted, Preemption
 from fastbat_tf.run_directory import RunDirectory, write_json
 from fastbat_tf.trainer import RobustClassifier
+from fastbat_tf.training_config import ROLLBACK
 
 
 def train(config, run_dir, build_model, resume="auto", verbosity=0):
@@ -122,13 +124,16 @@ def _train(config, directory, build_model, resume, verbosity, preemption):
     validate = watching.get_validation(
         config, robust, validation, averaged, _jit_compile(config)
     )
+    scores, guard = watching.get_guard(
+        config, robust, validation, directory.good, say
+    )
     best = callbacks.BestWeights(directory.best, monitor(config), averaged)
     timing = callbacks.Timing(directory.timing)
     keeper = loop.Keeper(
         robust,
         Backup(directory.backup, directory.path, directory.growing),
         loop.Interval(config.runtime.save_every),
-        [best, timing],
+        [best, timing, *guard],
         say,
     )
     with sources.refuse_broken(splits.train):
@@ -137,9 +142,9 @@ def _train(config, directory, build_model, resume, verbosity, preemption):
             make_batches,
             robust.plan.epochs,
             steps_per_epoch,
-            validate,
+            [validate, *scores],
             watching.get_callbacks(
-                directory, validate, best, timing, verbosity
+                directory, validate, best, guard, timing, verbosity
             ),
             keeper,
             preemption,
@@ -317,6 +322,7 @@ def compile_robust(config, robust, steps_per_epoch, examples=0):
         clip_norm=training.clip_norm,
         weight_averaging=training.weight_averaging,
         attack_loss=attack_loss,
+        epsilon_schedule=_epsilon_schedule(config, steps_per_epoch),
         # The replays of a batch are updates, too: of fewer passes.
         plan=Plan(
             training.epochs // robust.method.replays,
@@ -325,6 +331,21 @@ def compile_robust(config, robust, steps_per_epoch, examples=0):
             examples,
         ),
         jit_compile=_jit_compile(config),
+    )
+
+
+def _epsilon_schedule(config, steps_per_epoch):
+    """The `EpsilonSchedule` of a `Config`; None if it is the whole radius."""
+    training = config.training
+    if not (
+        training.clean_epochs
+        or training.epsilon_ramp_epochs
+        or config.overfitting.on_overfitting == ROLLBACK
+    ):
+        return None
+    return EpsilonSchedule(
+        training.clean_epochs * steps_per_epoch,
+        training.epsilon_ramp_epochs * steps_per_epoch,
     )
 
 

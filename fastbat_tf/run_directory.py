@@ -28,6 +28,7 @@ class RunDirectory:
         timing: `timing.csv`, seconds per epoch: what differs from run to run.
         best: Weights of the epoch with the best validation.
         last: Weights of the last epoch.
+        good: The state of the last epoch without catastrophic overfitting.
         tensorboard: TensorBoard's directory.
         evaluations: What an interrupted evaluation goes on with.
         saved_model: The exported SavedModel.
@@ -42,6 +43,7 @@ class RunDirectory:
         self.backup = self.path / "backup"
         self.best = self.path / "checkpoints" / "best.weights.h5"
         self.last = self.path / "checkpoints" / "last.weights.h5"
+        self.good = self.path / "checkpoints" / "good.npz"
         self.tensorboard = self.path / "tensorboard"
         self.evaluations = self.path / "evaluations"
         self.saved_model = self.path / "saved_model"

@@ -13,6 +13,7 @@ from fastbat_tf import (
     schedules,  # noqa: F401  Keras finds in files what has been imported.
 )
 from fastbat_tf.draws import Draws
+from fastbat_tf.epsilon_schedule import EpsilonSchedule  # noqa: F401  Likewise.
 from fastbat_tf.errors import InputError
 from fastbat_tf.methods import state as states
 from fastbat_tf.optimizers import UpdateRule
@@ -78,7 +79,7 @@ class RobustClassifier(keras.Model):
         self.classifier = classifier
         self.method = method
         self.seed = seed
-        self.weight_average = None
+        self.weight_average = self.epsilon_schedule = None
         needed = method.needs_features
         self.features = layers.before_last_dense(classifier) if needed else None
         # Not the optimizer's counter, which need not count every batch.
@@ -113,6 +114,7 @@ class RobustClassifier(keras.Model):
         weight_averaging=0.0,
         attack_loss=None,
         plan=None,
+        epsilon_schedule=None,
         jit_compile="auto",
         **kwargs,
     ):
@@ -140,6 +142,8 @@ class RobustClassifier(keras.Model):
                 default `loss` itself.
             plan: A `fastbat_tf.Plan`, for methods that count epochs or
                 remember examples.
+            epsilon_schedule: An `EpsilonSchedule`; by default the method uses
+                the whole of its radius in each step.
             jit_compile: Whether XLA compiles what one replica computes:
                 perturbation, loss and gradients. `"auto"` compiles on GPUs;
                 on CPU the uncompiled step was measured to be faster.
@@ -190,6 +194,8 @@ class RobustClassifier(keras.Model):
                 weight_averaging, self._averaged_variables
             )
         self.plan = plan and states.Plan(*plan)
+        # Its factor is tracked, too.
+        self.epsilon_schedule = epsilon_schedule
         # Tracked, and so saved with the weights.
         self.method_state = states.create(
             self.method,
@@ -222,15 +228,25 @@ class RobustClassifier(keras.Model):
             step = self._make_step(
                 images, labels, None, index, state, self.step.value, notes
             )
-            self.method_state.write(self.method.update(step), *rows)
+            method = self._method_at(self.step.value, images.dtype)
+            self.method_state.write(method.update(step), *rows)
             self.step.assign_add(1)
         self._update_reports(loss, reports, tf.shape(images)[0])
         return self.compute_metrics(images, labels, logits)
 
     def test_step(self, data):
         trained = {metric.name for metric in self._report_metrics}
+        trained.add("epsilon_share")
         results = super().test_step(data)
         return {k: v for k, v in results.items() if k not in trained}
+
+    def get_metrics_result(self):
+        results = super().get_metrics_result()
+        if self.epsilon_schedule is not None:
+            # That of the last step.
+            share = self.epsilon_schedule.share(self.step.value - 1)
+            results["epsilon_share"] = share
+        return results
 
     def draws(self, step, replica):
         """The random draws of a step; tests give recorded ones here."""
@@ -259,18 +275,19 @@ class RobustClassifier(keras.Model):
         """
         if state is None:
             state = self.method_state.read(index, 0, tf.shape(images)[0])
+        method = self._method_at(step, images.dtype)
         step = self._make_step(images, labels, draws, index, state, step)
         with tf.GradientTape() as tape:
-            if self.method.trains_through_solve:
-                solution = self.method.solve(step)
+            if method.trains_through_solve:
+                solution = method.solve(step)
             else:
                 with tape.stop_recording():
-                    solution = self.method.solve(step)
+                    solution = method.solve(step)
             sources = list(step.variables)
-            if self.method.needs_perturbation_gradient:
+            if method.needs_perturbation_gradient:
                 tape.watch(solution.perturbation)
                 sources.append(solution.perturbation)
-            loss, logits = self.method.objective(step, solution)
+            loss, logits = method.objective(step, solution)
             # Regularizers, and what layers add.
             for extra in self.classifier.losses:
                 loss += tf.cast(extra, loss.dtype)
@@ -278,14 +295,20 @@ class RobustClassifier(keras.Model):
             loss, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
         delta_gradient = None
-        if self.method.needs_perturbation_gradient:
+        if method.needs_perturbation_gradient:
             delta_gradient = gradients.pop()
-        gradients = self.method.correct(
-            step, solution, gradients, delta_gradient
-        )
+        gradients = method.correct(step, solution, gradients, delta_gradient)
         step.report(gradient_norm=tf.linalg.global_norm(gradients))
         return Outcome(
             loss, logits, gradients, step.reports, step.notes, solution
+        )
+
+    def _method_at(self, step, dtype):
+        """The method with the share of its radius that a step uses."""
+        if self.epsilon_schedule is None:
+            return self.method
+        return self.method.scaled(
+            tf.cast(self.epsilon_schedule.share(step), dtype)
         )
 
     def _make_step(self, images, labels, draws, index, state, step, notes=()):
@@ -361,6 +384,9 @@ class RobustClassifier(keras.Model):
                 self.attack_loss
             ),
             "plan": self.plan and list(self.plan),
+            "epsilon_schedule": keras.saving.serialize_keras_object(
+                self.epsilon_schedule
+            ),
             "jit_compile": self.given_jit_compile,
         }
 

@@ -62,6 +62,7 @@ _CHOICES = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "loss": LOSSES}
 SCHEDULE_UNITS = ("batch", "epoch")
 WEIGHT_DECAY_MODES = ("l2", "decoupled")
 WEIGHT_DECAY_ON = ("all", "kernels")
+ON_OVERFITTING = OFF, WARN, STOP, ROLLBACK = "off", "warn", "stop", "rollback"
 ATTACK_LOSSES = ("same", "crossentropy")
 
 
@@ -99,6 +100,9 @@ class TrainingConfig:
         decay: What multistep multiplies the rate by at each.
         weight_averaging: Decay of the moving average of the weights; 0 for no
             average.
+        clean_epochs: Epochs at the beginning with an epsilon of 0.
+        epsilon_ramp_epochs: Epochs after them in which epsilon rises, batch by
+            batch, on a straight line to its value.
     """
 
     epochs: int = 20
@@ -123,6 +127,8 @@ class TrainingConfig:
     milestones: tuple | None = None
     decay: float | None = None
     weight_averaging: float = 0.0
+    clean_epochs: int = 0
+    epsilon_ramp_epochs: int = 0
 
     def __post_init__(self):
         for choice, table in _CHOICES.items():
@@ -141,6 +147,15 @@ class TrainingConfig:
         one_of(self, "weight_decay_on", WEIGHT_DECAY_ON)
         one_of(self, "attack_loss", ATTACK_LOSSES)
         self._below("weight_averaging", 1)
+        at_least(self, "epsilon_ramp_epochs", 0)
+        self._below("clean_epochs", self.epochs)
+        if self.clean_epochs + self.epsilon_ramp_epochs > self.epochs:
+            raise InputError(
+                "`clean_epochs` and `epsilon_ramp_epochs` are expected to be "
+                f"at most the {self.epochs} epochs together. Received: "
+                f"clean_epochs={self.clean_epochs}, "
+                f"epsilon_ramp_epochs={self.epsilon_ramp_epochs}"
+            )
         self._check_optimizer()
         self._check_schedule()
         if self.label_smoothing is not None:
@@ -217,3 +232,42 @@ class TrainingConfig:
             raise InputError(
                 f"`{name}` is expected in [0, {high}). Received: {name}={value}"
             )
+
+
+@dataclasses.dataclass(frozen=True)
+class OverfittingConfig:
+    """What is done about catastrophic overfitting.
+
+    Attributes:
+        on_overfitting: A word of `ON_OVERFITTING`; by default `"warn"`, but
+            `"off"` for the method standard.
+        overfitting_threshold: In (0, 1): an alarm is raised where the share of
+            validation images that withstand FGSM is larger by more than this
+            than the share of those that withstand the validation attack.
+        rollback_factor: In (0, 1): what a rollback leaves of the epsilon that
+            is trained with.
+    """
+
+    on_overfitting: str | None = None
+    overfitting_threshold: float = 0.15
+    rollback_factor: float | None = None
+
+    def __post_init__(self):
+        if self.on_overfitting is not None:
+            one_of(self, "on_overfitting", ON_OVERFITTING)
+        if self.rollback_factor is not None and (
+            self.on_overfitting != ROLLBACK
+        ):
+            raise InputError(
+                "`rollback_factor` applies to on_overfitting=rollback alone. "
+                f"Received: rollback_factor={self.rollback_factor}, "
+                f"on_overfitting={self.on_overfitting}"
+            )
+        if self.on_overfitting == ROLLBACK and self.rollback_factor is None:
+            object.__setattr__(self, "rollback_factor", 0.5)
+        for name in ("overfitting_threshold", "rollback_factor"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < 1:
+                raise InputError(
+                    f"`{name}` is expected in (0, 1). Received: {name}={value}"
+                )

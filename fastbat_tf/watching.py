@@ -5,6 +5,8 @@ import sys
 import keras
 
 from fastbat_tf import attacks, callbacks, distribution, model_files
+from fastbat_tf.alignment import GradientAlignment
+from fastbat_tf.training_config import OFF
 
 
 def get_validation(config, robust, examples, averaged_weights, jit_compile):
@@ -25,13 +27,49 @@ def get_validation(config, robust, examples, averaged_weights, jit_compile):
     )
 
 
-def get_callbacks(directory, validate, best, timing, verbosity):
+def get_guard(config, robust, examples, path, say):
+    """The `OverfittingScores` and `OverfittingGuard`, if there is a guard.
+
+    Args:
+        config: A `Config`.
+        robust: The `RobustClassifier`.
+        examples: `Examples` to validate on.
+        path: Where the guard keeps what it goes back to.
+        say: Function that prints a line.
+
+    Returns:
+        Two lists of callbacks: what belongs to the validation, and what acts.
+    """
+    settings = config.overfitting
+    if settings.on_overfitting == OFF:
+        return [], []
+    network = model_files.logits_of(robust.classifier)
+    batch_size = config.evaluation.batch_size
+    scores = callbacks.OverfittingScores(
+        attacks.get("fgsm", network, batch_size=batch_size),
+        GradientAlignment(network, batch_size),
+        examples,
+        config.evaluation.validation_epsilon,
+        config.training.seed,
+    )
+    guard = callbacks.OverfittingGuard(
+        settings.on_overfitting,
+        settings.overfitting_threshold,
+        path,
+        settings.rollback_factor,
+        say,
+    )
+    return [scores], [guard]
+
+
+def get_callbacks(directory, validate, best, guard, timing, verbosity):
     """The other callbacks of a run, in the order that they need.
 
     Args:
         directory: The `RunDirectory`.
         validate: The `RobustValidation`.
         best: The `BestWeights`.
+        guard: List of what may change the weights.
         timing: The `Timing`.
         verbosity: As for `run.train`.
     """
@@ -39,6 +77,7 @@ def get_callbacks(directory, validate, best, timing, verbosity):
         callbacks.StopOnNonFinite(),
         callbacks.PerturbationPanel(validate, directory.tensorboard / "images"),
         best,
+        *guard,
         callbacks.LastWeights(directory.last),
         keras.callbacks.CSVLogger(str(directory.history), append=True),
         timing,

@@ -14,9 +14,27 @@ from fastbat_tf.attacks import check_surrogate
 from fastbat_tf.config import Config, Target
 from fastbat_tf.errors import InputError
 from fastbat_tf.run_directory import RunDirectory, choose
-from flags import data, evaluation, method, model, runtime, target, training
+from flags import (
+    data,
+    evaluation,
+    method,
+    model,
+    overfitting,
+    runtime,
+    target,
+    training,
+)
 
-GROUPS = (runtime, data, model, method, training, evaluation, target)
+GROUPS = (
+    runtime,
+    data,
+    model,
+    method,
+    training,
+    overfitting,
+    evaluation,
+    target,
+)
 
 
 class Command(NamedTuple):
@@ -75,6 +93,7 @@ def get_command():
         model=model.get_config(images.spec.image_shape),
         method=method.get_config(),
         training=training.get_config(),
+        overfitting=overfitting.get_config(),
         evaluation=evaluation.get_config(),
         runtime=runtime.get_config(),
     )

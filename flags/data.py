@@ -20,6 +20,11 @@ VALIDATION_SHARE = absl_flags.DEFINE_float(
     _DEFAULT.validation_share,
     "Share of the training split that becomes the validation split.",
 )
+TRAINING_EXAMPLES = absl_flags.DEFINE_integer(
+    "training_examples",
+    _DEFAULT.training_examples,
+    "The first so many images of the training split; 0 for all.",
+)
 AUGMENT = absl_flags.DEFINE_bool(
     "augment",
     None,
@@ -41,6 +46,7 @@ def get_config():
         dataset=DATASET.value,
         data_dir=DATA_DIR.value,
         validation_share=VALIDATION_SHARE.value,
+        training_examples=TRAINING_EXAMPLES.value,
         augment=AUGMENT.value,
         image_size=IMAGE_SIZE.value,
         skip_unreadable=SKIP_UNREADABLE.value,

@@ -105,6 +105,13 @@ SETTINGS = (
         "Decay of the moving average of the weights, such as 0.9995, which is "
         "validated beside them; 0 for none.",
     ),
+    _integer(
+        "clean_epochs", "Epochs at the beginning without an attack: epsilon 0."
+    ),
+    _integer(
+        "epsilon_ramp_epochs",
+        "Epochs after them in which epsilon rises on a straight line.",
+    ),
 )
 
 

@@ -6,6 +6,7 @@ import os
 import pathlib
 import signal
 import tempfile
+import time
 from unittest import mock
 
 import keras
@@ -13,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
-from fastbat_tf import callbacks, loop, weight_averaging
+from fastbat_tf import callbacks, loop, variables, weight_averaging
 from fastbat_tf.backup import Backup
 from fastbat_tf.data import pipeline
 from fastbat_tf.data.sources import Examples
@@ -164,7 +165,7 @@ class Process:
                 self.make_batches,
                 EPOCHS,
                 STEPS,
-                Validation(validation),
+                [Validation(validation)],
                 watching,
                 self.keeper,
                 preemption,
@@ -307,7 +308,7 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
 
     def test_seconds_of_all_processes(self):
         directory, now = self.directory(), 100.0
-        with mock.patch.object(callbacks.time, "perf_counter") as clock:
+        with mock.patch.object(time, "perf_counter") as clock:
             clock.side_effect = lambda: now
 
             def after(seconds):
@@ -362,9 +363,9 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
     def test_variables_are_complete_and_none_is_saved_twice(self):
         process = Process(self.directory(), averaging=0.9)
         loop.build(process.robust)
-        before = loop.state_variables(process.robust)
+        before = variables.state_variables(process.robust)
         process.fit()
-        after = loop.state_variables(process.robust)
+        after = variables.state_variables(process.robust)
         # The first step has made none that a checkpoint would not have.
         self.assertEqual([id(v) for v in after], [id(v) for v in before])
         self.assertLen({id(v) for v in after}, len(after))

@@ -72,6 +72,18 @@ def load_test(settings):
 
 def _load_training(settings):
     """The training and the validation split."""
+    train, validation = _load_whole_training(settings)
+    count = settings.training_examples
+    if count > train.size:
+        raise InputError(
+            "`training_examples` is expected to be at most "
+            f"{train.size}, the size of the training split. "
+            f"Received: training_examples={count}"
+        )
+    return train.beginning(count) if count else train, validation
+
+
+def _load_whole_training(settings):
     spec, share = settings.spec, settings.validation_share
     if spec.source == "embedded":
         whole = _read_sheet(settings.dataset, "train", spec)

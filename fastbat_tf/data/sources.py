@@ -1,10 +1,12 @@
 """Splits of a data set: in memory, as image files, or as TFRecord files.
 
-All three have `size`, the number of their examples, and `first(count)` and
-`read(places)`, which give `Examples`.
+All three have `size`, the number of their examples, `first(count)` and
+`read(places)`, which give `Examples`, and `beginning(count)`, which gives a
+split of its own kind.
 """
 
 import contextlib
+import copy
 import functools
 import re
 from typing import NamedTuple
@@ -39,6 +41,8 @@ class Examples(NamedTuple):
 
     def first(self, count):
         return Examples(self.images[:count], self.labels[:count])
+
+    beginning = first
 
     def read(self, places):
         return Examples(self.images[places], self.labels[places])
@@ -103,8 +107,11 @@ class Files(Stream):
     def at(self, places):
         """The `Files` at these places."""
         paths = [self.paths[place] for place in places]
-        labels = self.labels[places]
+        labels = self.labels[list(places)]
         return Files(paths, labels, self.image_shape, self.read_one)
+
+    def beginning(self, count):
+        return self.at(range(count))
 
     def read(self, places):
         return self.at(places).load()
@@ -164,6 +171,15 @@ class Records(Stream):
         self.size = int(self._files[2].sum())
         self.image_shape = image_shape
         self.num_classes = num_classes
+
+    def beginning(self, count):
+        names, skips, takes = self._files
+        takes = np.clip(count - np.cumsum(takes) + takes, 0, takes)
+        part = copy.copy(self)
+        vars(part).pop("labels", None)
+        part._files = [column[takes > 0] for column in (names, skips, takes)]
+        part.size = count
+        return part
 
     def _parse(self, record):
         """A record as its encoded image and its label."""

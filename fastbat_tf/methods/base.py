@@ -25,6 +25,7 @@ How to add a method is described in CONTRIBUTING.md.
 """
 
 import abc
+import copy
 from typing import Any, NamedTuple
 
 import keras
@@ -67,6 +68,8 @@ class Method(abc.ABC):
             rows: `RobustClassifier.compile` then expects a `Plan`.
         remembers_examples: Whether its state has rows of the examples.
         needs_features: Whether the method calls `Step.features`.
+        radii: Names of the options that shrink where only a share of the
+            radius is used: `scaled` multiplies them.
         reports: Names of the scalars that the method logs by `Step.report`.
         replays: Integer, the updates on each batch; each solves anew.
     """
@@ -78,6 +81,7 @@ class Method(abc.ABC):
     needs_plan = False
     remembers_examples = False
     needs_features = False
+    radii = ("epsilon", "step_size")
     reports = ()
     replays = 1
 
@@ -92,6 +96,18 @@ class Method(abc.ABC):
         value out of range.
         """
         vars(self).update(methods.resolve_options(self.name, given))
+
+    def scaled(self, share):
+        """This method with a share of its radius, for one step.
+
+        Args:
+            share: Scalar tensor in [0, 1], so that `epsilon` and the like are
+                tensors in the hooks.
+        """
+        method = copy.copy(self)
+        for name in self.radii:
+            setattr(method, name, share * getattr(self, name))
+        return method
 
     @abc.abstractmethod
     def solve(self, step):

@@ -72,6 +72,7 @@ class FastBAT(Method):
     """
 
     name = "fastbat"
+    radii = ("epsilon",)  # The step has no sign: it is not one of the radius.
     reports = ("interior_fraction", "implicit_ratio", "implicit_cosine")
 
     def __init__(

@@ -46,6 +46,7 @@ class FGSMUAP(Method):
     """
 
     name = "fgsm_uap"
+    radii = ("epsilon", "step_size", "uap_epsilon")
     trains_through_solve = True
 
     def __init__(

@@ -66,6 +66,8 @@ class Free(Method):
             is_first = tf.equal(step.place.replay, 0)
             kept = tf.where(is_first, tf.zeros_like(kept), kept)
         kept = tf.cast(kept, step.images.dtype)
+        # What is kept may be of a larger radius than that of now.
+        kept = tf.clip_by_value(kept, -self.epsilon, self.epsilon)
         return Solution(perturbation.clip_to_pixels(kept, step.images), kept)
 
     def correct(self, step, solution, gradients, perturbation_gradient):

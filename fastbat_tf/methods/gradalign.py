@@ -79,13 +79,27 @@ def mean_cosine(first, second):
     Pairs in which a gradient is zero are left out; with none left the mean is
     1, which is no penalty.
     """
+    cosine, valid = cosines(first, second)
+    count = tf.reduce_sum(tf.cast(valid, cosine.dtype))
+    mean = tf.math.divide_no_nan(tf.reduce_sum(cosine), count)
+    return tf.where(count > 0, mean, tf.ones_like(mean))
+
+
+def cosines(first, second):
+    """The cosines between the gradients of each example.
+
+    Args:
+        first: Tensor `(batch, ...)`.
+        second: Tensor like `first`.
+
+    Returns:
+        Tensor `(batch,)`, 0 where a gradient is zero; and a bool tensor
+        `(batch,)`, false there.
+    """
     axes = list(range(1, first.shape.rank))
     dot = tf.reduce_sum(first * second, axes)
     squares = tf.reduce_sum(first**2, axes) * tf.reduce_sum(second**2, axes)
     valid = squares > 0.0
     # The inner `where` keeps the derivative of the root finite at zero.
     norms = tf.sqrt(tf.where(valid, squares, tf.ones_like(squares)))
-    cosine = tf.where(valid, dot / norms, tf.zeros_like(dot))
-    count = tf.reduce_sum(tf.cast(valid, dot.dtype))
-    mean = tf.math.divide_no_nan(tf.reduce_sum(cosine), count)
-    return tf.where(count > 0, mean, tf.ones_like(mean))
+    return tf.where(valid, dot / norms, tf.zeros_like(dot)), valid

@@ -90,8 +90,8 @@ class LIET(Method):
             lambda z: self._losses(step, z, "attack_smoothing", attack=True),
         )
         delta = start + self.step_size * tf.sign(tf.stop_gradient(gradient))
-        if self._projects:
-            delta = tf.clip_by_value(delta, -self.epsilon, self.epsilon)
+        limit = self._by_radius(self.epsilon, 1.0, delta.dtype)
+        delta = tf.clip_by_value(delta, -limit, limit)
         delta = perturbation.clip_to_pixels(delta, step.images)
         return Solution(delta, logits)
 
@@ -112,9 +112,10 @@ class LIET(Method):
             noted = context.all_gather(noted[tf.newaxis], axis=0)[0]
         return {"indicative": noted}
 
-    @property
-    def _projects(self):
-        return self.epsilon <= LARGEST_PROJECTED_EPSILON
+    def _by_radius(self, small, large, dtype):
+        """A radius up to the largest epsilon that is projected, and above."""
+        is_small = self.epsilon <= LARGEST_PROJECTED_EPSILON
+        return tf.where(is_small, tf.cast(small, dtype), tf.cast(large, dtype))
 
     def _indicative(self, step):
         """One image-shaped perturbation for each class."""
@@ -138,7 +139,9 @@ class LIET(Method):
         return tf.cond(due, renew, lambda: old)
 
     def _masked(self, step, indicative):
-        radius = self.epsilon if self._projects else 2 * self.epsilon
+        radius = self._by_radius(
+            self.epsilon, 2 * self.epsilon, step.images.dtype
+        )
         ratio = step.draw(
             "mask_ratio", (), self.min_mask_ratio, self.max_mask_ratio
         )

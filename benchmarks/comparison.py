@@ -1,0 +1,116 @@
+"""Trains and measures methods under one protocol, and tabulates them.
+
+    python -m benchmarks.comparison --data_dir=DIR
+    python -m benchmarks.comparison --data_dir=DIR --rows=fastbat-8,fastat-8
+
+Each row is `main.py --flagfile=recipes/comparison.cfg` with a method and a
+radius, then AutoAttack on the weights that it has kept. What has been done is
+not done again: the same command goes on where it was killed. docs/comparison.md
+has the table.
+"""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+from absl import app, flags
+
+TOP = pathlib.Path(__file__).absolute().parent.parent
+
+# What a row adds to the protocol.
+ROWS = {
+    "standard-8": ["--method=standard"],
+    "fastat-8": ["--method=fastat"],
+    "nfgsm-8": ["--method=nfgsm"],
+    "gradalign-8": ["--method=gradalign"],
+    "pgd-8": ["--method=pgd", "--steps=2"],
+    "fgsm_pgi-8": ["--method=fgsm_pgi"],
+    "fastbat-8": ["--method=fastbat"],
+    "fastbat_without_implicit-8": ["--method=fastbat", "--implicit_lambda=inf"],
+    "fastat-16": ["--method=fastat", "--epsilon=16/255"],
+    "gradalign-16": ["--method=gradalign", "--epsilon=16/255"],
+    "fastbat-16": ["--method=fastbat", "--epsilon=16/255"],
+}
+
+DATA_DIR = flags.DEFINE_string("data_dir", None, "As for main.py.")
+RUNS = flags.DEFINE_string("runs", "runs/comparison", "Where the runs are.")
+ROW_NAMES = flags.DEFINE_list("rows", list(ROWS), "Which rows.")
+AUTOATTACK_EXAMPLES = flags.DEFINE_integer(
+    "autoattack_examples", 256, "A class-balanced subset for AutoAttack."
+)
+JSON_FILE = flags.DEFINE_string("json", None, "Write the numbers here, too.")
+
+
+def run_main(*arguments):
+    """Runs main.py; ends with its status if it fails."""
+    command = [sys.executable, str(TOP / "main.py"), *arguments]
+    status = subprocess.run(command, cwd=TOP).returncode
+    if status:
+        sys.exit(status)
+
+
+def accuracies(file):
+    """The accuracy in percent of each attack in a results.json."""
+    results = json.loads(file.read_text())
+    return results, {
+        "clean": 100 * results["clean_accuracy"],
+        **{
+            row["attack"]: 100 * row["robust_accuracy"]
+            for row in results["attacks"]
+        },
+    }
+
+
+def make_row(name):
+    """Trains and measures one row, as far as that is not done."""
+    run_dir = pathlib.Path(RUNS.value).absolute() / name
+    data_dir = [f"--data_dir={DATA_DIR.value}"] if DATA_DIR.value else []
+    run_main(
+        "--flagfile=recipes/comparison.cfg",
+        *ROWS[name],
+        *data_dir,
+        f"--run_dir={run_dir}",
+    )
+    autoattack = run_dir / "autoattack"
+    run_main(
+        "--mode=evaluate",
+        f"--run_dir={run_dir}",
+        *data_dir,
+        "--attacks=autoattack",
+        f"--max_examples={AUTOATTACK_EXAMPLES.value}",
+        f"--results_dir={autoattack}",
+    )
+    results, measured = accuracies(run_dir / "results.json")
+    measured |= {
+        "autoattack": accuracies(autoattack / "results.json")[1]["autoattack"]
+    }
+    return {
+        "row": name,
+        **measured,
+        "training_minutes": results["training_seconds"] / 60,
+    }
+
+
+def main(_):
+    """Makes all rows and prints them."""
+    unknown = set(ROW_NAMES.value) - set(ROWS)
+    if unknown:
+        sys.exit(
+            f"error: `rows` are expected among {', '.join(ROWS)}. "
+            f"Received: rows={','.join(sorted(unknown))}"
+        )
+    rows = [make_row(name) for name in ROW_NAMES.value]
+    print("| row | clean | PGD-50-10 | AutoAttack | minutes |")
+    print("|---|---|---|---|---|")
+    for row in rows:
+        print(
+            f"| {row['row']} | {row['clean']:.1f} | {row['pgd-50-10']:.1f} | "
+            f"{row['autoattack']:.1f} | {row['training_minutes']:.1f} |"
+        )
+    if JSON_FILE.value:
+        pathlib.Path(JSON_FILE.value).write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    app.run(main)

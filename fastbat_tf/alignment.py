@@ -1,0 +1,96 @@
+"""How alike the input gradients of neighbours are."""
+
+import functools
+
+import numpy as np
+import tensorflow as tf
+
+from fastbat_tf.attacks.inputs import as_labels, as_pixels
+from fastbat_tf.draws import Draws
+from fastbat_tf.methods.gradalign import cosines
+
+
+class GradientAlignment:
+    """The gradient-alignment score of a network; traced once.
+
+    ```
+    mean cos(d CE(x) / dx, d CE(x + eta) / dx),    eta from U(-epsilon, epsilon)
+    ```
+
+    1 for a loss that is linear in the ball; near 0 after catastrophic
+    overfitting. The noise is not clipped to the pixels, and images with a
+    gradient of zero are left out.
+
+    Reference: Andriushchenko & Flammarion, "Understanding and Improving Fast
+    Adversarial Training", NeurIPS 2020 (arXiv 2007.02617).
+
+    Args:
+        network: Any callable from float32 images `(batch, height, width,
+            channels)` in [0, 1] to logits `(batch, classes)`, in inference
+            mode.
+        batch_size: Integer, images per call of the network.
+
+    Example:
+
+    >>> score = GradientAlignment(model)(images, labels, epsilon=8 / 255)
+    """
+
+    def __init__(self, network, batch_size=250):
+        self._network = network
+        self._batch_size = batch_size
+        self._cosines = None
+
+    def __call__(self, images, labels, epsilon, seed=0):
+        """The score.
+
+        Args:
+            images: uint8 array, or float array in [0, 1], of shape
+                `(examples, height, width, channels)`.
+            labels: Integer array `(examples,)`.
+            epsilon: Float, in pixels.
+            seed: Integer, of the noise.
+
+        Returns:
+            Float in [-1, 1]; 1 if all gradients are zero.
+        """
+        images = as_pixels(images)
+        labels = as_labels(labels, len(images))
+        if self._cosines is None:
+            shape = [None, *images.shape[1:]]
+            specs = [
+                tf.TensorSpec(shape, tf.float32),
+                tf.TensorSpec([None], tf.int32),
+                tf.TensorSpec(shape, tf.float32),
+            ]
+            self._cosines = tf.function(
+                functools.partial(_cosines, self._network),
+                specs,
+                autograph=False,
+            )
+        draws = Draws(seed, 0)
+        noise = draws.uniform(
+            "alignment", images.shape, -epsilon, epsilon, tf.float32
+        ).numpy()
+        parts = [
+            slice(first, first + self._batch_size)
+            for first in range(0, len(images), self._batch_size)
+        ]
+        found = [
+            self._cosines(images[part], labels[part], noise[part])
+            for part in parts
+        ]
+        cosines = np.concatenate([cosine for cosine, _ in found])
+        valid = np.concatenate([valid for _, valid in found])
+        return float(cosines[valid].mean()) if valid.any() else 1.0
+
+
+def _cosines(network, images, labels, noise):
+    def gradient(points):
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(points)
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
+                labels, network(points)
+            )
+        return tape.gradient(losses, points)
+
+    return cosines(gradient(images), gradient(images + noise))

@@ -1,0 +1,162 @@
+"""A guard against catastrophic overfitting.
+
+A network that is trained with single-step attacks may, within an epoch, learn
+to withstand them alone: FGSM fails on it, and PGD always succeeds. It was
+described by Wong et al. (ICLR 2020, arXiv 2001.03994).
+"""
+
+import keras
+import numpy as np
+
+from fastbat_tf import variables
+from fastbat_tf.training_config import ROLLBACK, STOP, WARN
+
+
+class OverfittingScores(keras.callbacks.Callback):
+    """Adds the signs of catastrophic overfitting to the logs of each epoch.
+
+    `val_fgsm_accuracy`, a fraction; `val_overfitting_gap`, by how much it is
+    above `val_robust_accuracy`; and `val_gradient_alignment`. It stands behind
+    `RobustValidation`, and measures the same images at the same radius.
+
+    Args:
+        fgsm: An `FGSMAttack` on the classifier in training.
+        alignment: A `GradientAlignment` of it.
+        examples: `Examples` to validate on.
+        epsilon: Float, the radius.
+        seed: Integer.
+    """
+
+    def __init__(self, fgsm, alignment, examples, epsilon, seed=0):
+        super().__init__()
+        self.fgsm = fgsm
+        self.alignment = alignment
+        self.examples = examples
+        self.epsilon = epsilon
+        self.seed = seed
+
+    def on_epoch_end(self, epoch, logs=None):
+        where = *self.examples, self.epsilon, self.seed
+        accuracy = float(self.fgsm(*where).robust.mean())
+        logs["val_fgsm_accuracy"] = accuracy
+        logs["val_overfitting_gap"] = accuracy - logs["val_robust_accuracy"]
+        logs["val_gradient_alignment"] = self.alignment(*where)
+
+
+class OverfittingGuard(keras.callbacks.Callback):
+    """Raises an alarm where FGSM is far less successful than PGD.
+
+    An epoch whose `val_overfitting_gap` is above the threshold is an alarm: a
+    line is printed, `overfitting_alarm` is 1 in the logs, and
+
+    * `"warn"`: the training goes on;
+    * `"stop"`: it ends;
+    * `"rollback"`: weights, averages, optimizer and what the method remembers
+      become those of the last epoch without an alarm (or those at the
+      beginning), the share of epsilon that is used is multiplied by
+      `factor`, and the training goes on with the next epoch: the learning
+      rate and the random numbers are those of its place.
+
+    It stands behind `OverfittingScores`.
+
+    Args:
+        action: `"warn"`, `"stop"` or `"rollback"`.
+        threshold: Float in (0, 1), the largest gap without an alarm.
+        path: rollback: `pathlib.Path` of the file, ending in `.npz`, of what
+            it goes back to.
+        factor: rollback: Float in (0, 1). The classifier is compiled with an
+            `EpsilonSchedule`.
+        say: Function that prints a line.
+
+    Example:
+
+    ```python
+    robust.compile(optimizer, epsilon_schedule=EpsilonSchedule())
+    guard = OverfittingGuard("rollback", path=pathlib.Path("good.npz"))
+    robust.fit(data, epochs=20, callbacks=[validation, scores, guard])
+    ```
+    """
+
+    def __init__(
+        self, action=WARN, threshold=0.15, path=None, factor=0.5, say=print
+    ):
+        super().__init__()
+        self.action = action
+        self.threshold = threshold
+        self.path = path
+        self.factor = factor
+        self.say = say
+        # Of the last good epoch, counting from 1; 0: the beginning.
+        self._good_epoch = None
+        self._has_stopped = False
+
+    def on_train_begin(self, logs=None):
+        if self._has_stopped:
+            self.model.stop_training = True
+        elif self.action == ROLLBACK and self._good_epoch is None:
+            self._keep(0)
+
+    def on_epoch_end(self, epoch, logs=None):
+        gap = logs["val_overfitting_gap"]
+        is_alarm = gap > self.threshold
+        logs["overfitting_alarm"] = float(is_alarm)
+        if is_alarm:
+            self.say(
+                f"Catastrophic overfitting in epoch {epoch + 1}: FGSM leaves "
+                f"{100 * logs['val_fgsm_accuracy']:.1f} % of the validation "
+                f"images standing, PGD "
+                f"{100 * logs['val_robust_accuracy']:.1f} %; "
+                f"{100 * gap:.1f} points are more than "
+                f"{100 * self.threshold:g}. {self._act()}"
+            )
+        elif self.action == ROLLBACK:
+            self._keep(epoch + 1)
+
+    def _act(self):
+        """Does what is to be done, and says what it was."""
+        if self.action == WARN:
+            return "The training goes on."
+        if self.action == STOP:
+            self.model.stop_training = self._has_stopped = True
+            return "The training ends."
+        with np.load(self.path) as kept:
+            for number, variable in enumerate(self._variables()):
+                variables.assign(variable, kept[f"arr_{number}"])
+        schedule = self.model.epsilon_schedule
+        schedule.lower(self.factor)
+        whence = f"after epoch {self._good_epoch}"
+        if not self._good_epoch:
+            whence = "at the beginning"
+        return (
+            f"Back to the weights {whence}, and on with "
+            f"{float(schedule.factor):.3g} of epsilon."
+        )
+
+    def _keep(self, epoch):
+        partial = self.path.with_name(f"partial.{self.path.name}")
+        try:
+            np.savez(partial, *map(variables.values, self._variables()))
+            partial.replace(self.path)
+        finally:
+            partial.unlink(missing_ok=True)
+        self._good_epoch = epoch
+
+    def _variables(self):
+        """What goes back: not the number of steps, nor the factor."""
+        model = self.model
+        stay = model.step, model.optimizer.iterations
+        stay += tuple(model.epsilon_schedule.variables)
+        stay += tuple(model.metrics_variables)
+        stay = {id(variable) for variable in stay}
+        every = variables.state_variables(model)
+        return [v for v in every if id(v) not in stay]
+
+    @property
+    def state(self):
+        """What a checkpoint keeps, beside the file."""
+        return {"good_epoch": self._good_epoch, "stopped": self._has_stopped}
+
+    @state.setter
+    def state(self, state):
+        self._good_epoch = state["good_epoch"]
+        self._has_stopped = state["stopped"]

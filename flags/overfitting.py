@@ -1,0 +1,33 @@
+"""Flags of the guard against catastrophic overfitting."""
+
+from absl import flags as absl_flags
+
+from fastbat_tf.training_config import ON_OVERFITTING, OverfittingConfig
+
+_DEFAULT = OverfittingConfig()
+
+ON_OVERFITTING_FLAG = absl_flags.DEFINE_string(
+    "on_overfitting",
+    None,
+    "After an epoch in which FGSM is far less successful than the validation "
+    f"attack: {', '.join(ON_OVERFITTING)} (default warn).",
+)
+THRESHOLD = absl_flags.DEFINE_float(
+    "overfitting_threshold",
+    _DEFAULT.overfitting_threshold,
+    "How far, as a share of the validation images.",
+)
+ROLLBACK_FACTOR = absl_flags.DEFINE_float(
+    "rollback_factor",
+    None,
+    "rollback: what is left of the epsilon of the training (default 0.5).",
+)
+
+
+def get_config():
+    """The `OverfittingConfig` of the flags."""
+    return OverfittingConfig(
+        on_overfitting=ON_OVERFITTING_FLAG.value,
+        overfitting_threshold=THRESHOLD.value,
+        rollback_factor=ROLLBACK_FACTOR.value,
+    )
