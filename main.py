@@ -39,18 +39,19 @@ def main(_):
         command = flags.get_command()
         with silent_start():  # Now that the settings are known to be good.
             import models.blocks  # Keras then knows what its files hold.
-            from fastbat_tf import distribution, run, run_evaluation
+            from fastbat_tf import distribution, run, run_evaluation, seeds
 
             distribution.has_accelerator()
+        where = command.run_dir, models.get
+        how = command.resume, command.verbosity
         if command.mode == "export":
-            run.export_run(command.run_dir, models.get)
+            run.export_run(*where)
         elif command.mode == "evaluate":
-            run_evaluation.evaluate(
-                command.config, command.target, command.run_dir, models.get
-            )
+            run_evaluation.evaluate(command.config, command.target, *where)
+        elif command.seeds:
+            seeds.train(command.config, command.seeds, *where, *how)
         else:
-            how = command.resume, command.verbosity
-            run.train(command.config, command.run_dir, models.get, *how)
+            run.train(command.config, *where, *how)
     except (InputError, NonFiniteError) as error:
         flags.fail(error)
 

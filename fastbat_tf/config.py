@@ -360,6 +360,11 @@ class Config:
             )
             object.__setattr__(self, "overfitting", overfitting)
 
+    def with_seed(self, seed):
+        """The same settings with another seed."""
+        training = dataclasses.replace(self.training, seed=seed)
+        return dataclasses.replace(self, training=training)
+
     def to_dict(self):
         """The settings as nested dicts of JSON's types."""
         return dataclasses.asdict(self)

@@ -1,12 +1,15 @@
 """Where a training runs."""
 
+import functools
+
 import tensorflow as tf
 
 from fastbat_tf.errors import InputError
 
 
+@functools.cache
 def get_strategy(name):
-    """Builds the distribution strategy.
+    """Builds the distribution strategy, once: two would share collectives.
 
     Args:
         name: `"none"`: one device; `"mirrored"`: all GPUs, or all logical CPU

@@ -27,7 +27,7 @@ class EpsilonSchedule(keras.layers.Layer):
     """
 
     def __init__(self, clean_steps=0, ramp_steps=0, **kwargs):
-        super().__init__(trainable=False, **kwargs)
+        super().__init__(**kwargs)
         self.clean_steps = clean_steps
         self.ramp_steps = ramp_steps
         self.factor = self.add_weight(
@@ -35,6 +35,7 @@ class EpsilonSchedule(keras.layers.Layer):
             shape=(),
             initializer="ones",
             dtype="float32",
+            trainable=False,
             aggregation="only_first_replica",
         )
         self.built = True

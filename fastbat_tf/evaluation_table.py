@@ -23,11 +23,27 @@ def format_table(results):
         ),
     ]
     for row in (*results["attacks"], *results["worst_case"]):
-        rows.append(_line(row, row["attack"], _radius(row)))
+        rows.append(_line(row, row["attack"], radius(row)))
         for stage in row.get("stages", []):
             rows.append(_line(stage, f"  after {stage['attack']}", ""))
+    lines = align(rows)
+    lines.append(
+        f"{results['examples']} examples, norm {results['norm']}, seed "
+        f"{results['seed']}."
+    )
+    lines += results["notes"]
+    lines += [f"WARNING: {text}" for text in results["warnings"]]
+    return "\n".join(lines)
+
+
+def align(rows):
+    """Lines of a table: its first column to the left, the others right.
+
+    Args:
+        rows: Tuples of strings, of one length.
+    """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
+    return [
         "  ".join(
             [row[0].ljust(widths[0])]
             + [
@@ -37,13 +53,6 @@ def format_table(results):
         ).rstrip()
         for row in rows
     ]
-    lines.append(
-        f"{results['examples']} examples, norm {results['norm']}, seed "
-        f"{results['seed']}."
-    )
-    lines += results["notes"]
-    lines += [f"WARNING: {text}" for text in results["warnings"]]
-    return "\n".join(lines)
 
 
 def _line(row, name, radius):
@@ -56,7 +65,8 @@ def _line(row, name, radius):
     )
 
 
-def _radius(row):
+def radius(row):
+    """The radius of a row of the results, as people write it."""
     if row["norm"] == "linf":
         return f"{255 * row['epsilon']:g}/255"
     return f"{row['epsilon']:g}"

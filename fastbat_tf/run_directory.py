@@ -157,16 +157,26 @@ class RunDirectory:
         """Whether its run has nothing left to do."""
         return self.saved_model.exists() and self.results.exists()
 
-    def is_unfinished(self, config):
-        """Whether it holds this run, begun, not ended, and left alone."""
+    def holds(self, config):
+        """Whether it holds this run."""
         try:
-            if self.has_ended or self.load_config() != config:
-                return False
+            return self.load_config() == config
+        except InputError:
+            return False
+
+    def is_left_alone(self):
+        """Whether no process works on it."""
+        try:
             self._lock()
         except InputError:
             return False
         self.unlock()
         return True
+
+    def is_unfinished(self, config):
+        """Whether it holds this run, begun, not ended, and left alone."""
+        begun = not self.has_ended and self.holds(config)
+        return begun and self.is_left_alone()
 
     def load_config(self):
         """Reads `config.json`; raises `InputError` if there is no run."""
@@ -211,13 +221,14 @@ def weights_file(path):
     return file
 
 
-def choose(config, resume, parent="runs"):
+def choose(config, resume, parent="runs", seeds=()):
     """The directory of a run that was given none.
 
     Args:
         config: Its `Config`.
         resume: A word of `fastbat_tf.config.RESUME`.
         parent: Where the runs are.
+        seeds: The seeds, if there are several runs in it.
 
     Returns:
         The path of the newest run of this `Config` that was not ended, unless
@@ -229,14 +240,41 @@ def choose(config, resume, parent="runs"):
             config.method.method,
             config.data.dataset,
             config.model.model.replace(":", "-"),
+            *(("seeds",) if seeds else ()),
         )
     )
     begun = sorted(pathlib.Path(parent).glob(f"{name}-*"), reverse=True)
     if resume != "never":
         for path in begun:
-            if RunDirectory(path).is_unfinished(config):
+            if _is_unfinished(path, config, seeds):
                 return str(path)
     return f"{parent}/{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def of_seed(path, seed):
+    """The directory of one of several runs."""
+    return pathlib.Path(path) / f"seed-{seed}"
+
+
+def summary_of_seeds(path):
+    """The file in which several runs are summed up."""
+    return pathlib.Path(path) / "seeds.json"
+
+
+def _is_unfinished(path, config, seeds):
+    if not seeds:
+        return RunDirectory(path).is_unfinished(config)
+    first = RunDirectory(of_seed(path, seeds[0]))
+    begun = not summary_of_seeds(path).exists()
+    return (
+        begun
+        and first.holds(config.with_seed(seeds[0]))
+        and all(
+            RunDirectory(of_seed(path, seed)).is_left_alone()
+            for seed in seeds
+            if of_seed(path, seed).exists()
+        )
+    )
 
 
 def _differences(before, now):

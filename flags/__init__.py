@@ -47,6 +47,7 @@ class Command(NamedTuple):
         target: The `Target`; None unless the mode is `evaluate`.
         resume: A word of `fastbat_tf.config.RESUME`, for `train`.
         verbosity: Integer; 0, or absl's flag of that name.
+        seeds: Integers, for one training each; none for that of the config.
     """
 
     mode: str
@@ -55,6 +56,7 @@ class Command(NamedTuple):
     target: Target | None = None
     resume: str = "auto"
     verbosity: int = 0
+    seeds: tuple = ()
 
 
 def parse(arguments):
@@ -99,8 +101,9 @@ def get_command():
     )
     check_surrogate(config.evaluation.attacks, None)
     resume = runtime.RESUME_FLAG.value
+    seeds = training.get_seeds()
     if not run_dir:
-        run_dir = choose(config, resume)
+        run_dir = choose(config, resume, seeds=seeds)
     verbosity = absl_flags.FLAGS["verbosity"]
     return Command(
         mode,
@@ -108,6 +111,7 @@ def get_command():
         config,
         resume=resume,
         verbosity=verbosity.value if verbosity.present else 0,
+        seeds=seeds,
     )
 
 

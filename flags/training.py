@@ -4,6 +4,7 @@ import dataclasses
 
 from absl import flags as absl_flags
 
+from fastbat_tf.errors import InputError
 from fastbat_tf.training_config import (
     ATTACK_LOSSES,
     LOSSES,
@@ -113,6 +114,36 @@ SETTINGS = (
         "Epochs after them in which epsilon rises on a straight line.",
     ),
 )
+SEEDS = absl_flags.DEFINE_list(
+    "seeds",
+    [],
+    "Instead of --seed, such as 0,1,2: one training for each, in a directory "
+    "of its own, and their mean and standard deviation.",
+)
+
+
+def get_seeds():
+    """The seeds of several trainings as a tuple of integers; () for one."""
+    if not SEEDS.value:
+        return ()
+    received = f"Received: seeds={','.join(SEEDS.value)}"
+    try:
+        seeds = tuple(int(text) for text in SEEDS.value)
+    except ValueError:
+        seeds = ()
+    if len(set(seeds)) < 2 or len(set(seeds)) < len(seeds):
+        raise InputError(
+            "`seeds` are expected to be two or more different integers, such "
+            f"as 0,1,2. {received}"
+        )
+    if absl_flags.FLAGS["seed"].present:
+        raise InputError(
+            "`seed` and `seeds` are both given, expected one of them. "
+            f"{received}"
+        )
+    for seed in seeds:
+        TrainingConfig(seed=seed)  # It knows the range.
+    return seeds
 
 
 def get_config():

@@ -86,6 +86,7 @@ class CommandLineTest(parameterized.TestCase):
         command = json.loads(process.stdout)
         self.target = command["target"]
         self.how = command["resume"], command["verbosity"]
+        self.seeds = command["seeds"]
         groups = command["config"]
         config = groups and Config.from_dict(groups)
         return command["mode"], command["run_dir"], config

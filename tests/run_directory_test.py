@@ -327,6 +327,30 @@ class ChooseTest(absltest.TestCase):
         self.begin("20260101-000003").config.unlink()
         self.assertEqual(self.choose(), str(older.path))
 
+    def test_several_seeds(self):
+        def choose_seeds(resume="auto"):
+            return choose(CONFIG, resume, self.parent, seeds=(3, 4))
+
+        new = rf"^{self.parent}/fastbat-cifar10-preact_resnet18-seeds-\d{{8}}-"
+        self.begin("20260101-000001")  # Of one seed.
+        self.assertRegex(choose_seeds(), new)
+        first = self.begin("seeds-1/seed-3", CONFIG.with_seed(3))
+        parent = first.path.parent
+        self.assertEqual(choose_seeds(), str(parent))
+        self.assertRegex(choose_seeds("never"), new)
+        first.check(CONFIG.with_seed(3))  # Locks it.
+        self.assertRegex(choose_seeds(), new)
+        first.unlock()
+        first.results.write_text("{}")
+        first.saved_model.mkdir()
+        self.assertEqual(choose_seeds(), str(parent))
+        (parent / "seeds.json").write_text("{}")
+        self.assertRegex(choose_seeds(), new)
+        self.begin("seeds-2/seed-3", CONFIG.with_seed(4))  # A different run.
+        self.assertRegex(choose_seeds(), new)
+        # Several seeds are none of one.
+        self.assertNotIn("seeds", self.choose())
+
 
 class WriteJsonTest(absltest.TestCase):
     def setUp(self):

@@ -32,6 +32,42 @@ class RefusedTest(CommandLineTest):
         ("--schedule=multistep --decay=0", r"`decay` .*\(0, 1\].*=0.0$"),
         ("--schedule=cosine --warmup_epochs=2", r"\[0, 2\).*epochs=2$"),
         ("--weight_averaging=1", r"\[0, 1\).* weight_averaging=1.0$"),
+        ("--clean_epochs=-1", "`clean_epochs` .* clean_epochs=-1$"),
+        ("--clean_epochs=2", r"\[0, 2\).* clean_epochs=2$"),
+        ("--epsilon_ramp_epochs=-1", "at least 0.* epsilon_ramp_epochs=-1$"),
+        (
+            "--clean_epochs=1 --epsilon_ramp_epochs=2",
+            "2 epochs together.* clean_epochs=1, epsilon_ramp_epochs=2$",
+        ),
+        (
+            "--method=standard --clean_epochs=1",
+            "`clean_epochs` does not apply.*standard, which has no attack",
+        ),
+        (
+            "--method=standard --epsilon_ramp_epochs=1",
+            "`epsilon_ramp_epochs` does not apply.*standard",
+        ),
+        (
+            "--method=standard --on_overfitting=warn",
+            "`on_overfitting` does not apply.*standard.*=warn$",
+        ),
+        ("--on_overfitting=panic", "off, warn, stop, rollback.*=panic$"),
+        ("--overfitting_threshold=0", r"\(0, 1\).*overfitting_threshold=0.0$"),
+        (
+            "--rollback_factor=0.5",
+            "rollback alone.* rollback_factor=0.5, on_overfitting=None$",
+        ),
+        (
+            "--on_overfitting=rollback --rollback_factor=1",
+            r"\(0, 1\).* rollback_factor=1.0$",
+        ),
+        ("--seeds=0", "two or more different integers.* seeds=0$"),
+        ("--seeds=0,0", "two or more different integers.* seeds=0,0$"),
+        ("--seeds=0,1,0", "two or more different integers.* seeds=0,1,0$"),
+        ("--seeds=0,one", "two or more different integers.* seeds=0,one$"),
+        ("--seeds=0,-1", r"`seed` is expected in \[0, .* seed=-1$"),
+        ("--seeds=0,1 --seed=3", "expected one of them.* seeds=0,1$"),
+        ("--training_examples=-1", "at least 0.* training_examples=-1$"),
     )
     def test_refused(self, flags, message):
         process = main(*TINY, f"--run_dir={self.run_dir}", *flags.split())
@@ -46,6 +82,32 @@ class AcceptedTest(CommandLineTest):
         self.assertEqual(training.options("optimizer")["beta_2"], 0.99)
         self.assertEqual(training.learning_rate, 1e-3)
         self.assertEqual(training.weight_decay_mode, "decoupled")
+
+    def test_guard(self):
+        for flags, expected in (
+            ((), ("warn", 0.15, None)),
+            (("--method=standard",), ("off", 0.15, None)),
+            (("--on_overfitting=rollback",), ("rollback", 0.15, 0.5)),
+            (
+                ("--on_overfitting=stop", "--overfitting_threshold=0.2"),
+                ("stop", 0.2, None),
+            ),
+        ):
+            _, _, config = self.command(*flags)
+            guard = config.overfitting
+            self.assertEqual(
+                (
+                    guard.on_overfitting,
+                    guard.overfitting_threshold,
+                    guard.rollback_factor,
+                ),
+                expected,
+            )
+
+    def test_seeds(self):
+        _, run_dir, config = self.command("--seeds=2,0", "--method=fgsm")
+        self.assertEqual(self.seeds, [2, 0])
+        self.assertIn("runs/fgsm-cifar10-preact_resnet18-seeds-2", run_dir)
 
 
 if __name__ == "__main__":

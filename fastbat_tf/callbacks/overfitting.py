@@ -129,7 +129,7 @@ class OverfittingGuard(keras.callbacks.Callback):
             whence = "at the beginning"
         return (
             f"Back to the weights {whence}, and on with "
-            f"{float(schedule.factor):.3g} of epsilon."
+            f"{float(schedule.factor.numpy()):.3g} of epsilon."
         )
 
     def _keep(self, epoch):
