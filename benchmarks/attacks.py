@@ -18,7 +18,7 @@ import time
 
 from absl import app, flags, logging
 
-from benchmarks.shared import build_classifier, peak_gigabytes
+from benchmarks.shared import build_classifier
 
 WIDTH = flags.DEFINE_integer("width", 16, "Channels of the first group.")
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images per batch.")
@@ -74,6 +74,7 @@ def main(_):
     import numpy as np
 
     from fastbat_tf import attacks, model_files
+    from fastbat_tf.distribution import peak_gigabytes
 
     network = model_files.logits_of(build_classifier(WIDTH.value))
     images = np.random.default_rng(0).uniform(size=(EXAMPLES.value, 32, 32, 3))

@@ -1,6 +1,4 @@
-"""What the benchmarks share: a network, and the memory of the process."""
-
-import re
+"""What the benchmarks share: a network."""
 
 
 def build_classifier(width, model="preact_resnet18"):
@@ -17,15 +15,3 @@ def build_classifier(width, model="preact_resnet18"):
         std=[0.25] * 3,
         batch_normalization=BatchNormalization,
     )
-
-
-def peak_gigabytes():
-    """The most memory that this process, or its GPU, has held."""
-    import tensorflow as tf
-
-    if tf.config.list_physical_devices("GPU"):
-        return tf.config.experimental.get_memory_info("GPU:0")["peak"] / 2**30
-    # Not `getrusage`: a new process inherits the peak of its parent there.
-    with open("/proc/self/status") as file:
-        kilobytes = re.search(r"VmHWM:\s+(\d+) kB", file.read())[1]
-    return int(kilobytes) / 2**20

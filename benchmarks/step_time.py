@@ -21,7 +21,7 @@ import time
 
 from absl import app, flags, logging
 
-from benchmarks.shared import build_classifier, peak_gigabytes
+from benchmarks.shared import build_classifier
 
 MODEL = flags.DEFINE_string("model", "preact_resnet18", "Name of the network.")
 WIDTH = flags.DEFINE_integer("width", 16, "Channels of the first group.")
@@ -206,6 +206,8 @@ def main(_):
     compiled = [text == "true" for text in JIT_COMPILE.value]
     variants = [(name, xla) for xla in compiled for name in METHODS.value]
     if ONE_PROCESS.value:
+        from fastbat_tf.distribution import peak_gigabytes
+
         robust = build(*variants[0])
         for _ in range(2):
             robust.train_on_batch(*make_batch())

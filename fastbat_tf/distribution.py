@@ -1,6 +1,8 @@
 """Where a training runs."""
 
 import functools
+import pathlib
+import re
 
 import tensorflow as tf
 
@@ -68,3 +70,21 @@ def resolve_jit_compile(jit_compile):
             f"Received: jit_compile={jit_compile}"
         )
     return jit_compile
+
+
+def peak_gigabytes():
+    """The most memory that the fullest GPU, or else this process, has held.
+
+    Returns:
+        Float, in units of 2**30 bytes; None where the system does not say.
+    """
+    gpus = tf.config.list_logical_devices("GPU")
+    if gpus:
+        infos = [tf.config.experimental.get_memory_info(g.name) for g in gpus]
+        return max(info["peak"] for info in infos) / 2**30
+    # Not `getrusage`: a new process inherits the peak of its parent there.
+    status = pathlib.Path("/proc/self/status")
+    if not status.exists():
+        return None
+    kilobytes = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]
+    return int(kilobytes) / 2**20

@@ -49,7 +49,11 @@ class TimingTest(absltest.TestCase):
 
     def rows(self):
         with self.path.open() as file:
-            return list(csv.reader(file))[1:]
+            head, *rows = csv.reader(file)
+        self.assertEqual(head[-1], "peak_gigabytes")
+        for *_, peak in rows:  # TensorFlow alone takes this much.
+            self.assertBetween(float(peak), 0.1, 1000)
+        return [row[:-1] for row in rows]
 
     def test_seconds(self):
         timing = callbacks.Timing(self.path)

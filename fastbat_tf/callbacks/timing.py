@@ -5,15 +5,21 @@ import time
 
 import keras
 
+from fastbat_tf import distribution
+
+COLUMNS = "epoch", "seconds", "first_step_seconds", "peak_gigabytes"
+
 
 class Timing(keras.callbacks.Callback):
     """Writes the time of each epoch to a file, and adds it to the logs.
 
     The file goes on where a killed process has left it.
 
-    The columns are `epoch`, `seconds`, of the steps of the epoch, and
+    The columns are `epoch`; `seconds`, of the steps of the epoch;
     `first_step_seconds`, of the first step that this process made in it:
-    tracing and compilation. It stands behind what must not depend on the time.
+    tracing and compilation; and `peak_gigabytes`, the most memory that the
+    fullest GPU, or without one the process, has held so far. It stands behind
+    what must not depend on the time.
 
     Args:
         path: The file, `timing.csv`.
@@ -40,9 +46,10 @@ class Timing(keras.callbacks.Callback):
         with self.path.open("a", newline="") as file:
             writer = csv.writer(file)
             if is_new:
-                writer.writerow(["epoch", "seconds", "first_step_seconds"])
-            first = self._first_step
-            writer.writerow([epoch, logs["seconds"], first])
+                writer.writerow(COLUMNS)
+            peak = distribution.peak_gigabytes()
+            row = epoch, logs["seconds"], self._first_step, peak
+            writer.writerow(row)
         self._before, self._seconds = 0.0, None
 
     def total(self):
