@@ -1,5 +1,5 @@
 # make demo    train, measure and export on 4,000 real images
-# make test    the tests, but for the slowest
+# make test    the tests, but for the slowest, two at a time
 # make lint    the checks that change nothing
 #
 # Each makes .venv first, if it is not there or requirements.lock has changed.
@@ -13,7 +13,7 @@ demo: .venv/installed
 	$(BIN)/python main.py --flagfile=recipes/demo.cfg
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist=loadscope
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -9,6 +9,7 @@ import pathlib
 import tempfile
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 
@@ -29,11 +30,16 @@ class AttackOutcomesTest(parameterized.TestCase, tf.test.TestCase):
         ("apgd-dlr", None),
         ("pgd-50-10", 40),
         ("apgd-t", 12),
-        ("fab-t", 12),
-        ("square", 8),
-        ("autoattack", 8),
     )
     def test_same_outcomes(self, name, count):
+        self.check(name, count)
+
+    @parameterized.parameters(("fab-t", 12), ("square", 8), ("autoattack", 8))
+    @pytest.mark.slow
+    def test_same_outcomes_slowly(self, name, count):
+        self.check(name, count)
+
+    def check(self, name, count):
         clean, ours = attack_outcomes.compare(recording(), [name], count)
         self.assertTrue(clean.passed, clean)
         self.assertTrue(ours.passed, ours)

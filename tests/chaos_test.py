@@ -28,6 +28,7 @@ def run_chaos(directory, *flags):
     )
 
 
+@pytest.mark.slow
 class ChaosTest(absltest.TestCase):
     @classmethod
     def setUpClass(cls):

@@ -8,6 +8,7 @@ import sys
 import tempfile
 
 import hypothesis
+import pytest
 from absl import flags as absl_flags
 from absl.testing import absltest
 from hypothesis import strategies as st
@@ -181,6 +182,7 @@ class FlagsFuzzTest(absltest.TestCase):
 
         check()
 
+    @pytest.mark.slow
     def test_commands(self):
         self.start("whole")
         base = ["--dataset=cifar10_mini", "--width=1", "--epochs=1"]

@@ -4,6 +4,7 @@ import pathlib
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 
@@ -23,6 +24,7 @@ class GoldenStepsTest(tf.test.TestCase, parameterized.TestCase):
         self.assertTrue(passed, line)
 
     @parameterized.parameters(*FILES)
+    @pytest.mark.slow
     def test_float32(self, file):
         passed, line = golden_steps.check_float32(golden_network.load(file))
         self.assertTrue(passed, line)

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from absl.testing import absltest
 from PIL import Image
@@ -93,6 +94,7 @@ class FolderTest(CommandLineTest):
         shutil.rmtree(self.top / "test" / "bird")
         self.assert_run_refused("Each class.* Received: class=bird, data_dir=")
 
+    @pytest.mark.slow
     def test_model_of_other_classes(self):
         process = main(*self.flags)
         self.assertEqual(process.returncode, 0, process.stderr)

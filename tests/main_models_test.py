@@ -6,6 +6,7 @@ import tempfile
 
 import h5py
 import numpy as np
+import pytest
 from absl.testing import absltest
 
 from tests.command_line import TINY, CommandLineTest, main, python
@@ -121,6 +122,7 @@ class ModelsTest(CommandLineTest):
         )
         self.assertEqual(process.returncode, 0, process.stderr)
 
+    @pytest.mark.slow
     def test_a_network_of_keras(self):
         process = main(
             *WITHOUT_WIDTH,

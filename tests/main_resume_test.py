@@ -185,6 +185,7 @@ class ResumeTest(CommandLineTest):
         self.assert_nothing_written()
 
 
+@pytest.mark.slow
 class FullDiskTest(CommandLineTest):
     def mount(self, options):
         subprocess.run(

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from absl.testing import absltest
 from tensorboard.backend.event_processing import event_accumulator
@@ -86,6 +87,7 @@ class BadPlaceTest(CommandLineTest):
         self.assertFalse((self.run_dir / "results.json").exists())
 
 
+@pytest.mark.slow
 class AveragingTest(CommandLineTest):
     def test_the_better_of_raw_and_averaged_weights(self):
         process = main(

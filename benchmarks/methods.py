@@ -1,0 +1,42 @@
+"""The cost of every method: a step over a standard step, beside that on paper.
+
+    python -m benchmarks.methods --width=32 --batch_size=64 --rounds=5
+
+The steps of all methods take turns. On paper a forward pass costs 1, and a
+backward pass to the images or to the weights 1 each; `benchmarks/step_time.py`
+counts them. The table is that of the README; its last column is the measured
+ratio over the one on paper. The other flags are those of
+`benchmarks.step_time`.
+"""
+
+import os
+import statistics
+
+from absl import app, flags, logging
+
+from benchmarks import step_time
+
+
+def main(_):
+    """Prints the table."""
+    names = list(step_time.ON_PAPER)
+    _, times, _ = step_time.measure([(name, False) for name in names])
+    medians = {name: statistics.median(times[name, False]) for name in names}
+    print("| method | forwards | backwards | on paper | measured | over it |")
+    print("|---|---|---|---|---|---|")
+    standard = sum(step_time.ON_PAPER["standard"])
+    for name in names:
+        forwards, to_images, to_weights = step_time.ON_PAPER[name]
+        paper = (forwards + to_images + to_weights) / standard
+        ratio = medians[name] / medians["standard"]
+        print(
+            f"| `{name}` | {forwards} | {to_images} + {to_weights} | "
+            f"{paper:.2f} | {ratio:.2f} | {ratio / paper:.2f} |"
+        )
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.set_verbosity(logging.WARNING)
+    flags.FLAGS.set_default("memory", False)
+    app.run(main)
