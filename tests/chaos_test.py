@@ -140,8 +140,23 @@ class SlowChaosTest(absltest.TestCase):
     def test_twenty_kills(self):
         self.check("--kills=20")
 
-    def test_averaged_weights(self):
-        self.check("--kills=5", "--weight_averaging=0.99", "--seed=1")
+    def test_averages_and_rollbacks(self):
+        self.check(
+            "--kills=5",
+            "--weight_averaging=0.9",
+            "--on_overfitting=rollback",
+            "--overfitting_threshold=0.001",
+            "--epsilon_ramp_epochs=1",
+            # With these there are alarms.
+            "--method=fgsm",
+            "--epsilon=16/255",
+            "--width=4",
+            "--batch_size=40",
+            "--training_examples=400",
+            "--validation_examples=200",
+            "--learning_rate=0.05",
+            "--seed=1",
+        )
 
 
 if __name__ == "__main__":

@@ -74,6 +74,9 @@ class OverfittingTest(MainTest):
         ):
             self.assertGreater(len(set(self.column(name))), 1)
         self.assertTrue((self.run_dir / "checkpoints" / "good.npz").exists())
+        # The best weights are read without the schedule.
+        process = main("--mode=export", f"--run_dir={self.run_dir}")
+        self.assertEqual(process.returncode, 0, process.stderr)
 
     def test_too_many_examples(self):
         process = main(
