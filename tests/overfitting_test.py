@@ -185,6 +185,26 @@ class GuardTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEndsWith(self.said[1], "with 0.49 of epsilon.")
         self.assertAlmostEqual(float(robust.epsilon_schedule.share(9)), 0.49)
 
+    def test_a_collapse_before_its_alarm(self):
+        """An epoch of less than half of the best is not gone back to."""
+        robust = self.build("fastat")
+        guard = self.guard("rollback", robust)
+        guard.on_train_begin()
+        kept = []
+        for epoch, accuracy in enumerate((0.2, 0.4, 0.21, 0.19)):
+            if epoch == 3:  # Another process knows the best, too.
+                again = self.guard("rollback", robust)
+                again.state = guard.state
+                guard = again
+            self.train(robust, epoch)
+            scores = {
+                "val_fgsm_accuracy": accuracy + 0.1,
+                "val_robust_accuracy": accuracy,
+            }
+            self.assertEqual(self.end_epoch(guard, epoch, scores), 0)
+            kept.append(guard.state["good_epoch"])
+        self.assertEqual(kept, [1, 2, 3, 3])
+
     def test_another_process_goes_on(self):
         robust = self.build("fastat")
         guard = self.guard("rollback", robust)

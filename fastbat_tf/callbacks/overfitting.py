@@ -52,10 +52,12 @@ class OverfittingGuard(keras.callbacks.Callback):
     * `"warn"`: the training goes on;
     * `"stop"`: it ends;
     * `"rollback"`: weights, averages, optimizer and what the method remembers
-      become those of the last epoch without an alarm (or those at the
-      beginning), the share of epsilon that is used is multiplied by
-      `factor`, and the training goes on with the next epoch: the learning
-      rate and the random numbers are those of its place.
+      become those of the last good epoch (or those at the beginning), the
+      share of epsilon that is used is multiplied by `factor`, and the training
+      goes on with the next epoch: the learning rate and the random numbers are
+      those of its place. An epoch is good if it has no alarm, and PGD leaves
+      at least half as many images standing as after the best epoch: before
+      an alarm, a collapse may take some epochs.
 
     It stands behind `OverfittingScores`.
 
@@ -88,6 +90,7 @@ class OverfittingGuard(keras.callbacks.Callback):
         self.say = say
         # Of the last good epoch, counting from 1; 0: the beginning.
         self._good_epoch = None
+        self._best = 0.0  # The highest accuracy under PGD so far.
         self._has_stopped = False
 
     def on_train_begin(self, logs=None):
@@ -97,7 +100,7 @@ class OverfittingGuard(keras.callbacks.Callback):
             self._keep(0)
 
     def on_epoch_end(self, epoch, logs=None):
-        gap = logs["val_overfitting_gap"]
+        gap, robust = logs["val_overfitting_gap"], logs["val_robust_accuracy"]
         is_alarm = gap > self.threshold
         logs["overfitting_alarm"] = float(is_alarm)
         if is_alarm:
@@ -105,12 +108,13 @@ class OverfittingGuard(keras.callbacks.Callback):
                 f"Catastrophic overfitting in epoch {epoch + 1}: FGSM leaves "
                 f"{100 * logs['val_fgsm_accuracy']:.1f} % of the validation "
                 f"images standing, PGD "
-                f"{100 * logs['val_robust_accuracy']:.1f} %; "
+                f"{100 * robust:.1f} %; "
                 f"{100 * gap:.1f} points are more than "
                 f"{100 * self.threshold:g}. {self._act()}"
             )
-        elif self.action == ROLLBACK:
+        elif self.action == ROLLBACK and robust >= self._best / 2:
             self._keep(epoch + 1)
+        self._best = max(self._best, robust)
 
     def _act(self):
         """Does what is to be done, and says what it was."""
@@ -154,9 +158,14 @@ class OverfittingGuard(keras.callbacks.Callback):
     @property
     def state(self):
         """What a checkpoint keeps, beside the file."""
-        return {"good_epoch": self._good_epoch, "stopped": self._has_stopped}
+        return {
+            "good_epoch": self._good_epoch,
+            "best": self._best,
+            "stopped": self._has_stopped,
+        }
 
     @state.setter
     def state(self, state):
         self._good_epoch = state["good_epoch"]
+        self._best = state["best"]
         self._has_stopped = state["stopped"]
