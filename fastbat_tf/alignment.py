@@ -36,9 +36,12 @@ class GradientAlignment:
     """
 
     def __init__(self, network, batch_size=250):
-        self._network = network
         self._batch_size = batch_size
-        self._cosines = None
+        self._cosines = tf.function(
+            functools.partial(_cosines, network),
+            autograph=False,
+            reduce_retracing=True,
+        )
 
     def __call__(self, images, labels, epsilon, seed=0):
         """The score.
@@ -53,32 +56,16 @@ class GradientAlignment:
         Returns:
             Float in [-1, 1]; 1 if all gradients are zero.
         """
-        images = as_pixels(images)
+        images = np.asarray(images)
         labels = as_labels(labels, len(images))
-        if self._cosines is None:
-            shape = [None, *images.shape[1:]]
-            specs = [
-                tf.TensorSpec(shape, tf.float32),
-                tf.TensorSpec([None], tf.int32),
-                tf.TensorSpec(shape, tf.float32),
-            ]
-            self._cosines = tf.function(
-                functools.partial(_cosines, self._network),
-                specs,
-                autograph=False,
+        found = []
+        for first in range(0, len(images), self._batch_size):
+            part = slice(first, first + self._batch_size)
+            batch = as_pixels(images[part])
+            noise = Draws(seed, first).uniform(
+                "alignment", batch.shape, -epsilon, epsilon, tf.float32
             )
-        draws = Draws(seed, 0)
-        noise = draws.uniform(
-            "alignment", images.shape, -epsilon, epsilon, tf.float32
-        ).numpy()
-        parts = [
-            slice(first, first + self._batch_size)
-            for first in range(0, len(images), self._batch_size)
-        ]
-        found = [
-            self._cosines(images[part], labels[part], noise[part])
-            for part in parts
-        ]
+            found.append(self._cosines(batch, labels[part], noise))
         cosines = np.concatenate([cosine for cosine, _ in found])
         valid = np.concatenate([valid for _, valid in found])
         return float(cosines[valid].mean()) if valid.any() else 1.0

@@ -346,6 +346,11 @@ class Config:
                 ("clean_epochs", self.training.clean_epochs, 0),
                 ("epsilon_ramp_epochs", self.training.epsilon_ramp_epochs, 0),
                 ("on_overfitting", action or OFF, OFF),
+                (
+                    "overfitting_threshold",
+                    self.overfitting.overfitting_threshold,
+                    None,
+                ),
             ):
                 if value != unset:
                     raise InputError(
@@ -353,8 +358,15 @@ class Config:
                         f"{self.method.method}, which has no attack. "
                         f"Received: {name}={value}"
                     )
+        has_gap = self.evaluation.validation_attack != "fgsm"
+        if action not in (None, OFF) and not has_gap:
+            raise InputError(
+                "`on_overfitting` compares FGSM with the validation attack, "
+                "expected to be a stronger one. Received: on_overfitting="
+                f"{action}, validation_attack=fgsm"
+            )
         if action is None:
-            default = WARN if self.method.options else OFF
+            default = WARN if self.method.options and has_gap else OFF
             overfitting = dataclasses.replace(
                 self.overfitting, on_overfitting=default
             )

@@ -9,9 +9,8 @@ import tensorflow as tf
 from fastbat_tf.errors import InputError
 
 
-@functools.cache
 def get_strategy(name):
-    """Builds the distribution strategy, once: two would share collectives.
+    """The distribution strategy.
 
     Args:
         name: `"none"`: one device; `"mirrored"`: all GPUs, or all logical CPU
@@ -24,8 +23,13 @@ def get_strategy(name):
     gpus = tf.config.list_logical_devices("GPU")
     if name == "mirrored" or (name == "auto" and len(gpus) > 1):
         devices = gpus or tf.config.list_logical_devices("CPU")
-        return tf.distribute.MirroredStrategy([d.name for d in devices])
+        return _mirrored(tuple(device.name for device in devices))
     return tf.distribute.get_strategy()
+
+
+@functools.cache  # The collectives of two would have the same keys.
+def _mirrored(devices):
+    return tf.distribute.MirroredStrategy(devices)
 
 
 def check_batch_size(batch_size, strategy):
@@ -84,7 +88,6 @@ def peak_gigabytes():
         return max(info["peak"] for info in infos) / 2**30
     # Not `getrusage`: a new process inherits the peak of its parent there.
     status = pathlib.Path("/proc/self/status")
-    if not status.exists():
-        return None
-    kilobytes = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]
-    return int(kilobytes) / 2**20
+    text = status.read_text() if status.exists() else ""
+    kilobytes = re.search(r"VmHWM:\s+(\d+) kB", text)
+    return int(kilobytes[1]) / 2**20 if kilobytes else None

@@ -3,6 +3,8 @@
 import keras
 import tensorflow as tf
 
+from fastbat_tf.errors import InputError
+
 
 @keras.saving.register_keras_serializable("fastbat_tf")
 class EpsilonSchedule(keras.layers.Layer):
@@ -20,6 +22,9 @@ class EpsilonSchedule(keras.layers.Layer):
         clean_steps: Integer, updates at the beginning with epsilon = 0.
         ramp_steps: Integer, updates of the line after them.
 
+    Raises:
+        InputError: If one of them is negative.
+
     Example:
 
     >>> float(EpsilonSchedule(clean_steps=2, ramp_steps=4).share(3))
@@ -28,6 +33,12 @@ class EpsilonSchedule(keras.layers.Layer):
 
     def __init__(self, clean_steps=0, ramp_steps=0, **kwargs):
         super().__init__(**kwargs)
+        if min(clean_steps, ramp_steps) < 0:
+            raise InputError(
+                "`clean_steps` and `ramp_steps` are expected to be zero or "
+                f"above. Received: clean_steps={clean_steps}, "
+                f"ramp_steps={ramp_steps}"
+            )
         self.clean_steps = clean_steps
         self.ramp_steps = ramp_steps
         self.factor = self.add_weight(

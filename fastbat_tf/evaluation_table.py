@@ -55,10 +55,10 @@ def align(rows):
     ]
 
 
-def _line(row, name, radius):
+def _line(row, name, epsilon):
     return (
         name,
-        radius,
+        epsilon,
         f"{row['robust_accuracy']:.2%}",
         _interval(row["confidence_interval"]),
         f"{row['seconds']:.1f}",

@@ -51,7 +51,7 @@ def fit(
     if place is None:
         # From now on the files that grow can always be put back.
         keeper.save(keeper.snapshot(0, 0))
-    epoch, batch = place or (0, 0)
+    epoch, batch = begin = place or (0, 0)
     if epoch == epochs:
         return False
     batches = make_batches(epoch * steps_per_epoch + batch)
@@ -92,7 +92,7 @@ def fit(
         keeper.save(snapshot or keeper.snapshot(epoch, batch))
         raise
     callbacks.on_train_end()
-    return True
+    return (epoch, batch) != begin
 
 
 def build(robust):

@@ -1,5 +1,6 @@
 """The story of a run: train, measure, export."""
 
+import contextlib
 import functools
 import json
 import shutil
@@ -62,7 +63,7 @@ def train(config, run_dir, build_model, resume="auto", verbosity=0):
     with Preemption() as preemption:
         directory = RunDirectory(run_dir)
         try:
-            with preemption.interruptible():
+            with refuse_unwritable(run_dir), preemption.interruptible():
                 return _train(
                     config,
                     directory,
@@ -75,14 +76,21 @@ def train(config, run_dir, build_model, resume="auto", verbosity=0):
             if verbosity >= 0:
                 _say("Ended by SIGTERM; the same command goes on.")
             raise
-        except OSError as error:
-            raise InputError(
-                "The run cannot be written; expected room on the disk, and the "
-                "right to write. The last checkpoint is whole. "
-                f"Received: run_dir={run_dir} ({error})"
-            ) from error
         finally:
             directory.unlock()
+
+
+@contextlib.contextmanager
+def refuse_unwritable(run_dir):
+    """Says in one line that the disk is full, or the like."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            "The run cannot be written; expected room on the disk, and the "
+            "right to write. The last checkpoint is whole. "
+            f"Received: run_dir={run_dir} ({error})"
+        ) from error
 
 
 def _train(config, directory, build_model, resume, verbosity, preemption):

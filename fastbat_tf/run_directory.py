@@ -28,7 +28,7 @@ class RunDirectory:
         timing: `timing.csv`, seconds per epoch: what differs from run to run.
         best: Weights of the epoch with the best validation.
         last: Weights of the last epoch.
-        good: The state of the last epoch without catastrophic overfitting.
+        good: What a rollback goes back to: the state after a good epoch.
         tensorboard: TensorBoard's directory.
         evaluations: What an interrupted evaluation goes on with.
         saved_model: The exported SavedModel.
@@ -74,6 +74,11 @@ class RunDirectory:
                 another process works on, or cannot be written.
         """
         holds_run = self._exists(self.config)
+        if next(self.path.glob("seed-*"), None):
+            raise InputError(
+                "`run_dir` holds runs of several seeds; expected a new "
+                f"directory for one. Received: run_dir={self.path}"
+            )
         if holds_run:
             self._check_same(config, resume)
             self._lock()
@@ -265,9 +270,8 @@ def _is_unfinished(path, config, seeds):
     if not seeds:
         return RunDirectory(path).is_unfinished(config)
     first = RunDirectory(of_seed(path, seeds[0]))
-    begun = not summary_of_seeds(path).exists()
     return (
-        begun
+        not summary_of_seeds(path).exists()
         and first.holds(config.with_seed(seeds[0]))
         and all(
             RunDirectory(of_seed(path, seed)).is_left_alone()

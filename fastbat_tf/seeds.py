@@ -1,12 +1,19 @@
 """The same training with several seeds, and what comes of them."""
 
+import pathlib
 import statistics
 
 import keras
 
 from fastbat_tf import run
+from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation_table import align, radius
-from fastbat_tf.run_directory import of_seed, summary_of_seeds, write_json
+from fastbat_tf.run_directory import (
+    RunDirectory,
+    of_seed,
+    summary_of_seeds,
+    write_json,
+)
 
 HEADINGS = ("attack", "epsilon", "mean", "sd", "each")
 
@@ -29,11 +36,13 @@ def train(config, seeds, run_dir, build_model, resume="auto", verbosity=0):
         The dict of `seeds.json`.
 
     Raises:
-        InputError: As `run.train` does.
+        InputError: As `run.train` does, or if the directory holds other runs.
         NonFiniteError: If a training diverges.
     """
+    _check(config, seeds, pathlib.Path(run_dir), resume)
     results = []
     for seed in seeds:
+        # Names of layers count up in a process; each run begins with the same.
         keras.utils.clear_session()
         if verbosity >= 0:
             print(f"\nSeed {seed}", flush=True)
@@ -42,43 +51,80 @@ def train(config, seeds, run_dir, build_model, resume="auto", verbosity=0):
                 config.with_seed(seed),
                 of_seed(run_dir, seed),
                 build_model,
-                resume,
-                verbosity,
+                verbosity=verbosity,
             )
         )
-        if resume == "must":  # Those behind it need not have begun.
-            resume = "auto"
-    summary = summarize(seeds, results)
-    write_json(summary_of_seeds(run_dir), summary)
+    summary = summarize(config, seeds, results)
+    with run.refuse_unwritable(run_dir):
+        write_json(summary_of_seeds(run_dir), summary)
     print(f"\nmethod: {config.method.method}\n{format_summary(summary)}")
     return summary
 
 
-def summarize(seeds, results):
+def _check(config, seeds, parent, resume):
+    """Refuses directories that cannot be used, before any training."""
+    if RunDirectory(parent).config.exists():
+        raise InputError(
+            "`run_dir` holds a run of one seed; expected a new directory for "
+            f"several. Received: run_dir={parent}"
+        )
+    begun = False
+    for path in parent.glob("seed-*"):
+        directory = RunDirectory(path)
+        seed = path.name.removeprefix("seed-")
+        if directory.config.exists() and seed.isdigit():
+            directory.check(config.with_seed(int(seed)), resume)
+            directory.unlock()
+            begun = True
+    if resume == "must" and not begun:
+        raise InputError(
+            "`resume` is must, but there is no such run; expected the "
+            f"directory of one. Received: run_dir={parent}"
+        )
+    for seed in seeds:
+        directory = RunDirectory(of_seed(parent, seed))
+        directory.check(config.with_seed(seed))
+        directory.unlock()
+
+
+def summarize(config, seeds, results):
     """Mean and sample standard deviation of several evaluations.
 
     Args:
+        config: The `Config` of the runs.
         seeds: Integers.
         results: Dicts of `results.json`, one for each seed.
 
     Returns:
         A dict of JSON's types: `seeds`, `examples`, and `rows`, one for the
-        clean images and one for each attack and radius.
+        clean images and one for each attack and radius of the config.
     """
-    columns = [_column("none (clean)", "", results, "clean_accuracy")]
-    for attacks in zip(*(each["attacks"] for each in results), strict=True):
-        first = attacks[0]
-        columns.append(
-            _column(first["attack"], radius(first), attacks, "robust_accuracy")
-        )
+    rows = [_row("none (clean)", "", results, "clean_accuracy")]
+    settings = config.evaluation
+    for epsilon in settings.epsilons:
+        for attack in settings.attacks:
+            measured = [_find(each, attack, epsilon) for each in results]
+            named = radius({"epsilon": epsilon, "norm": settings.norm})
+            rows.append(_row(attack, named, measured, "robust_accuracy"))
     return {
+        "method": config.method.method,
         "seeds": list(seeds),
         "examples": results[0]["examples"],
-        "rows": columns,
+        "rows": rows,
     }
 
 
-def _column(attack, epsilon, results, name):
+def _find(results, attack, epsilon):
+    """What the training has measured; evaluations may have added others."""
+    return next(
+        row
+        for row in results["attacks"]
+        if (row["attack"], row["epsilon"]) == (attack, epsilon)
+        and row["examples"] == results["examples"]
+    )
+
+
+def _row(attack, epsilon, results, name):
     accuracies = [each[name] for each in results]
     return {
         "attack": attack,

@@ -243,31 +243,34 @@ class OverfittingConfig:
             `"off"` for the method standard.
         overfitting_threshold: In (0, 1): an alarm is raised where the share of
             validation images that withstand FGSM is larger by more than this
-            than the share of those that withstand the validation attack.
+            than the share of those that withstand the validation attack; by
+            default 0.15.
         rollback_factor: In (0, 1): what a rollback leaves of the epsilon that
             is trained with.
     """
 
     on_overfitting: str | None = None
-    overfitting_threshold: float = 0.15
+    overfitting_threshold: float | None = None
     rollback_factor: float | None = None
 
     def __post_init__(self):
-        if self.on_overfitting is not None:
+        action = self.on_overfitting
+        if action is not None:
             one_of(self, "on_overfitting", ON_OVERFITTING)
-        if self.rollback_factor is not None and (
-            self.on_overfitting != ROLLBACK
+        for name, default, applies in (
+            ("overfitting_threshold", 0.15, action != OFF),
+            ("rollback_factor", 0.5, action == ROLLBACK),
         ):
-            raise InputError(
-                "`rollback_factor` applies to on_overfitting=rollback alone. "
-                f"Received: rollback_factor={self.rollback_factor}, "
-                f"on_overfitting={self.on_overfitting}"
-            )
-        if self.on_overfitting == ROLLBACK and self.rollback_factor is None:
-            object.__setattr__(self, "rollback_factor", 0.5)
-        for name in ("overfitting_threshold", "rollback_factor"):
             value = getattr(self, name)
-            if value is not None and not 0 < value < 1:
+            if value is None:
+                if applies and action is not None:
+                    object.__setattr__(self, name, default)
+            elif not applies:
+                raise InputError(
+                    f"`{name}` does not apply to this `on_overfitting`. "
+                    f"Received: {name}={value}, on_overfitting={action}"
+                )
+            elif not 0 < value < 1:
                 raise InputError(
                     f"`{name}` is expected in (0, 1). Received: {name}={value}"
                 )

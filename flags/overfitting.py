@@ -15,7 +15,7 @@ ON_OVERFITTING_FLAG = absl_flags.DEFINE_string(
 THRESHOLD = absl_flags.DEFINE_float(
     "overfitting_threshold",
     _DEFAULT.overfitting_threshold,
-    "How far, as a share of the validation images.",
+    "How far, as a share of the validation images (default 0.15).",
 )
 ROLLBACK_FACTOR = absl_flags.DEFINE_float(
     "rollback_factor",

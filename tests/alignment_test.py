@@ -32,12 +32,34 @@ class GradientAlignmentTest(tf.test.TestCase, parameterized.TestCase):
 
         self.assertEqual(GradientAlignment(network)(images, labels, 0.1), 1)
 
+    def test_tiny_gradients_count(self):
+        """The product of two squares of 1e-11 is no float32."""
+        images, labels = testing.images_and_labels(5)
+        network = testing.small_network(activation="relu")
+        scores = [
+            GradientAlignment(lambda x, scale=scale: scale * network(x))(
+                images, labels, 0.3
+            )
+            for scale in (1e-3, 1e-11)
+        ]
+        self.assertAlmostEqual(*scores, places=3)
+        self.assertLess(scores[0], 0.99)
+
     @parameterized.parameters(1, 3, 7, 250)
     def test_by_hand(self, batch_size):
         images, labels = testing.images_and_labels(7)
         network = testing.small_network(activation="relu")
-        noise = Draws(4, 0).uniform(
-            "alignment", images.shape, -0.3, 0.3, tf.float32
+        noise = np.concatenate(
+            [
+                Draws(4, first).uniform(
+                    "alignment",
+                    images[first : first + batch_size].shape,
+                    -0.3,
+                    0.3,
+                    tf.float32,
+                )
+                for first in range(0, 7, batch_size)
+            ]
         )
         cosines = []
         for image, label, moved in zip(images, labels, noise, strict=True):

@@ -2,6 +2,7 @@
 
 import pathlib
 import tempfile
+from unittest import mock
 
 import keras
 import numpy as np
@@ -9,6 +10,8 @@ import tensorflow as tf
 from absl.testing import absltest, parameterized
 
 from fastbat_tf import EpsilonSchedule, methods
+from fastbat_tf.errors import InputError
+from fastbat_tf.methods import liet
 from fastbat_tf.methods.state import Plan
 from tests import method_steps, testing
 
@@ -17,6 +20,7 @@ CASES = (
     *((name, {}) for name in methods.METHODS if name != "standard"),
     ("fastbat", {"linearization": "remembered"}),
     ("liet", {"epsilon": 30 / 255}),
+    ("liet", {"epsilon": 12 / 255}),
     ("free", {"start": "zero"}),
     ("aaer", {"base_attack": "fastat"}),
 )
@@ -62,6 +66,11 @@ class MethodsTest(tf.test.TestCase, parameterized.TestCase):
             for key, value in whole.get_config().items()
         }
         outcomes = []
+        # LIET treats radii above 8 / 255 otherwise, by the whole of epsilon.
+        boundary = 4 / 255 if options.get("epsilon") == 12 / 255 else 8 / 255
+        self.enterContext(
+            mock.patch.object(liet, "LARGEST_PROJECTED_EPSILON", boundary)
+        )
         for given, schedule in (
             (halves, None),
             (whole.get_config(), EpsilonSchedule(ramp_steps=8)),
@@ -103,7 +112,8 @@ class MethodsTest(tf.test.TestCase, parameterized.TestCase):
             outcome.solution.perturbation,
             np.zeros_like(outcome.solution.perturbation),
         )
-        self.assertAllEqual(tf.math.is_finite(outcome.loss), True)
+        for tensor in (outcome.loss, *outcome.gradients):
+            self.assertAllInRange(tensor, -1e3, 1e3)
 
     def test_clean_steps_are_those_of_standard_training(self):
         weights = []
@@ -166,6 +176,12 @@ class SavingTest(tf.test.TestCase):
                 robust.epsilon_schedule.share(step),
             )
         self.assertAllClose(again.epsilon_schedule.share(9), 0.3)
+
+    def test_negative(self):
+        with self.assertRaisesRegex(
+            InputError, "Received: clean_steps=2, ramp_steps=-1$"
+        ):
+            EpsilonSchedule(2, -1)
 
     def test_evaluate_has_no_share(self):
         robust = method_steps.build("fastat")

@@ -20,6 +20,7 @@ from fastbat_tf import (
     variables,
 )
 from fastbat_tf.data.sources import Examples
+from fastbat_tf.errors import InputError
 from fastbat_tf.model_files import logits_of
 from tests import method_steps, testing
 
@@ -80,7 +81,6 @@ class GuardTest(tf.test.TestCase, parameterized.TestCase):
             run_eagerly=True,
             **settings,
         )
-        robust.optimizer.build(robust.trainable_variables)  # As `fit` does.
         return robust
 
     def guard(self, action, robust=None, **settings):
@@ -109,9 +109,9 @@ class GuardTest(tf.test.TestCase, parameterized.TestCase):
         if scores is BAD and expected:
             self.assertEqual(
                 self.said[0],
-                "Catastrophic overfitting in epoch 5: FGSM leaves 75.0 % of "
-                "the validation images standing, PGD 25.0 %; 50.0 points are "
-                "more than 15. The training goes on.",
+                "Catastrophic overfitting in epoch 5: 75.0 % of the validation "
+                "images withstand FGSM, 25.0 % the validation attack; 50.0 "
+                "points are more than 15. The training goes on.",
             )
 
     def test_stop(self):
@@ -219,14 +219,65 @@ class GuardTest(tf.test.TestCase, parameterized.TestCase):
         for old, variable in zip(good, robust.classifier.weights, strict=True):
             np.testing.assert_array_equal(old, variable.numpy())
 
+    def test_after_a_rollback_less_is_good(self):
+        robust = self.build("fastat")
+        guard = self.guard("rollback", robust)
+        guard.on_train_begin()
+        self.end_epoch(guard, 0, GOOD)
+        self.end_epoch(guard, 1, BAD)
+        less = {"val_fgsm_accuracy": 0.2, "val_robust_accuracy": 0.15}
+        self.end_epoch(guard, 2, less)
+        self.assertEqual(guard.state["good_epoch"], 3)
+
+    def test_dropout_does_not_go_back(self):
+        network = keras.Sequential(
+            [
+                keras.Input((8, 8, 3)),
+                keras.layers.Flatten(),
+                keras.layers.Dropout(0.5, seed=1),
+                keras.layers.Dense(4),
+            ]
+        )
+        robust = method_steps.build("fastat", network=network)
+        robust.compile(
+            keras.optimizers.SGD(0.05), epsilon_schedule=EpsilonSchedule()
+        )
+        (state,) = [
+            v for v in robust.variables if v.name == "seed_generator_state"
+        ]
+        guard = self.guard("rollback", robust)
+        guard.on_train_begin()
+        self.train(robust, 0)
+        drawn = state.numpy()
+        self.assertTrue(drawn.any())
+        self.end_epoch(guard, 0, BAD)
+        self.assertAllEqual(state.numpy(), drawn)
+
+    def test_bad_arguments(self):
+        for arguments, message in (
+            ({"action": "rolback"}, "warn, stop, rollback.*action=rolback$"),
+            ({"action": "rollback"}, "path of a file. Received: path=None$"),
+        ):
+            with self.assertRaisesRegex(InputError, message):
+                OverfittingGuard(**arguments)
+        guard = self.guard("rollback", method_steps.build("fastat"))
+        with self.assertRaisesRegex(InputError, "epsilon_schedule=None$"):
+            guard.on_train_begin()
+        # A string is a path, too.
+        OverfittingGuard("rollback", path=str(self.path))
+
     def test_no_room(self):
         robust = self.build("fastat")
         guard = self.guard("rollback", robust)
         guard.on_train_begin()
         before = self.path.read_bytes()
         self.train(robust, 0)
-        error = OSError(28, "No space left on device")
-        with mock.patch.object(np, "savez", side_effect=error):
+
+        def write_half(path, *arrays):
+            path.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+
+        with mock.patch.object(np, "savez", write_half):
             with self.assertRaises(OSError):
                 self.end_epoch(guard, 0, GOOD)
         self.assertEqual(self.path.read_bytes(), before)
@@ -256,7 +307,7 @@ class FitTest(tf.test.TestCase):
         """What is documented for `fit`: an alarm in each of three epochs."""
         robust = method_steps.build("fastat")
         robust.compile(
-            keras.optimizers.SGD(0.05), epsilon_schedule=EpsilonSchedule()
+            keras.optimizers.Adam(0.05), epsilon_schedule=EpsilonSchedule()
         )
         network = logits_of(robust.classifier)
         examples = Examples(*testing.images_and_labels(12, seed=1))

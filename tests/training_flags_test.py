@@ -52,10 +52,22 @@ class RefusedTest(CommandLineTest):
             "`on_overfitting` does not apply.*standard.*=warn$",
         ),
         ("--on_overfitting=panic", "off, warn, stop, rollback.*=panic$"),
+        (
+            "--method=standard --overfitting_threshold=0.3",
+            "`overfitting_threshold` does not apply.*standard.*=0.3$",
+        ),
+        (
+            "--on_overfitting=off --overfitting_threshold=0.3",
+            "not apply to this .*threshold=0.3, on_overfitting=off$",
+        ),
+        (
+            "--validation_attack=fgsm --on_overfitting=rollback",
+            "stronger one.* on_overfitting=rollback, validation_attack=fgsm$",
+        ),
         ("--overfitting_threshold=0", r"\(0, 1\).*overfitting_threshold=0.0$"),
         (
             "--rollback_factor=0.5",
-            "rollback alone.* rollback_factor=0.5, on_overfitting=None$",
+            "not apply to this.* rollback_factor=0.5, on_overfitting=None$",
         ),
         (
             "--on_overfitting=rollback --rollback_factor=1",
@@ -86,7 +98,8 @@ class AcceptedTest(CommandLineTest):
     def test_guard(self):
         for flags, expected in (
             ((), ("warn", 0.15, None)),
-            (("--method=standard",), ("off", 0.15, None)),
+            (("--method=standard",), ("off", None, None)),
+            (("--validation_attack=fgsm",), ("off", None, None)),
             (("--on_overfitting=rollback",), ("rollback", 0.15, 0.5)),
             (
                 ("--on_overfitting=stop", "--overfitting_threshold=0.2"),

@@ -5,10 +5,13 @@ to withstand them alone: FGSM fails on it, and PGD always succeeds. It was
 described by Wong et al. (ICLR 2020, arXiv 2001.03994).
 """
 
+import pathlib
+
 import keras
 import numpy as np
 
 from fastbat_tf import variables
+from fastbat_tf.errors import InputError, one_of
 from fastbat_tf.training_config import ROLLBACK, STOP, WARN
 
 
@@ -55,20 +58,24 @@ class OverfittingGuard(keras.callbacks.Callback):
       become those of the last good epoch (or those at the beginning), the
       share of epsilon that is used is multiplied by `factor`, and the training
       goes on with the next epoch: the learning rate and the random numbers are
-      those of its place. An epoch is good if it has no alarm, and PGD leaves
-      at least half as many images standing as after the best epoch: before
-      an alarm, a collapse may take some epochs.
+      those of its place. An epoch is good if it has no alarm, and
+      `val_robust_accuracy` is at least half of the best since the last
+      rollback: a collapse may take some epochs until its alarm.
 
     It stands behind `OverfittingScores`.
 
     Args:
         action: `"warn"`, `"stop"` or `"rollback"`.
         threshold: Float in (0, 1), the largest gap without an alarm.
-        path: rollback: `pathlib.Path` of the file, ending in `.npz`, of what
-            it goes back to.
+        path: rollback: path of the file, ending in `.npz`, that keeps what it
+            goes back to.
         factor: rollback: Float in (0, 1). The classifier is compiled with an
             `EpsilonSchedule`.
         say: Function that prints a line.
+
+    Raises:
+        InputError: If the action is another, or a rollback has no path or no
+            schedule.
 
     Example:
 
@@ -84,19 +91,37 @@ class OverfittingGuard(keras.callbacks.Callback):
     ):
         super().__init__()
         self.action = action
+        one_of(self, "action", (WARN, STOP, ROLLBACK))
+        if action == ROLLBACK and path is None:
+            raise InputError(
+                "A rollback expects the path of a file. Received: path=None"
+            )
         self.threshold = threshold
-        self.path = path
+        self.path = path and pathlib.Path(path)
         self.factor = factor
         self.say = say
         # Of the last good epoch, counting from 1; 0: the beginning.
         self._good_epoch = None
-        self._best = 0.0  # The highest accuracy under PGD so far.
+        self._best = 0.0  # Of `val_robust_accuracy`, since a rollback.
         self._has_stopped = False
 
     def on_train_begin(self, logs=None):
         if self._has_stopped:
             self.model.stop_training = True
-        elif self.action == ROLLBACK and self._good_epoch is None:
+        elif self.action == ROLLBACK:
+            self._begin()
+
+    def _begin(self):
+        model = self.model
+        if model.epsilon_schedule is None:
+            raise InputError(
+                "A rollback expects compile(epsilon_schedule=fastbat_tf."
+                "EpsilonSchedule(...)). Received: epsilon_schedule=None"
+            )
+        if self._good_epoch is None:
+            # Keras makes momenta and the like later.
+            with model.distribute_strategy.scope():
+                model.optimizer.build(model.trainable_variables)
             self._keep(0)
 
     def on_epoch_end(self, epoch, logs=None):
@@ -105,14 +130,14 @@ class OverfittingGuard(keras.callbacks.Callback):
         logs["overfitting_alarm"] = float(is_alarm)
         if is_alarm:
             self.say(
-                f"Catastrophic overfitting in epoch {epoch + 1}: FGSM leaves "
+                f"Catastrophic overfitting in epoch {epoch + 1}: "
                 f"{100 * logs['val_fgsm_accuracy']:.1f} % of the validation "
-                f"images standing, PGD "
-                f"{100 * robust:.1f} %; "
-                f"{100 * gap:.1f} points are more than "
+                f"images withstand FGSM, {100 * robust:.1f} % the validation "
+                f"attack; {100 * gap:.1f} points are more than "
                 f"{100 * self.threshold:g}. {self._act()}"
             )
-        elif self.action == ROLLBACK and robust >= self._best / 2:
+            return
+        if self.action == ROLLBACK and robust >= self._best / 2:
             self._keep(epoch + 1)
         self._best = max(self._best, robust)
 
@@ -128,6 +153,7 @@ class OverfittingGuard(keras.callbacks.Callback):
                 variables.assign(variable, kept[f"arr_{number}"])
         schedule = self.model.epsilon_schedule
         schedule.lower(self.factor)
+        self._best = 0.0  # Less epsilon may withstand less.
         whence = f"after epoch {self._good_epoch}"
         if not self._good_epoch:
             whence = "at the beginning"
@@ -146,14 +172,24 @@ class OverfittingGuard(keras.callbacks.Callback):
         self._good_epoch = epoch
 
     def _variables(self):
-        """What goes back: not the number of steps, nor the factor."""
+        """What goes back: not where the training is, nor the factor."""
         model = self.model
-        stay = model.step, model.optimizer.iterations
-        stay += tuple(model.epsilon_schedule.variables)
-        stay += tuple(model.metrics_variables)
-        stay = {id(variable) for variable in stay}
-        every = variables.state_variables(model)
-        return [v for v in every if id(v) not in stay]
+        stay = {
+            id(variable)
+            for variable in (
+                model.step,
+                model.optimizer.iterations,
+                *model.epsilon_schedule.variables,
+                *model.metrics_variables,
+            )
+        }
+        return [
+            variable
+            for variable in variables.state_variables(model)
+            # The latter are those of Dropout.
+            if id(variable) not in stay
+            and variable.name != "seed_generator_state"
+        ]
 
     @property
     def state(self):

@@ -107,7 +107,7 @@ class Files(Stream):
     def at(self, places):
         """The `Files` at these places."""
         paths = [self.paths[place] for place in places]
-        labels = self.labels[list(places)]
+        labels = self.labels[places]
         return Files(paths, labels, self.image_shape, self.read_one)
 
     def beginning(self, count):

@@ -69,7 +69,8 @@ class Method(abc.ABC):
         remembers_examples: Whether its state has rows of the examples.
         needs_features: Whether the method calls `Step.features`.
         radii: Names of the options that shrink where only a share of the
-            radius is used: `scaled` multiplies them.
+            radius is used, if the method has them: `scaled` multiplies them.
+        whole: None, or in a copy made by `scaled` the method itself.
         reports: Names of the scalars that the method logs by `Step.report`.
         replays: Integer, the updates on each batch; each solves anew.
     """
@@ -82,6 +83,7 @@ class Method(abc.ABC):
     remembers_examples = False
     needs_features = False
     radii = ("epsilon", "step_size")
+    whole = None
     reports = ()
     replays = 1
 
@@ -105,7 +107,8 @@ class Method(abc.ABC):
                 tensors in the hooks.
         """
         method = copy.copy(self)
-        for name in self.radii:
+        method.whole = self
+        for name in vars(self).keys() & set(self.radii):
             setattr(method, name, share * getattr(self, name))
         return method
 

@@ -136,7 +136,7 @@ class FGSMUAP(Method):
         means = tf.cast(tf.math.divide_no_nan(sums, counts), uap.dtype)
         moved = means + self.momentum_decay * momentum
         momentum = tf.where(counts > 0, moved, momentum)
-        radius = self.uap_epsilon
+        radius = tf.cast(self.uap_epsilon, uap.dtype)
         moved = tf.clip_by_value(
             uap + radius * tf.sign(momentum), -radius, radius
         )

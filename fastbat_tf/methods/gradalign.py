@@ -98,8 +98,10 @@ def cosines(first, second):
     """
     axes = list(range(1, first.shape.rank))
     dot = tf.reduce_sum(first * second, axes)
-    squares = tf.reduce_sum(first**2, axes) * tf.reduce_sum(second**2, axes)
-    valid = squares > 0.0
-    # The inner `where` keeps the derivative of the root finite at zero.
-    norms = tf.sqrt(tf.where(valid, squares, tf.ones_like(squares)))
-    return tf.where(valid, dot / norms, tf.zeros_like(dot)), valid
+    squares = [tf.reduce_sum(each**2, axes) for each in (first, second)]
+    valid = tf.logical_and(squares[0] > 0.0, squares[1] > 0.0)
+    # Roots first: the product of tiny squares is 0. The inner `where` keeps
+    # their derivatives finite at 0.
+    lengths = [tf.sqrt(tf.where(valid, s, tf.ones_like(s))) for s in squares]
+    cosine = dot / lengths[0] / lengths[1]
+    return tf.where(valid, cosine, tf.zeros_like(dot)), valid

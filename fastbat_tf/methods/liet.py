@@ -90,8 +90,8 @@ class LIET(Method):
             lambda z: self._losses(step, z, "attack_smoothing", attack=True),
         )
         delta = start + self.step_size * tf.sign(tf.stop_gradient(gradient))
-        limit = self._by_radius(self.epsilon, 1.0, delta.dtype)
-        delta = tf.clip_by_value(delta, -limit, limit)
+        if self._projects:
+            delta = tf.clip_by_value(delta, -self.epsilon, self.epsilon)
         delta = perturbation.clip_to_pixels(delta, step.images)
         return Solution(delta, logits)
 
@@ -112,10 +112,9 @@ class LIET(Method):
             noted = context.all_gather(noted[tf.newaxis], axis=0)[0]
         return {"indicative": noted}
 
-    def _by_radius(self, small, large, dtype):
-        """A radius up to the largest epsilon that is projected, and above."""
-        is_small = self.epsilon <= LARGEST_PROJECTED_EPSILON
-        return tf.where(is_small, tf.cast(small, dtype), tf.cast(large, dtype))
+    @property
+    def _projects(self):
+        return (self.whole or self).epsilon <= LARGEST_PROJECTED_EPSILON
 
     def _indicative(self, step):
         """One image-shaped perturbation for each class."""
@@ -139,9 +138,7 @@ class LIET(Method):
         return tf.cond(due, renew, lambda: old)
 
     def _masked(self, step, indicative):
-        radius = self._by_radius(
-            self.epsilon, 2 * self.epsilon, step.images.dtype
-        )
+        radius = self.epsilon if self._projects else 2 * self.epsilon
         ratio = step.draw(
             "mask_ratio", (), self.min_mask_ratio, self.max_mask_ratio
         )
@@ -149,7 +146,12 @@ class LIET(Method):
         noise = tf.where(
             masked,
             step.uniform("noise", radius),
-            tf.gather(indicative, step.label_ids),
+            # It may be of a larger radius than that of now.
+            tf.clip_by_value(
+                tf.gather(indicative, step.label_ids),
+                -self.epsilon,
+                self.epsilon,
+            ),
         )
         return tf.where(step.coin("sign"), -noise, noise)
 

@@ -13,7 +13,6 @@ class Standard(Method):
     """
 
     name = "standard"
-    radii = ()
 
     def solve(self, step):
         return Solution(tf.zeros_like(step.images))
