@@ -37,6 +37,7 @@ class ExamplesTest(tf.test.TestCase):
         self.assertEqual(examples.size, 7)
         self.assertAllEqual(examples.first(3).images, images[:3])
         self.assertAllEqual(examples.first(3).labels, [0, 1, 2])
+        self.assertAllEqual(examples.beginning(3).images, images[:3])
         self.assertAllEqual(examples.read([5, 1]).images, images[[5, 1]])
         self.assertAllEqual(examples.read([5, 1]).labels, [5, 1])
 
@@ -101,6 +102,11 @@ class FilesTest(parameterized.TestCase, tf.test.TestCase):
         self.assertAllEqual(images, [pixels(4), pixels(9)])
         self.assertAllEqual(labels, [4, 4])
         self.assertAllEqual(self.files.first(2).images[1], pixels(1))
+        beginning = self.files.beginning(3)
+        self.assertIsInstance(beginning, sources.Files)
+        self.assertEqual(beginning.size, 3)
+        self.assertEqual(beginning.paths, self.files.paths[:3])
+        self.assertAllEqual(beginning.labels, self.files.labels[:3])
 
     def test_a_file_that_breaks_during_the_training(self):
         file = write(self.top / "later.png", pixels(1))
@@ -275,6 +281,19 @@ class RecordsTest(parameterized.TestCase, tf.test.TestCase):
             whole = pixels(number, height, width).astype(int)
             center = whole[height // 2, width // 2]
             self.assertLess(np.abs(image[144, 144] - center).max(), 20)
+
+    @parameterized.parameters(1, 7, 23, 40)
+    def test_beginning(self, count):
+        train = self.splits.train
+        whole = train.labels  # Read before: not taken for those of a part.
+        beginning = train.beginning(count)
+        self.assertEqual(beginning.size, count)
+        self.assertAllEqual(beginning.labels, whole[:count])
+        self.assertAllEqual(beginning.first(1).images, train.first(1).images)
+        self.assertEqual(train.size, 40)
+        batches = beginning.training_images(1, count, 3, False, 0)
+        labels = [int(label) for _, label in batches.take(count)]
+        self.assertCountEqual(labels, whole[:count])
 
     def test_no_index(self):
         with self.assertRaisesRegex(InputError, "with_index=True$"):

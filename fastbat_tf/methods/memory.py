@@ -57,8 +57,9 @@ def recall_prior(step, epsilon, reset_epochs=None, decay=None):
         The perturbation, and the decayed momentum or None.
     """
     start = recall(step, "delta", step.signs("start", epsilon), reset_epochs)
-    # What is remembered may be of a larger radius than that of now.
-    start = tf.clip_by_value(start, -epsilon, epsilon)
+    if tf.is_tensor(epsilon):
+        # A share of the radius: what is remembered may be of a larger one.
+        start = tf.clip_by_value(start, -epsilon, epsilon)
     if decay is None:
         return start, None
     zeros = tf.zeros_like(step.images)
