@@ -11,6 +11,7 @@ from unittest import mock
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 
@@ -195,6 +196,7 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
         {"averaging": 0.9},
         {"replicas": 2, "method": FastAT, "averaging": 0.9},
     )
+    @pytest.mark.slow
     def test_terminated_after_every_step(self, **settings):
         expected = self.reference(**settings)
         directory = self.directory()

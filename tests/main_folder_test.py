@@ -38,6 +38,7 @@ class FolderTest(CommandLineTest):
             f"--run_dir={self.run_dir}",
         )
 
+    @pytest.mark.slow
     def test_train_evaluate_export(self):
         write(self.top / "train/cat/.hidden.png", np.zeros((3, 3), np.uint8))
         (self.top / "train/cat/broken.png").write_text("")

@@ -2,6 +2,7 @@
 
 import csv
 
+import pytest
 from absl.testing import absltest, parameterized
 
 from tests.command_line import TINY, CommandLineTest, main
@@ -18,6 +19,7 @@ class MainMethodsTest(CommandLineTest):
         ("--method=fgsm_mep_cs --reset_epochs=1", 2),
         ("--method=fastbat --linearization=remembered", 2),
     )
+    @pytest.mark.slow
     def test_training(self, flags, epochs):
         process = main(*TINY, f"--run_dir={self.run_dir}", *flags.split())
         self.assertEqual(process.returncode, 0, process.stderr)

@@ -28,6 +28,7 @@ def kernels(run_dir):
     return found
 
 
+@pytest.mark.slow
 class ModelsTest(CommandLineTest):
     @classmethod
     def setUpClass(cls):
@@ -122,7 +123,6 @@ class ModelsTest(CommandLineTest):
         )
         self.assertEqual(process.returncode, 0, process.stderr)
 
-    @pytest.mark.slow
     def test_a_network_of_keras(self):
         process = main(
             *WITHOUT_WIDTH,

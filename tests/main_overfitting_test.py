@@ -53,6 +53,7 @@ class OverfittingTest(MainTest):
         self.train(*flags)
         self.assertEqual(self.column("overfitting_alarm"), alarms)
 
+    @pytest.mark.slow
     def test_rollback_with_schedule(self):
         output = self.train(
             "--method=nfgsm",
