@@ -110,9 +110,29 @@ class GuardTest(tf.test.TestCase, parameterized.TestCase):
             self.assertEqual(
                 self.said[0],
                 "Catastrophic overfitting in epoch 5: 75.0 % of the validation "
-                "images withstand FGSM, 25.0 % the validation attack; 50.0 "
-                "points are more than 15. The training goes on.",
+                "images withstand FGSM, 25.0 % the validation attack (the "
+                "best so far: 0.0 %). The training goes on.",
             )
+
+    def test_a_third_of_the_threshold(self):
+        """It is enough where PGD has lost half of its best."""
+        for fallen, gap, expected in (
+            (0.19, 0.06, 1),
+            (0.19, 0.04, 0),
+            (0.21, 0.06, 0),
+            (0.21, 0.16, 1),
+        ):
+            guard = self.guard("warn")
+            guard.on_train_begin()
+            for accuracy, apart, alarm in (
+                (0.4, 0.1, 0),
+                (fallen, gap, expected),
+            ):
+                scores = {
+                    "val_fgsm_accuracy": accuracy + apart,
+                    "val_robust_accuracy": accuracy,
+                }
+                self.assertEqual(self.end_epoch(guard, 3, scores), alarm)
 
     def test_stop(self):
         guard = self.guard("stop")
@@ -198,7 +218,7 @@ class GuardTest(tf.test.TestCase, parameterized.TestCase):
                 guard = again
             self.train(robust, epoch)
             scores = {
-                "val_fgsm_accuracy": accuracy + 0.1,
+                "val_fgsm_accuracy": accuracy + 0.049,
                 "val_robust_accuracy": accuracy,
             }
             self.assertEqual(self.end_epoch(guard, epoch, scores), 0)

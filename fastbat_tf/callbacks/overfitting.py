@@ -49,8 +49,9 @@ class OverfittingScores(keras.callbacks.Callback):
 class OverfittingGuard(keras.callbacks.Callback):
     """Raises an alarm where FGSM is far less successful than PGD.
 
-    An epoch whose `val_overfitting_gap` is above the threshold is an alarm: a
-    line is printed, `overfitting_alarm` is 1 in the logs, and
+    An epoch whose `val_overfitting_gap` is above the threshold is an alarm; a
+    third of it is enough if `val_robust_accuracy` has fallen below half of its
+    best. A line is printed, `overfitting_alarm` is 1 in the logs, and
 
     * `"warn"`: the training goes on;
     * `"stop"`: it ends;
@@ -126,18 +127,19 @@ class OverfittingGuard(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         gap, robust = logs["val_overfitting_gap"], logs["val_robust_accuracy"]
-        is_alarm = gap > self.threshold
+        has_fallen = robust < self._best / 2
+        is_alarm = gap > self.threshold / (3 if has_fallen else 1)
         logs["overfitting_alarm"] = float(is_alarm)
         if is_alarm:
             self.say(
                 f"Catastrophic overfitting in epoch {epoch + 1}: "
                 f"{100 * logs['val_fgsm_accuracy']:.1f} % of the validation "
                 f"images withstand FGSM, {100 * robust:.1f} % the validation "
-                f"attack; {100 * gap:.1f} points are more than "
-                f"{100 * self.threshold:g}. {self._act()}"
+                f"attack (the best so far: {100 * self._best:.1f} %). "
+                f"{self._act()}"
             )
             return
-        if self.action == ROLLBACK and robust >= self._best / 2:
+        if self.action == ROLLBACK and not has_fallen:
             self._keep(epoch + 1)
         self._best = max(self._best, robust)
 
