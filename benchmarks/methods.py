@@ -1,6 +1,6 @@
 """The cost of every method: a step over a standard step, beside that on paper.
 
-    python -m benchmarks.methods --width=32 --batch_size=64 --rounds=5
+    python -m benchmarks.methods --width=16 --batch_size=128 --rounds=5
 
 The steps of all methods take turns. On paper a forward pass costs 1, and a
 backward pass to the images or to the weights 1 each; `benchmarks/step_time.py`

@@ -11,7 +11,7 @@ from fastbat_tf.methods.gradalign import cosines
 
 
 class GradientAlignment:
-    """The gradient-alignment score of a network; traced once.
+    """The gradient-alignment score of a network.
 
     ```
     mean cos(d CE(x) / dx, d CE(x + eta) / dx),    eta from U(-epsilon, epsilon)

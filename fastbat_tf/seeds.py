@@ -68,23 +68,22 @@ def _check(config, seeds, parent, resume):
             "`run_dir` holds a run of one seed; expected a new directory for "
             f"several. Received: run_dir={parent}"
         )
+    names = (path.name.removeprefix("seed-") for path in parent.glob("seed-*"))
+    others = {int(name) for name in names if name.isdigit()}
     begun = False
-    for path in parent.glob("seed-*"):
-        directory = RunDirectory(path)
-        seed = path.name.removeprefix("seed-")
-        if directory.config.exists() and seed.isdigit():
-            directory.check(config.with_seed(int(seed)), resume)
-            directory.unlock()
-            begun = True
+    for seed in sorted(others.union(seeds)):
+        directory = RunDirectory(of_seed(parent, seed))
+        holds_run = directory.config.exists()
+        # Those behind a seed that was killed need not have begun.
+        how = resume if holds_run else "auto"
+        directory.check(config.with_seed(seed), how)
+        directory.unlock()
+        begun = begun or holds_run
     if resume == "must" and not begun:
         raise InputError(
             "`resume` is must, but there is no such run; expected the "
             f"directory of one. Received: run_dir={parent}"
         )
-    for seed in seeds:
-        directory = RunDirectory(of_seed(parent, seed))
-        directory.check(config.with_seed(seed))
-        directory.unlock()
 
 
 def summarize(config, seeds, results):

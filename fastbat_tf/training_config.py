@@ -243,7 +243,8 @@ class OverfittingConfig:
             `"off"` for the method standard.
         overfitting_threshold: In (0, 1): an alarm is raised where the share of
             validation images that withstand FGSM is larger by more than this
-            than the share of those that withstand the validation attack; by
+            than the share of those that withstand the validation attack; a
+            third is enough where the latter has lost half of its best. By
             default 0.15.
         rollback_factor: In (0, 1): what a rollback leaves of the epsilon that
             is trained with.

@@ -115,6 +115,25 @@ class MethodsTest(tf.test.TestCase, parameterized.TestCase):
         for tensor in (outcome.loss, *outcome.gradients):
             self.assertAllInRange(tensor, -1e3, 1e3)
 
+    @parameterized.parameters("fgsm_pgi", "fgsm_pco", "fgsm_uap", "free")
+    def test_what_is_remembered(self, name):
+        """It is that of the share of the step, too."""
+        robust = method_steps.build(name)
+        with_schedule(robust, EpsilonSchedule(ramp_steps=8))
+        if "uap" in robust.method_state.entries:
+            # Its first values are those of the whole radius.
+            uap = robust.method_state.entries["uap"]
+            uap.assign(tf.zeros_like(uap.value))
+        method_steps.train(robust, [1, 0, 5, 3])
+        updates = int(robust.step)
+        radius = getattr(robust.method, "uap_epsilon", robust.method.epsilon)
+        kept = next(
+            robust.method_state.entries[key].numpy()
+            for key in ("uap", "delta", "perturbation")
+            if key in robust.method_state.entries
+        )
+        self.assertAllClose(np.abs(kept).max(), updates / 8 * radius, rtol=1e-5)
+
     def test_clean_steps_are_those_of_standard_training(self):
         weights = []
         for name in ("standard", "fastat", "fastbat"):

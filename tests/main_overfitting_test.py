@@ -50,7 +50,11 @@ class OverfittingTest(MainTest):
         self.assertTrue((self.run_dir / "saved_model").is_dir())
         # After a kill in the measurement, there is nothing left to train.
         (self.run_dir / "results.json").unlink()
+        kept = self.run_dir / "evaluations" / "training" / "kept"
+        kept.touch()
         self.train(*flags)
+        # What the measurement had found is not thrown away.
+        self.assertTrue(kept.exists())
         self.assertEqual(self.column("overfitting_alarm"), alarms)
 
     @pytest.mark.slow
