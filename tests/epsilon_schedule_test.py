@@ -66,15 +66,14 @@ class MethodsTest(tf.test.TestCase, parameterized.TestCase):
             for key, value in whole.get_config().items()
         }
         outcomes = []
-        # LIET treats radii above 8 / 255 otherwise, by the whole of epsilon.
-        boundary = 4 / 255 if options.get("epsilon") == 12 / 255 else 8 / 255
-        self.enterContext(
-            mock.patch.object(liet, "LARGEST_PROJECTED_EPSILON", boundary)
-        )
-        for given, schedule in (
-            (halves, None),
-            (whole.get_config(), EpsilonSchedule(ramp_steps=8)),
+        for given, schedule, boundary in (
+            # LIET treats radii above 8 / 255 otherwise, by the whole epsilon.
+            (halves, None, 4 / 255),
+            (whole.get_config(), EpsilonSchedule(ramp_steps=8), 8 / 255),
         ):
+            self.enterContext(
+                mock.patch.object(liet, "LARGEST_PROJECTED_EPSILON", boundary)
+            )
             robust = method_steps.build(name, **given)
             with_schedule(robust, schedule)
             entries = robust.method_state.entries
