@@ -144,9 +144,10 @@ class RobustClassifier(keras.Model):
                 remember examples.
             epsilon_schedule: An `EpsilonSchedule`; by default the method uses
                 the whole of its radius in each step.
-            jit_compile: Whether XLA compiles what one replica computes:
-                perturbation, loss and gradients. `"auto"` compiles on GPUs;
-                on CPU the uncompiled step was measured to be faster.
+            jit_compile: Whether XLA compiles the step; under a distribution
+                strategy, what one replica computes: perturbation, loss and
+                gradients. `"auto"` compiles on GPUs; on CPU the uncompiled
+                step was measured to be faster.
             **kwargs: Other arguments of `keras.Model.compile`.
 
         Returns:
@@ -172,8 +173,7 @@ class RobustClassifier(keras.Model):
         )
         self.given_jit_compile = jit_compile
         self.compiles_step = distribution.resolve_jit_compile(jit_compile)
-        # XLA cannot own the variable writes of an optimizer under a strategy:
-        # Keras' own `jit_compile` stays off, and ours ends at the gradients.
+        # Keras' own would compile `evaluate` and its last batch, too.
         super().compile(
             optimizer=optimizer,
             loss=loss,
@@ -204,19 +204,28 @@ class RobustClassifier(keras.Model):
             self.plan,
             Draws(self.seed, 0),
         )
-        self._replica_step = self._gradients
+        self._whole_step, self._replica_step = self._update, self._gradients
         if not self.run_eagerly:
+            # XLA cannot own the variable writes of an optimizer under a
+            # strategy; there it ends at the gradients.
+            whole = self.compiles_step and not tf.distribute.has_strategy()
             # A function of its own also without XLA: Keras traces its step
             # twice, this part is traced once.
             self._replica_step = tf.function(
                 self._gradients,
-                jit_compile=self.compiles_step,
+                jit_compile=self.compiles_step and not whole,
                 autograph=False,
             )
+            if whole:
+                self._whole_step = tf.function(
+                    self._update, jit_compile=True, autograph=False
+                )
         return self
 
     def train_step(self, data):
-        images, labels, index = unpack(data, self.method.remembers_examples)
+        return self._whole_step(*unpack(data, self.method.remembers_examples))
+
+    def _update(self, images, labels, index):
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         rows = index, replica, tf.shape(images)[0]
         for _ in range(self.method.replays):
@@ -255,7 +264,7 @@ class RobustClassifier(keras.Model):
     def compute_gradients(
         self, images, labels, draws, index=None, state=None, step=0
     ):
-        """Computes one replica's step; this is all that XLA compiles.
+        """Computes one replica's step: all of it but the updates.
 
         One replica's view, with means over its own batch. It is a pure
         function but for the moving statistics of BatchNormalization.

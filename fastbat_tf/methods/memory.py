@@ -14,7 +14,8 @@ def slots(sizes, *names):
         *names: Names of the rows.
     """
     rows = {name: Slot(sizes.image_shape, rows="examples") for name in names}
-    return {"written": Slot((), -1, "examples", "int32"), **rows}
+    # TensorFlow keeps int32 variables out of a GPU, where XLA needs them.
+    return {"written": Slot((), -1, "examples", "int64"), **rows}
 
 
 def recall(step, name, fresh, reset_epochs=None):
@@ -31,15 +32,14 @@ def recall(step, name, fresh, reset_epochs=None):
     since = 0
     if reset_epochs:
         since = step.place.epoch - step.place.epoch % reset_epochs
-    written = tf.cast(step.state["written"], tf.int64)
-    remembered = tf.reshape(written >= since, [-1, 1, 1, 1])
+    remembered = tf.reshape(step.state["written"] >= since, [-1, 1, 1, 1])
     row = tf.cast(step.state[name], step.images.dtype)
     return tf.where(remembered, row, fresh)
 
 
 def record(step, **rows):
     """What `Method.update` returns to remember rows of this step."""
-    epoch = tf.cast(step.place.epoch, tf.int32)
+    epoch = tf.cast(step.place.epoch, tf.int64)
     return {"written": tf.fill(tf.shape(step.images)[:1], epoch), **rows}
 
 
