@@ -83,12 +83,14 @@ ON_PAPER = {
     "gradalign": (3, 5, 3),
     "fastbat": (3, 5, 3),
     "fastbat-finite_difference": (4, 4, 3),
+    "fastbat-without_implicit": (3, 3, 1),
     "fastbat-remembered": (2, 4, 3),
 }
 # What the part of a name after the dash stands for.
 OPTIONS = {
     "": {},
     "finite_difference": {"implicit_gradient": "finite_difference"},
+    "without_implicit": {"implicit_lambda": float("inf")},
     "remembered": {"linearization": "remembered"},
 }
 
