@@ -206,12 +206,12 @@ class GuardTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAlmostEqual(float(robust.epsilon_schedule.share(9)), 0.49)
 
     def test_a_collapse_before_its_alarm(self):
-        """An epoch of less than half of the best is not gone back to."""
+        """An epoch of less than 3/4 of the best is not gone back to."""
         robust = self.build("fastat")
         guard = self.guard("rollback", robust)
         guard.on_train_begin()
         kept = []
-        for epoch, accuracy in enumerate((0.2, 0.4, 0.21, 0.19)):
+        for epoch, accuracy in enumerate((0.2, 0.4, 0.31, 0.29)):
             if epoch == 3:  # Another process knows the best, too.
                 again = self.guard("rollback", robust)
                 again.state = guard.state

@@ -60,7 +60,7 @@ class OverfittingGuard(keras.callbacks.Callback):
       share of epsilon that is used is multiplied by `factor`, and the training
       goes on with the next epoch: the learning rate and the random numbers are
       those of its place. An epoch is good if it has no alarm, and
-      `val_robust_accuracy` is at least half of the best since the last
+      `val_robust_accuracy` is at least 3/4 of the best since the last
       rollback: a collapse may take some epochs until its alarm.
 
     It stands behind `OverfittingScores`.
@@ -139,7 +139,7 @@ class OverfittingGuard(keras.callbacks.Callback):
                 f"{self._act()}"
             )
             return
-        if self.action == ROLLBACK and not has_fallen:
+        if self.action == ROLLBACK and robust >= 0.75 * self._best:
             self._keep(epoch + 1)
         self._best = max(self._best, robust)
 
