@@ -206,6 +206,32 @@ class TrainerTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllEqual(results[0], results[1])
         self.assertNotAllClose(results[0], results[2])
 
+    @parameterized.parameters((False, 1), (True, 1), (True, 2))
+    def test_optimizer_is_compiled_where_it_can_be(self, compiled, replicas):
+        """Then it may hold nothing that XLA does not know."""
+
+        class CallsPython(keras.optimizers.SGD):
+            def update_step(self, gradient, variable, learning_rate):
+                rate = tf.py_function(lambda: 0.1, [], "float32")
+                super().update_step(gradient, variable, rate)
+
+        strategy = tf.distribute.get_strategy()
+        if replicas == 2:
+            strategy = testing.two_cpu_strategy()
+        with strategy.scope():
+            robust = RobustClassifier(testing.small_network(), Standard())
+            robust.compile(CallsPython(0.1), jit_compile=compiled)
+        before = robust.get_weights()
+        data = tf.data.Dataset.from_tensors(testing.images_and_labels(4))
+        if compiled and replicas == 1:
+            with self.assertRaisesRegex(
+                tf.errors.InvalidArgumentError, "EagerPyFunc"
+            ):
+                robust.fit(data, verbose=0)
+        else:
+            robust.fit(data, verbose=0)
+            self.assertNotAllClose(before[0], robust.get_weights()[0])
+
     def test_one_hot_labels(self):
         images, labels = testing.images_and_labels(4)
         network = testing.small_network()
