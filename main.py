@@ -6,29 +6,11 @@ python main.py --mode=evaluate --run_dir=runs/demo --attacks=autoattack
 python main.py --mode=export --run_dir=runs/demo
 """
 
-import contextlib
-import os
-
 from absl import app, logging
 
 import flags
+from fastbat_tf import environment
 from fastbat_tf.errors import InputError, NonFiniteError
-
-
-@contextlib.contextmanager
-def silent_start():
-    """Silences TensorFlow's C++ at its start, unless TF_CPP_MIN_LOG_LEVEL."""
-    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
-        yield
-        return
-    stderr = os.dup(2)
-    with open(os.devnull, "w") as nothing:
-        os.dup2(nothing.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
 
 
 def main(_):
@@ -37,7 +19,9 @@ def main(_):
     logging.set_verbosity(logging.ERROR)
     try:
         command = flags.get_command()
-        with silent_start():  # Now that the settings are known to be good.
+        environment.enable_onednn()
+        # Now that the settings are known to be good.
+        with environment.silent_start():
             import models.blocks  # Keras then knows what its files hold.
             from fastbat_tf import distribution, run, run_evaluation, seeds
 

@@ -19,6 +19,7 @@ import time
 from absl import app, flags, logging
 
 from benchmarks.shared import build_classifier
+from fastbat_tf import environment
 
 WIDTH = flags.DEFINE_integer("width", 16, "Channels of the first group.")
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images per batch.")
@@ -163,5 +164,6 @@ def main(_):
 
 if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    environment.enable_onednn()
     logging.set_verbosity(logging.WARNING)
     app.run(main)

@@ -15,6 +15,7 @@ import statistics
 from absl import app, flags, logging
 
 from benchmarks import step_time
+from fastbat_tf import environment
 
 
 def main(_):
@@ -38,6 +39,7 @@ def main(_):
 
 if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    environment.enable_onednn()
     logging.set_verbosity(logging.WARNING)
     flags.FLAGS.set_default("memory", False)
     app.run(main)

@@ -22,6 +22,7 @@ import time
 from absl import app, flags, logging
 
 from benchmarks.shared import build_classifier
+from fastbat_tf import environment
 
 MODEL = flags.DEFINE_string("model", "preact_resnet18", "Name of the network.")
 WIDTH = flags.DEFINE_integer("width", 16, "Channels of the first group.")
@@ -259,5 +260,6 @@ def main(_):
 
 if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    environment.enable_onednn()
     logging.set_verbosity(logging.WARNING)
     app.run(main)

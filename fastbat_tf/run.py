@@ -109,6 +109,7 @@ def _train(config, directory, build_model, resume, verbosity, preemption):
     strategy = distribution.get_strategy(config.runtime.strategy)
     distribution.check_batch_size(training.batch_size, strategy)
     keras.utils.set_random_seed(training.seed)
+    notes = distribution.new_notes()  # Before `compile` warns of the same.
     with strategy.scope():
         robust = begin(config, build_model)
         with_index = robust.method.remembers_examples
@@ -126,7 +127,8 @@ def _train(config, directory, build_model, resume, verbosity, preemption):
     )
     directory.create(config)
     say(_settings(config))
-    say(_device_line(config, strategy))
+    for line in (_device_line(config, strategy), *notes):
+        say(line)
 
     averaged = robust.averaged_weights if training.weight_averaging else None
     validate = watching.get_validation(
@@ -366,7 +368,7 @@ def _device_line(config, strategy):
     xla = "on" if _jit_compile(config) else "off"
     reason = ""
     if config.runtime.jit_compile == "auto":
-        reason = " (the faster one here, as measured: docs/xla.md)"
+        reason = f" (the default on {devices}s: docs/xla.md)"
     replicas = strategy.num_replicas_in_sync
     return f"Running on {devices}, replicas: {replicas}, XLA: {xla}{reason}."
 

@@ -5,7 +5,7 @@ import json
 import pathlib
 import zlib
 
-from fastbat_tf import evaluation_table
+from fastbat_tf import distribution, evaluation_table
 from fastbat_tf.data import loading
 from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation import evaluate_robustness
@@ -39,6 +39,8 @@ def evaluate(config, target, run_dir, build_model):
         _read_story(run.results)  # Now, not after hours.
         model = load_best(run, config, build_model).classifier
     test = loading.load_test(config.data)
+    for note in distribution.new_notes():
+        print(note, flush=True)
     results = evaluate_robustness(
         model,
         test,

@@ -1,6 +1,7 @@
 """RobustClassifier: the training step, once, for every method."""
 
 import dataclasses
+import warnings
 
 import keras
 import tensorflow as tf
@@ -10,6 +11,7 @@ from fastbat_tf import (
     layers,
     losses,
     methods,
+    onednn,
     schedules,  # noqa: F401  Keras finds in files what has been imported.
 )
 from fastbat_tf.draws import Draws
@@ -76,6 +78,7 @@ class RobustClassifier(keras.Model):
         super().__init__(**kwargs)
         if method.differentiates_twice:
             classifier = layers.make_twice_differentiable(classifier)
+        onednn.guard(layers.flatten(classifier))
         self.classifier = classifier
         self.method = method
         self.seed = seed
@@ -171,6 +174,8 @@ class RobustClassifier(keras.Model):
         self.update_rule = UpdateRule(
             weight_decay, weight_decay_mode, weight_decay_on, clip_norm
         )
+        for note in distribution.new_notes():
+            warnings.warn(note, stacklevel=2)
         self.given_jit_compile = jit_compile
         self.compiles_step = distribution.resolve_jit_compile(jit_compile)
         # Keras' own would compile `evaluate` and its last batch, too.

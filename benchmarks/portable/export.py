@@ -32,6 +32,7 @@ from absl import app, logging
 from absl import flags as absl_flags
 
 import flags
+from fastbat_tf import environment
 from fastbat_tf.errors import InputError
 
 # The attacks whose random starts `benchmarks.portable.measure` draws.
@@ -388,5 +389,6 @@ def main(_):
 
 if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    environment.enable_onednn()
     logging.set_verbosity(logging.ERROR)
     app.run(main, flags_parser=flags.parse)

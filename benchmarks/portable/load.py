@@ -16,6 +16,7 @@ import numpy as np
 from absl import app, logging
 
 import flags
+from fastbat_tf import environment
 from fastbat_tf.errors import InputError
 
 
@@ -71,5 +72,6 @@ def main(_):
 
 if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    environment.enable_onednn()
     logging.set_verbosity(logging.ERROR)
     app.run(main, flags_parser=flags.parse)

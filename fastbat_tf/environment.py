@@ -1,0 +1,96 @@
+"""What is set, and looked at, around TensorFlow; imports none of it."""
+
+import contextlib
+import ctypes
+import os
+import pathlib
+import platform
+import shutil
+import tempfile
+
+# Of the driver's kernel module, which containers see, too.
+DRIVER_FILE = pathlib.Path("/proc/driver/nvidia/version")
+DEVICES = pathlib.Path("/dev")
+ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
+
+_messages = []
+
+
+def is_x86():
+    """Whether the processor is one for which oneDNN was measured."""
+    return platform.machine().lower() in ("x86_64", "amd64")
+
+
+def enable_onednn():
+    """Turns oneDNN on, unless the user has set `TF_ENABLE_ONEDNN_OPTS`.
+
+    TensorFlow leaves these faster convolutions off on x86 processors without
+    AVX-512 VNNI, AVX-VNNI, AVX-512 BF16 or AMX. It reads the variable once, so
+    call this before TensorFlow is imported. docs/onednn.md has the times.
+    """
+    if is_x86():
+        os.environ.setdefault(ONEDNN, "1")
+
+
+@contextlib.contextmanager
+def silent_start():
+    """Holds back what TensorFlow's C++ writes at its start.
+
+    `start_messages` returns it. With `TF_CPP_MIN_LOG_LEVEL` set, TensorFlow
+    writes what the user asked for, and nothing is held back.
+    """
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        yield
+        return
+    with _scratch_file() as file:
+        stderr = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            file.seek(0)
+            _messages.append(file.read().decode(errors="replace"))
+
+
+def _scratch_file():
+    try:
+        return tempfile.TemporaryFile()
+    except OSError:  # No room on the disk: a silent start all the same.
+        return open(os.devnull, "w+b")
+
+
+def start_messages():
+    """What `silent_start` has held back; empty if nothing."""
+    return "".join(_messages)
+
+
+def has_nvidia_gpu():
+    """Whether an NVIDIA driver is here; its library alone has to count a GPU.
+
+    CUDA's container images bring the library to machines without a GPU.
+    """
+    return (
+        DRIVER_FILE.exists()
+        or shutil.which("nvidia-smi") is not None
+        or _count_gpus() > 0
+    )
+
+
+def _count_gpus():
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_int()
+    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
+        return 0
+    return count.value
+
+
+def hides_gpus():
+    """Whether the user has hidden all GPUs by `CUDA_VISIBLE_DEVICES`."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    # CUDA reads the list up to the first entry that is no GPU.
+    return visible is not None and visible.split(",")[0].strip() in ("", "-1")

@@ -1,0 +1,80 @@
+"""oneDNN, TensorFlow's convolutions on CPUs: if it is on, and its one trap.
+
+oneDNN's gradient to the kernel of a 1x1 convolution with strides writes past
+its scratch memory where the images have fewer channels than a vector register
+has floats: 16 with AVX-512, 8 with AVX2. The process crashes, or goes on with
+wrong numbers (docs/onednn.md, with a reproducer). A 1x1 convolution with
+strides is one without on every n-th pixel, and is computed as that there.
+"""
+
+import functools
+import os
+
+import keras
+from keras import ops
+from tensorflow.python.util import _pywrap_util_port
+
+from fastbat_tf import environment
+
+FLOATS_OF_A_REGISTER = 16
+
+
+def is_on():
+    """Whether TensorFlow uses oneDNN for what runs on the CPU."""
+    return _pywrap_util_port.IsMklEnabled()
+
+
+def explain_off():
+    """One line, if it is off on a CPU that has it, and nobody said so."""
+    if is_on() or not environment.is_x86() or environment.ONEDNN in os.environ:
+        return None
+    return (
+        "TensorFlow leaves its faster convolutions, oneDNN, off on this CPU: "
+        f"set {environment.ONEDNN}=1 before TensorFlow is imported. "
+        "A step then took 0.57 of the time on an AMD Zen 1."
+    )
+
+
+def guard(layers):
+    """Keeps strided 1x1 convolutions of few channels from the faulty kernel.
+
+    The layers stay what they are, with their weights and configurations, and
+    compute the same numbers up to rounding.
+
+    Args:
+        layers: Keras layers; others than built convolutions are left alone.
+    """
+    if not is_on():
+        return
+    for layer in layers:
+        if _is_endangered(layer):
+            layer.convolution_op = functools.partial(_subsample, layer)
+
+
+def _is_endangered(layer):
+    kinds = keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D
+    return (
+        isinstance(layer, kinds)
+        and layer.built
+        and max(layer.kernel_size) == 1
+        and max(layer.strides) > 1
+        # TensorFlow's gradient of a strided slice costs more than it saves
+        # elsewhere: the whole operation takes twice the time at 64 channels.
+        and layer.kernel.shape[-2] < FLOATS_OF_A_REGISTER
+    )
+
+
+def _subsample(layer, inputs, kernel):
+    """The convolution of `layer`, of the pixels that its strides meet."""
+    pixels = [slice(None, None, stride) for stride in layer.strides]
+    if layer.data_format == "channels_last":
+        where = (slice(None), *pixels)
+    else:
+        where = (slice(None), slice(None), *pixels)
+    return ops.conv(
+        inputs[where],
+        kernel,
+        strides=1,
+        padding="valid",
+        data_format=layer.data_format,
+    )
