@@ -145,6 +145,21 @@ class MethodReferenceTest(tf.test.TestCase, parameterized.TestCase):
         with golden_network.precision("float64"):
             self.check(name, options, twin_options)
 
+    @parameterized.parameters(
+        ("trades", "coefficient", 5.99),
+        ("fastbat", "implicit_lambda", 10.1),
+        ("gradalign", "coefficient", 0.21),
+        ("fgsm_uap", "form", "benchmark"),
+        ("free", "start", "zero"),
+        ("aaer", "logit_coefficient", 0.14),
+    )
+    def test_another_step_is_noticed(self, name, option, value):
+        options, twin_options = CASES[name]
+        options = {**options, option: value}
+        with golden_network.precision("float64"):
+            with self.assertRaisesRegex(AssertionError, "Not equal"):
+                self.check(name, options, twin_options)
+
     def check(self, name, options, twin_options):
         robust = build(name, options)
         replays = robust.method.replays
