@@ -78,6 +78,10 @@ def _cosines(network, images, labels, noise):
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
                 labels, network(points)
             )
-        return tape.gradient(losses, points)
+        return tape.gradient(
+            losses,
+            points,
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        )
 
     return cosines(gradient(images), gradient(images + noise))

@@ -23,7 +23,9 @@ def clip_to_pixels(perturbation, images):
 def project(perturbation, images, epsilon):
     """Projects `perturbation` on C: first on the ball, then on the pixels."""
     inside_ball = tf.clip_by_value(perturbation, -epsilon, epsilon)
-    return clip_to_pixels(inside_ball, images)
+    inside = clip_to_pixels(inside_ball, images)
+    # The difference may round beyond the ball.
+    return tf.clip_by_value(inside, -epsilon, epsilon)
 
 
 def signed_step(perturbation, gradient, step_size, images, epsilon):

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from fastbat_tf.draws import as_normal
 from fastbat_tf.errors import InputError
 from fastbat_tf.perturbation import clip_to_pixels
 
@@ -122,6 +123,15 @@ class Step:
         ones = tf.ones_like(drawn)
         return radius * tf.where(drawn < 0, -ones, ones)
 
+    def normal(self, name, deviation):
+        """Noise from N(0, deviation^2), shaped and typed like the images.
+
+        Args:
+            name: As for `uniform`.
+            deviation: Float, in pixels; no draw is beyond 5.3 of it.
+        """
+        return deviation * as_normal(self.draw(name, tf.shape(self.images)))
+
     def draw(self, name, shape, low=0.0, high=1.0):
         """Numbers from U(low, high), of a shape, typed like the images."""
         return self._draws.uniform(name, shape, low, high, self.images.dtype)
@@ -157,7 +167,13 @@ class Step:
             tape.watch(perturbation)
             logits = self.logits(self.images + perturbation, training)
             values = (losses or self.attack_losses)(logits)
-        return tape.gradient(values, perturbation), logits
+        # Zero, too, for logits that no path joins to the images.
+        gradient = tape.gradient(
+            values,
+            perturbation,
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        )
+        return gradient, logits
 
     def report(self, **scalars):
         """Logs scalars; their names are listed in `Method.reports`."""

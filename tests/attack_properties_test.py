@@ -4,6 +4,7 @@ The weights of one network are variables, so that no example traces anew.
 """
 
 import functools
+from unittest import mock
 
 import hypothesis
 import numpy as np
@@ -12,13 +13,22 @@ from absl.testing import parameterized
 from hypothesis import strategies
 from hypothesis.extra import numpy as hypothesis_arrays
 
+from fastbat_tf.attacks import norms
 from tests import attack_problems
-from tests.attack_problems import NORMS, SHAPE, SIZE, SMALL_ATTACKS, sizes
+from tests.attack_problems import (
+    NORMS,
+    SHAPE,
+    SIZE,
+    SMALL_ATTACKS,
+    size,
+    sizes,
+)
 
 COUNT = 4
 CLASSES = 4
 WIDTH = 5
 
+ALL_ATTACKS = (*SMALL_ATTACKS, "apgd-dlr-3", "pgd-2-1-margin", "pgd-2-1-dlr")
 # With bounds that float32 does not hold exactly, and both ends of the range.
 EPSILONS = (8 / 255, 1 / 255, 0.0, 1.0)
 
@@ -50,6 +60,35 @@ class Network:
 
 
 NETWORK = Network()
+# One image is black, one white, one gray, one anything.
+PLAIN_IMAGES = np.stack(
+    [np.full(SHAPE, value, np.float32) for value in (0.0, 1.0, 0.5)]
+    + [np.random.default_rng(0).random(SHAPE, np.float32)]
+)
+
+
+class Ends:
+    """A generator whose draws are all the least, all the largest, or central.
+
+    What is central for a uniform draw has no direction as a perturbation; a
+    normal draw of 0 has none, and one beyond 12 never comes.
+    """
+
+    def __init__(self, end):
+        self.end = end
+
+    def random(self, size=None, dtype=np.float64):
+        below_one = np.nextafter(dtype(1), dtype(0))
+        share = {"least": 0, "central": 0.5, "largest": below_one}[self.end]
+        return np.full(size or (), share, dtype)
+
+    def standard_normal(self, size=None, dtype=np.float64):
+        value = {"least": -12, "central": 0, "largest": 12}[self.end]
+        return np.full(size or (), value, dtype)
+
+    def integers(self, low, high, size=None):
+        value = {"least": low, "central": (low + high) // 2}
+        return np.full(size or (), value.get(self.end, high - 1))
 
 
 @functools.cache
@@ -130,6 +169,70 @@ class PropertyTest(parameterized.TestCase, tf.test.TestCase):
                 self.assertFalse(delta.any())
 
         check()
+
+    def check_ends(self, built, norm, steepness, radius):
+        labels = np.argmax(built.network(tf.constant(PLAIN_IMAGES)), axis=-1)
+        for end in ("least", "central", "largest"):
+            with mock.patch.object(
+                np.random, "default_rng", lambda _, end=end: Ends(end)
+            ):
+                result = built(PLAIN_IMAGES, labels, radius)
+            message = f"{end}, {steepness}, {radius}"
+            delta = result.perturbation
+            self.assertTrue(np.isfinite(delta).all(), message)
+            self.assertLessEqual(
+                sizes(delta, norm).max(), radius * (1 + 1e-5) + 2e-7, message
+            )
+            pixels = PLAIN_IMAGES + delta
+            self.assertBetween(pixels.min(), 0, 1, message)
+            self.assertBetween(pixels.max(), 0, 1, message)
+            if not steepness:  # The same answer everywhere.
+                self.assertTrue(result.robust.all(), message)
+
+    @parameterized.product(name=ALL_ATTACKS, norm=NORMS)
+    def test_ends_of_the_draws(self, name, norm):
+        """Also where gradients are zero and logits as large as can be."""
+        for steepness, radius in ((0.0, 8 / 255), (1.0, 1.0), (1e4, 0.03)):
+            # Weights first: drawing them takes a generator, too.
+            NETWORK.draw(3, steepness)
+            self.check_ends(attack(name, norm), norm, steepness, radius)
+
+    @parameterized.product(name=ALL_ATTACKS, logits=(0.0, 1e4))
+    def test_no_path_to_the_images(self, name, logits):
+        fixed = tf.constant([[logits, -logits, 0.0, logits]])
+
+        def network(batch):
+            return tf.repeat(fixed, tf.shape(batch)[0], 0)
+
+        built = attack_problems.get(name, network, batch_size=4)
+        self.check_ends(built, "linf", 0, 8 / 255)
+
+    @parameterized.parameters(*NORMS)
+    def test_starts_have_a_direction(self, norm):
+        for end in ("least", "central", "largest"):
+            point = norms.get(norm).on_sphere(Ends(end), SHAPE)
+            self.assertAllClose(size(point, norm), 1.0)
+
+    @parameterized.product(
+        norm=NORMS, shape=((1, 1, 1), (2, 3, 1), (5, 2, 3), (9, 7, 3))
+    )
+    def test_squares_of_small_images(self, norm, shape):
+        """Squares lie inside of the image, wherever they are drawn."""
+        images = np.full((2, *shape), 0.5, np.float32)
+
+        def network(batch):
+            first = tf.reshape(batch, (tf.shape(batch)[0], -1))[:, :1]
+            return tf.concat([first, first - 1.0], -1)
+
+        built = attack_problems.get("square-60", network, norm=norm)
+        for end in ("least", "central", "largest"):
+            with mock.patch.object(
+                np.random, "default_rng", lambda _, end=end: Ends(end)
+            ):
+                result = built(images, np.zeros(2, np.int32), 0.1)
+            delta = result.perturbation
+            self.assertLessEqual(sizes(delta, norm).max(), 0.1 * (1 + 1e-5))
+            self.assertGreater(sizes(delta, norm).min(), 0.099)
 
     @parameterized.product(name=("pgd", "apgd-ce"), norm=NORMS)
     def test_more_restarts_break_no_less(self, name, norm):

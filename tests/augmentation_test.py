@@ -11,6 +11,7 @@ from PIL import Image
 
 from fastbat_tf.data import Augmentation, augmentation
 from fastbat_tf.draws import Draws
+from tests import testing
 from tests.image_data import pixels, resize
 
 # Not square, so that rows and columns cannot be taken for each other.
@@ -87,6 +88,32 @@ class AugmentationTest(parameterized.TestCase, tf.test.TestCase):
         self.assertAllEqual(augmented, expected)
         if padding:
             self.assertNotAllEqual(augmented, images)
+
+    @parameterized.product(highest=(False, True), padding=(0, 2, 4, 9))
+    def test_ends_of_the_draws(self, highest, padding):
+        """The outermost crops stay within the padded image."""
+        images = random_images(3)
+        with testing.extreme_draws(highest):
+            found = augmentation.random_crop_and_flip(
+                tf.constant(images), Draws(0, 0), padding
+            )
+        offsets = [2 * padding * highest] * 3
+        expected = crop_and_flip(
+            images, offsets, offsets, [highest] * 3, padding
+        )
+        self.assertAllEqual(found, expected)
+
+    @parameterized.product(highest=(False, True), degrees=(90, 180))
+    def test_ends_of_the_rotation(self, highest, degrees):
+        images = random_images(3)[:, :WIDTH]  # Square.
+        with testing.extreme_draws(highest):
+            found = augmentation.random_rotation(
+                tf.constant(images), Draws(0, 0), degrees
+            )
+        # Within 2e-5 degrees of whole quarters.
+        quarters = degrees // 90 * (1 if highest else -1)
+        expected = np.rot90(images, quarters, axes=(1, 2))
+        self.assertAllEqual(found, expected)
 
     def test_inside_tf_data(self):
         images = random_images(12).reshape(3, 4, HEIGHT, WIDTH, 3)
@@ -262,6 +289,26 @@ class ResizedCropTest(parameterized.TestCase, tf.test.TestCase):
             areas = [box[2] * box[3] / height / width for box in found]
             self.assertBetween(min(areas), 0.07, 0.2)
             self.assertBetween(max(areas), 0.7, 1.0)
+
+    @parameterized.product(
+        highest=(False, True),
+        shape=((1, 1), (1, 90), (90, 1), (7, 3), (60, 80), (375, 500)),
+    )
+    def test_ends_of_the_draws(self, highest, shape):
+        height, width = shape
+        encoded, _ = as_jpeg(np.zeros((*shape, 3), np.uint8) + 200)
+        with testing.extreme_draws(highest):
+            draws = Draws(0, 0)
+            found = augmentation.resized_crop_box(
+                tf.constant(height), tf.constant(width), draws
+            ).numpy()
+            self.assertEqual(tuple(found), box(height, width, draws))
+            crop = augmentation.decode_resized_crop(encoded, 8, draws)
+        top, left, rows, columns = found
+        self.assertBetween(rows, 1, height - top)
+        self.assertBetween(columns, 1, width - left)
+        self.assertGreaterEqual(min(top, left), 0)
+        self.assertAllEqual(crop, np.full((8, 8, 3), 200))
 
     def test_images_that_no_box_fits(self):
         found = augmentation.resized_crop_box(

@@ -1,10 +1,13 @@
 """Stateless draws."""
 
+import statistics
+
 import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
-from fastbat_tf.draws import Draws
+from fastbat_tf.draws import Draws, as_normal
+from tests import testing
 
 
 def draw(seed=1, step=2, replica=0, name="start", count=1000):
@@ -35,6 +38,45 @@ class DrawsTest(tf.test.TestCase, parameterized.TestCase):
         for step in range(20):
             result = compiled(step=tf.constant(step, tf.int64))
             self.assertAllEqual(result, draw(step=step))
+
+    @parameterized.product(
+        ends=((0, 1), (-8 / 255, 8 / 255), (0.1, 0.5), (100, 101), (-1e-3, 0)),
+        dtype=("float32", "float64"),
+    )
+    def test_ends_of_the_range(self, ends, dtype):
+        """Rounding takes no draw out of [minval, maxval)."""
+        for highest in (False, True):
+            with testing.extreme_draws(highest):
+                drawn = Draws(0, 0).uniform("x", (2,), *ends, dtype).numpy()
+            low, high = np.array(ends, dtype)
+            self.assertTrue((low <= drawn).all(), drawn)
+            self.assertTrue((drawn < high).all(), drawn)
+            if not highest:
+                self.assertAllEqual(drawn, [low, low])
+
+    def test_empty_range(self):
+        for bound in (0.0, 0.1, tf.constant(0.0)):
+            drawn = Draws(0, 0).uniform("x", (99,), bound, bound, "float32")
+            self.assertAllEqual(drawn, np.full(99, bound, "float32"))
+
+    @parameterized.parameters(False, True)
+    def test_normal(self, jit_compile):
+        normal = tf.function(as_normal, jit_compile=jit_compile)
+        numbers = np.array([0, 1, 2**23 - 1, 2**23, 2**24 - 2, 2**24 - 1])
+        ends = normal((numbers * 2.0**-24).astype("float32")).numpy()
+        # Two draws share a middle; the smallest and the largest are opposite.
+        quantile = statistics.NormalDist().inv_cdf
+        middles = [2.0**-24, 2.0**-24, 0.5 - 2.0**-24]
+        expected = [quantile(middle) for middle in middles]
+        self.assertAllClose(ends[:3], expected, 1e-5, 1e-8)
+        self.assertAllClose(ends, -ends[::-1], 1e-6)
+        sample = normal(Draws(0, 0).uniform("x", (20_000,), 0, 1, "float32"))
+        probabilities = [0.001, 0.1, 0.5, 0.9, 0.999]
+        self.assertAllClose(
+            np.quantile(sample, probabilities),
+            [quantile(probability) for probability in probabilities],
+            atol=0.15,
+        )
 
     def test_integers(self):
         draws = Draws(0, 0)

@@ -1,5 +1,7 @@
 """Parts of the methods against closed forms and NumPy."""
 
+import statistics
+
 import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
@@ -88,45 +90,33 @@ class PartsTest(tf.test.TestCase, parameterized.TestCase):
         self.assertGreater(np.abs(inside).max(), 2 * trades.START_DEVIATION)
 
 
-class TradesTest(tf.test.TestCase, parameterized.TestCase):
-    @parameterized.parameters("inference", "training")
-    def test_step(self, attack_mode):
-        """The attack and the loss, written out once more."""
+class TradesTest(tf.test.TestCase):
+    """Where it starts; `method_reference_test.py` has its steps and loss."""
+
+    def test_start_is_the_normal_quantile_of_the_draw(self):
+        robust = build("trades", steps=1, step_size=0.0)
+        gray = tf.fill((4, 8, 8, 3), 0.5)
+        draws = Draws(0, 3)
+        outcome = robust.compute_gradients(gray, LABELS[:4], draws)
+        quantile = np.vectorize(statistics.NormalDist(0, 0.001).inv_cdf)
+        expected = quantile(draws.uniform("start", gray.shape, 0, 1, "float64"))
+        # The perturbed image is rounded to 6e-8.
+        self.assertAllClose(outcome.solution.perturbation, expected, 1e-5, 1e-7)
+
+    def test_a_draw_next_to_one(self):
+        """The 28th batch of CIFAR-10 from seed 37 has one."""
+        images = tf.zeros((128, 32, 32, 3))
+        draws = Draws(37, 27)
+        drawn = draws.uniform("start", images.shape, 0.0, 1.0, "float32")
+        self.assertEqual(drawn.numpy().max(), 1 - 2**-24)
         network = testing.small_network()
-        options = {"steps": 3, "coefficient": 4.0, "attack_mode": attack_mode}
-        robust = build("trades", network=network, **options)
-        network.get_layer("bn").moving_mean.assign(0.3 * tf.ones(4))
-        kept = network.get_layer("bn").moving_variance
-        before = kept.numpy()
-        images, labels = testing.images_and_labels(4)
-        _, outcome = compute(robust, [0, 1, 2, 3])
-        delta = outcome.solution.perturbation.numpy()
-        self.assertNotAllClose(kept, before)
-
-        copy = testing.small_network()
-        copy.set_weights(network.get_weights())
-        copy.get_layer("bn").moving_variance.assign(before)
-        copy.get_layer("bn").moving_mean.assign(0.3 * tf.ones(4))
-        training = attack_mode == "training"
-        drawn = Draws(0, 0).uniform("start", images.shape, 0.0, 1.0, "float32")
-        found = 1e-3 * tf.math.ndtri(drawn + 2.0**-25)
-        p = tf.nn.softmax(copy(images, training=training))
-        for _ in range(3):
-            with tf.GradientTape() as tape:
-                tape.watch(found)
-                q = tf.nn.softmax(copy(images + found, training=training))
-                apart = tf.reduce_sum(p * tf.math.log(p / q))
-            moved = found + 2 / 255 * tf.sign(tape.gradient(apart, found))
-            moved = tf.clip_by_value(moved, -EPSILON, EPSILON)
-            found = tf.clip_by_value(images + moved, 0.0, 1.0) - images
-        agreeing = np.abs(delta - found.numpy()) < 1e-5
-        self.assertGreater(agreeing.mean(), 0.99)
-
-        p = softmax(copy(images, training=True).numpy())
-        q = softmax(copy(images + delta, training=True).numpy())
-        plain = -np.log(p[np.arange(4), labels])
-        expected = plain.mean() + 4.0 * divergence(p, q).mean()
-        self.assertAllClose(outcome.loss, expected, 1e-4)
+        step = Step(network, None, images, None, draws)
+        start = step.normal("start", trades.START_DEVIATION)
+        self.assertAllInRange(start, -5.3e-3, 5.3e-3)
+        self.assertAllClose(
+            start.numpy().max(),
+            -statistics.NormalDist(0, 0.001).inv_cdf(2.0**-24),
+        )
 
 
 class ScheduleTest(tf.test.TestCase, parameterized.TestCase):

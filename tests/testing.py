@@ -1,6 +1,8 @@
 """What several tests share: tiny networks, data, and two CPU devices."""
 
+import contextlib
 import functools
+from unittest import mock
 
 import keras
 import numpy as np
@@ -25,6 +27,21 @@ def images_and_labels(count, size=8, classes=4, seed=0, dtype="float32"):
     images = random.uniform(-0.1, 1.1, (count, size, size, 3)).clip(0, 1)
     labels = random.integers(0, classes, count, dtype="int32")
     return images.astype(dtype), labels
+
+
+@contextlib.contextmanager
+def extreme_draws(highest):
+    """All random bits are 0, or all 1: both ends of whatever is drawn."""
+
+    def stateless_uniform(shape, seed, minval, maxval, dtype, alg):
+        del seed, alg
+        if dtype == tf.uint32:  # All of its bits.
+            return tf.fill(shape, dtype.max if highest else dtype.min)
+        drawn = maxval - 1 if highest else minval
+        return tf.fill(shape, tf.cast(drawn, dtype))
+
+    with mock.patch.object(tf.random, "stateless_uniform", stateless_uniform):
+        yield
 
 
 def small_network(

@@ -12,7 +12,8 @@ the highest logit down:
 
 The last two are from Croce & Hein, ICML 2020 (arXiv 2003.01690): unchanged
 when the logits are scaled or shifted. They need three and four classes; with
-fewer, the numerator alone takes their place, which is as good as their sign.
+fewer, or where the logits of the denominator are all equal, the numerator alone
+takes their place, which is as good as their sign.
 """
 
 from typing import NamedTuple
@@ -51,7 +52,7 @@ def dlr(logits, labels, targets):
         return margin(logits, labels, targets)
     highest = tf.math.top_k(logits, 3).values
     scale = highest[:, 0] - highest[:, 2]
-    return margin(logits, labels, targets) / (scale + TINY)
+    return _ratio(margin(logits, labels, targets), scale)
 
 
 def targeted_dlr(logits, labels, targets):
@@ -60,7 +61,14 @@ def targeted_dlr(logits, labels, targets):
         return difference(logits, labels, targets)
     highest = tf.math.top_k(logits, 4).values
     scale = highest[:, 0] - (highest[:, 2] + highest[:, 3]) / 2
-    return difference(logits, labels, targets) / (scale + TINY)
+    return _ratio(difference(logits, labels, targets), scale)
+
+
+def _ratio(numerator, scale):
+    # Of equal logits, not a derivative of 1 / TINY.
+    apart = scale > 0
+    scale = tf.where(apart, scale + TINY, tf.ones_like(scale))
+    return numerator / scale
 
 
 def _pick(logits, classes):

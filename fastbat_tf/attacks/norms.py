@@ -58,7 +58,7 @@ class Linf:
     @classmethod
     def on_sphere(cls, generator, shape):
         """A random point of size 1."""
-        point = cls.uniform(generator, shape)
+        point = _not_zero(cls.uniform(generator, shape))
         return point / np.abs(point).max()
 
 
@@ -108,8 +108,13 @@ class L2:
     @staticmethod
     def on_sphere(generator, shape):
         """A random point of size 1."""
-        point = generator.standard_normal(shape, np.float32)
+        point = _not_zero(generator.standard_normal(shape, np.float32))
         return point / np.linalg.norm(point)
+
+
+def _not_zero(point):
+    """The point, which has a direction; one of its own if all draws are 0."""
+    return point if point.any() else np.ones_like(point)
 
 
 NORMS = {"linf": Linf, "l2": L2}

@@ -80,9 +80,10 @@ class AAER(Method):
         start = step.random_start(radius)
         gradient, logits = step.input_gradient_and_logits(start)
         delta = start + self.step_size * tf.sign(gradient)
-        if not strong:
-            delta = tf.clip_by_value(delta, -self.epsilon, self.epsilon)
-        delta = perturbation.clip_to_pixels(delta, step.images)
+        if strong:
+            delta = perturbation.clip_to_pixels(delta, step.images)
+        else:
+            delta = perturbation.project(delta, step.images, self.epsilon)
         if self.form == options.BENCHMARK:
             step.note(images=step.images + delta)
         return Solution(delta, logits)

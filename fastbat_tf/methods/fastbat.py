@@ -170,13 +170,12 @@ class FastBAT(Method):
                 output_gradients=vector,
                 unconnected_gradients=tf.UnconnectedGradients.ZERO,
             )
-        length = tf.math.divide_no_nan(
-            tf.cast(DIFFERENCE, vector.dtype), tf.reduce_max(tf.abs(vector))
-        )
-        point = found["linearization_point"] + length * vector
-        _, moved = _gradients(step, point)
+        # Not `h` itself: it overflows where the vector is tiny.
+        largest = tf.reduce_max(tf.abs(vector))
+        move = DIFFERENCE * tf.math.divide_no_nan(vector, largest)
+        _, moved = _gradients(step, found["linearization_point"] + move)
         return [
-            tf.math.divide_no_nan(a - b, length)
+            (a - b) * (largest / DIFFERENCE)
             for a, b in zip(moved, found["weight_gradients"], strict=True)
         ]
 

@@ -96,7 +96,13 @@ class FGSMUAP(Method):
             tape.watch(start)
             logits = step.logits(step.images + start)
             loss = tf.reduce_mean(step.attack_losses(logits))
-        gradient = tf.stop_gradient(tape.gradient(loss, start))
+        gradient = tf.stop_gradient(
+            tape.gradient(
+                loss,
+                start,
+                unconnected_gradients=tf.UnconnectedGradients.ZERO,
+            )
+        )
         step.note(gradient=gradient, chosen=chosen)
         delta = perturbation.signed_step(
             start, gradient, self.step_size, step.images, self.epsilon
@@ -114,6 +120,7 @@ class FGSMUAP(Method):
                 at_start,
                 start,
                 output_gradients=-2.0 * self.coefficient * apart / size,
+                unconnected_gradients=tf.UnconnectedGradients.ZERO,
             )
             step.note(gradient=step.notes["gradient"] + extra)
         loss = tf.reduce_mean(step.losses(logits))

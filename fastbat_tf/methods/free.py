@@ -68,7 +68,8 @@ class Free(Method):
         kept = tf.cast(kept, step.images.dtype)
         # What is kept may be of a larger radius than that of now.
         kept = tf.clip_by_value(kept, -self.epsilon, self.epsilon)
-        return Solution(perturbation.clip_to_pixels(kept, step.images), kept)
+        delta = perturbation.project(kept, step.images, self.epsilon)
+        return Solution(delta, kept)
 
     def correct(self, step, solution, gradients, perturbation_gradient):
         if self.start == "zero":

@@ -6,6 +6,10 @@ from fastbat_tf import perturbation
 from fastbat_tf.methods import options
 from fastbat_tf.methods.base import Method, Solution
 
+# A gradient whose largest entry is below this counts as zero: the derivative
+# of its cosine, one over its length, would leave float32.
+SMALLEST = 1e-19
+
 
 class GradAlign(Method):
     """FGSM training with the gradient alignment penalty.
@@ -97,11 +101,22 @@ def cosines(first, second):
         `(batch,)`, false there.
     """
     axes = list(range(1, first.shape.rank))
-    dot = tf.reduce_sum(first * second, axes)
-    squares = [tf.reduce_sum(each**2, axes) for each in (first, second)]
-    valid = tf.logical_and(squares[0] > 0.0, squares[1] > 0.0)
-    # Roots first: the product of tiny squares is 0. The inner `where` keeps
-    # their derivatives finite at 0.
+    pair = [first, second]
+    # A cosine has no scale: divided by its largest entry, a constant, a tiny
+    # gradient has squares that float32 holds.
+    largest = [
+        tf.stop_gradient(tf.reduce_max(tf.abs(each), axes, keepdims=True))
+        for each in pair
+    ]
+    held = tf.logical_and(largest[0] > SMALLEST, largest[1] > SMALLEST)
+    pair = [
+        each / tf.where(held, size, tf.ones_like(size))
+        for each, size in zip(pair, largest, strict=True)
+    ]
+    valid = tf.reshape(held, [-1])
+    dot = tf.reduce_sum(pair[0] * pair[1], axes)
+    squares = [tf.reduce_sum(each**2, axes) for each in pair]
+    # The inner `where` keeps the derivatives of the roots finite at 0.
     lengths = [tf.sqrt(tf.where(valid, s, tf.ones_like(s))) for s in squares]
     cosine = dot / lengths[0] / lengths[1]
     return tf.where(valid, cosine, tf.zeros_like(dot)), valid

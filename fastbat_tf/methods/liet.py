@@ -91,8 +91,9 @@ class LIET(Method):
         )
         delta = start + self.step_size * tf.sign(tf.stop_gradient(gradient))
         if self._projects:
-            delta = tf.clip_by_value(delta, -self.epsilon, self.epsilon)
-        delta = perturbation.clip_to_pixels(delta, step.images)
+            delta = perturbation.project(delta, step.images, self.epsilon)
+        else:
+            delta = perturbation.clip_to_pixels(delta, step.images)
         return Solution(delta, logits)
 
     def objective(self, step, solution):
@@ -132,7 +133,12 @@ class LIET(Method):
                     labels,
                     attack=True,
                 )
-            return self.epsilon * tf.sign(tape.gradient(losses, gray))
+            gradient = tape.gradient(
+                losses,
+                gray,
+                unconnected_gradients=tf.UnconnectedGradients.ZERO,
+            )
+            return self.epsilon * tf.sign(gradient)
 
         due = tf.equal(step.place.batch % self.refresh_batches, 0)
         return tf.cond(due, renew, lambda: old)

@@ -62,9 +62,7 @@ class TRADES(Method):
     def solve(self, step):
         training = self.attack_mode == options.TRAINING
         clean = tf.stop_gradient(step.logits(step.images, training))
-        # In (0, 1), so that the quantile is finite.
-        drawn = step.draw("start", tf.shape(step.images)) + 2.0**-25
-        start = START_DEVIATION * tf.math.ndtri(drawn)
+        start = step.normal("start", START_DEVIATION)
 
         def gradient(delta):
             return step.input_gradient(
