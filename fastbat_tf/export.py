@@ -152,39 +152,31 @@ def _check_shape(tensor, shape):
     what, name = ("images", "images") if shape else ("files", "encoded")
     return _refuse_unless(
         tf.reduce_all(right),
-        lambda: [
-            f"A batch of {what} is expected, at least one, of the shape "
-            f"(batch{described}). Received: {name}.shape=",
-            actual,
-        ],
+        f"A batch of {what} is expected, at least one, of the shape "
+        f"(batch{described}). Received: {name}.shape=",
+        actual,
     )
 
 
 def _check_range(images):
     """An assertion that pixels are finite and in [0, 1]."""
-    # Of NaN both are false.
-    inside = (images >= -TOLERANCE) & (images <= 1 + TOLERANCE)
+    low, high = tf.reduce_min(images), tf.reduce_max(images)
+    # The extremes may leave NaN out.
+    finite = tf.reduce_all(tf.math.is_finite(images))
     return _refuse_unless(
-        tf.reduce_all(inside),
-        lambda: [
-            "Pixels are expected to be finite and in [0, 1]. Those in 0..255 "
-            "are expected as uint8 by the signature serve_uint8, or divided by "
-            "255. Received: images.min=",
-            tf.reduce_min(images),
-            "images.max=",
-            tf.reduce_max(images),
-            "pixels that are not finite=",
-            tf.math.count_nonzero(~tf.math.is_finite(images)),
-        ],
+        finite & (low >= -TOLERANCE) & (high <= 1 + TOLERANCE),
+        "Pixels are expected to be finite and in [0, 1]. Those in 0..255 are "
+        "expected as uint8 by the signature serve_uint8, or divided by 255. "
+        "Received: images.min=",
+        low,
+        "images.max=",
+        high,
+        "all finite=",
+        finite,
     )
 
 
-def _refuse_unless(condition, describe):
-    """An assertion whose message costs nothing while it holds."""
-
-    def refuse():
-        return tf.raw_ops.Assert(
-            condition=condition, data=describe(), summarize=8
-        )
-
-    return tf.cond(condition, tf.no_op, refuse)
+def _refuse_unless(condition, *message):
+    # Not that of `tf.debugging`: about its condition TensorFlow warns whenever
+    # the model is loaded.
+    return tf.raw_ops.Assert(condition=condition, data=message, summarize=8)

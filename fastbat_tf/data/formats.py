@@ -133,7 +133,7 @@ def decode(encoded, file):
         lambda: tf.io.decode_jpeg(encoded, 3, **_EXACT),
         lambda: _decode_gif(encoded, file),
         lambda: _decode_bmp(encoded),
-        lambda: tf.io.decode_webp(encoded, 3)[0],
+        lambda: tf.io.decode_webp(encoded)[0, ..., :3],
         lambda: _decode_ppm(encoded, file),
     ]
     image = tf.switch_case(file.kind, branches)

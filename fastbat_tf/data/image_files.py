@@ -213,6 +213,8 @@ def read(paths, reading, skip_unreadable=False, keep=True):
         except UNREADABLE as error:
             if not skip_unreadable:
                 reason = " ".join(str(error).split()) or type(error).__name__
+                if isinstance(error, tf.errors.OpError):
+                    reason = formats.BROKEN  # Not the place in a graph.
                 raise InputError(
                     "An image cannot be read; expected a whole file of PNG, "
                     "JPEG, WebP, GIF, BMP or PPM. "
