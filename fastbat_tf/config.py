@@ -378,11 +378,29 @@ class Config:
         return dataclasses.replace(self, training=training)
 
     def to_dict(self):
-        """The settings as nested dicts of JSON's types."""
-        return dataclasses.asdict(self)
+        """The settings as nested dicts of JSON's types.
+
+        The data have one more, `reading`: how files are read for them.
+        """
+        groups = dataclasses.asdict(self)
+        groups["data"]["reading"] = self.data.spec.reading._asdict()
+        return groups
 
     @classmethod
     def from_dict(cls, groups):
-        """The inverse of `to_dict`, also after a round trip by JSON."""
+        """The inverse of `to_dict`, also after a round trip by JSON.
+
+        Raises:
+            InputError: If files were read otherwise than they are now.
+        """
         types = {f.name: f.type for f in dataclasses.fields(cls)}
-        return cls(**{name: types[name](**groups[name]) for name in types})
+        groups = {name: dict(groups[name]) for name in types}
+        read = groups["data"].pop("reading", None)
+        config = cls(**{name: types[name](**groups[name]) for name in types})
+        reading = config.data.spec.reading._asdict()
+        if read not in (None, reading):
+            raise InputError(
+                "The images are expected to have been read as they are now, "
+                f"{reading}. Received: reading={read}"
+            )
+        return config

@@ -83,10 +83,16 @@ def _read_saved_model(path):
             f"Received: signatures={sorted(loaded.signatures)}, "
             f"inputs={sorted(inputs)}, outputs={names}"
         )
-    (name,) = inputs
+    ((name, expected),) = inputs.items()
     answer = "logits" if "logits" in names else names[0]
 
     def network(images):
+        # A signature does not look at what it is given.
+        if not expected.shape.is_compatible_with(images.shape):
+            raise InputError(
+                f"The SavedModel expects images of the shape {expected.shape}. "
+                f"Received: images.shape={tuple(images.shape)}"
+            )
         return signature(**{name: images})[answer]
 
     network.keeps_alive = loaded  # The variables of the signature.

@@ -171,7 +171,7 @@ def _train(config, directory, build_model, resume, verbosity, preemption):
         "training_seconds": round(timing.total(), 1),
     }
     write_json(directory.results, results)
-    _export(robust, directory)
+    _export(config, robust, directory)
     print(_table(config, results))
     say(f"time: {callbacks.duration(time.perf_counter() - start)}")
     say(f"Run directory: {directory.path}")
@@ -205,14 +205,16 @@ def export_run(run_dir, build_model):
         InputError: If there is no run, or it has no weights yet.
     """
     directory = RunDirectory(run_dir)
-    robust = load_best(directory, directory.load_config(), build_model)
-    _export(robust, directory)
+    config = directory.load_config()
+    robust = load_best(directory, config, build_model)
+    _export(config, robust, directory)
     print(f"SavedModel: {directory.saved_model}")
 
 
-def _export(robust, directory):
+def _export(config, robust, directory):
+    reading = config.data.spec.reading
     try:
-        export(robust.classifier, directory.saved_model)
+        export(robust.classifier, directory.saved_model, reading)
     except (OSError, tf.errors.OpError) as error:
         raise InputError(
             "The run cannot be exported; expected a directory that can be "

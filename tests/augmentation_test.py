@@ -9,7 +9,8 @@ import tensorflow as tf
 from absl.testing import parameterized
 from PIL import Image
 
-from fastbat_tf.data import Augmentation, augmentation
+from fastbat_tf import data
+from fastbat_tf.data import Augmentation, augmentation, image_files
 from fastbat_tf.draws import Draws
 from tests import testing
 from tests.image_data import pixels, resize
@@ -336,7 +337,8 @@ class ResizedCropTest(parameterized.TestCase, tf.test.TestCase):
     @parameterized.parameters((60, 80), (90, 41), (32, 32), (21, 700), (20, 20))
     def test_center_crop(self, height, width):
         encoded, image = as_jpeg(pixels(5, height, width))
-        crop = augmentation.decode_center_crop(encoded, 32)
+        reading = data.Reading.center_crop(32, 32, 3)
+        crop = image_files.decode(encoded, reading)
         self.assertEqual(crop.dtype, tf.uint8)
         self.assertEqual(crop.shape, (32, 32, 3))
         # 32 * 256 / 224 = 36.6.
@@ -348,11 +350,13 @@ class ResizedCropTest(parameterized.TestCase, tf.test.TestCase):
         self.assertAllClose(crop, expected, 0, 0.51)
 
     def test_size_of_imagenet(self):
-        self.assertEqual(round(288 * augmentation.SHORT_SIDE), 329)
+        reading = data.get("imagenet2012").reading
+        self.assertEqual(reading, data.Reading(288, 288, 3, 329))
 
     def test_gray(self):
         encoded, image = as_jpeg(pixels(6, 40, 40)[..., 0])
-        crop = augmentation.decode_center_crop(encoded, 35)
+        reading = data.Reading.center_crop(35, 35, 3)
+        crop = image_files.decode(encoded, reading)
         self.assertAllEqual(crop[..., 0], crop[..., 2])
         self.assertAllClose(crop[..., 1], image[2:37, 2:37], 0, 40)
 

@@ -147,13 +147,12 @@ class StreamTest(tf.test.TestCase):
             write(directory / f"{n}.png", image)
             for n, image in enumerate(self.images)
         ]
-        self.read = []
-
-        def read_one(path, size):
-            self.read.append(path)
-            return image_files.read_file(path, size)
-
-        self.stream = sources.Files(paths, self.labels, SHAPE, read_one)
+        self.read = self.enterContext(
+            mock.patch.object(
+                image_files, "read_file", side_effect=image_files.read_file
+            )
+        )
+        self.stream = sources.Files(paths, self.labels, SHAPE)
         limit = 20 * int(np.prod(SHAPE))
         self.enterContext(mock.patch.object(sources, "MEMORY_LIMIT", limit))
 
@@ -167,7 +166,7 @@ class StreamTest(tf.test.TestCase):
             for dataset in (self.stream, (self.images, self.labels))
         )
         self.assertEqual(results, expected)
-        self.assertLen(self.read, 12)
+        self.assertEqual(self.read.call_count, 12)
 
     def test_more_than_the_memory_holds(self):
         for count in (0, 21, 60):
@@ -195,7 +194,7 @@ class StreamTest(tf.test.TestCase):
                 InputError, f"streamed; `validation_examples` .*={count}$"
             ):
                 run.first(self.stream, count)
-        self.assertLen(self.read, 7)
+        self.assertEqual(self.read.call_count, 7)
 
 
 def half_of(network):

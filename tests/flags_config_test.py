@@ -121,6 +121,13 @@ class FlagsConfigTest(CommandLineTest):
                     "image_size": None,
                     "skip_unreadable": False,
                     "classes": (),
+                    "reading": {
+                        "height": 32,
+                        "width": 32,
+                        "channels": 3,
+                        "short_side": None,
+                        "antialias": True,
+                    },
                 },
                 "model": {
                     "model": "preact_resnet34",

@@ -1,5 +1,9 @@
 """Image files as the sets publish them, written small for tests."""
 
+import io
+import struct
+import zlib
+
 import numpy as np
 from PIL import Image
 
@@ -33,6 +37,40 @@ def write(path, image, **options):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(image).save(path, **options)
     return path
+
+
+def encode(image, kind="PNG", **options):
+    """The file of an array or an `Image`, as bytes."""
+    stream = io.BytesIO()
+    if isinstance(image, np.ndarray):
+        image = Image.fromarray(image)
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def png(width, height, bits, rows, colors=False):
+    """A PNG file that Pillow cannot, or not soon, write.
+
+    Args:
+        width: Integer.
+        height: Integer.
+        bits: Integer, of each channel.
+        rows: Iterable of bytes, each one or more rows behind their filters.
+        colors: Whether it has three channels, not one.
+    """
+
+    def chunk(kind, content):
+        checked = kind + content
+        size, check = len(content), zlib.crc32(checked)
+        return struct.pack(">I", size) + checked + struct.pack(">I", check)
+
+    header = struct.pack(
+        ">IIBBBBB", width, height, bits, 2 if colors else 0, 0, 0, 0
+    )
+    packer = zlib.compressobj()
+    content = b"".join([*map(packer.compress, rows), packer.flush()])
+    parts = chunk(b"IHDR", header), chunk(b"IDAT", content), chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
 def write_folder(directory, classes=("bird", "cat", "ant"), train=12, test=4):

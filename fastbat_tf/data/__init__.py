@@ -6,6 +6,35 @@ from fastbat_tf.errors import look_up
 
 # A set that takes more than this as uint8 is streamed, not held in memory.
 MEMORY_LIMIT = 4 * 10**9  # Bytes.
+# The short side before a centre crop, over the size of the crop.
+SHORT_SIDE = 256 / 224
+
+
+class Reading(NamedTuple):
+    """How an encoded file becomes an image: in training, test and service.
+
+    The resizing is bilinear, and rounded to the 256 levels of uint8.
+
+    Attributes:
+        height: Integer, of the image.
+        width: Integer.
+        channels: Integer: 3, or 1 for gray levels.
+        short_side: Integer: the short side is resized to so many pixels, and
+            the centre is cropped. None: the whole image is resized, whatever
+            its aspect ratio.
+        antialias: Whether a smaller image averages over the pixels.
+    """
+
+    height: int
+    width: int
+    channels: int
+    short_side: int | None = None
+    antialias: bool = True
+
+    @classmethod
+    def center_crop(cls, height, width, channels):
+        """The test images of ImageNet: 256 pixels for a crop of 224."""
+        return cls(height, width, channels, round(height * SHORT_SIDE))
 
 
 class Augmentation(NamedTuple):
@@ -61,6 +90,13 @@ class DatasetSpec(NamedTuple):
     source_url: str | None = None
     test_split: str = "test"
     directory: str | None = None
+
+    @property
+    def reading(self):
+        """The `Reading` of a file, as of the test split."""
+        if self.augmentation and self.augmentation.resized_crop:
+            return Reading.center_crop(*self.image_shape)
+        return Reading(*self.image_shape)
 
 
 _CROP_AND_FLIP = Augmentation(padding=4)

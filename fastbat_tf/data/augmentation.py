@@ -4,11 +4,11 @@ import math
 
 import tensorflow as tf
 
+from fastbat_tf.data import formats
+
 ATTEMPTS = 10  # To find a box of a random area and aspect ratio.
 AREA = (0.08, 1.0)
 RATIO = (3 / 4, 4 / 3)
-# The short side before the centre crop, over the size of the crop.
-SHORT_SIDE = 256 / 224
 
 
 def to_pixels(images):
@@ -155,7 +155,7 @@ def _round(values):
 
 
 def decode_resized_crop(encoded, size, draws):
-    """Decodes a random box of a JPEG file, resizes it, and flips half of them.
+    """Decodes a random box of a file, resizes it, and flips half of them.
 
     Args:
         encoded: Scalar string tensor, the file.
@@ -166,7 +166,7 @@ def decode_resized_crop(encoded, size, draws):
         A uint8 tensor `(size, size, 3)`.
     """
     # Not `decode_and_crop_jpeg`: its last columns differ from the image's.
-    image = tf.io.decode_jpeg(encoded, 3, **_EXACT)
+    image = formats.read(encoded)
     box = resized_crop_box(tf.shape(image)[0], tf.shape(image)[1], draws)
     top, left, height, width = tf.unstack(box)
     crop = image[top : top + height, left : left + width]
@@ -175,41 +175,35 @@ def decode_resized_crop(encoded, size, draws):
     return tf.where(flip, crop[:, ::-1], crop)
 
 
-def decode_center_crop(encoded, size):
-    """Decodes a JPEG file, resizes its short side, and crops the centre.
-
-    The short side becomes `size * 256 / 224`.
+def center_crop(image, size, short_side, antialias=True):
+    """Resizes the short side, and crops the centre.
 
     Args:
-        encoded: Scalar string tensor, the file.
-        size: Integer, height and width of the result.
+        image: uint8 tensor `(height, width, channels)`.
+        size: `(height, width)` of the result, at most `short_side`.
+        short_side: Integer.
+        antialias: As of `resize`.
 
     Returns:
-        A uint8 tensor `(size, size, 3)`.
+        A uint8 tensor `(*size, channels)`.
     """
-    image = tf.io.decode_jpeg(encoded, 3, **_EXACT)
     shape = tf.shape(image)[:2]
-    short = round(size * SHORT_SIDE)
-    sides = short * shape // tf.reduce_min(shape)
+    sides = short_side * shape // tf.reduce_min(shape)
+    image = resize(image, sides, antialias)
     top, left = tf.unstack(_round(tf.cast(sides - size, tf.float64) / 2))
-    image = resize(image, sides)
-    image = image[top : top + size, left : left + size]
-    return tf.ensure_shape(image, (size, size, 3))
+    return image[top : top + size[0], left : left + size[1]]
 
 
-# The decoder that other libraries use, rather than the fastest.
-_EXACT = {"dct_method": "INTEGER_ACCURATE"}
-
-
-def resize(image, size):
-    """Resizes bilinearly, with antialiasing.
+def resize(image, size, antialias=True):
+    """Resizes bilinearly, whatever the aspect ratio.
 
     Args:
         image: uint8 tensor `(height, width, channels)`.
         size: `(height, width)`.
+        antialias: Whether a smaller image averages over the pixels.
 
     Returns:
         A uint8 tensor.
     """
-    image = tf.image.resize(image, size, antialias=True)
+    image = tf.image.resize(image, size, antialias=antialias)
     return tf.cast(tf.round(image), tf.uint8)

@@ -1,13 +1,17 @@
 """Decodes image files."""
 
 import concurrent.futures
+import functools
+import io
 import os
+import pathlib
 
 import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from fastbat_tf.data.augmentation import resize
+from fastbat_tf.data import formats
+from fastbat_tf.data.augmentation import center_crop, resize
 from fastbat_tf.errors import InputError
 
 # What Pillow and TensorFlow raise for files that are no images, are cut short,
@@ -25,70 +29,195 @@ UNREADABLE = (
 )
 
 
-def decode(encoded, size):
-    """Decodes an image as RGB and resizes it.
+# So many times as long as wide, an image of which the short side is resized
+# takes too much memory.
+MOST_NARROW = 100
+# Of a batch of files; each may take 200 MB.
+DECODED_AT_A_TIME = 4
+SHOWN = 5  # Of files that cannot be read.
 
-    PNG, JPEG, WebP, GIF (its first frame) and BMP, as the exported model
-    decodes them: palettes and gray levels become RGB; of 16 bits the upper 8
-    are kept; transparency is left out.
+
+def decode(encoded, reading):
+    """Turns a file into an image: in training, test and the exported model.
+
+    PNG, JPEG, WebP, GIF (its first frame), BMP and PPM: palettes and gray
+    levels become RGB, or colors gray levels (ITU-R BT.601) where the reading
+    has one channel; of 16 bits the upper 8 are kept; transparency is left
+    out; EXIF rotation is not applied. At most `formats.MAX_PIXELS`.
 
     Args:
         encoded: Scalar string tensor, the file.
-        size: `(height, width)`; an image of another size is resized
-            bilinearly, with antialiasing, whatever its aspect ratio.
+        reading: A `fastbat_tf.data.Reading`.
 
     Returns:
-        A uint8 tensor `(height, width, 3)`.
+        A uint8 tensor `(height, width, channels)`.
+
+    Raises:
+        tf.errors.InvalidArgumentError: If it cannot be read.
     """
-    image = tf.io.decode_image(encoded, 3, expand_animations=False)
-    image.set_shape((None, None, 3))
-    return resize(image, size)
+    image, refusal = _try_decode(encoded, reading)
+    message = tf.strings.join(["An image cannot be read: ", refusal])
+    check = tf.debugging.Assert(tf.equal(refusal, ""), [message])
+    # An assertion that is made eagerly is None.
+    with tf.control_dependencies([] if check is None else [check]):
+        return tf.identity(image)
 
 
-def read_file(path, size):
+def decode_batch(encoded, reading):
+    """Likewise, of many files; names those that cannot be read.
+
+    Args:
+        encoded: String tensor `(batch,)`.
+        reading: A `fastbat_tf.data.Reading`.
+
+    Returns:
+        A uint8 tensor `(batch, height, width, channels)`.
+
+    Raises:
+        tf.errors.InvalidArgumentError: If one cannot be read.
+    """
+    count = tf.size(encoded, tf.int64)
+
+    def decode_one(place, file):
+        return place, *_try_decode(file, reading)
+
+    # A decoder that fails ends a graph, but not one of a data set.
+    files = tf.data.Dataset.from_tensor_slices(encoded).enumerate()
+    files = files.map(decode_one, DECODED_AT_A_TIME).ignore_errors()
+    # Of no file nothing could be made a batch.
+    last = tf.zeros(_shape(reading), tf.uint8)
+    last = tf.data.Dataset.from_tensors((count, last, ""))
+    decoded = files.concatenate(last).batch(count + 1)
+    places, images, refusals = decoded.get_single_element()
+    refusals = tf.tensor_scatter_nd_update(
+        tf.fill([count + 1], formats.BROKEN), places[:, tf.newaxis], refusals
+    )
+    with tf.control_dependencies([_refuse_some(refusals)]):
+        return tf.ensure_shape(images[:-1], (None, *_shape(reading)))
+
+
+def _refuse_some(refusals):
+    refused = tf.where(tf.not_equal(refusals, ""))[:, 0]
+    lines = tf.strings.join(
+        [
+            "encoded[",
+            tf.as_string(refused),
+            "]: ",
+            tf.gather(refusals, refused),
+        ]
+    )
+    message = tf.strings.join(
+        [
+            "Each image is expected as a whole file of PNG, JPEG, WebP, GIF, "
+            "BMP or PPM. Received: ",
+            tf.strings.reduce_join(lines[:SHOWN], separator=", "),
+        ]
+    )
+    return tf.debugging.Assert(tf.equal(tf.size(refused), 0), [message])
+
+
+def _shape(reading):
+    return reading.height, reading.width, reading.channels
+
+
+def _try_decode(encoded, reading):
+    """The image, or zeros, and why it cannot be read; empty if it can.
+
+    Fails if the file breaks off later.
+    """
+    file, refusal = _inspect(encoded, reading)
+    image = tf.cond(
+        tf.equal(refusal, ""),
+        lambda: _fit(formats.decode(encoded, file), reading),
+        lambda: tf.zeros(_shape(reading), tf.uint8),
+    )
+    return tf.ensure_shape(image, _shape(reading)), refusal
+
+
+def _inspect(encoded, reading):
+    """The `formats.File`, and why it cannot be read."""
+    file = formats.inspect(encoded)
+    if reading.short_side is None:
+        return file, file.refusal
+    short = tf.minimum(file.height, file.width)
+    narrow = tf.maximum(file.height, file.width) > MOST_NARROW * short
+    message = f"a side is more than {MOST_NARROW} times as long as the other"
+    narrow &= tf.equal(file.refusal, "")
+    return file, tf.where(narrow, message, file.refusal)
+
+
+def _fit(image, reading):
+    if reading.channels == 1:
+        weights = tf.constant([299, 587, 114])
+        image = tf.reduce_sum(tf.cast(image, tf.int32) * weights, -1, True)
+        image = tf.cast((image + 500) // 1000, tf.uint8)
+    size = reading.height, reading.width
+    if reading.short_side is None:
+        return resize(image, size, reading.antialias)
+    return center_crop(image, size, reading.short_side, reading.antialias)
+
+
+@functools.cache
+def _compiled(function, reading):
+    """As a graph: eagerly, the looking at a file takes longer than decoding."""
+    file = tf.TensorSpec((), tf.string)
+    return tf.function(
+        lambda encoded: function(encoded, reading), [file], autograph=False
+    )
+
+
+def read_file(path, reading):
     """`decode` of a file, as an array; raises one of `UNREADABLE`."""
-    # First by Pillow: TensorFlow writes to stderr about what is broken.
-    with Image.open(path) as image:
-        image.load()
-    return decode(tf.io.read_file(str(path)), size).numpy()
+    encoded = pathlib.Path(path).read_bytes()
+    file, refusal = _compiled(_inspect, reading)(encoded)
+    _refuse(refusal)
+    # First by Pillow: TensorFlow writes to stderr about what is broken. It is
+    # stricter, but with GIF files, and decides.
+    with Image.open(io.BytesIO(encoded)) as image:
+        if formats.NAMES[file.kind] != "GIF":
+            image.load()
+    image, refusal = _compiled(_try_decode, reading)(encoded)
+    _refuse(refusal)
+    return image.numpy()
 
 
-def read_ppm(path, size):
-    """Likewise for a format that TensorFlow does not know."""
-    with Image.open(path) as image:
-        pixels = np.asarray(image.convert("RGB"))
-    return resize(tf.constant(pixels), size).numpy()
+def _refuse(refusal):
+    if refusal.numpy():
+        raise ValueError(refusal.numpy().decode())
 
 
-def read(paths, size, skip_unreadable=False, keep=True, read_one=read_file):
+def read(paths, reading, skip_unreadable=False, keep=True):
     """Decodes images in parallel.
 
     Args:
         paths: Sequence of paths.
-        size: `(height, width)`.
+        reading: A `fastbat_tf.data.Reading`.
         skip_unreadable: Whether images that cannot be read are left out.
         keep: Whether the images are returned; if not, they are only checked.
-        read_one: `read_file` or `read_ppm`.
 
     Returns:
-        The images, uint8 `(readable, height, width, 3)` or None, and a bool
-        array `(len(paths),)`: which ones could be read.
+        The images, uint8 `(readable, height, width, channels)` or None, and a
+        bool array `(len(paths),)`: which ones could be read.
 
     Raises:
         InputError: If one cannot be read; names it.
     """
-    images = np.empty((len(paths), *size, 3), np.uint8) if keep else None
+    images = (
+        np.empty((len(paths), *_shape(reading)), np.uint8) if keep else None
+    )
     readable = np.ones(len(paths), bool)
 
     def read_into(place):
         try:
-            image = read_one(paths[place], size)
+            image = read_file(paths[place], reading)
         except UNREADABLE as error:
             if not skip_unreadable:
                 reason = " ".join(str(error).split()) or type(error).__name__
+                if isinstance(error, tf.errors.OpError):
+                    reason = formats.BROKEN  # Not the place in a graph.
                 raise InputError(
                     "An image cannot be read; expected a whole file of PNG, "
-                    "JPEG, WebP, GIF or BMP. "
+                    "JPEG, WebP, GIF, BMP or PPM. "
                     f"Received: file={paths[place]} ({reason})"
                 ) from error
             readable[place] = False

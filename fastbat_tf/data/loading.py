@@ -11,7 +11,6 @@ from fastbat_tf.data import (
     MEMORY_LIMIT,
     archives,
     folder,
-    image_files,
     prepared,
     splitting,
 )
@@ -67,7 +66,8 @@ def load_test(settings):
         builder = prepared.get(settings.dataset, settings.data_dir)
         return prepared.read(builder, spec.test_split, spec)
     paths, labels, _ = _list(settings, "test")
-    return _load_files(settings, "test", _files(settings, paths, labels))
+    files = Files(paths, labels, spec.image_shape)
+    return _load_files(settings, "test", files)
 
 
 def _load_training(settings):
@@ -99,7 +99,7 @@ def _load_whole_training(settings):
             )
         return _cut(prepared.read(builder, "train", spec), kept)
     paths, labels, groups = _list(settings, "train")
-    files = _files(settings, paths, labels)
+    files = Files(paths, labels, spec.image_shape)
     parts = splitting.balanced(labels, share, groups)
     return tuple(
         _load_files(settings, split, files.at(places))
@@ -121,13 +121,6 @@ def _list(settings, split):
         *folder.list_files(settings.data_dir, split, settings.classes),
         None,
     )
-
-
-def _files(settings, paths, labels):
-    read_one = image_files.read_file
-    if settings.dataset == "gtsrb":
-        read_one = image_files.read_ppm
-    return Files(paths, labels, settings.spec.image_shape, read_one)
 
 
 def _load_files(settings, split, files):

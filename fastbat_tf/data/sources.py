@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from fastbat_tf.data import MEMORY_LIMIT, augmentation, image_files
+from fastbat_tf.data import MEMORY_LIMIT, Reading, augmentation, image_files
 from fastbat_tf.draws import Draws
 from fastbat_tf.errors import InputError
 
@@ -91,24 +91,19 @@ class Files(Stream):
         paths: Sequence of paths.
         labels: Sequence of integers.
         image_shape: `(height, width, 3)`, to which they are resized.
-        read_one: `image_files.read_file`, or another reader of one file, for
-            what is only read into memory.
     """
 
-    def __init__(
-        self, paths, labels, image_shape, read_one=image_files.read_file
-    ):
+    def __init__(self, paths, labels, image_shape):
         self.paths = [str(path) for path in paths]
         self.labels = np.asarray(labels, np.int32)
         self.size = len(self.labels)
         self.image_shape = image_shape
-        self.read_one = read_one
 
     def at(self, places):
         """The `Files` at these places."""
         paths = [self.paths[place] for place in places]
         labels = self.labels[places]
-        return Files(paths, labels, self.image_shape, self.read_one)
+        return Files(paths, labels, self.image_shape)
 
     def beginning(self, count):
         return self.at(range(count))
@@ -127,10 +122,8 @@ class Files(Stream):
         return self.at(np.flatnonzero(readable))
 
     def _read(self, skip_unreadable, keep):
-        size = self.image_shape[:2]
-        return image_files.read(
-            self.paths, size, skip_unreadable, keep, self.read_one
-        )
+        reading = Reading(*self.image_shape)
+        return image_files.read(self.paths, reading, skip_unreadable, keep)
 
     def reader(self):
         """A function from places to images and labels, for `tf.data`."""
@@ -141,7 +134,7 @@ class Files(Stream):
         # interpreter ends never ends itself.
         def decode(path):
             encoded = tf.io.read_file(path)
-            return image_files.decode(encoded, self.image_shape[:2])
+            return image_files.decode(encoded, Reading(*self.image_shape))
 
         def read(places):
             chosen = tf.gather(paths, places)
@@ -208,13 +201,11 @@ class Records(Stream):
         wanted = np.zeros(self.size, bool)
         wanted[places] = True
         wanted = tf.constant(wanted)
+        reading = Reading.center_crop(*self.image_shape)
 
         def decode(_, record):
             encoded, label = self._parse(record)
-            image = augmentation.decode_center_crop(
-                encoded, self.image_shape[0]
-            )
-            return image, label
+            return image_files.decode(encoded, reading), label
 
         chosen = self._in_order().enumerate()
         chosen = chosen.filter(lambda place, _: wanted[place])
@@ -252,6 +243,7 @@ class Records(Stream):
             A `tf.data.Dataset` of `(image, label)`, uint8 and int32.
         """
         count = batches * batch_size
+        reading = Reading.center_crop(*self.image_shape)
         names, skips, takes = (tf.constant(column) for column in self._files)
 
         def shuffled_epoch(epoch):
@@ -275,11 +267,12 @@ class Records(Stream):
 
         def decode(epoch, place, record):
             encoded, label = self._parse(record)
-            size = self.image_shape[0]
             if not crop:
-                return augmentation.decode_center_crop(encoded, size), label
+                return image_files.decode(encoded, reading), label
             draws = Draws(seed, epoch, place)
-            image = augmentation.decode_resized_crop(encoded, size, draws)
+            image = augmentation.decode_resized_crop(
+                encoded, self.image_shape[0], draws
+            )
             return tf.ensure_shape(image, self.image_shape), label
 
         epochs = tf.data.Dataset.range(first_batch // batches, tf.int64.max)
