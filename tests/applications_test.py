@@ -102,7 +102,7 @@ class ApplicationsTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllClose(
             robust(images, training=False), model(images, training=False)
         )
-        robust.compile(keras.optimizers.SGD(0.01))
+        robust.compile(keras.optimizers.SGD(0.01), run_eagerly=True)
         kernel = model.layers[-1].get_layer("conv").kernel
         before = kernel.numpy()
         with warnings.catch_warnings():

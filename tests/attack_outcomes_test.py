@@ -27,15 +27,19 @@ class AttackOutcomesTest(parameterized.TestCase, tf.test.TestCase):
     @parameterized.parameters(
         ("pgd-10-1", None),
         ("apgd-ce", None),
-        ("apgd-dlr", None),
-        ("pgd-50-10", 40),
-        ("apgd-t", 12),
     )
     def test_same_outcomes(self, name, count):
         self.check(name, count)
 
-    @parameterized.parameters(("fab-t", 12), ("square", 8), ("autoattack", 8))
-    @pytest.mark.slow
+    @parameterized.parameters(
+        ("apgd-dlr", None),
+        ("pgd-50-10", 40),
+        ("apgd-t", 12),
+        ("fab-t", 12),
+        ("square", 8),
+        ("autoattack", 8),
+    )
+    @pytest.mark.slowest
     def test_same_outcomes_slowly(self, name, count):
         self.check(name, count)
 

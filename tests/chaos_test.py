@@ -129,7 +129,7 @@ class ChaosTest(absltest.TestCase):
         )
 
 
-@pytest.mark.slow
+@pytest.mark.slowest
 class SlowChaosTest(absltest.TestCase):
     def check(self, *flags):
         scratch = self.enterContext(tempfile.TemporaryDirectory())

@@ -182,7 +182,7 @@ class FlagsFuzzTest(absltest.TestCase):
 
         check()
 
-    @pytest.mark.slow
+    @pytest.mark.slowest
     def test_commands(self):
         self.start("whole")
         base = ["--dataset=cifar10_mini", "--width=1", "--epochs=1"]

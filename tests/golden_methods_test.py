@@ -31,6 +31,7 @@ class GoldenMethodsTest(tf.test.TestCase, parameterized.TestCase):
         self.assertTrue(passed, line)
 
     @parameterized.parameters("gat", "liet", "pgd_at", "free_at")
+    @pytest.mark.slowest
     def test_replay_of_branches_and_loops_as_a_graph(self, name):
         recording = golden_network.load(FOLDER / f"{name}.npz")
         passed, line = golden_methods.check(recording, ("graph",))
@@ -59,7 +60,7 @@ class GoldenMethodsTest(tf.test.TestCase, parameterized.TestCase):
         ("liet", "random_smoothing", 0.5),
         ("rs_aaer", "logit_coefficient", 0.0),
     )
-    @pytest.mark.slow
+    @pytest.mark.slowest
     def test_another_step_is_noticed(self, name, option, value):
         recording = golden_network.load(FOLDER / f"{name}.npz")
         case = golden_methods.case_of(recording)

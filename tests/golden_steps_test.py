@@ -20,11 +20,19 @@ class GoldenStepsTest(tf.test.TestCase, parameterized.TestCase):
 
     @parameterized.parameters(*FILES)
     def test_float64(self, file):
-        passed, line = golden_steps.check(golden_network.load(file))
+        recording = golden_network.load(file)
+        passed, line = golden_steps.check(recording, ("eager",))
         self.assertTrue(passed, line)
 
     @parameterized.parameters(*FILES)
-    @pytest.mark.slow
+    @pytest.mark.slowest
+    def test_float64_as_a_graph(self, file):
+        recording = golden_network.load(file)
+        passed, line = golden_steps.check(recording, ("graph",))
+        self.assertTrue(passed, line)
+
+    @parameterized.parameters(*FILES)
+    @pytest.mark.slowest
     def test_float32(self, file):
         passed, line = golden_steps.check_float32(golden_network.load(file))
         self.assertTrue(passed, line)
@@ -35,7 +43,7 @@ class GoldenStepsTest(tf.test.TestCase, parameterized.TestCase):
             next(f for f in FILES if "w4_fast_bat_eps8" in f.stem)
         )
         recording.meta[setting] *= 1.001
-        passed, line = golden_steps.check(recording)
+        passed, line = golden_steps.check(recording, ("eager",))
         self.assertFalse(passed)
         self.assertRegex(line, f"EXCEEDED.*{kind}")
 
@@ -80,9 +88,11 @@ class GoldenStepsTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllClose(norm.moving_variance, variance, 1e-6, 1e-7)
 
     def test_main(self):
+        """Eagerly and as a graph."""
         missing = FILES[0].parent / "missing.npz"
         self.assertEqual(golden_steps.main([str(missing)]), 2)
-        self.assertEqual(golden_steps.main([str(FILES[0])]), 0)
+        fast_bat = next(f for f in FILES if "w4_fast_bat_eps8" in f.stem)
+        self.assertEqual(golden_steps.main([str(fast_bat)]), 0)
 
     @parameterized.parameters(
         # The published program calls it WRN-10-1.

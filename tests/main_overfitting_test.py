@@ -91,7 +91,7 @@ class OverfittingTest(MainTest):
             process, "`training_examples` .* at most 400, .*=4001$"
         )
 
-    @pytest.mark.slow
+    @pytest.mark.slowest
     def test_a_collapse(self):
         """FGSM without a random start at 16/255 falls into it."""
         flags = (

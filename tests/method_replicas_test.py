@@ -54,7 +54,7 @@ class Replayed(RobustClassifier):
         return Recorded(replica, self.repeats)
 
 
-def train(name, replicas, compiled):
+def train(name, replicas, compiled=False, run_eagerly=False):
     strategy = tf.distribute.get_strategy()
     if replicas > 1:
         strategy = testing.two_cpu_strategy()
@@ -63,7 +63,9 @@ def train(name, replicas, compiled):
         network = testing.small_network(normalization=None)
         robust = Replayed(network, methods.get(name), seed=2)
         robust.repeats = repeats
-        robust.compile("sgd", plan=PLAN, jit_compile=compiled)
+        robust.compile(
+            "sgd", plan=PLAN, jit_compile=compiled, run_eagerly=run_eagerly
+        )
     images, labels = testing.images_and_labels(BATCH if repeats else WHOLE)
     if repeats:
         images, labels = np.tile(images, (2, 1, 1, 1)), np.tile(labels, 2)
@@ -82,12 +84,13 @@ class ReplicasTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters(*methods.METHODS)
     def test_two_replicas_are_one_device(self, name):
         """Without BatchNormalization, weights and what is remembered."""
-        one, two = train(name, 1, False), train(name, 2, False)
-        self.assert_same(one, two)
+        self.assert_same(train(name, 1, run_eagerly=True), train(name, 2))
 
     @parameterized.parameters("fgsm_mep_cs", "fgsm_fuap", "liet", "free")
     def test_two_compiled_replicas(self, name):
-        self.assert_same(train(name, 1, False), train(name, 2, True))
+        self.assert_same(
+            train(name, 1, run_eagerly=True), train(name, 2, compiled=True)
+        )
 
     def assert_same(self, one, two):
         self.assertEqual(len(one.weights), len(two.weights))

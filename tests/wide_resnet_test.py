@@ -11,7 +11,12 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 import models
-from fastbat_tf import BatchNormalization, FastBAT, RobustClassifier
+from fastbat_tf import (
+    BatchNormalization,
+    FastAT,
+    FastBAT,
+    RobustClassifier,
+)
 from tests import golden_network, testing
 
 RECORDED = pathlib.Path(__file__).parent / "golden/wrn10w1_fast_bat_eps8.npz"
@@ -108,8 +113,8 @@ class WideResNetTest(tf.test.TestCase, parameterized.TestCase):
         names = [layer.name for layer in models.get("wrn10_1").layers]
         self.assertNotIn("group1.block1.dropout", names)
 
-    @parameterized.parameters("replicas", "xla")
-    def test_dropout_in_a_step(self, where):
+    @parameterized.parameters(("replicas", FastBAT), ("xla", FastAT))
+    def test_dropout_in_a_step(self, where, method):
         strategy = tf.distribute.get_strategy()
         if where == "replicas":
             strategy = testing.two_cpu_strategy()
@@ -122,7 +127,7 @@ class WideResNetTest(tf.test.TestCase, parameterized.TestCase):
                 dropout=0.4,
                 batch_normalization=BatchNormalization,
             )
-            robust = RobustClassifier(model, FastBAT())
+            robust = RobustClassifier(model, method())
             robust.compile(
                 keras.optimizers.SGD(0.1), jit_compile=where == "xla"
             )
