@@ -91,7 +91,7 @@ def _driver_version():
     """Such as `"550.54.15"`; None if the kernel does not say."""
     file = environment.DRIVER_FILE
     text = file.read_text() if file.exists() else ""
-    found = re.search(r"Kernel Module\D*([\d.]+)", text)
+    found = re.search(r"Kernel Module.*?\s(\d+\.[\d.]+)", text)
     return found and found[1]
 
 
