@@ -54,7 +54,8 @@ class DLR(keras.losses.Loss):
     ```
 
     with pi the classes from the highest logit down. It is the very loss that
-    the attack `apgd-dlr` raises. With two classes it is the numerator.
+    the attack `apgd-dlr` raises. With two classes, or where the logits of the
+    denominator are equal, it is the numerator.
 
     Reference: Croce & Hein, "Reliable evaluation of adversarial robustness
     with an ensemble of diverse parameter-free attacks", ICML 2020 (arXiv

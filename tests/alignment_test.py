@@ -92,6 +92,11 @@ class GradientAlignmentTest(tf.test.TestCase, parameterized.TestCase):
             score(images.astype("float32") / 255, labels, 0.1),
         )
 
+    def test_no_path_to_the_images(self):
+        images, labels = testing.images_and_labels(4)
+        score = GradientAlignment(lambda x: tf.zeros((tf.shape(x)[0], 4)))
+        self.assertEqual(score(images, labels, 8 / 255), 1.0)
+
 
 if __name__ == "__main__":
     absltest.main()
