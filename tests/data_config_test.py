@@ -65,6 +65,36 @@ class DataConfigTest(parameterized.TestCase):
         self.assertEqual(restored, config)
         self.assertEqual(restored.spec.num_classes, 3)
 
+    @parameterized.parameters(
+        ("mnist", 28, 1, None),
+        ("gtsrb", 32, 3, None),
+        ("imagenet2012", 288, 3, 329),
+    )
+    def test_how_files_are_read(self, name, size, channels, short_side):
+        """It is kept with a run, and another way is refused."""
+        groups = Config(data=DataConfig(name, "there")).to_dict()
+        self.assertEqual(
+            groups["data"]["reading"],
+            {
+                "height": size,
+                "width": size,
+                "channels": channels,
+                "short_side": short_side,
+                "antialias": True,
+            },
+        )
+        expected = Config.from_dict(groups)
+        self.assertEqual(expected.to_dict(), groups)
+        groups["data"]["reading"]["antialias"] = False
+        with self.assertRaisesRegex(
+            InputError,
+            "read as they are now, .*'antialias': True.*Received: reading="
+            ".*'antialias': False",
+        ):
+            Config.from_dict(groups)
+        del groups["data"]["reading"]  # As of older runs.
+        self.assertEqual(Config.from_dict(groups), expected)
+
 
 if __name__ == "__main__":
     absltest.main()

@@ -176,6 +176,18 @@ class RefusedTest(parameterized.TestCase, tf.test.TestCase):
         images, _ = images_and_labels(2)
         self.assertAllClose(model_files.load(self.path)(images), 2 * images)
 
+    def test_images_of_another_shape(self):
+        """TensorFlow would ask the network, which answers to some."""
+        self.save(lambda x: {"logits": 2 * x})
+        network = model_files.load(self.path)
+        for shape in ((4, 6, 6, 3), (4, 8, 8, 1), (8, 8, 3)):
+            with self.assertRaisesRegex(
+                InputError,
+                r"^The SavedModel expects images of the shape \(None, 8, 8, 3\)"
+                rf"\. Received: images.shape=\({', '.join(map(str, shape))}\)$",
+            ):
+                network(tf.zeros(shape))
+
     def test_one_output_of_any_name(self):
         self.save(lambda x: {"scores": 2 * x})
         images, _ = images_and_labels(2)

@@ -4,6 +4,7 @@ What a file says of itself is read first: what is no image, or would take too
 much memory, is refused before it is decoded.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -48,6 +49,15 @@ _MOST_PARTS = 2**18  # Of at most 255 bytes.
 _SPACE = r"(?:\s|#[^\n]*\n)+"
 _NUMBER = r"(\d{1,9})"
 _PPM = rf"^(P([56]){_SPACE}{_NUMBER}{_SPACE}{_NUMBER}{_SPACE}{_NUMBER}\s)\C*$"
+
+
+# A branch that is not taken costs nothing then, where images are read by the
+# million.
+_apart = functools.partial(
+    tf.function,
+    autograph=False,
+    experimental_attributes={"_noinline": True},
+)
 
 
 class File(NamedTuple):
@@ -180,6 +190,7 @@ def _big(numbers, at, count):
     return tf.reduce_sum(numbers[at : at + count] * places)
 
 
+@_apart
 def _inspect_gif(encoded, header):
     """Goes from block to block, to the end of the first frame."""
     size = tf.strings.length(encoded)
@@ -220,6 +231,7 @@ def _inspect_gif(encoded, header):
     )
 
 
+@_apart
 def _decode_gif(encoded, file):
     first = tf.strings.substr(encoded, 0, tf.cast(file.end, tf.int32))
     frames = tf.io.decode_gif(tf.strings.join([first, _LAST_FRAME]))
@@ -228,6 +240,7 @@ def _decode_gif(encoded, file):
         return tf.identity(frames[0])
 
 
+@_apart
 def _inspect_bmp(header):
     width, height = _little(header, 18, 4), _little(header, 22, 4)
     # A negative height: the first row is the upper one.
@@ -244,6 +257,7 @@ def _inspect_bmp(header):
     return _answer(height, width, refusal=tf.where(known, "", message))
 
 
+@_apart
 def _decode_bmp(encoded):
     header = tf.cast(
         tf.io.decode_raw(encoded, tf.uint8, fixed_length=_HEADER), tf.int64
@@ -266,6 +280,7 @@ def _decode_bmp(encoded):
     )
 
 
+@_apart
 def _inspect_webp(header):
     def begins(kind):
         expected = tf.constant(list(kind), tf.int64)
@@ -296,6 +311,7 @@ def _inspect_webp(header):
     )
 
 
+@_apart
 def _inspect_ppm(encoded):
     beginning = tf.strings.substr(encoded, 0, 4 * _HEADER)
     known = tf.strings.regex_full_match(beginning, _PPM)
@@ -319,6 +335,7 @@ def _inspect_ppm(encoded):
     return tf.cond(known, find, lambda: _answer(0, 0, refusal=_UNKNOWN))
 
 
+@_apart
 def _decode_ppm(encoded, file):
     def pixels(channels):
         size = file.height * file.width * channels

@@ -5,10 +5,11 @@ import functools
 import io
 import os
 import pathlib
+import warnings
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from fastbat_tf.data import formats
 from fastbat_tf.data.augmentation import center_crop, resize
@@ -169,16 +170,25 @@ def _compiled(function, reading):
 def read_file(path, reading):
     """`decode` of a file, as an array; raises one of `UNREADABLE`."""
     encoded = pathlib.Path(path).read_bytes()
+    # Pillow first: TensorFlow writes to stderr about what is broken. It is
+    # stricter, but with GIF files, and decides.
+    if encoded.startswith(b"\xff\xd8\xff"):
+        _open(encoded).close()
     file, refusal = _compiled(_inspect, reading)(encoded)
     _refuse(refusal)
-    # First by Pillow: TensorFlow writes to stderr about what is broken. It is
-    # stricter, but with GIF files, and decides.
-    with Image.open(io.BytesIO(encoded)) as image:
+    with _open(encoded) as image:
         if formats.NAMES[file.kind] != "GIF":
             image.load()
     image, refusal = _compiled(_try_decode, reading)(encoded)
     _refuse(refusal)
     return image.numpy()
+
+
+def _open(encoded):
+    try:
+        return Image.open(io.BytesIO(encoded))
+    except UnidentifiedImageError as error:  # Names an object in memory.
+        raise ValueError(formats.BROKEN) from error
 
 
 def _refuse(refusal):
@@ -228,8 +238,11 @@ def read(paths, reading, skip_unreadable=False, keep=True):
     # The decoders release the interpreter's lock.
     pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
     try:
-        for _ in pool.map(read_into, range(len(paths))):
-            pass
+        with warnings.catch_warnings():
+            # A large image is refused; that says enough.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            for _ in pool.map(read_into, range(len(paths))):
+                pass
     finally:
         pool.shutdown(cancel_futures=True)
     if keep and not readable.all():
