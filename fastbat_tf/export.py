@@ -5,6 +5,8 @@ import shutil
 
 import tensorflow as tf
 
+from fastbat_tf.files import replace_directory
+
 
 def export(classifier, path):
     """Writes the classifier, and nothing of its training, as a SavedModel.
@@ -69,6 +71,4 @@ def export(classifier, path):
     if partial.exists():  # Of a process that was killed.
         shutil.rmtree(partial)
     tf.saved_model.save(module, str(partial), signatures)
-    if path.exists():
-        shutil.rmtree(path)
-    partial.rename(path)
+    replace_directory(partial, path)

@@ -198,7 +198,7 @@ class BackupTest(parameterized.TestCase):
     def test_killed_while_it_is_written(self):
         """At any moment: what there is, is the one before, or all of it."""
         self.save(1)
-        for name in ("savez", "_copy", "_sum", "_flush", "rename"):
+        for name in ("savez", "_copy", "sha256", "flush", "rename"):
             with self.subTest(name):
                 where = {"savez": np, "rename": pathlib.Path}
                 with mock.patch.object(
@@ -218,7 +218,7 @@ class BackupTest(parameterized.TestCase):
         def flush(path):
             flushed.append(path.relative_to(self.root / "backup"))
 
-        with mock.patch.object(backup, "_flush", flush):
+        with mock.patch.object(backup, "flush", flush):
             self.save(1)
         partial = pathlib.Path("000000.partial")
         self.assertCountEqual(
