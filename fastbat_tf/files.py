@@ -79,6 +79,7 @@ def replace_directory(partial, path):
         if old.exists():  # Of a process that was killed.
             shutil.rmtree(old)
         path.rename(old)
+        flush(path.parent)
     partial.rename(path)
     flush(path.parent)
     if old.exists():

@@ -362,7 +362,6 @@ class ChooseTest(absltest.TestCase):
         # Several seeds are none of one.
         self.assertNotIn("seeds", self.choose())
 
-
     def test_nothing_is_written(self):
         """Not even a lock, or a time: the runs may be those of others."""
         parent = pathlib.Path(self.parent)
