@@ -71,8 +71,13 @@ def replace_directory(partial, path):
 
     Args:
         partial: The new directory, beside `path`.
-        path: The place; what is there goes.
+        path: The place; a directory that is there goes.
+
+    Raises:
+        OSError: If it cannot be done, or something else is there.
     """
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise NotADirectoryError(errno.ENOTDIR, "No directory", str(path))
     flush_tree(partial)
     old = path.with_name(f"{path.name}.old")
     if path.exists():

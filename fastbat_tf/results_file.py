@@ -51,15 +51,14 @@ def add(path, results, of_training=False):
         OSError: If it cannot be written.
     """
     with files.locked(path.with_name(f".{path.name}.lock"), SECONDS_TO_ADD):
-        story = _merge(_of_same_weights(path, results), results, of_training)
+        story = read(path)
+        weights = story.get("weights_sha256")
+        if weights is None and not of_training:
+            weights = results.get("weights_sha256")  # It does not say.
+        if weights != results.get("weights_sha256"):
+            story = {}
+        story = _merge(story, results, of_training)
         files.write_json(path, story)
-    return story
-
-
-def _of_same_weights(path, results):
-    story, name = read(path), "weights_sha256"
-    if name in story and story[name] != results.get(name):
-        return {}
     return story
 
 
@@ -73,9 +72,10 @@ def _merge(story, results, of_training):
         older = [r for r in story.get(group, []) if _key(r) not in known]
         merged[group] = new + older if of_training else older + new
     for group in TEXTS:
-        merged[group] = list(
-            dict.fromkeys([*story.get(group, []), *results[group]])
-        )
+        texts = [story.get(group, []), results[group]]
+        if of_training:
+            texts.reverse()
+        merged[group] = list(dict.fromkeys(sum(texts, [])))
     return merged
 
 

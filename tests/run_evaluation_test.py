@@ -190,6 +190,13 @@ class AddRowsTest(absltest.TestCase):
         self.assertEqual(story["attacks"], [row(), before[0], before[2]])
         self.assertEqual((story["clean_accuracy"], story["seed"]), (0.2, 0))
         self.assertEqual(story, json.loads(self.path.read_text()))
+        # What does not say of which weights it is, may be of older ones.
+        del story["weights_sha256"]
+        self.path.write_text(json.dumps(story))
+        end = self.results([row("pgd-1-1")])
+        self.assertEqual(
+            results_file.add(self.path, end, of_training=True), end
+        )
 
     def test_no_row_is_lost_where_many_add_at_once(self):
         def add(number):
