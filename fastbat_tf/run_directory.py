@@ -195,6 +195,8 @@ class RunDirectory:
 
     def is_left_alone(self):
         """Whether no process works on it; nothing is written."""
+        if self._held is not None:
+            return False
         if not self._lock_file.exists():
             return True
         try:
@@ -206,7 +208,8 @@ class RunDirectory:
 
     def is_unfinished(self, config):
         """Whether it holds this run, begun, not ended, and left alone."""
-        begun = not self.has_ended and self.holds(config)
+        # In this order: there may be runs that only others may look into.
+        begun = self.holds(config) and not self.has_ended
         return begun and self.is_left_alone()
 
     def load_config(self):
@@ -297,8 +300,8 @@ def _is_unfinished(path, config, seeds):
         return RunDirectory(path).is_unfinished(config)
     first = RunDirectory(of_seed(path, seeds[0]))
     return (
-        not summary_of_seeds(path).exists()
-        and first.holds(config.with_seed(seeds[0]))
+        first.holds(config.with_seed(seeds[0]))
+        and not summary_of_seeds(path).exists()
         and all(
             RunDirectory(of_seed(path, seed)).is_left_alone()
             for seed in seeds

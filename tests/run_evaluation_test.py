@@ -11,6 +11,7 @@ from fastbat_tf import results_file
 from fastbat_tf.config import Config, DataConfig, EvaluationConfig, Target
 from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation_table import format_table
+from fastbat_tf.run_directory import RunDirectory
 from fastbat_tf.run_evaluation import results_directory
 
 
@@ -36,6 +37,18 @@ class ResultsDirectoryTest(parameterized.TestCase):
     def test_given(self):
         target = Target(results_dir="there")
         self.assertEqual(self.directory(target=target), pathlib.Path("there"))
+
+    def test_other_weights(self):
+        """A run that is measured, trained further, and measured again."""
+        scratch = self.enterContext(tempfile.TemporaryDirectory())
+        best = RunDirectory(scratch).best
+        best.parent.mkdir()
+        found = [self.directory(scratch)]
+        for weights in ("old", "new", "old"):
+            best.write_text(weights)
+            found.append(self.directory(scratch))
+        self.assertLen(set(found), 3)
+        self.assertEqual(found[1], found[3])
 
     def test_long_names_are_cut(self):
         directory = self.directory(attacks=[f"pgd-{n}-1" for n in range(1, 99)])

@@ -235,7 +235,11 @@ class KilledTest(absltest.TestCase):
         """What a user may do with a run that was killed."""
         quiet = contextlib.redirect_stdout(io.StringIO())
         with quiet, cls.disk.watch(kill=False):
+            # An evaluation also beside a training.
+            training = RunDirectory(cls.run_dir)
+            training.lock()
             run_evaluation.evaluate(CONFIG, Target(), cls.run_dir, build_model)
+            training.unlock()
             run.export_run(cls.run_dir, build_model)
         cls.measured = RunDirectory(cls.run_dir)
         cls.had_ended = cls.measured.has_ended

@@ -80,7 +80,7 @@ class _Memory(io.BytesIO):
 
 
 def save_weights(model, path):
-    """Saves so that the file is whole or old.
+    """Saves so that the file is whole or old; it takes its size in memory.
 
     Args:
         model: A compiled `keras.Model`.
