@@ -1,15 +1,15 @@
 """Whole states of a run on disk, the last three, each checked when read."""
 
-import hashlib
 import json
-import os
 import pathlib
+import re
 import shutil
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastbat_tf.errors import InputError
+from fastbat_tf.files import flush, make_directory, sha256
 
 SUMS = "SHA256SUMS"
 
@@ -36,6 +36,8 @@ class Backup:
     files that grow with the run, and the checksums of them all, as `sha256sum`
     writes them. It is written to the side and renamed: it is whole or not
     there, whenever the process is killed. Numbers rise from one to the next.
+    The copies of TensorBoard's event files have other names, so that it does
+    not show each checkpoint as further runs.
 
     Args:
         directory: Where the checkpoints are.
@@ -68,10 +70,11 @@ class Backup:
         try:
             for left_over in self._directory.glob("*.partial"):
                 shutil.rmtree(left_over)
-            partial.mkdir(parents=True)
+            make_directory(self._directory)
+            partial.mkdir()
             _write(partial, arrays, state, self._root, self._files)
             partial.rename(target)
-            _flush(self._directory)
+            flush(self._directory)
             for old in [*before, target][: -self._kept]:
                 shutil.rmtree(old)
         except OSError as error:
@@ -123,14 +126,24 @@ class Backup:
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
-            _copy(copies / name, path)
+            _copy(copies / name, path, _reveal)
 
 
-def _copy(source, target):
+def _hide(name):
+    """A name that TensorBoard, which looks for "tfevents", passes over."""
+    return re.sub("tf(-*)events", r"tf-\1events", name)
+
+
+def _reveal(name):
+    """What `_hide` was given; a name of older checkpoints stays."""
+    return re.sub("tf-(-*)events", r"tf\1events", name)
+
+
+def _copy(source, target, rename):
     if source.is_dir():  # `copytree` would go on after an error.
         target.mkdir(parents=True)
         for path in source.iterdir():
-            _copy(path, target / path.name)
+            _copy(path, target / rename(path.name), rename)
     elif source.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
@@ -140,41 +153,27 @@ def _write(directory, arrays, state, root, files):
     np.savez(directory / "variables.npz", *arrays)
     (directory / "state.json").write_text(json.dumps(state))
     for name in files:
-        _copy(root / name, directory / "files" / name)
+        _copy(root / name, directory / "files" / name, _hide)
     lines = [
-        f"{_sum(path)}  {path.relative_to(directory)}\n"
+        f"{sha256(path)}  {path.relative_to(directory).as_posix()}\n"
         for path in directory.rglob("*")
         if path.is_file()
     ]
-    (directory / SUMS).write_text("".join(lines))
+    (directory / SUMS).write_bytes("".join(lines).encode())
     for path in (*directory.rglob("*"), directory):
-        _flush(path)
+        flush(path)
 
 
 def _read(directory):
-    lines = (directory / SUMS).read_text().splitlines()
+    lines = (directory / SUMS).read_bytes().decode().splitlines()
     sums = dict(reversed(line.split("  ", 1)) for line in lines)
     for name in ("variables.npz", "state.json"):
         if name not in sums:
             raise ValueError(f"{SUMS} does not name {name}")
     for name, expected in sums.items():
-        if _sum(directory / name) != expected:
+        if sha256(directory / name) != expected:
             raise ValueError(f"{name} does not have its checksum")
     with np.load(directory / "variables.npz") as file:
         arrays = [file[name] for name in file.files]
     state = json.loads((directory / "state.json").read_text())
     return Saved(arrays, state, directory / "files")
-
-
-def _sum(path):
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush(path):
-    """Waits until a file or directory is on the disk, not in its cache."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -22,8 +22,7 @@ from fastbat_tf.attacks.inputs import as_count
 from fastbat_tf.distribution import resolve_jit_compile
 from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation_run import Outcome, run_attack
-from fastbat_tf.evaluation_state import EvaluationState, write_npz
-from fastbat_tf.run_directory import write_json
+from fastbat_tf.evaluation_state import EvaluationState
 
 NORMAL_QUANTILE = statistics.NormalDist().inv_cdf(0.975)
 
@@ -143,69 +142,71 @@ def evaluate_robustness(
         "model": evaluation_input.fingerprint_of_model(model),
         "surrogate": evaluation_input.fingerprint_of_model(surrogate),
     }
-    state = EvaluationState(directory, settings, save_images)
-    clean = clean._replace(
-        logits=state.clean_logits(clean.logits, "random" not in signs)
-    )
-    if surrogate is not None:
-        options["surrogate"] = evaluation_input.as_network(surrogate)
-        warnings += _look_at(options["surrogate"], clean, batch_size)
-    built = {name: get_attack(name, network, **options) for name in attacks}
-    say = functools.partial(print, flush=True) if verbose else _say_nothing
-    notes = _notes(subset, images.dtype, built, clean.logits.shape[-1])
-    if directory is not None:
-        say(f"Results: {directory}")
-    for line in (*notes, *(f"WARNING: {text}" for text in warnings)):
-        say(line)
-
-    attacked = int(clean.correct.sum())
-    rows, worst_case, robust = [], [], []
-    for epsilon in epsilons:
-        outcomes = []
-        for name, attack in built.items():
-            outcome = run_attack(name, attack, clean, epsilon, seed, state, say)
-            if save_images:
-                _save_images(state.directory, outcome, clean, chosen, epsilon)
-            outcomes.append(outcome._replace(perturbation=None))
-        rows += [_row(o, attacked, norm, epsilon, seed) for o in outcomes]
-        robust += [outcome.robust for outcome in outcomes]
-        if len(outcomes) > 1:
-            together = _together(outcomes)
-            row = _row(together, attacked, norm, epsilon, seed)
-            worst_case.append({**row, "attacks": attacks})
-        for text in checks.check_outcomes(outcomes):
-            warnings.append(f"At epsilon {epsilon:.4g}: {text}")
-            say(f"WARNING: {warnings[-1]}")
-    for text in _compare_radii(rows, robust):
-        warnings.append(text)
-        say(f"WARNING: {text}")
-    if not verbose:
-        for text in warnings:
-            python_warnings.warn(text, stacklevel=2)
-    results = {
-        "clean_accuracy": float(clean.correct.mean()),
-        "clean_confidence_interval": confidence_interval(clean.correct),
-        "examples": len(clean.labels),
-        "subset": subset,
-        "norm": norm,
-        "seed": seed,
-        "attacks": rows,
-        "worst_case": worst_case,
-        "warnings": warnings,
-        "notes": notes,
-    }
-    if directory is not None:
-        write_npz(
-            state.directory / "outcomes.npz",
-            index=chosen,
-            label=clean.labels,
-            clean_correct=clean.correct,
-            attack=np.array([row["attack"] for row in rows]),
-            epsilon=np.array([row["epsilon"] for row in rows]),
-            robust=np.array(robust),
+    with EvaluationState(directory, settings, save_images) as state:
+        clean = clean._replace(
+            logits=state.clean_logits(clean.logits, "random" not in signs)
         )
-        write_json(state.directory / "results.json", results)
-    return results
+        if surrogate is not None:
+            options["surrogate"] = evaluation_input.as_network(surrogate)
+            warnings += _look_at(options["surrogate"], clean, batch_size)
+        built = {name: get_attack(name, network, **options) for name in attacks}
+        say = functools.partial(print, flush=True) if verbose else _say_nothing
+        notes = _notes(subset, images.dtype, built, clean.logits.shape[-1])
+        if directory is not None:
+            say(f"Results: {directory}")
+        for line in (*notes, *(f"WARNING: {text}" for text in warnings)):
+            say(line)
+
+        attacked = int(clean.correct.sum())
+        rows, worst_case, robust = [], [], []
+        for epsilon in epsilons:
+            outcomes = []
+            for name, attack in built.items():
+                outcome = run_attack(
+                    name, attack, clean, epsilon, seed, state, say
+                )
+                if save_images:
+                    _save_images(state, outcome, clean, chosen, epsilon)
+                outcomes.append(outcome._replace(perturbation=None))
+            rows += [_row(o, attacked, norm, epsilon, seed) for o in outcomes]
+            robust += [outcome.robust for outcome in outcomes]
+            if len(outcomes) > 1:
+                together = _together(outcomes)
+                row = _row(together, attacked, norm, epsilon, seed)
+                worst_case.append({**row, "attacks": attacks})
+            for text in checks.check_outcomes(outcomes):
+                warnings.append(f"At epsilon {epsilon:.4g}: {text}")
+                say(f"WARNING: {warnings[-1]}")
+        for text in _compare_radii(rows, robust):
+            warnings.append(text)
+            say(f"WARNING: {text}")
+        if not verbose:
+            for text in warnings:
+                python_warnings.warn(text, stacklevel=2)
+        results = {
+            "clean_accuracy": float(clean.correct.mean()),
+            "clean_confidence_interval": confidence_interval(clean.correct),
+            "examples": len(clean.labels),
+            "subset": subset,
+            "norm": norm,
+            "seed": seed,
+            "attacks": rows,
+            "worst_case": worst_case,
+            "warnings": warnings,
+            "notes": notes,
+        }
+        if directory is not None:
+            state.write_npz(
+                "outcomes.npz",
+                index=chosen,
+                label=clean.labels,
+                clean_correct=clean.correct,
+                attack=np.array([row["attack"] for row in rows]),
+                epsilon=np.array([row["epsilon"] for row in rows]),
+                robust=np.array(robust),
+            )
+            state.write_results(results)
+        return results
 
 
 def confidence_interval(outcomes):
@@ -314,9 +315,9 @@ def _row(outcome, attacked, norm, epsilon, seed):
     return row
 
 
-def _save_images(directory, outcome, clean, chosen, epsilon):
-    write_npz(
-        directory / f"adversarial_{outcome.name}-{epsilon:.8g}.npz",
+def _save_images(state, outcome, clean, chosen, epsilon):
+    state.write_npz(
+        f"adversarial_{outcome.name}-{epsilon:.8g}.npz",
         images=np.clip(clean.images + outcome.perturbation, 0.0, 1.0),
         label=clean.labels,
         robust=outcome.robust,

@@ -1,5 +1,6 @@
 """What an evaluation keeps on disk, so that it can be interrupted."""
 
+import contextlib
 import json
 import pathlib
 import time
@@ -10,15 +11,18 @@ import numpy as np
 
 from fastbat_tf.attacks.records import Record
 from fastbat_tf.errors import InputError
-from fastbat_tf.run_directory import write_json
+from fastbat_tf.files import locked, make_directory, replacing, write_json
 
 SECONDS_BETWEEN_WRITES = 5.0
+SECONDS_TO_LOOK = 0.5  # For the lock of a process that is about to end.
 LOGITS_TOLERANCE = 1e-2  # Another batch size or device rounds otherwise.
 FIELDS = ("robust", "rounds", "loss", "perturbation")
 
 
 class EvaluationState:
     """The records of the attacks, in memory and perhaps in a directory.
+
+    A context: until it ends, other processes are kept from the directory.
 
     Args:
         directory: Where they are kept; None for nowhere.
@@ -29,8 +33,8 @@ class EvaluationState:
         keeps_perturbations: As given.
 
     Raises:
-        InputError: If the directory holds another evaluation, or cannot be
-            written.
+        InputError: If the directory holds another evaluation, another process
+            works on it, or it cannot be written.
     """
 
     def __init__(self, directory, settings, keep_perturbations=False):
@@ -38,11 +42,26 @@ class EvaluationState:
         self.keeps_perturbations = keep_perturbations
         self._fields = FIELDS if keep_perturbations else FIELDS[:-1]
         self._written = 0.0
+        self._closing = contextlib.ExitStack()
         if self.directory is None:
             return
+        with self._closing as closing:
+            self._open(settings, closing)
+            self._closing = closing.pop_all()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._closing.close()
+
+    def _open(self, settings, closing):
         known = self.directory / "settings.json"
         try:
-            (self.directory / "state").mkdir(parents=True, exist_ok=True)
+            make_directory(self.directory / "state")
+            closing.enter_context(
+                locked(self.directory / ".lock", SECONDS_TO_LOOK)
+            )
             before = None
             if known.exists():
                 before = dict(json.loads(known.read_text()))
@@ -54,6 +73,11 @@ class EvaluationState:
                 "of an evaluation, or a new directory. "
                 f"Received: results_dir={self.directory} ({error})"
             ) from error
+        except TimeoutError:
+            raise InputError(
+                "Another process works on this evaluation; expected one at a "
+                f"time. Received: results_dir={self.directory}"
+            ) from None
         except OSError as error:
             raise InputError(
                 "The results are expected to go to a directory that can be "
@@ -129,19 +153,35 @@ class EvaluationState:
         end = time.perf_counter()
         self._written = end + 10 * (end - start)
 
+    def write_npz(self, name, **content):
+        """Writes arrays to a file of the directory."""
+        self._write(self.directory / name, **content)
+
+    def write_results(self, results):
+        """Writes `results.json`: the evaluation has ended."""
+        path = self.directory / "results.json"
+        with _refuse_unwritable(path):
+            write_json(path, results)
+
     def _write(self, path, **content):
-        try:
+        with _refuse_unwritable(path):
             write_npz(path, **content)
-        except OSError as error:
-            raise InputError(
-                "The state of the evaluation cannot be written; expected room "
-                f"on the disk. Received: path={path} ({error})"
-            ) from error
 
     def _path(self, name):
         if self.directory is None:
             return None
         return self.directory / "state" / f"{name}.npz"
+
+
+@contextlib.contextmanager
+def _refuse_unwritable(path):
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            "The state of the evaluation cannot be written; expected room on "
+            f"the disk. Received: path={path} ({error})"
+        ) from error
 
 
 def _read(path, shapes):
@@ -169,8 +209,6 @@ def _read(path, shapes):
 
 
 def write_npz(path, **arrays):
-    """Writes arrays to the side and renames, so that the file is whole."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
+    """Writes arrays, whole or not at all."""
+    with replacing(path) as file:
         np.savez_compressed(file, **arrays)
-    partial.replace(path)

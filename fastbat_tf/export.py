@@ -8,6 +8,7 @@ import tensorflow as tf
 from fastbat_tf.data import Reading, image_files
 from fastbat_tf.data.augmentation import to_pixels
 from fastbat_tf.errors import InputError
+from fastbat_tf.files import replace_directory
 
 # By so much pixels may be outside of [0, 1]. A sum of a pixel and a
 # perturbation, or a resized image, is rounded in float32 by a hundredth of it.
@@ -104,9 +105,7 @@ def export(classifier, path, reading=None):
     if partial.exists():  # Of a process that was killed.
         shutil.rmtree(partial)
     tf.saved_model.save(module, str(partial), signatures)
-    if path.exists():
-        shutil.rmtree(path)
-    partial.rename(path)
+    replace_directory(partial, path)
 
 
 def _image_shape(classifier):

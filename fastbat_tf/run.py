@@ -16,12 +16,14 @@ from fastbat_tf import (
     evaluation,
     evaluation_input,
     evaluation_table,
+    files,
     initial_weights,
     layers,
     loop,
     losses,
     methods,
     optimizers,
+    results_file,
     schedules,
     watching,
 )
@@ -32,7 +34,7 @@ from fastbat_tf.errors import InputError
 from fastbat_tf.export import export
 from fastbat_tf.methods.state import Plan
 from fastbat_tf.preemption import Preempted, Preemption
-from fastbat_tf.run_directory import RunDirectory, write_json
+from fastbat_tf.run_directory import RunDirectory
 from fastbat_tf.trainer import RobustClassifier
 from fastbat_tf.training_config import ROLLBACK
 
@@ -168,10 +170,12 @@ def _train(config, directory, build_model, resume, verbosity, preemption):
             config, directory, robust.classifier, splits.test, verbosity
         ),
         "weights": f"best {best.column}",
+        "weights_sha256": files.sha256(directory.best),
         "training_seconds": round(timing.total(), 1),
     }
-    write_json(directory.results, results)
+    results = results_file.add(directory.results, results, of_training=True)
     _export(config, robust, directory)
+    directory.end()
     print(_table(config, results))
     say(f"time: {callbacks.duration(time.perf_counter() - start)}")
     say(f"Run directory: {directory.path}")
@@ -188,7 +192,7 @@ def _say_nothing(line):
 
 def _show_ended(config, directory, say):
     """The results of a run that has nothing left to do."""
-    results = json.loads(directory.results.read_text())
+    results = results_file.read(directory.results)
     print(_table(config, results))
     say(f"This run had ended: {directory.path}")
     return results
@@ -202,12 +206,17 @@ def export_run(run_dir, build_model):
         build_model: As for `train`.
 
     Raises:
-        InputError: If there is no run, or it has no weights yet.
+        InputError: If there is no run, it has no weights yet, or another
+            process trains or exports it.
     """
     directory = RunDirectory(run_dir)
     config = directory.load_config()
-    robust = load_best(directory, config, build_model)
-    _export(config, robust, directory)
+    directory.lock()  # A training ends with an export, too.
+    try:
+        robust = load_best(directory, config, build_model)
+        _export(config, robust, directory)
+    finally:
+        directory.unlock()
     print(f"SavedModel: {directory.saved_model}")
 
 

@@ -1,7 +1,6 @@
 """The files of a run."""
 
 import dataclasses
-import fcntl
 import json
 import os
 import pathlib
@@ -9,10 +8,14 @@ import platform
 import time
 from importlib import metadata
 
+from fastbat_tf import files
 from fastbat_tf.config import Config
 from fastbat_tf.errors import InputError
+from fastbat_tf.files import write_json
 
 VERSIONED = ("tensorflow", "keras", "numpy", "tensorflow-datasets")
+# Another process may look, for a moment, whether the run is left alone.
+SECONDS_TO_LOOK = 0.5
 
 
 class RunDirectory:
@@ -33,6 +36,7 @@ class RunDirectory:
         evaluations: What an interrupted evaluation goes on with.
         saved_model: The exported SavedModel.
         results: `results.json`, accuracy per attack and epsilon.
+        ended: `ended.json`, written last: nothing is left to do.
     """
 
     def __init__(self, path):
@@ -48,7 +52,9 @@ class RunDirectory:
         self.evaluations = self.path / "evaluations"
         self.saved_model = self.path / "saved_model"
         self.results = self.path / "results.json"
-        self._lock_file = None
+        self.ended = self.path / "ended.json"
+        self._lock_file = self.path / ".lock"
+        self._held = None
 
     @property
     def growing(self):
@@ -81,7 +87,7 @@ class RunDirectory:
             )
         if holds_run:
             self._check_same(config, resume)
-            self._lock()
+            self.lock()
         elif resume == "must":
             raise InputError(
                 "`resume` is must, but there is no such run; expected the "
@@ -106,27 +112,32 @@ class RunDirectory:
             f"Received: run_dir={self.path}"
         )
 
-    def _lock(self):
-        """Held until the process ends, however it ends."""
-        if self._lock_file is not None:
+    def lock(self):
+        """Keeps other processes from the run, until this one ends.
+
+        Raises:
+            InputError: If another one works on it.
+        """
+        self._lock(SECONDS_TO_LOOK)
+
+    def _lock(self, seconds):
+        if self._held is not None:
             return
         try:
-            file = open(self.path / ".lock", "w")
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            self._held = files.lock(self._lock_file, seconds)
+        except TimeoutError:
             raise InputError(
                 "Another process works on this run; expected one at a time. "
                 f"Received: run_dir={self.path}"
             ) from None
         except OSError as error:
             self._refuse(error)
-        self._lock_file = file
 
     def unlock(self):
         """Lets another process, or another call, work on the run."""
-        if self._lock_file is not None:
-            self._lock_file.close()
-            self._lock_file = None
+        if self._held is not None:
+            self._held.release()
+            self._held = None
 
     def _exists(self, path):
         try:
@@ -144,14 +155,15 @@ class RunDirectory:
         ) from error
 
     def create(self, config):
-        """Makes the directory and writes `config.json`, unless it is there."""
+        """Begins a run, or goes on: makes the directory and `config.json`."""
         try:
-            self.best.parent.mkdir(parents=True, exist_ok=True)
+            files.make_directory(self.best.parent)
         except OSError as error:
             self._refuse(error)
-        self._lock()
+        self.lock()
         if self._exists(self.config):  # Perhaps since `check`.
             self._check_same(config, "auto")
+            self.ended.unlink(missing_ok=True)
             return
         versions = {name: metadata.version(name) for name in VERSIONED}
         versions["python"] = platform.python_version()
@@ -159,8 +171,20 @@ class RunDirectory:
 
     @property
     def has_ended(self):
-        """Whether its run has nothing left to do."""
-        return self.saved_model.exists() and self.results.exists()
+        """Whether its run has nothing left to do.
+
+        Evaluation and export write into the run, too: their files alone are no
+        sign. Without them there is something left to do.
+        """
+        parts = (self.ended, self.results, self.saved_model)
+        return all(path.exists() for path in parts)
+
+    def end(self):
+        """Says that nothing is left to do, once all else is on the disk."""
+        for path in (*self.growing, self.saved_model):
+            files.flush_tree(self.path / path)
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        write_json(self.ended, {"ended": now})
 
     def holds(self, config):
         """Whether it holds this run."""
@@ -170,9 +194,13 @@ class RunDirectory:
             return False
 
     def is_left_alone(self):
-        """Whether no process works on it."""
+        """Whether no process works on it; nothing is written."""
+        if self._held is not None:
+            return False
+        if not self._lock_file.exists():
+            return True
         try:
-            self._lock()
+            self._lock(0)
         except InputError:
             return False
         self.unlock()
@@ -180,7 +208,8 @@ class RunDirectory:
 
     def is_unfinished(self, config):
         """Whether it holds this run, begun, not ended, and left alone."""
-        begun = not self.has_ended and self.holds(config)
+        # In this order: there may be runs that only others may look into.
+        begun = self.holds(config) and not self.has_ended
         return begun and self.is_left_alone()
 
     def load_config(self):
@@ -271,8 +300,8 @@ def _is_unfinished(path, config, seeds):
         return RunDirectory(path).is_unfinished(config)
     first = RunDirectory(of_seed(path, seeds[0]))
     return (
-        not summary_of_seeds(path).exists()
-        and first.holds(config.with_seed(seeds[0]))
+        first.holds(config.with_seed(seeds[0]))
+        and not summary_of_seeds(path).exists()
         and all(
             RunDirectory(of_seed(path, seed)).is_left_alone()
             for seed in seeds
@@ -293,10 +322,3 @@ def _differences(before, now):
         and getattr(before_group, field.name) != getattr(group, field.name)
     ]
     return f" ({', '.join(names)})"
-
-
-def write_json(path, content):
-    """Writes JSON to the side and renames it, so that it is whole or old."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n")
-    partial.replace(path)

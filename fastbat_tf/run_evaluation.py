@@ -5,19 +5,20 @@ import json
 import pathlib
 import zlib
 
-from fastbat_tf import distribution, evaluation_table
+from fastbat_tf import distribution, evaluation_table, files, results_file
 from fastbat_tf.data import loading
 from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation import evaluate_robustness
 from fastbat_tf.run import load_best
-from fastbat_tf.run_directory import RunDirectory, write_json
+from fastbat_tf.run_directory import RunDirectory
 
 
 def evaluate(config, target, run_dir, build_model):
     """Measures a run or a model on the test split, and prints a table.
 
     Everything goes to a directory of its own; the rows of a run go to its
-    `results.json` too. The same call continues what was interrupted.
+    `results.json` too. The same call continues what was interrupted. A run
+    that is in training may be measured: the weights are the best so far.
 
     Args:
         config: A `Config`, with the evaluation that is wanted.
@@ -36,7 +37,8 @@ def evaluate(config, target, run_dir, build_model):
     model = target.model_path
     if model is None:
         run = RunDirectory(run_dir)
-        _read_story(run.results)  # Now, not after hours.
+        results_file.read(run.results)  # Now, not after hours.
+        weights = _weights_of(run_dir)
         model = load_best(run, config, build_model).classifier
     test = loading.load_test(config.data)
     for note in distribution.new_notes():
@@ -57,7 +59,7 @@ def evaluate(config, target, run_dir, build_model):
         verbose=True,
     )
     if target.model_path is None:
-        _add_rows(run.results, results)
+        _add(run, {**results, "weights_sha256": weights})
     print(evaluation_table.format_table(results))
     return results
 
@@ -75,43 +77,34 @@ def results_directory(config, target, run_dir):
         "data_dir": config.data.dataset == "folder" and config.data.data_dir,
         "image_size": config.data.image_size,
         "batch_size": None,  # Changes no outcome.
+        "weights": None if target.model_path else _weights_of(run_dir),
     }
     digest = zlib.crc32(json.dumps(everything, sort_keys=True).encode())
     names = "_".join(settings.attacks)[:60]
     return parent / f"{names}-{digest:08x}"
 
 
-def _read_story(path):
-    """The run's `results.json`; a run that was cut short has none."""
-    if not path.exists():
-        return {}
+def _weights_of(run_dir):
+    """The checksum of the run's best weights, which a training exchanges."""
     try:
-        story = json.loads(path.read_text())
-        if not isinstance(story, dict):
-            raise ValueError("no object")
-    except (OSError, ValueError) as error:
+        return files.sha256(RunDirectory(run_dir).best)
+    except OSError:  # `load_best` says what is wrong.
+        return None
+
+
+def _add(run, results):
+    """Adds rows to the results of a run, unless it has better weights now."""
+    if _weights_of(run.path) != results["weights_sha256"]:
+        print(
+            "The run has other weights by now: its results.json stays as it "
+            "is.",
+            flush=True,
+        )
+        return
+    try:
+        results_file.add(run.results, results)
+    except OSError as error:
         raise InputError(
-            "The run's results are expected as JSON; mend or remove the file. "
-            f"Received: path={path} ({error})"
+            "The run's results cannot be written; expected room on the disk, "
+            f"and the right to write. Received: path={run.results} ({error})"
         ) from error
-    return story
-
-
-def _add_rows(path, results):
-    """Adds to the run's results, in the place of older rows like the new."""
-    story = _read_story(path)  # Again: another evaluation may have ended.
-
-    def key(row):
-        names = ("attack", "norm", "epsilon", "examples", "seed", "attacks")
-        return [row.get(name) for name in names]
-
-    merged = {}
-    for group in ("attacks", "worst_case"):
-        known = [key(row) for row in results[group]]
-        older = [r for r in story.get(group, []) if key(r) not in known]
-        merged[group] = older + results[group]
-    for group in ("warnings", "notes"):
-        before = story.get(group, [])
-        new = [text for text in results[group] if text not in before]
-        merged[group] = before + new
-    write_json(path, {**results, **story, **merged})

@@ -8,12 +8,8 @@ import keras
 from fastbat_tf import run
 from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation_table import align, radius
-from fastbat_tf.run_directory import (
-    RunDirectory,
-    of_seed,
-    summary_of_seeds,
-    write_json,
-)
+from fastbat_tf.files import write_json
+from fastbat_tf.run_directory import RunDirectory, of_seed, summary_of_seeds
 
 HEADINGS = ("attack", "epsilon", "mean", "sd", "each")
 
@@ -119,7 +115,11 @@ def _find(results, attack, epsilon):
         row
         for row in results["attacks"]
         if (row["attack"], row["epsilon"]) == (attack, epsilon)
-        and row["examples"] == results["examples"]
+        and all(
+            row[name] == results[name]
+            for name in ("examples", "norm", "seed")
+            if name in results
+        )
     )
 
 

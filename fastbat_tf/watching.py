@@ -73,15 +73,16 @@ def get_callbacks(directory, validate, best, guard, timing, verbosity):
         timing: The `Timing`.
         verbosity: As for `run.train`.
     """
+    curves = callbacks.Curves(str(directory.tensorboard), write_graph=False)
     watching = [
         callbacks.StopOnNonFinite(),
-        callbacks.PerturbationPanel(validate, directory.tensorboard / "images"),
+        callbacks.PerturbationPanel(validate, curves),
         best,
         *guard,
         callbacks.LastWeights(directory.last),
         keras.callbacks.CSVLogger(str(directory.history), append=True),
         timing,
-        callbacks.Curves(str(directory.tensorboard), write_graph=False),
+        curves,
     ]
     if verbosity < 0:
         return watching

@@ -153,6 +153,40 @@ class BackupTest(parameterized.TestCase):
         shutil.rmtree(self.root / "curves")
         self.assert_restores(1)
 
+    def test_names_of_event_files(self):
+        """TensorBoard reads all whose name has "tfevents", wherever it is."""
+        train = self.root / "curves" / "train"
+        names = {
+            "events.out.tfevents.1.host": "events.out.tf-events.1.host",
+            "tf-events": "tf--events",
+            "tf--events.tfevents": "tf---events.tf-events",
+            "TFevents": "TFevents",
+        }
+        for name in names:
+            (train / name).write_text(name)
+        self.save(1)
+        copies = self.root / "backup" / "000000" / "files" / "curves" / "train"
+        found = {path.read_text(): path.name for path in copies.iterdir()}
+        for name, hidden in names.items():
+            self.assertEqual(found[name], hidden)
+            (train / name).write_text("since then")
+        self.assert_restores(1)
+        for name in names:
+            self.assertEqual((train / name).read_text(), name)
+
+    def test_checkpoints_of_older_versions(self):
+        """Their copies have the names of the event files."""
+        self.save(1)
+        directory = self.root / "backup" / "000000"
+        name = "files/curves/train/events.out.tfevents.1"
+        (directory / name).write_text("old")
+        sums = directory / "SHA256SUMS"
+        line = f"{backup.sha256(directory / name)}  {name}\n"
+        sums.write_text(sums.read_text() + line)
+        self.assertEqual(self.assert_restores(1), [])
+        restored = self.root / name.removeprefix("files/")
+        self.assertEqual(restored.read_text(), "old")
+
     def test_sums_are_those_of_sha256sum(self):
         self.save(1)
         process = subprocess.run(
@@ -198,7 +232,7 @@ class BackupTest(parameterized.TestCase):
     def test_killed_while_it_is_written(self):
         """At any moment: what there is, is the one before, or all of it."""
         self.save(1)
-        for name in ("savez", "_copy", "_sum", "_flush", "rename"):
+        for name in ("savez", "_copy", "sha256", "flush", "rename"):
             with self.subTest(name):
                 where = {"savez": np, "rename": pathlib.Path}
                 with mock.patch.object(
@@ -218,7 +252,7 @@ class BackupTest(parameterized.TestCase):
         def flush(path):
             flushed.append(path.relative_to(self.root / "backup"))
 
-        with mock.patch.object(backup, "_flush", flush):
+        with mock.patch.object(backup, "flush", flush):
             self.save(1)
         partial = pathlib.Path("000000.partial")
         self.assertCountEqual(

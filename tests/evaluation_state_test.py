@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
-from fastbat_tf import evaluation_state
+from fastbat_tf import evaluation_state, files
 from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation import evaluate_robustness
 from tests.evaluation_test import without_seconds
@@ -329,6 +329,36 @@ class DirectoryTest(parameterized.TestCase, tf.test.TestCase):
         )
         small_network(seed=3, normalization=None).save(path)
         self.assert_refused("model", surrogate=surrogate, **kwargs)
+
+    def test_one_process_at_a_time(self):
+        self.directory.mkdir()
+        other = files.lock(self.directory / ".lock", 0)
+        with self.assertRaises(InputError) as caught:
+            self.evaluate()
+        self.assertEqual(
+            str(caught.exception),
+            "Another process works on this evaluation; expected one at a "
+            f"time. Received: results_dir={self.directory}",
+        )
+        other.release()
+        self.evaluate()
+        # Not even after an error is it kept from others, or from the same.
+        with self.assertRaises(InputError):
+            self.evaluate(seed=1)
+        with mock.patch.object(
+            evaluation_state, "write_json", side_effect=KeyboardInterrupt
+        ):
+            with self.assertRaises(KeyboardInterrupt):
+                self.evaluate()
+        self.evaluate()
+        self.assertFalse((self.directory / ".lock").exists())
+
+    def test_no_room_at_the_end(self):
+        error = OSError(28, "No space left on device")
+        for name in ("write_json", "write_npz"):
+            with mock.patch.object(evaluation_state, name, side_effect=error):
+                with self.assertRaisesRegex(InputError, "No space left"):
+                    self.evaluate()
 
     def test_a_file_in_the_way(self):
         self.directory.write_text("")

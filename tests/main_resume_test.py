@@ -198,7 +198,7 @@ class FullDiskTest(CommandLineTest):
         """As a quota: also where nothing can be mounted."""
         flags = (*TINY, "--method=fastat", f"--run_dir={self.run_dir}")
         # The first checkpoint is too large; then the weights of an epoch.
-        for kilobytes, message in ((50, "saved"), (600, "written")):
+        for kilobytes, message in ((50, "saved"), (200, "written")):
             process = main(
                 *flags,
                 limit=lambda size=1024 * kilobytes: resource.setrlimit(

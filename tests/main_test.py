@@ -203,7 +203,7 @@ class TrainingTest(absltest.TestCase):
 
     def test_tensorboard(self):
         found = {}
-        for directory in ("train", "validation", "images"):
+        for directory in ("train", "validation"):
             events = event_accumulator.EventAccumulator(
                 str(self.run_dir / "tensorboard" / directory),
                 {event_accumulator.TENSORS: 0},
@@ -220,7 +220,7 @@ class TrainingTest(absltest.TestCase):
             for event, row in zip(events, self.history(), strict=True):
                 value = float(tf.make_ndarray(event.tensor_proto))
                 self.assertAlmostEqual(value, row[name], 5)
-        panels = found["images", "clean, perturbed, difference"]
+        panels = found["validation", "clean, perturbed, difference"]
         self.assertEqual([panel.step for panel in panels], [0, 1])
         for panel in panels:
             image = tf.io.decode_png(panel.tensor_proto.string_val[2])

@@ -293,8 +293,8 @@ class GuardTest(tf.test.TestCase, parameterized.TestCase):
         before = self.path.read_bytes()
         self.train(robust, 0)
 
-        def write_half(path, *arrays):
-            path.write_bytes(b"half")
+        def write_half(file, *arrays):
+            file.write(b"half")
             raise OSError(28, "No space left on device")
 
         with mock.patch.object(np, "savez", write_half):

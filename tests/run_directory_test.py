@@ -7,11 +7,13 @@ import pathlib
 import platform
 import signal
 import tempfile
+import threading
 from importlib import metadata
 from unittest import mock
 
 from absl.testing import absltest, parameterized
 
+from fastbat_tf import files
 from fastbat_tf.config import (
     Config,
     MethodConfig,
@@ -19,7 +21,8 @@ from fastbat_tf.config import (
     TrainingConfig,
 )
 from fastbat_tf.errors import InputError
-from fastbat_tf.run_directory import VERSIONED, RunDirectory, choose, write_json
+from fastbat_tf.files import write_json
+from fastbat_tf.run_directory import VERSIONED, RunDirectory, choose
 
 NOBODY = 65534
 
@@ -312,14 +315,21 @@ class ChooseTest(absltest.TestCase):
         newer.check(CONFIG)  # Locks it.
         self.assertEqual(self.choose(), str(older.path))
         newer.unlock()
+        # What an evaluation and an export leave in a run that was killed.
         newer.results.write_text("{}")
-        self.assertEqual(self.choose(), str(newer.path))
         newer.saved_model.mkdir()
+        self.assertFalse(newer.has_ended)
+        self.assertEqual(self.choose(), str(newer.path))
+        newer.end()
         self.assertTrue(newer.has_ended)
         self.assertEqual(self.choose(), str(older.path))
-        # It goes on without a result, too.
+        # It goes on without a result, too, and has then not ended.
         newer.results.unlink()
         self.assertEqual(self.choose(), str(newer.path))
+        newer.create(CONFIG)
+        newer.unlock()
+        newer.results.write_text("{}")
+        self.assertFalse(newer.has_ended)
 
     def test_what_cannot_be_read_is_passed_over(self):
         older = self.begin("20260101-000001")
@@ -343,6 +353,7 @@ class ChooseTest(absltest.TestCase):
         first.unlock()
         first.results.write_text("{}")
         first.saved_model.mkdir()
+        first.end()
         self.assertEqual(choose_seeds(), str(parent))
         (parent / "seeds.json").write_text("{}")
         self.assertRegex(choose_seeds(), new)
@@ -350,6 +361,40 @@ class ChooseTest(absltest.TestCase):
         self.assertRegex(choose_seeds(), new)
         # Several seeds are none of one.
         self.assertNotIn("seeds", self.choose())
+
+    def test_nothing_is_written(self):
+        """Not even a lock, or a time: the runs may be those of others."""
+        parent = pathlib.Path(self.parent)
+        unlocked = self.begin("20260101-000000")
+        unlocked.path.joinpath(".lock").unlink()  # A copy, perhaps.
+        locked = self.begin("20260101-000001")
+        self.begin("20260101-000002", Config())
+        self.begin("seeds-1/seed-3", CONFIG.with_seed(3))
+        self.begin("seeds-2/seed-3", CONFIG.with_seed(3))
+        fourth = self.begin("seeds-2/seed-4", CONFIG.with_seed(4))
+        fourth.path.joinpath(".lock").unlink()
+        for path in (parent, *parent.rglob("*")):
+            os.utime(path, (1, 1))
+        before = self.tree()
+        self.assertEndsWith(self.choose(), "-20260101-000001")
+        locked.check(CONFIG)  # Locks it.
+        self.assertEqual(self.choose(), str(unlocked.path))
+        chosen = choose(CONFIG, "auto", self.parent, seeds=(3, 4))
+        self.assertEqual(chosen, str(fourth.path.parent))
+        self.assertEqual(self.tree(), before)
+
+    def tree(self):
+        return {
+            path: (path.stat().st_mtime_ns, path.stat().st_size)
+            for path in pathlib.Path(self.parent).rglob("*")
+        }
+
+    def test_who_looks_does_not_disturb(self):
+        """A run that begins while another process looks is not refused."""
+        run = self.begin("20260101-000001")
+        looking = files.lock(run.path / ".lock", 0)
+        threading.Timer(0.1, looking.release).start()
+        self.assertTrue(run.check(CONFIG))
 
 
 class WriteJsonTest(absltest.TestCase):

@@ -3,13 +3,15 @@
 import json
 import pathlib
 import tempfile
+import threading
 
 from absl.testing import absltest, parameterized
 
-from fastbat_tf import run_evaluation
+from fastbat_tf import results_file
 from fastbat_tf.config import Config, DataConfig, EvaluationConfig, Target
 from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation_table import format_table
+from fastbat_tf.run_directory import RunDirectory
 from fastbat_tf.run_evaluation import results_directory
 
 
@@ -35,6 +37,18 @@ class ResultsDirectoryTest(parameterized.TestCase):
     def test_given(self):
         target = Target(results_dir="there")
         self.assertEqual(self.directory(target=target), pathlib.Path("there"))
+
+    def test_other_weights(self):
+        """A run that is measured, trained further, and measured again."""
+        scratch = self.enterContext(tempfile.TemporaryDirectory())
+        best = RunDirectory(scratch).best
+        best.parent.mkdir()
+        found = [self.directory(scratch)]
+        for weights in ("old", "new", "old"):
+            best.write_text(weights)
+            found.append(self.directory(scratch))
+        self.assertLen(set(found), 3)
+        self.assertEqual(found[1], found[3])
 
     def test_long_names_are_cut(self):
         directory = self.directory(attacks=[f"pgd-{n}-1" for n in range(1, 99)])
@@ -81,7 +95,7 @@ class AddRowsTest(absltest.TestCase):
         self.path = pathlib.Path(directory, "results.json")
 
     def add(self, rows, warnings=(), clean=0.8, worst_case=()):
-        run_evaluation._add_rows(
+        results_file.add(
             self.path,
             {
                 "clean_accuracy": clean,
@@ -120,7 +134,7 @@ class AddRowsTest(absltest.TestCase):
         for text in ('{"attacks": [', "[]"):
             self.path.write_text(text)
             with self.assertRaisesRegex(InputError, "Received: path="):
-                run_evaluation._read_story(self.path)
+                results_file.read(self.path)
             self.assertEqual(self.path.read_text(), text)
 
     def test_new_rows(self):
@@ -157,6 +171,65 @@ class AddRowsTest(absltest.TestCase):
         # In the place of older ones like them.
         again = self.add([row(accuracy=0.25)])
         self.assertEqual(again["attacks"], [*others, row(accuracy=0.25)])
+
+    def results(self, rows, weights="a", **others):
+        return {
+            "attacks": rows,
+            "worst_case": [],
+            "warnings": [],
+            "notes": [],
+            "weights_sha256": weights,
+            **others,
+        }
+
+    def test_other_weights(self):
+        """No row stays that was measured on weights that are gone."""
+        results_file.add(self.path, self.results([row()], clean_accuracy=0.1))
+        fresh = self.results([row("square")], "b", clean_accuracy=0.2)
+        results_file.add(self.path, fresh)
+        self.assertEqual(json.loads(self.path.read_text()), fresh)
+
+    def test_the_end_of_the_training(self):
+        """It stands above what was measured before, on the same weights."""
+        before = [row("square"), row(accuracy=0.25), row(seed=1)]
+        results_file.add(
+            self.path, self.results(before, clean_accuracy=0.1, seed=1)
+        )
+        story = results_file.add(
+            self.path,
+            self.results([row()], clean_accuracy=0.2, seed=0, weights_of="x"),
+            of_training=True,
+        )
+        self.assertEqual(story["attacks"], [row(), before[0], before[2]])
+        self.assertEqual((story["clean_accuracy"], story["seed"]), (0.2, 0))
+        self.assertEqual(story, json.loads(self.path.read_text()))
+        # What does not say of which weights it is, may be of older ones.
+        del story["weights_sha256"]
+        self.path.write_text(json.dumps(story))
+        end = self.results([row("pgd-1-1")])
+        self.assertEqual(
+            results_file.add(self.path, end, of_training=True), end
+        )
+
+    def test_no_row_is_lost_where_many_add_at_once(self):
+        def add(number):
+            for part in range(5):
+                rows = [row(seed=10 * number + part)]
+                results_file.add(self.path, self.results(rows))
+
+        threads = [
+            threading.Thread(target=add, args=(number,)) for number in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        rows = json.loads(self.path.read_text())["attacks"]
+        self.assertCountEqual(
+            [found["seed"] for found in rows],
+            [10 * number + part for number in range(4) for part in range(5)],
+        )
+        self.assertEqual(list(self.path.parent.iterdir()), [self.path])
 
 
 class TableTest(absltest.TestCase):

@@ -66,7 +66,8 @@ def export(config, run_dir, build_model, data_file=None):
 
     from fastbat_tf import model_files, run
     from fastbat_tf.data import loading, pipeline
-    from fastbat_tf.run_directory import RunDirectory, write_json
+    from fastbat_tf.files import write_json
+    from fastbat_tf.run_directory import RunDirectory
 
     directory = RunDirectory(run_dir)
     directory.check(config, "never")

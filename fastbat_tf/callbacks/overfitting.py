@@ -12,6 +12,7 @@ import numpy as np
 
 from fastbat_tf import variables
 from fastbat_tf.errors import InputError, one_of
+from fastbat_tf.files import replacing
 from fastbat_tf.training_config import ROLLBACK, STOP, WARN
 
 
@@ -165,12 +166,8 @@ class OverfittingGuard(keras.callbacks.Callback):
         )
 
     def _keep(self, epoch):
-        partial = self.path.with_name(f"partial.{self.path.name}")
-        try:
-            np.savez(partial, *map(variables.values, self._variables()))
-            partial.replace(self.path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with replacing(self.path) as file:
+            np.savez(file, *map(variables.values, self._variables()))
         self._good_epoch = epoch
 
     def _variables(self):

@@ -10,6 +10,11 @@ from fastbat_tf.attacks.inputs import as_pixels
 class Curves(keras.callbacks.TensorBoard):
     """Keras' callback, with all of an epoch on the disk at its end."""
 
+    @property
+    def validation_writer(self):
+        """The writer of the run `validation`."""
+        return self._val_writer
+
     def on_epoch_end(self, epoch, logs=None):
         super().on_epoch_end(epoch, logs)
         for writer in self._writers.values():
@@ -25,21 +30,27 @@ class PerturbationPanel(keras.callbacks.Callback):
 
     Args:
         validation: The `RobustValidation` whose perturbations are shown.
-        directory: TensorBoard's directory.
+        where: Path of a directory of TensorBoard, for a run of its own, or
+            the `Curves` whose validation shows the images as well.
         columns: Integer, how many images.
     """
 
-    def __init__(self, validation, directory, columns=8):
+    def __init__(self, validation, where, columns=8):
         super().__init__()
         self.validation = validation
-        self.directory = directory
+        self.where = where
         self.columns = columns
 
     def on_train_begin(self, logs=None):
-        self._writer = tf.summary.create_file_writer(str(self.directory))
+        # TensorBoard does not follow two files of one run that both grow.
+        if isinstance(self.where, Curves):
+            self._writer = self.where.validation_writer
+        else:
+            self._writer = tf.summary.create_file_writer(str(self.where))
 
     def on_train_end(self, logs=None):
-        self._writer.close()
+        if not isinstance(self.where, Curves):
+            self._writer.close()
 
     def on_epoch_end(self, epoch, logs=None):
         result = self.validation.result

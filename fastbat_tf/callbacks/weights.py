@@ -1,13 +1,13 @@
 """The weights that a training keeps."""
 
 import contextlib
+import io
 import math
-import os
 
 import keras
-import numpy as np
 
 from fastbat_tf.callbacks.validation import AVERAGED
+from fastbat_tf.files import replacing
 
 
 class BestWeights(keras.callbacks.Callback):
@@ -68,8 +68,19 @@ class LastWeights(keras.callbacks.Callback):
         save_weights(self.model, self.path)
 
 
+class _Memory(io.BytesIO):
+    """A file in memory, with the name that Keras checks."""
+
+    def __init__(self, path):
+        super().__init__()
+        self._path = path
+
+    def __str__(self):
+        return str(self._path)
+
+
 def save_weights(model, path):
-    """Saves to the side and renames, so that the file is whole or old.
+    """Saves so that the file is whole or old; it takes its size in memory.
 
     Args:
         model: A compiled `keras.Model`.
@@ -78,16 +89,9 @@ def save_weights(model, path):
     Raises:
         OSError: If there is no room on the disk.
     """
-    partial = path.with_name(f"partial.{path.name}")
-    variables = [*model.variables, *model.optimizer.variables]
-    # Values, and what HDF5 writes around each of them.
-    room = sum(v.value.dtype.size * int(np.prod(v.shape)) for v in variables)
-    room += 100_000 + 8_000 * len(variables)
-    try:
-        # Where the disk is full, HDF5 ends the process without a word.
-        with partial.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, room)
-        model.save_weights(partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    # Where the disk is full, HDF5 ends the process without a word: it writes
+    # to memory.
+    memory = _Memory(path)
+    model.save_weights(memory)
+    with replacing(path) as file:
+        file.write(memory.getbuffer())
