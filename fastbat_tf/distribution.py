@@ -43,6 +43,16 @@ def check_batch_size(batch_size, strategy):
         )
 
 
+def check_steps_per_execution(steps, replicas):
+    """Refuses what Keras has for one replica alone."""
+    if steps > 1 and replicas > 1:
+        raise InputError(
+            "Keras cannot run several steps in one execution on several "
+            f"replicas; expected 1 on {replicas} replicas. "
+            f"Received: steps_per_execution={steps}"
+        )
+
+
 def has_accelerator():
     """Whether there is a GPU or TPU."""
     return bool(

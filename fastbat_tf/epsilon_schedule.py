@@ -19,8 +19,8 @@ class EpsilonSchedule(keras.layers.Layer):
     it. The factor is 1 until it is lowered; it is saved with the model.
 
     Args:
-        clean_steps: Integer, updates at the beginning with epsilon = 0.
-        ramp_steps: Integer, updates of the line after them.
+        clean_steps: Integer, steps at the beginning with epsilon = 0.
+        ramp_steps: Integer, steps of the line after them.
 
     Raises:
         InputError: If one of them is negative.

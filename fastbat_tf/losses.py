@@ -97,7 +97,11 @@ def get(name, **options):
 
 
 def check(name, loss):
-    """Refuses what is no loss of logits, given as the argument `name`."""
+    """Refuses what is no loss of logits, given as the argument `name`.
+
+    The training minimizes a mean over the examples, so a loss that reduces
+    otherwise is refused; for the attack each example has its own loss.
+    """
     if not isinstance(loss, keras.losses.Loss) or not loss.get_config().get(
         "from_logits", True
     ):
@@ -105,3 +109,39 @@ def check(name, loss):
             f"`{name}` is expected to be a keras.losses.Loss with "
             f"from_logits=True. Received: {name}={loss}"
         )
+    if name == "loss" and loss.reduction in ("sum", "none", None):
+        raise InputError(
+            "The training minimizes the mean of `loss`; expected "
+            'reduction="sum_over_batch_size". '
+            f"Received: loss.reduction={loss.reduction}"
+        )
+    if tf.as_dtype(loss.dtype).size < 4:
+        raise InputError(
+            f"`{name}` is computed in float32, also in mixed precision; "
+            f"expected dtype=None. Received: {name}.dtype={loss.dtype}"
+        )
+
+
+def by_example(loss):
+    """A Keras loss as a function from labels and logits to `(batch,)`.
+
+    As in Keras, the labels come as floats, and what has further axes is
+    averaged over them.
+
+    Raises:
+        InputError: When it is called, if the loss has reduced the batch.
+    """
+
+    def losses(labels, logits):
+        values = loss.call(tf.cast(labels, logits.dtype), logits)
+        values = tf.convert_to_tensor(values)
+        if values.shape.rank == 0:
+            raise InputError(
+                "`loss.call` is expected to return one value for each "
+                f"example. Received: loss={loss.name}, which returns a scalar"
+            )
+        if values.shape.rank in (None, 1):
+            return values
+        return tf.reduce_mean(values, tuple(range(1, values.shape.rank)))
+
+    return losses

@@ -242,9 +242,9 @@ def unpack(data, needs_index=False):
             "data set. Received: index=None"
         )
     if sample_weight is not None:
-        raise ValueError(
+        raise InputError(
             "Sample and class weights are not supported, expected None. "
-            f"Received: sample_weight={sample_weight}"
+            f"Received: sample_weight of shape {tuple(sample_weight.shape)}"
         )
     if not images.dtype.is_floating:
         raise ValueError(

@@ -12,13 +12,13 @@ from fastbat_tf import (
     losses,
     methods,
     onednn,
+    optimizers,
     schedules,  # noqa: F401  Keras finds in files what has been imported.
 )
 from fastbat_tf.draws import Draws
 from fastbat_tf.epsilon_schedule import EpsilonSchedule  # noqa: F401  Likewise.
 from fastbat_tf.errors import InputError
 from fastbat_tf.methods import state as states
-from fastbat_tf.optimizers import UpdateRule
 from fastbat_tf.step import Outcome, Step, unpack
 from fastbat_tf.weight_averaging import WeightAverage
 
@@ -83,6 +83,7 @@ class RobustClassifier(keras.Model):
         self.method = method
         self.seed = seed
         self.weight_average = self.epsilon_schedule = None
+        self.method_state = None
         needed = method.needs_features
         self.features = layers.before_last_dense(classifier) if needed else None
         # Not the optimizer's counter, which need not count every batch.
@@ -124,10 +125,12 @@ class RobustClassifier(keras.Model):
         """Configures training.
 
         Args:
-            optimizer: A Keras optimizer.
+            optimizer: A Keras optimizer. Its own settings do what they do in
+                `keras.Model.fit`; it is not changed.
             loss: A `keras.losses.Loss` that takes logits, such as
                 `CategoricalCrossentropy(from_logits=True)` for one-hot labels;
-                cross-entropy with integer labels by default.
+                cross-entropy with integer labels by default. Its mean over
+                the examples is minimized.
             metrics: Keras metrics of the logits; computed on the perturbed
                 images in training, on the given images in `evaluate`.
             weight_decay: Float, the coefficient of the weight decay.
@@ -138,9 +141,11 @@ class RobustClassifier(keras.Model):
             weight_decay_on: `"all"` trainable weights, or the `"kernels"`:
                 not biases, nor scales and offsets of normalizations.
             clip_norm: Float, the largest global norm of the gradient, that of
-                all replicas, before the L2 term; 0 for no clipping.
+                all replicas, before the L2 term; 0 for no clipping. Not for
+                an optimizer that accumulates gradients.
             weight_averaging: Float in [0, 1), the decay of the moving average
-                of weights and statistics, see `averaged_weights`; 0 for none.
+                of weights and statistics after each update, see
+                `averaged_weights`; 0 for none.
             attack_loss: What the lower level raises, a loss as `loss` is; by
                 default `loss` itself.
             plan: A `fastbat_tf.Plan`, for methods that count epochs or
@@ -155,13 +160,17 @@ class RobustClassifier(keras.Model):
 
         Returns:
             The model itself, so that `compile(...).fit(...)` can be written.
+
+        Raises:
+            InputError: If a setting is out of range, or is one that the
+                training would not honour.
         """
         loss = losses.get("crossentropy") if loss is None else loss
         losses.check("loss", loss)
         if attack_loss is not None:
             losses.check("attack_loss", attack_loss)
         if kwargs.get("loss_weights") is not None:
-            raise ValueError(
+            raise InputError(
                 "`loss_weights` are not supported, expected None. "
                 f"Received: loss_weights={kwargs['loss_weights']}"
             )
@@ -170,10 +179,20 @@ class RobustClassifier(keras.Model):
                 "`weight_averaging` is expected in [0, 1). "
                 f"Received: weight_averaging={weight_averaging}"
             )
-        self.attack_loss = attack_loss
-        self.update_rule = UpdateRule(
+        rule = optimizers.UpdateRule(
             weight_decay, weight_decay_mode, weight_decay_on, clip_norm
         )
+        optimizer = keras.optimizers.get(optimizer)
+        optimizers.check(optimizer, [self, *layers.flatten(self.classifier)])
+        # A strategy counts also if this is called outside of its scope.
+        with self.distribute_strategy.scope():
+            rule.prepare(optimizer, self.trainable_variables)
+        distribution.check_steps_per_execution(
+            kwargs.get("steps_per_execution", 1),
+            self.distribute_strategy.num_replicas_in_sync,
+        )
+        self.attack_loss = attack_loss
+        self.update_rule = rule
         for note in distribution.new_notes():
             warnings.warn(note, stacklevel=2)
         self.given_jit_compile = jit_compile
@@ -182,32 +201,28 @@ class RobustClassifier(keras.Model):
         super().compile(
             optimizer=optimizer,
             loss=loss,
-            metrics=list(metrics or ()),
+            metrics=list(metrics or ())
+            if metrics is None or isinstance(metrics, tuple)
+            else metrics,
             jit_compile=False,
             **kwargs,
         )
-        if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
-            raise ValueError(
-                "Loss scaling is not supported; expected a plain optimizer, "
-                "and float32 or mixed_bfloat16 instead of mixed_float16. "
-                f"Received: optimizer={self.optimizer.name}"
-            )
-        self.update_rule.prepare(self.optimizer, self.trainable_variables)
-        self.weight_average = None
-        if weight_averaging:
-            self.weight_average = WeightAverage(
+        self.plan = plan and states.Plan(*plan)
+        # Tracked, and so saved with the weights.
+        self._replace(
+            weight_average=WeightAverage(
                 weight_averaging, self._averaged_variables
             )
-        self.plan = plan and states.Plan(*plan)
-        # Its factor is tracked, too.
-        self.epsilon_schedule = epsilon_schedule
-        # Tracked, and so saved with the weights.
-        self.method_state = states.create(
-            self.method,
-            self.classifier,
-            self.features,
-            self.plan,
-            Draws(self.seed, 0),
+            if weight_averaging
+            else None,
+            epsilon_schedule=epsilon_schedule,
+            method_state=states.create(
+                self.method,
+                self.classifier,
+                self.features,
+                self.plan,
+                Draws(self.seed, 0),
+            ),
         )
         self._whole_step, self._replica_step = self._update, self._gradients
         if not self.run_eagerly:
@@ -291,6 +306,11 @@ class RobustClassifier(keras.Model):
             state = self.method_state.read(index, 0, tf.shape(images)[0])
         method = self._method_at(step, images.dtype)
         step = self._make_step(images, labels, draws, index, state, step)
+        if not step.variables:
+            raise InputError(
+                "The classifier is expected to have weights to train. "
+                f"Received: classifier={self.classifier.name}, with none"
+            )
         with tf.GradientTape() as tape:
             if method.trains_through_solve:
                 solution = method.solve(step)
@@ -304,15 +324,24 @@ class RobustClassifier(keras.Model):
             loss, logits = method.objective(step, solution)
             # Regularizers, and what layers add.
             for extra in self.classifier.losses:
-                loss += tf.cast(extra, loss.dtype)
-        gradients = tape.gradient(
-            loss, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO
-        )
-        delta_gradient = None
+                loss += tf.reduce_sum(tf.cast(extra, loss.dtype))
+        found = tape.gradient(loss, sources)
+        filled = [
+            tf.zeros_like(source)
+            if gradient is None
+            else tf.convert_to_tensor(gradient)
+            for source, gradient in zip(sources, found, strict=True)
+        ]
+        gradients, delta_gradient = list(filled), None
         if method.needs_perturbation_gradient:
             delta_gradient = gradients.pop()
         gradients = method.correct(step, solution, gradients, delta_gradient)
         step.report(gradient_norm=tf.linalg.global_norm(gradients))
+        # A weight that the loss does not depend on is none of the optimizer's.
+        gradients = [
+            None if was is None and new is old else new
+            for was, old, new in zip(found, filled, gradients, strict=False)
+        ]
         return Outcome(
             loss, logits, gradients, step.reports, step.notes, solution
         )
@@ -329,12 +358,12 @@ class RobustClassifier(keras.Model):
         place = self.plan and self.plan.place(step, self.method.replays)
         return Step(
             self.classifier,
-            self.loss.call,
+            losses.by_example(self.loss),
             images,
             labels,
             draws,
             index,
-            self.attack_loss and self.attack_loss.call,
+            self.attack_loss and losses.by_example(self.attack_loss),
             place,
             state,
             notes,
@@ -343,11 +372,11 @@ class RobustClassifier(keras.Model):
 
     def apply_gradients(self, gradients):
         """Updates the weights, and their average if there is one."""
-        self.update_rule.apply(
+        updated = self.update_rule.apply(
             self.optimizer, gradients, self.trainable_variables
         )
         if self.weight_average is not None:
-            self.weight_average.update(self._averaged_variables)
+            self.weight_average.update(self._averaged_variables, updated)
 
     def averaged_weights(self):
         """Gives the classifier its averaged weights inside a `with`.
@@ -418,6 +447,12 @@ class RobustClassifier(keras.Model):
                 config[name], custom_objects=custom_objects
             )
         return cls(**config)
+
+    def _replace(self, **layers_by_name):
+        for name, layer in layers_by_name.items():
+            # Else Keras would save those of the last `compile`, too.
+            self._tracker.untrack(getattr(self, name))
+            setattr(self, name, layer)
 
     def _gradients(self, images, labels, index, state, step, replica):
         outcome = self.compute_gradients(

@@ -13,7 +13,8 @@ class WeightAverage(keras.layers.Layer):
     average_1 = w_1,    average_t = decay average_{t-1} + (1 - decay) w_t
     ```
 
-    with w_t the values after update t. Keras' `use_ema` starts likewise, but
+    with w_t the values after update t; a batch whose gradient is only
+    accumulated is none. Keras' `use_ema` starts likewise, but
     knows nothing of the moving statistics of BatchNormalization, without
     which averaged weights are those of another network, and it overwrites the
     weights when `fit` ends.
@@ -54,19 +55,27 @@ class WeightAverage(keras.layers.Layer):
             average.assign(variable)
         self.built = True
 
-    def update(self, variables):
+    def update(self, variables, counts=True):
         """Takes the values after an update of the weights into account.
 
         On several replicas each averages what it sees: the same weights, and
         the statistics of its own, as BatchNormalization itself does.
+
+        Args:
+            variables: List of the `keras.Variable`s.
+            counts: Whether there was an update: a bool or a scalar boolean
+                tensor.
         """
         is_first = tf.equal(self.updates.value, 0)
         for average, variable in zip(self.averages, variables, strict=True):
             old, new = average.value, tf.convert_to_tensor(variable.value)
             # In this form, what does not change stays as it is to the bit.
             moved = old + (1.0 - self.decay) * (new - old)
-            average.assign(tf.where(is_first, new, moved))
-        self.updates.assign_add(1)
+            moved = tf.where(is_first, new, moved)
+            average.assign(
+                moved if counts is True else tf.where(counts, moved, old)
+            )
+        self.updates.assign_add(tf.cast(counts, "int64"))
 
     @contextlib.contextmanager
     def swapped_into(self, variables):

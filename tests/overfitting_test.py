@@ -249,6 +249,22 @@ class GuardTest(tf.test.TestCase, parameterized.TestCase):
         self.end_epoch(guard, 2, less)
         self.assertEqual(guard.state["good_epoch"], 3)
 
+    def test_the_count_of_accumulated_gradients_does_not_go_back(self):
+        robust = method_steps.build("fastat")
+        robust.compile(
+            keras.optimizers.SGD(0.05, gradient_accumulation_steps=2),
+            epsilon_schedule=EpsilonSchedule(),
+            run_eagerly=True,
+        )
+        guard = self.guard("rollback", robust)
+        guard.on_train_begin()
+        for seed in range(3):
+            self.train(robust, seed)
+        self.end_epoch(guard, 0, BAD)
+        self.assertEqual(robust.optimizer.iterations, 1)
+        self.train(robust, 3)
+        self.assertEqual(robust.optimizer.iterations, 2)
+
     def test_dropout_does_not_go_back(self):
         network = keras.Sequential(
             [

@@ -57,7 +57,8 @@ class CompileTest(tf.test.TestCase, parameterized.TestCase):
         optimizer = robust.optimizer
         self.assertIs(type(optimizer), keras.optimizers.AdamW)
         self.assertEqual((optimizer.beta_1, optimizer.beta_2), (0.8, 0.9))
-        self.assertEqual(optimizer.weight_decay, 0.3)
+        self.assertEqual(optimizer.weight_decay, 0)  # The rule does it.
+        self.assertEqual(robust.update_rule.weight_decay, 0.3)
         self.assertAllClose(optimizer.learning_rate, 0.02)
         self.assertEqual(robust.update_rule.weight_decay_mode, "decoupled")
         self.assertEqual(robust.update_rule.weight_decay_on, "kernels")

@@ -83,6 +83,32 @@ class WeightAverageTest(tf.test.TestCase, parameterized.TestCase):
         # `fit` and the swap leave the raw weights as they were.
         self.assert_same(values(robust.classifier.weights), last)
 
+    @parameterized.parameters(False, True)
+    def test_accumulated_gradients_are_one_update(self, eager):
+        """Statistics move with each batch, and count with each update."""
+        robust, trace = build(), Trace()
+        robust.compile(
+            keras.optimizers.SGD(0.3, gradient_accumulation_steps=2),
+            weight_averaging=DECAY,
+            run_eagerly=eager,
+        )
+        robust.fit(batches(7), shuffle=False, verbose=0, callbacks=[trace])
+        expected = trace.raw[1]
+        for raw in trace.raw[3::2]:
+            expected = [
+                DECAY * average + (1 - DECAY) * value
+                for average, value in zip(expected, raw, strict=True)
+            ]
+        self.assertEqual(robust.weight_average.updates, 3)
+        for average, value, raw in zip(
+            values(robust.weight_average.averages),
+            expected,
+            trace.raw[-1],
+            strict=True,
+        ):
+            self.assertAllClose(average, value, 1e-5, 1e-6)
+            self.assertNotAllClose(average, raw, 1e-3, 1e-4)
+
     def test_the_training_does_not_see_it(self):
         results = []
         for averaging in (0.0, DECAY):

@@ -177,7 +177,8 @@ class OverfittingGuard(keras.callbacks.Callback):
             id(variable)
             for variable in (
                 model.step,
-                model.optimizer.iterations,
+                # `iterations` is no variable where gradients are accumulated.
+                model.optimizer._iterations,
                 *model.epsilon_schedule.variables,
                 *model.metrics_variables,
             )
