@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from fastbat_tf import perturbation
+from fastbat_tf.derivatives import connected
 from fastbat_tf.methods import options
 from fastbat_tf.methods.base import Method, Solution
 from fastbat_tf.methods.state import Slot
@@ -132,7 +133,8 @@ class LIET(Method):
                     labels,
                     attack=True,
                 )
-            return self.epsilon * tf.sign(tape.gradient(losses, gray))
+            gradient = connected(tape.gradient(losses, gray))
+            return self.epsilon * tf.sign(gradient)
 
         due = tf.equal(step.place.batch % self.refresh_batches, 0)
         return tf.cond(due, renew, lambda: old)
