@@ -5,6 +5,8 @@ import shutil
 
 import tensorflow as tf
 
+from fastbat_tf.trainer import RobustClassifier
+
 
 def export(classifier, path):
     """Writes the classifier, and nothing of its training, as a SavedModel.
@@ -18,7 +20,9 @@ def export(classifier, path):
       An image of another size is resized bilinearly.
 
     Args:
-        classifier: A built `keras.Model` from images to logits.
+        classifier: A built `keras.Model` from images in [0, 1] to logits, or
+            a `RobustClassifier`, whose images are mapped to its `pixel_range`
+            inside.
         path: The directory to write.
 
     Example:
@@ -30,10 +34,13 @@ def export(classifier, path):
     model.signatures["serving_default"](images=images)["classes"]
     ```
     """
+    network = classifier
+    if isinstance(classifier, RobustClassifier):
+        network, classifier = classifier.network, classifier.classifier
     shape = classifier.input_shape
 
     def answer(images):
-        logits = tf.cast(classifier(images, training=False), tf.float32)
+        logits = tf.cast(network(images, training=False), tf.float32)
         return {
             "logits": logits,
             "probabilities": tf.nn.softmax(logits),
