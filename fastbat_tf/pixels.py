@@ -59,10 +59,10 @@ class PixelRange:
             if isinstance(value, str | bytes):
                 raise TypeError
             low, high = (float(bound) for bound in value)
-            # In float32, in which the images are.
-            narrowed = np.float32([low, high])
         except (TypeError, ValueError, OverflowError):
             low = high = math.nan
+        with np.errstate(over="ignore"):
+            # In float32, in which the images are.
             narrowed = np.float32([low, high])
         if not (np.isfinite(narrowed).all() and narrowed[0] < narrowed[1]):
             raise InputError(
@@ -89,7 +89,11 @@ class PixelRange:
         return self.high - self.low > NARROW
 
     def to_unit(self, images):
-        """Maps images of this range to [0, 1]; exactly themselves in [0, 1]."""
+        """Maps images of this range to [0, 1].
+
+        What `TOLERANCE` allows beyond a bound stays there: the perturbation
+        takes it back, since the sum of both is clipped to [0, 1].
+        """
         if self.is_unit:
             return images
         return (images - self.low) / (self.high - self.low)
@@ -293,14 +297,13 @@ class PixelModel(keras.Model):
             dtype: String, the type of the result.
 
         Returns:
-            A tensor in [0, 1], without what rounding had added; and a list for
-            `tf.control_dependencies`, as that of `PixelRange.check`.
+            A tensor in [0, 1], and a list for `tf.control_dependencies`, as
+            that of `PixelRange.check`.
         """
         images = self._pixel_range.as_floats(images, dtype)
         checked = self._pixel_range.check(images)
         with tf.control_dependencies(checked):
-            unit = self._pixel_range.to_unit(images)
-            return tf.clip_by_value(unit, 0.0, 1.0), checked
+            return self._pixel_range.to_unit(tf.identity(images)), checked
 
     def test_step(self, data):
         return self._check_first(super().test_step, data)
