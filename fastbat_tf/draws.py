@@ -11,6 +11,9 @@ def uniform(key, shape, minval, maxval, dtype):
     Floats are made here from 24 random bits each: TensorFlow's own draws of
     floats differ between XLA and the other modes, its draws of bits do not.
     The least draw is `minval` itself. From [0, 1), the largest is `1 - 2**-24`.
+    They are made in float32, or in float64: float16 cannot hold 24 bits, and
+    would be infinite. In half precision they are rounded last, toward zero, so
+    that they stay in the radius.
 
     Args:
         key: Two integers, as `Draws.key` gives them.
@@ -23,6 +26,10 @@ def uniform(key, shape, minval, maxval, dtype):
         A tensor.
     """
     dtype = tf.as_dtype(dtype)
+    if dtype.is_floating and dtype.size < tf.float32.size:
+        minval, maxval = (tf.cast(x, tf.float32) for x in (minval, maxval))
+        drawn = uniform(key, shape, minval, maxval, tf.float32)
+        return _toward_zero(drawn, dtype)
     if not dtype.is_floating:
         return tf.random.stateless_uniform(
             shape, key, minval, maxval, dtype, "philox"
@@ -55,6 +62,15 @@ def as_normal(shares):
     """
     middles = (tf.floor(shares * 2.0**23) + 0.5) * 2.0**-23
     return tf.math.ndtri(middles)
+
+
+def _toward_zero(numbers, dtype):
+    """Rounds float32 to a type of 16 bits, never to a larger magnitude."""
+    rounded = tf.cast(numbers, dtype)
+    beyond = tf.abs(tf.cast(rounded, tf.float32)) > tf.abs(numbers)
+    # The bits without the sign count up with the magnitude.
+    bits = tf.bitcast(rounded, tf.uint16) - tf.cast(beyond, tf.uint16)
+    return tf.bitcast(bits, dtype)
 
 
 class Draws:

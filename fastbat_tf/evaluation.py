@@ -41,6 +41,7 @@ def evaluate_robustness(
     directory=None,
     save_images=False,
     verbose=False,
+    pixel_range=None,
 ):
     """Measures clean accuracy, and robust accuracy under attacks.
 
@@ -50,10 +51,12 @@ def evaluate_robustness(
 
     Args:
         model: A `keras.Model`, any callable from float32 images `(batch,
-            height, width, channels)` in [0, 1] to logits `(batch, classes)`, or
-            the path of a `.keras` file or a SavedModel.
+            height, width, channels)` in `pixel_range` to logits `(batch,
+            classes)`, or the path of a `.keras` file or a SavedModel.
         dataset: Images and labels: a pair of arrays, or a `tf.data.Dataset` of
-            batches. Images are uint8, or floats in [0, 1]; labels integers.
+            batches. Images are in `pixel_range`, or, where that is [0, 1] or
+            as narrow, gray levels of uint8, which are divided by 255; labels
+            are integers.
         attacks: Names, as `fastbat_tf.attacks.parse` takes them:
             `"autoattack"`, `"pgd-50-10"`, `"apgd-ce+square"`, ...
         epsilons: Radii, above 0. For L-infinity fractions of the pixel range.
@@ -69,10 +72,14 @@ def evaluate_robustness(
             evaluation that was interrupted is continued, and gives what it
             would have given. None: nothing is written.
         save_images: Whether the adversarial images go to `directory` too, one
-            `adversarial_*.npz` for each attack and radius.
+            `adversarial_*.npz` for each attack and radius, in `pixel_range`.
         verbose: Whether lines tell where the results go, what was done to the
             input, each warning, and how far a long attack is. If not, the
             warnings come by `warnings.warn`.
+        pixel_range: Pair of floats, the range of the pixels that the model
+            takes, such as `(0, 255)`. By default that of a
+            `RobustClassifier`, and `(0, 1)` of any other model. Radii are
+            those of images that were mapped to [0, 1], in both norms.
 
     Returns:
         A dict, the content of `results.json`. Accuracies are fractions.
@@ -118,10 +125,12 @@ def evaluate_robustness(
     seed = as_count("seed", seed, 0)
     batch_size = as_count("batch_size", batch_size)
     max_examples = as_count("max_examples", max_examples or 0, 0)
-    network = evaluation_input.as_network(model)
+    network, pixels = evaluation_input.as_network(model, pixel_range)
     images, labels, chosen, subset = evaluation_input.take(
         dataset, max_examples, seed
     )
+    # From here to the results all pixels are in [0, 1], or uint8.
+    images = pixels.to_unit_array(images)
     options = {
         "norm": norm,
         "batch_size": batch_size,
@@ -142,16 +151,22 @@ def evaluate_robustness(
         "model": evaluation_input.fingerprint_of_model(model),
         "surrogate": evaluation_input.fingerprint_of_model(surrogate),
     }
+    if not pixels.is_unit:
+        settings["pixel_range"] = list(pixels)
     with EvaluationState(directory, settings, save_images) as state:
         clean = clean._replace(
             logits=state.clean_logits(clean.logits, "random" not in signs)
         )
         if surrogate is not None:
-            options["surrogate"] = evaluation_input.as_network(surrogate)
+            options["surrogate"], _ = evaluation_input.as_network(surrogate)
             warnings += _look_at(options["surrogate"], clean, batch_size)
         built = {name: get_attack(name, network, **options) for name in attacks}
         say = functools.partial(print, flush=True) if verbose else _say_nothing
         notes = _notes(subset, images.dtype, built, clean.logits.shape[-1])
+        if not pixels.is_unit:
+            notes.append(
+                f"Pixels in {pixels} were mapped to [0, 1], and radii."
+            )
         if directory is not None:
             say(f"Results: {directory}")
         for line in (*notes, *(f"WARNING: {text}" for text in warnings)):
@@ -166,7 +181,7 @@ def evaluate_robustness(
                     name, attack, clean, epsilon, seed, state, say
                 )
                 if save_images:
-                    _save_images(state, outcome, clean, chosen, epsilon)
+                    _save_images(state, outcome, clean, chosen, epsilon, pixels)
                 outcomes.append(outcome._replace(perturbation=None))
             rows += [_row(o, attacked, norm, epsilon, seed) for o in outcomes]
             robust += [outcome.robust for outcome in outcomes]
@@ -315,10 +330,11 @@ def _row(outcome, attacked, norm, epsilon, seed):
     return row
 
 
-def _save_images(state, outcome, clean, chosen, epsilon):
+def _save_images(state, outcome, clean, chosen, epsilon, pixels):
+    images = np.clip(clean.images + outcome.perturbation, 0.0, 1.0)
     state.write_npz(
         f"adversarial_{outcome.name}-{epsilon:.8g}.npz",
-        images=np.clip(clean.images + outcome.perturbation, 0.0, 1.0),
+        images=pixels.from_unit(images),
         label=clean.labels,
         robust=outcome.robust,
         index=chosen,

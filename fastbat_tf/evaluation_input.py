@@ -11,15 +11,39 @@ import tensorflow as tf
 from fastbat_tf import model_files
 from fastbat_tf.data.sources import Stream
 from fastbat_tf.errors import InputError
+from fastbat_tf.pixels import PixelRange
 
 
-def as_network(model):
+def as_network(model, pixel_range=None):
     """A `keras.Model`, the path of a model, or a callable, as a callable.
 
+    Args:
+        model: As said.
+        pixel_range: The range of the pixels that it takes; None for that of
+            a `RobustClassifier`, and [0, 1] for any other model.
+
     Returns:
-        A callable from images to logits; a Keras model answers as in
-        inference.
+        A callable from images in [0, 1] to logits, and the `PixelRange` of
+        the model; a Keras model answers as in inference.
+
+    Raises:
+        InputError: If it is no model, or a `RobustClassifier` of another
+            range.
     """
+    network = _as_callable(model)
+    own = getattr(network, "pixel_range", None)
+    if pixel_range is None:
+        pixel_range = (0, 1) if own is None else own
+    pixel_range = PixelRange.parse(pixel_range)
+    if own is not None and PixelRange.parse(own) != pixel_range:
+        raise InputError(
+            f"`pixel_range` is expected as that of the model, {tuple(own)}. "
+            f"Received: pixel_range={tuple(pixel_range)}"
+        )
+    return pixel_range.wrap(network), pixel_range
+
+
+def _as_callable(model):
     if isinstance(model, keras.Model):
         return model_files.logits_of(model)
     if isinstance(model, str | os.PathLike):

@@ -9,6 +9,7 @@ from fastbat_tf.data import Reading, image_files
 from fastbat_tf.data.augmentation import to_pixels
 from fastbat_tf.errors import InputError
 from fastbat_tf.files import replace_directory
+from fastbat_tf.trainer import RobustClassifier
 
 # By so much pixels may be outside of [0, 1]. A sum of a pixel and a
 # perturbation, or a resized image, is rounded in float32 by a hundredth of it.
@@ -36,7 +37,9 @@ def export(classifier, path, reading=None):
     `tf.function(jit_compile=True)` XLA leaves them out.
 
     Args:
-        classifier: A built `keras.Model` from images to logits.
+        classifier: A built `keras.Model` from images in [0, 1] to logits, or
+            a `RobustClassifier`, whose images are mapped to its `pixel_range`
+            inside.
         path: The directory to write.
         reading: The `fastbat_tf.data.Reading` of files; by default the whole
             image is resized to what the classifier takes.
@@ -54,11 +57,14 @@ def export(classifier, path, reading=None):
     model.signatures["serving_default"](images=images)["classes"]
     ```
     """
+    network = classifier
+    if isinstance(classifier, RobustClassifier):
+        network, classifier = classifier.network, classifier.classifier
     shape = _image_shape(classifier)
     reading = _check_reading(shape, reading)
 
     def answer(images):
-        logits = tf.cast(classifier(images, training=False), tf.float32)
+        logits = tf.cast(network(images, training=False), tf.float32)
         return {
             "logits": logits,
             "probabilities": tf.nn.softmax(logits),

@@ -221,4 +221,8 @@ def before_last_dense(classifier):
             "expected a Dense layer there. "
             f"Received: {last.name}={type(last).__name__}"
         )
-    return keras.Model(classifier.input, last.input)
+    # Not `last.input`, which is that of the first model that it was part of,
+    # nor `classifier.input`, which a Sequential model has once it was called.
+    history = classifier.outputs[0]._keras_history
+    node = last._inbound_nodes[history.node_index]
+    return keras.Model(classifier.inputs, node.input_tensors[0])

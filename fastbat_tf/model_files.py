@@ -25,8 +25,13 @@ UNREADABLE = (
 
 
 def logits_of(model):
-    """A Keras model as the function from images to logits of inference."""
-    return functools.partial(model, training=False)
+    """A Keras model as the function from images to logits of inference.
+
+    The `pixel_range` of a `RobustClassifier` is an attribute of it.
+    """
+    network = functools.partial(model, training=False)
+    network.pixel_range = getattr(model, "pixel_range", None)
+    return network
 
 
 def load(path):
@@ -40,7 +45,8 @@ def load(path):
 
     Returns:
         A callable from float32 images `(batch, height, width, channels)` in
-        [0, 1] to logits `(batch, classes)`.
+        [0, 1] to logits `(batch, classes)`; of a `RobustClassifier`, from
+        images in its `pixel_range`, which is an attribute of the callable.
 
     Raises:
         InputError: If there is no such file, or it is no such model.

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from fastbat_tf.derivatives import connected
 from fastbat_tf.draws import as_normal
 from fastbat_tf.errors import InputError
 from fastbat_tf.perturbation import clip_to_pixels
@@ -167,13 +168,7 @@ class Step:
             tape.watch(perturbation)
             logits = self.logits(self.images + perturbation, training)
             values = (losses or self.attack_losses)(logits)
-        # Zero, too, for logits that no path joins to the images.
-        gradient = tape.gradient(
-            values,
-            perturbation,
-            unconnected_gradients=tf.UnconnectedGradients.ZERO,
-        )
-        return gradient, logits
+        return connected(tape.gradient(values, perturbation)), logits
 
     def report(self, **scalars):
         """Logs scalars; their names are listed in `Method.reports`."""
@@ -227,7 +222,7 @@ def unpack(data, needs_index=False):
         needs_index: Whether the places in the data set are needed.
 
     Raises:
-        ValueError: If there are sample weights, integer images, or no places.
+        ValueError: If there are sample weights, or no places.
     """
     images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     index = None
@@ -245,10 +240,5 @@ def unpack(data, needs_index=False):
         raise InputError(
             "Sample and class weights are not supported, expected None. "
             f"Received: sample_weight of shape {tuple(sample_weight.shape)}"
-        )
-    if not images.dtype.is_floating:
-        raise ValueError(
-            "Images are expected as floats in [0, 1]. "
-            f"Received: images.dtype={images.dtype.name}"
         )
     return images, labels, index

@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from fastbat_tf import (
+    derivatives,
     distribution,
     layers,
     losses,
@@ -19,12 +20,13 @@ from fastbat_tf.draws import Draws
 from fastbat_tf.epsilon_schedule import EpsilonSchedule  # noqa: F401  Likewise.
 from fastbat_tf.errors import InputError
 from fastbat_tf.methods import state as states
+from fastbat_tf.pixels import PixelModel
 from fastbat_tf.step import Outcome, Step, unpack
 from fastbat_tf.weight_averaging import WeightAverage
 
 
 @keras.saving.register_keras_serializable("fastbat_tf")
-class RobustClassifier(keras.Model):
+class RobustClassifier(PixelModel):
     """Trains a Keras classifier with an adversarial-training method.
 
     ```
@@ -32,8 +34,10 @@ class RobustClassifier(keras.Model):
     ```
 
     with delta* from the method's lower-level problem. In inference it is the
-    classifier. Images are floats in [0, 1], so a normalization belongs into
-    the classifier, as its first layer; the classifier returns logits.
+    classifier. Images are in `pixel_range`, so a normalization belongs into
+    the classifier, as its first layer; the classifier returns logits. Radii
+    and steps of the method are fractions of the range: methods see images in
+    [0, 1], and the classifier is asked at `low + (high - low) * x`.
 
     Args:
         classifier: A built `keras.Model` from images `(batch, height, width,
@@ -44,15 +48,23 @@ class RobustClassifier(keras.Model):
             `classifier`.
         method: A `fastbat_tf.methods.base.Method`.
         seed: Integer, the seed of the method's random draws.
+        pixel_range: Pair of floats, lowest and highest pixel that the
+            classifier takes, such as `(0, 255)` for a model of
+            `keras.applications`. What lies outside is refused by `fit`,
+            `evaluate` and `predict`.
 
     Call arguments:
-        images: Float tensor `(batch, height, width, channels)` in [0, 1]. In
-            training it may be `{"images": images, "index": index}`, with the
-            examples' places in the data set, for methods that remember them.
+        images: Tensor `(batch, height, width, channels)` in `pixel_range`:
+            floats of any width, which become float32 (float64 if the
+            classifier computes in it), or integers if the range is wider than
+            2. In training it may be `{"images": images, "index": index}`, with
+            the examples' places in the data set, for methods that remember
+            them.
 
     Raises:
         ValueError: If the classifier is not built, or holds a layer whose
-            second derivatives are wrong and that cannot be exchanged.
+            second derivatives are wrong and that cannot be exchanged, or if
+            `pixel_range` is no range.
 
     Example:
 
@@ -61,9 +73,19 @@ class RobustClassifier(keras.Model):
     robust.compile(keras.optimizers.SGD(0.1, momentum=0.9), weight_decay=5e-4)
     robust.fit(images, labels, batch_size=128, epochs=20)
     ```
+
+    With pixels of uint8, and a classifier that scales them itself:
+
+    ```python
+    robust = RobustClassifier(
+        model, FastBAT(epsilon=8 / 255), pixel_range=(0, 255)
+    )
+    ```
     """
 
-    def __init__(self, classifier, method, seed=0, **kwargs):
+    def __init__(
+        self, classifier, method, seed=0, pixel_range=(0, 1), **kwargs
+    ):
         if keras.backend.backend() != "tensorflow":
             raise ValueError(
                 "fastbat_tf needs Keras on TensorFlow; expected "
@@ -75,7 +97,7 @@ class RobustClassifier(keras.Model):
                 "`classifier` is expected to be built; give it an `Input`. "
                 f"Received: classifier={classifier.name}"
             )
-        super().__init__(**kwargs)
+        super().__init__(pixel_range, **kwargs)
         if method.differentiates_twice:
             classifier = layers.make_twice_differentiable(classifier)
         onednn.guard(layers.flatten(classifier))
@@ -104,7 +126,25 @@ class RobustClassifier(keras.Model):
     def call(self, images, training=None):
         if isinstance(images, dict):
             images = images["images"]
+        images = self._pixel_range.as_floats(images, self._image_dtype)
         return self.classifier(images, training=training)
+
+    @property
+    def network(self):
+        """The classifier as a function of pixels in [0, 1].
+
+        A callable `network(images, training=...)` that gives logits; what
+        methods see, and what attacks of this library take. The classifier
+        itself if that is its `pixel_range`.
+        """
+        return self._pixel_range.wrap(self.classifier)
+
+    @property
+    def _image_dtype(self):
+        # float64 if the classifier computes in it, but never half precision.
+        return keras.backend.result_type(
+            "float32", self.classifier.compute_dtype
+        )
 
     def compile(
         self,
@@ -243,7 +283,11 @@ class RobustClassifier(keras.Model):
         return self
 
     def train_step(self, data):
-        return self._whole_step(*unpack(data, self.method.remembers_examples))
+        images, labels, index = unpack(data, self.method.remembers_examples)
+        images, checked = self.enter(images, self._image_dtype)
+        # Nothing is updated, no counter either, before they are known as good.
+        with tf.control_dependencies(checked):
+            return self._whole_step(images, labels, index)
 
     def _update(self, images, labels, index):
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
@@ -281,6 +325,7 @@ class RobustClassifier(keras.Model):
         """The random draws of a step; tests give recorded ones here."""
         return Draws(self.seed, step, replica)
 
+    @derivatives.named
     def compute_gradients(
         self, images, labels, draws, index=None, state=None, step=0
     ):
@@ -290,7 +335,8 @@ class RobustClassifier(keras.Model):
         function but for the moving statistics of BatchNormalization.
 
         Args:
-            images: Float tensor `(batch, height, width, channels)` in [0, 1].
+            images: Float tensor `(batch, height, width, channels)` in [0, 1],
+                whatever `pixel_range` is.
             labels: Labels, as the loss expects them.
             draws: A `Draws`.
             index: Integer tensor `(batch,)`, the examples' places in the data
@@ -301,6 +347,10 @@ class RobustClassifier(keras.Model):
 
         Returns:
             An `Outcome`.
+
+        Raises:
+            InputError: If a layer cannot be differentiated as often as the
+                method does.
         """
         if state is None:
             state = self.method_state.read(index, 0, tf.shape(images)[0])
@@ -357,7 +407,7 @@ class RobustClassifier(keras.Model):
     def _make_step(self, images, labels, draws, index, state, step, notes=()):
         place = self.plan and self.plan.place(step, self.method.replays)
         return Step(
-            self.classifier,
+            self.network,
             losses.by_example(self.loss),
             images,
             labels,
@@ -367,7 +417,7 @@ class RobustClassifier(keras.Model):
             place,
             state,
             notes,
-            self.features,
+            self.features and self._pixel_range.wrap(self.features),
         )
 
     def apply_gradients(self, gradients):
@@ -412,6 +462,7 @@ class RobustClassifier(keras.Model):
             "classifier": keras.saving.serialize_keras_object(self.classifier),
             "method": keras.saving.serialize_keras_object(self.method),
             "seed": self.seed,
+            "pixel_range": list(self.pixel_range),
         }
 
     def get_compile_config(self):

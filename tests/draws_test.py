@@ -22,6 +22,19 @@ class DrawsTest(tf.test.TestCase, parameterized.TestCase):
         quantiles = np.quantile(sample, [0.1, 0.5, 0.9])
         self.assertAllClose(quantiles, [-0.3, 0.5, 1.3], atol=0.03)
 
+    @parameterized.parameters("float16", "bfloat16")
+    def test_half_precision(self, dtype):
+        """As float32, rounded toward zero: finite, and in the radius."""
+        draws, radius = Draws(1, 2), 8 / 255
+        for low, high in ((-radius, radius), (0.0, 1.0)):
+            half = draws.uniform("half", (20_000,), low, high, dtype)
+            self.assertEqual(half.dtype, dtype)
+            half = tf.cast(half, "float32").numpy()
+            full = draws.uniform("half", (20_000,), low, high, "float32")
+            self.assertAllInRange(half, np.float32(low), np.float32(high))
+            self.assertAllLessEqual(np.abs(half) - np.abs(full), 0.0)
+            self.assertAllClose(half, full, 2**-7, 1e-6)
+
     def test_repeats(self):
         self.assertAllEqual(draw(), draw())
 

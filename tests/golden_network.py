@@ -126,11 +126,21 @@ def named_weights(classifier):
 @contextlib.contextmanager
 def precision(dtype):
     """Builds what is inside in `dtype`."""
-    before = keras.config.floatx(), keras.config.dtype_policy()
+    before = keras.config.floatx()
     keras.config.set_floatx(dtype)
-    keras.config.set_dtype_policy(dtype)
+    try:
+        with policy(dtype):
+            yield
+    finally:
+        keras.config.set_floatx(before)
+
+
+@contextlib.contextmanager
+def policy(name):
+    """Builds what is inside with a policy, such as `mixed_bfloat16`."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
     try:
         yield
     finally:
-        keras.config.set_floatx(before[0])
-        keras.config.set_dtype_policy(before[1])
+        keras.config.set_dtype_policy(before)

@@ -50,7 +50,7 @@ def as_pixels(images):
         )
     if images.dtype == np.uint8:
         return images.astype(np.float32) / np.float32(255)
-    if images.dtype.kind != "f":
+    if images.dtype.kind != "f" and images.dtype.name != "bfloat16":
         raise InputError(
             "Images are expected as uint8, or as floats in [0, 1]. "
             f"Received: images.dtype={images.dtype}"

@@ -20,7 +20,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from fastbat_tf.errors import look_up
+from fastbat_tf.derivatives import missing_operation
+from fastbat_tf.errors import InputError, look_up
 
 TINY = 1e-12
 FEWEST_CLASSES = {"dlr": 3, "targeted_dlr": 4}
@@ -165,9 +166,18 @@ def _ask_once(network, loss, images, labels, targets):
         tape.watch(images)
         logits = tf.cast(network(images), tf.float32)
         values = loss(logits, labels, targets)
-    gradient = tape.gradient(
-        values, images, unconnected_gradients=tf.UnconnectedGradients.ZERO
-    )
+    try:
+        gradient = tape.gradient(
+            values, images, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
+    except LookupError as error:
+        operation = missing_operation(error)
+        if operation is None:
+            raise
+        raise InputError(
+            "The model is expected to have gradients to the images; TensorFlow "
+            f"has none of an operation in it. Received: operation={operation}"
+        ) from error
     # Where the loss overflows there is no direction to go.
     gradient = tf.where(tf.math.is_finite(gradient), gradient, 0.0)
     return values, logits, gradient

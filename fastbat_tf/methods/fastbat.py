@@ -5,6 +5,8 @@ import math
 import tensorflow as tf
 
 from fastbat_tf import perturbation
+from fastbat_tf.derivatives import connected
+from fastbat_tf.errors import InputError
 from fastbat_tf.methods import memory, options
 from fastbat_tf.methods.base import Method, Solution
 
@@ -164,12 +166,20 @@ class FastBAT(Method):
     def _implicit_term(self, step, found, vector):
         """The derivative of `<g(z), vector>` with respect to the weights."""
         if self.differentiates_twice:
-            return found["tape"].gradient(
+            implicit = found["tape"].gradient(
                 found["lower_gradient"],
                 step.variables,
                 output_gradients=vector,
-                unconnected_gradients=tf.UnconnectedGradients.ZERO,
             )
+            if implicit and all(part is None for part in implicit):
+                raise InputError(
+                    "The input gradient is expected to depend on the weights, "
+                    "but TensorFlow has no second derivative of a layer, such "
+                    'as Resizing by "bilinear"; expected another layer there, '
+                    'or implicit_gradient="finite_difference". '
+                    "Received: second derivative=None"
+                )
+            return _filled(implicit, step.variables)
         # Not `h` itself: it overflows where the vector is tiny.
         largest = tf.reduce_max(tf.abs(vector))
         move = DIFFERENCE * tf.math.divide_no_nan(vector, largest)
@@ -209,8 +219,13 @@ def _gradients(step, delta):
     with tf.GradientTape() as tape:
         tape.watch(delta)
         losses = step.attack_losses(step.logits(step.images + delta))
-    return tape.gradient(
-        losses,
-        (delta, step.variables),
-        unconnected_gradients=tf.UnconnectedGradients.ZERO,
-    )
+    to_delta, to_weights = tape.gradient(losses, (delta, step.variables))
+    return connected(to_delta), _filled(to_weights, step.variables)
+
+
+def _filled(gradients, variables):
+    """Gradients with zeros where a variable has no part."""
+    return [
+        tf.zeros_like(variable) if gradient is None else gradient
+        for gradient, variable in zip(gradients, variables, strict=True)
+    ]

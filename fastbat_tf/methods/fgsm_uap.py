@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from fastbat_tf import perturbation
+from fastbat_tf.derivatives import connected
 from fastbat_tf.methods import options
 from fastbat_tf.methods.base import Method, Solution
 from fastbat_tf.methods.state import Slot
@@ -96,13 +97,7 @@ class FGSMUAP(Method):
             tape.watch(start)
             logits = step.logits(step.images + start)
             loss = tf.reduce_mean(step.attack_losses(logits))
-        gradient = tf.stop_gradient(
-            tape.gradient(
-                loss,
-                start,
-                unconnected_gradients=tf.UnconnectedGradients.ZERO,
-            )
-        )
+        gradient = tf.stop_gradient(connected(tape.gradient(loss, start)))
         step.note(gradient=gradient, chosen=chosen)
         delta = perturbation.signed_step(
             start, gradient, self.step_size, step.images, self.epsilon

@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from fastbat_tf import perturbation
+from fastbat_tf.derivatives import connected
 from fastbat_tf.methods import options
 from fastbat_tf.methods.base import Method, Solution
 from fastbat_tf.methods.state import Slot
@@ -133,11 +134,7 @@ class LIET(Method):
                     labels,
                     attack=True,
                 )
-            gradient = tape.gradient(
-                losses,
-                gray,
-                unconnected_gradients=tf.UnconnectedGradients.ZERO,
-            )
+            gradient = connected(tape.gradient(losses, gray))
             return self.epsilon * tf.sign(gradient)
 
         due = tf.equal(step.place.batch % self.refresh_batches, 0)

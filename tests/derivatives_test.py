@@ -1,0 +1,211 @@
+"""Layers that TensorFlow cannot differentiate are refused by name."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl.testing import parameterized
+
+from fastbat_tf import (
+    FGSMUAP,
+    LIET,
+    FastAT,
+    FastBAT,
+    GradAlign,
+    Plan,
+    RobustClassifier,
+    evaluate_robustness,
+)
+from fastbat_tf.errors import InputError
+from tests import testing
+
+layers = keras.layers
+
+
+def network(*middle):
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            layers.Conv2D(2, 3, padding="same"),
+            *middle,
+            layers.Flatten(),
+            layers.Dense(4),
+        ]
+    )
+
+
+def resizing(interpolation):
+    return network(layers.Resizing(4, 4, interpolation, name="culprit"))
+
+
+def operation():
+    """Not a layer: an operation between layers."""
+    inputs = keras.Input((8, 8, 3))
+    x = keras.ops.softsign(layers.Flatten()(inputs))
+    return keras.Model(inputs, layers.Dense(4)(x))
+
+
+class Subclassed(keras.Model):
+    """Its layers have no inputs that could be asked for."""
+
+    input_shape, output_shape = (None, 8, 8, 3), (None, 4)
+
+    def __init__(self):
+        super().__init__()
+        self.activation = layers.Activation("softsign", name="culprit")
+        self.flatten, self.dense = layers.Flatten(), layers.Dense(4)
+
+    def call(self, images):
+        return self.dense(self.flatten(self.activation(images)))
+
+
+def subclassed():
+    model = Subclassed()
+    model(np.zeros((1, 8, 8, 3), "float32"))
+    return model
+
+
+class Rounding(layers.Layer):
+    def call(self, x):
+        return tf.round(x)
+
+
+TWICE = {
+    "nearest": (lambda: resizing("nearest"), "culprit (Resizing)"),
+    "bicubic": (lambda: resizing("bicubic"), "culprit (Resizing)"),
+    "lanczos": (lambda: resizing("lanczos3"), "culprit (Resizing)"),
+    "upsampling": (
+        lambda: network(
+            layers.UpSampling2D(2, interpolation="bicubic", name="culprit")
+        ),
+        "culprit (UpSampling2D)",
+    ),
+    "activation": (
+        lambda: network(layers.Activation("softsign", name="culprit")),
+        "culprit (Activation)",
+    ),
+    "inside": (
+        lambda: network(
+            layers.Conv2D(2, 3, activation="softsign", name="culprit")
+        ),
+        "culprit (Conv2D)",
+    ),
+    "nested": (
+        lambda: keras.Sequential([keras.Input((8, 8, 3)), resizing("nearest")]),
+        "culprit (Resizing)",
+    ),
+    "operation": (operation, "(Softsign)"),
+    "subclassed": (subclassed, "culprit (Activation)"),
+}
+
+
+def train(build, method, mode="graph"):
+    strategy = tf.distribute.get_strategy()
+    if mode == "replicas":
+        strategy = testing.two_cpu_strategy()
+    with strategy.scope():
+        robust = RobustClassifier(build(), method)
+        robust.compile(
+            keras.optimizers.SGD(0.1),
+            plan=Plan(1, 1, 4, 4),
+            run_eagerly=mode == "eager",
+            jit_compile=mode in ("xla", "replicas"),
+        )
+    images, labels = testing.images_and_labels(4)
+    data = tf.data.Dataset.from_tensors((images, labels))
+    return robust.fit(data, verbose=0).history
+
+
+class DerivativesTest(tf.test.TestCase, parameterized.TestCase):
+    def refused(self, build, method, mode="graph"):
+        with self.assertRaises(InputError) as caught:
+            train(build, method, mode)
+        text = str(caught.exception)
+        self.assertNotIn("\n", text)
+        self.assertIn("expected", text)
+        self.assertIn("Received: ", text)
+        return text
+
+    @parameterized.parameters(*TWICE)
+    def test_twice(self, name):
+        """The layer alone is named, and what is said to work does."""
+        build, culprit = TWICE[name]
+        text = self.refused(build, FastBAT())
+        self.assertIn("cannot be differentiated twice", text)
+        self.assertRegex(text, r"Received: layer=\w+ \(\w+\)$")
+        self.assertTrue(text.endswith(culprit), text)
+        self.assertIn('FastBAT(implicit_gradient="finite_difference")', text)
+        method = FastBAT(implicit_gradient="finite_difference")
+        history = train(build, method, "eager")
+        self.assertGreater(history["implicit_ratio"][0], 0)
+
+    @parameterized.parameters("eager", "xla", "replicas")
+    def test_modes(self, mode):
+        build, culprit = TWICE["activation"]
+        self.assertIn(culprit, self.refused(build, FastBAT(), mode))
+        if mode == "xla":  # It knows this operation, and few of the others.
+            train(build, FastBAT(implicit_gradient="finite_difference"), mode)
+
+    def test_remedy_of_a_method_that_has_no_finite_difference(self):
+        build, culprit = TWICE["nearest"]
+        text = self.refused(build, GradAlign())
+        self.assertIn("GradAlign differentiates twice", text)
+        self.assertTrue(text.endswith(culprit), text)
+
+    def test_a_second_derivative_that_is_missing_without_an_error(self):
+        """TensorFlow takes that of a bilinear resize for zero."""
+
+        def build():
+            return keras.Sequential(
+                [
+                    keras.Input((8, 8, 3)),
+                    layers.Resizing(4, 4),
+                    layers.Flatten(),
+                    layers.Dense(4),
+                ]
+            )
+
+        self.assertIn("finite_difference", self.refused(build, FastBAT()))
+        method = FastBAT(implicit_gradient="finite_difference")
+        history = train(build, method)
+        self.assertGreater(history["implicit_ratio"][0], 0)
+
+    def test_not_once(self):
+        def build():
+            return resizing("area")
+
+        text = self.refused(build, FastAT())
+        self.assertIn("cannot be differentiated at all", text)
+        self.assertTrue(text.endswith("layer=culprit (Resizing)"), text)
+        data = testing.images_and_labels(4)
+        labels = build().predict(data[0], verbose=0).argmax(-1)
+        with self.assertRaisesRegex(InputError, "operation=ResizeArea"):
+            evaluate_robustness(
+                build(), (np.tile(data[0], (2, 1, 1, 1)), np.tile(labels, 2))
+            )
+
+    @parameterized.parameters(
+        FastAT,
+        FastBAT,
+        lambda: FastBAT(
+            linearization="random", implicit_gradient="finite_difference"
+        ),
+        LIET,
+        FGSMUAP,
+    )
+    def test_logits_that_no_gradient_connects_to_the_images(self, method):
+        text = self.refused(lambda: network(Rounding(name="culprit")), method())
+        self.assertIn("gradient=None (it ends at culprit (Rounding))", text)
+
+    def test_other_errors_of_a_network_are_left_alone(self):
+        class Lookup(layers.Layer):
+            def call(self, x):
+                if tf.is_tensor(x) and x.shape[0] is not None:
+                    raise LookupError("an error of its own")
+                return x
+
+        with self.assertRaisesRegex(LookupError, "an error of its own"):
+            train(lambda: network(Lookup()), FastBAT(), "eager")
+
+
+if __name__ == "__main__":
+    tf.test.main()
