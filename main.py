@@ -8,10 +8,12 @@ python main.py --mode=export --run_dir=runs/demo
 
 import contextlib
 import os
+import signal
 
 from absl import app, logging
 
 import flags
+from fastbat_tf import preemption
 from fastbat_tf.errors import InputError, NonFiniteError
 
 
@@ -33,10 +35,10 @@ def silent_start():
 
 def main(_):
     """Does what the command line says."""
-    # Not what `--verbosity` says, which is our own: TensorFlow logs by absl.
-    logging.set_verbosity(logging.ERROR)
     try:
         command = flags.get_command()
+        # TensorFlow logs by absl, and `--verbosity`, which is read, is absl's.
+        logging.set_verbosity(logging.ERROR)
         with silent_start():  # Now that the settings are known to be good.
             import models.blocks  # Keras then knows what its files hold.
             from fastbat_tf import distribution, run, run_evaluation, seeds
@@ -45,16 +47,21 @@ def main(_):
         where = command.run_dir, models.get
         how = command.resume, command.verbosity
         if command.mode == "export":
-            run.export_run(*where)
+            run.export_run(*where, command.verbosity)
         elif command.mode == "evaluate":
-            run_evaluation.evaluate(command.config, command.target, *where)
+            what = command.config, command.target
+            run_evaluation.evaluate(*what, *where, command.verbosity)
         elif command.seeds:
             seeds.train(command.config, command.seeds, *where, *how)
         else:
             run.train(command.config, *where, *how)
     except (InputError, NonFiniteError) as error:
         flags.fail(error)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 if __name__ == "__main__":
+    # Until the work looks after itself.
+    signal.signal(signal.SIGINT, preemption.end_at_once)
     app.run(main, flags_parser=flags.parse)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastbat_tf import display
 from fastbat_tf.errors import InputError
 
 SUMS = "SHA256SUMS"
@@ -98,7 +99,7 @@ class Backup:
             try:
                 saved = _read(checkpoint)
             except (KeyError, OSError, ValueError) as error:
-                print(
+                display.say(
                     f"The checkpoint {checkpoint} is damaged and left out; "
                     f"the one before is looked at. ({error})"
                 )

@@ -5,15 +5,16 @@ import json
 import pathlib
 import zlib
 
-from fastbat_tf import evaluation_table
+from fastbat_tf import display, evaluation_table
 from fastbat_tf.data import loading
 from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation import evaluate_robustness
+from fastbat_tf.preemption import Preemption
 from fastbat_tf.run import load_best
 from fastbat_tf.run_directory import RunDirectory, write_json
 
 
-def evaluate(config, target, run_dir, build_model):
+def evaluate(config, target, run_dir, build_model, verbosity=0):
     """Measures a run or a model on the test split, and prints a table.
 
     Everything goes to a directory of its own; the rows of a run go to its
@@ -24,6 +25,7 @@ def evaluate(config, target, run_dir, build_model):
         target: A `Target`.
         run_dir: Path of a run directory; None with `target.model_path`.
         build_model: As for `run.train`.
+        verbosity: As for `run.train`.
 
     Returns:
         The dict of `results.json`.
@@ -31,14 +33,24 @@ def evaluate(config, target, run_dir, build_model):
     Raises:
         InputError: If something cannot be used.
     """
+    with display.shown(verbosity), Preemption(tells=True) as preemption:
+        with preemption.interruptible():
+            results = _evaluate(config, target, run_dir, build_model)
+        evaluation_table.show(results)
+    return results
+
+
+def _evaluate(config, target, run_dir, build_model):
     settings = config.evaluation
     directory = results_directory(config, target, run_dir)
     model = target.model_path
     if model is None:
         run = RunDirectory(run_dir)
         _read_story(run.results)  # Now, not after hours.
-        model = load_best(run, config, build_model).classifier
-    test = loading.load_test(config.data)
+        with display.task("reading the weights"):
+            model = load_best(run, config, build_model).classifier
+    with display.task("reading the data"):
+        test = loading.load_test(config.data)
     results = evaluate_robustness(
         model,
         test,
@@ -56,7 +68,6 @@ def evaluate(config, target, run_dir, build_model):
     )
     if target.model_path is None:
         _add_rows(run.results, results)
-    print(evaluation_table.format_table(results))
     return results
 
 

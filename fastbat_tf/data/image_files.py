@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from fastbat_tf import display
 from fastbat_tf.data.augmentation import resize
 from fastbat_tf.errors import InputError
 
@@ -99,8 +100,13 @@ def read(paths, size, skip_unreadable=False, keep=True, read_one=read_file):
     # The decoders release the interpreter's lock.
     pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
     try:
-        for _ in pool.map(read_into, range(len(paths))):
-            pass
+        with display.task(
+            "reading images",
+            len(paths),
+            slow=f"Reading {len(paths):,} images ...",
+        ) as task:
+            for done, _ in enumerate(pool.map(read_into, range(len(paths))), 1):
+                task.update(done, count=f"{done}/{len(paths)}")
     finally:
         pool.shutdown(cancel_futures=True)
     if keep and not readable.all():
