@@ -6,9 +6,14 @@ python main.py --mode=evaluate --run_dir=runs/demo --attacks=autoattack
 python main.py --mode=export --run_dir=runs/demo
 """
 
+# ruff: noqa: E402
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # No traceback of an import.
+
 import contextlib
 import os
-import signal
 
 from absl import app, logging
 
@@ -57,11 +62,8 @@ def main(_):
             run.train(command.config, *where, *how)
     except (InputError, NonFiniteError) as error:
         flags.fail(error)
-    finally:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 if __name__ == "__main__":
-    # Until the work looks after itself.
-    signal.signal(signal.SIGINT, preemption.end_at_once)
-    app.run(main, flags_parser=flags.parse)
+    with preemption.ended_at_once():
+        app.run(main, flags_parser=flags.parse)

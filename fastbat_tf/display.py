@@ -14,6 +14,7 @@ with display.shown(verbosity=0):
 import contextlib
 import faulthandler
 import os
+import signal
 import sys
 import threading
 import time
@@ -55,7 +56,7 @@ class Display:
     def result(self, text):
         """Prints what is wanted in any case."""
         if self._console is None:
-            print(text, flush=True)
+            self._print(text)
             return
         # Between words, but for what is to be copied, such as a long path.
         longest = max(map(len, text.split()), default=0)
@@ -67,6 +68,17 @@ class Display:
             soft_wrap=longest > self._console.width,
         )
 
+    def _print(self, text):
+        try:
+            print(text, flush=True)
+        except BrokenPipeError:
+            if self not in _shown:
+                raise
+            # As after `| head`: nobody listens any more.
+            nothing = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nothing, sys.stdout.fileno())
+            signal.raise_signal(signal.SIGINT)
+
     def table(self, rows):
         """Prints results as a table, which fits the terminal.
 
@@ -74,7 +86,7 @@ class Display:
             rows: Tuples of strings, of one length; the first are the headings.
         """
         if self._console is None:
-            print("\n".join(align(rows)), flush=True)
+            self._print("\n".join(align(rows)))
         else:
             self._console.print(_make_table(rows, self._console.width))
 
@@ -240,7 +252,7 @@ def duration(seconds):
 
 def _terminal():
     """The `Console` of the standard output; None if that is no terminal."""
-    if not sys.stdout.isatty():
+    if sys.stdout is None or not sys.stdout.isatty():
         return None
     from rich.console import Console  # Not needed for a pipe.
 

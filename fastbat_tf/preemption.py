@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 
 from fastbat_tf import display
 
@@ -68,9 +69,10 @@ class Preemption:
         self._is_main = threading.current_thread() is threading.main_thread()
         if not self._is_main:  # Python handles signals in the main thread.
             return self
-        self._before = [
-            signal.signal(number, self._handle) for number in SIGNALS
-        ]
+        self._before = {
+            number: signal.signal(number, self._handle)
+            for number in filter(_is_heard, SIGNALS)
+        }
         self._hook, sys.unraisablehook = sys.unraisablehook, self._look_after
         # Python's handlers wait for the call of TensorFlow that is running;
         # a byte on this pipe does not.
@@ -84,7 +86,7 @@ class Preemption:
         self._over.set()
         if self._is_main:
             signal.set_wakeup_fd(self._fd_before)
-            for number, before in zip(SIGNALS, self._before, strict=True):
+            for number, before in self._before.items():
                 signal.signal(number, before)
             sys.unraisablehook = self._hook
             self._writer.close()
@@ -172,14 +174,11 @@ class Preemption:
 
     def _wait(self, number):
         """Ends the process if it does not end in time."""
-        patience = min(PATIENCE_SECONDS, GRACE_SECONDS)
-        if number == signal.SIGINT and not self._over.wait(patience):
+        end = time.monotonic() + GRACE_SECONDS
+        if number == signal.SIGINT and not self._over.wait(PATIENCE_SECONDS):
             if self._tells:
-                display.say(
-                    "Stopping as soon as all is saved; Ctrl-C again stops at "
-                    "once."
-                )
-        if not self._over.wait(GRACE_SECONDS - patience):
+                display.say("Stopping ... Ctrl-C again stops at once.")
+        if not self._over.wait(end - time.monotonic()):
             self._end(number)
 
     def _end(self, number):
@@ -193,10 +192,27 @@ class Preemption:
         os._exit(status)
 
 
-def end_at_once(number, _):
-    """A handler that ends the process: nothing has begun yet."""
-    display.say(farewell(number))
-    os._exit(128 + number)
+@contextlib.contextmanager
+def ended_at_once():
+    """A block that Ctrl-C ends at once, but for a `Preemption` inside of it."""
+
+    def end(number, _):
+        display.say(farewell(number))
+        os._exit(128 + number)
+
+    if not _is_heard(signal.SIGINT):
+        yield
+        return
+    signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:  # What is left is the end of the interpreter.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _is_heard(number):
+    """Whether a signal is for this process: shells spare those behind `&`."""
+    return signal.getsignal(number) != signal.SIG_IGN
 
 
 def farewell(number):
