@@ -64,6 +64,7 @@ class Preemption:
         self._deferred = False
         self._expendable = False
         self._over = threading.Event()
+        self._own = 0  # Signals that this object has sent.
 
     def __enter__(self):
         self._is_main = threading.current_thread() is threading.main_thread()
@@ -149,8 +150,9 @@ class Preemption:
 
         def raise_again():
             if not self._over.is_set():
-                self._requested = None
-                signal.raise_signal(lost.exc_value.number)
+                self._requested, self._own = None, self._own + 1
+                main = threading.main_thread().ident
+                signal.pthread_kill(main, lost.exc_value.number)
 
         threading.Timer(0.05, raise_again).start()
 
@@ -161,6 +163,9 @@ class Preemption:
             if received[0] not in SIGNALS:
                 continue
             number = signal.Signals(received[0])
+            if self._own:
+                self._own -= 1
+                continue
             if self._expendable or (
                 number == signal.SIGINT and seen.count(number)
             ):

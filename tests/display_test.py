@@ -198,8 +198,8 @@ class PipeTest(parameterized.TestCase):
         process = pipe(WORK, **environment)
         lines = process.stdout.split("\n")
         self.assertEqual(lines[:3], [*self.LINES[:3]])
-        self.assertEqual([line.split() for line in lines[3:5]],
-                         [line.split() for line in self.LINES[3:5]])  # fmt: skip
+        table = [line.split() for line in self.LINES[3:5]]
+        self.assertEqual([line.split() for line in lines[3:5]], table)
         self.assertEqual(lines[5:], ["after", ""])
         self.assertEqual(process.stderr, "of C++\nof Python\n")
 

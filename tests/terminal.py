@@ -76,7 +76,8 @@ class Terminal:
     @property
     def lines(self):
         """What was ever to be read, line by line, live parts included."""
-        return re.split(r"[\r\n]+", CONTROL.sub("", self.output))
+        text = CONTROL.sub("", self.output).replace("^C", "")  # An echo.
+        return re.split(r"[\r\n]+", text)
 
     @property
     def is_clean(self):
