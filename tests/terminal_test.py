@@ -13,8 +13,9 @@ TINY = (
     "main.py",
     "--method=fastat",
     "--dataset=cifar10_mini",
-    "--width=2",
-    "--batch_size=600",
+    "--model=wrn10_1",
+    "--validation_share=0.9",
+    "--batch_size=100",
     "--validation_examples=20",
     "--validation_attack=pgd-1-1",
     "--max_examples=20",
@@ -62,8 +63,8 @@ class TerminalTest(absltest.TestCase):
         self.check(terminal, columns=100)
         self.seen(
             terminal,
-            rf"epoch 1/1 +{BAR} 0/6 +compiling \.\.\. +\d+ s",
-            rf"epoch 1/1 +{BAR} [1-6]/6 +loss \d\.\d+ +[\d.]+ s.* left",
+            rf"epoch 1/1 +{BAR} 0/4 +compiling \.\.\. +\d+ s",
+            rf"epoch 1/1 +{BAR} [1-4]/4 +loss \d\.\d+ +[\d.]+ s.* left",
             rf"run +{BAR} \d+% +\d+ s left",
             f"validation +{BAR}",
             r"\nepoch 1/1  loss \d.*  val .*  val robust .* s/step",
