@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -133,6 +134,20 @@ class TerminalTest(parameterized.TestCase):
         self.assertEqual(terminal.end(), 1)
         self.assertTrue(terminal.is_clean)
         self.assertEqual(terminal.lines[-2], "ValueError: the error")
+
+    def test_in_a_program_of_somebody_else(self):
+        """`evaluate_robustness` and the like: Python's own KeyboardInterrupt."""
+        terminal = Terminal(
+            *program("""
+            with display.get(1).task("work"):
+                time.sleep(50)
+            """)
+        )
+        terminal.wait_for("work")
+        terminal.press(CTRL_C)
+        self.assertEqual(terminal.end(), -signal.SIGINT)
+        self.assertTrue(terminal.is_clean)
+        self.assertEqual(terminal.lines[-2], "KeyboardInterrupt")
 
     def test_ctrl_c(self):
         terminal = Terminal(

@@ -14,8 +14,8 @@ SHARES = {
     "perturbed_accuracy": "train",
     "val_accuracy": "val",
     "val_robust_accuracy": "val robust",
-    "val_averaged_accuracy": "averaged",
-    "val_averaged_robust_accuracy": "averaged robust",
+    "val_averaged_accuracy": "avg",
+    "val_averaged_robust_accuracy": "avg robust",
 }
 
 
