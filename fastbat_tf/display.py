@@ -131,6 +131,13 @@ class Display:
         self._bars = None
         self._cleanup.close()
 
+    def end(self, line):
+        """Says the last line: nothing is live any more."""
+        verbosity, self.verbosity = self.verbosity, -1
+        self.close()
+        if verbosity >= 0:
+            self.result(line)
+
 
 class Task:
     """Something that lasts; without bars it does nothing.

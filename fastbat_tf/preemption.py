@@ -93,8 +93,7 @@ class Preemption:
             self._writer.close()
         if self._tells and isinstance(error, Preempted) and not error.is_told:
             error.is_told = True
-            display.current().close()
-            display.say(farewell(error.number))
+            display.current().end(farewell(error.number))
 
     @contextlib.contextmanager
     def deferred(self):
@@ -192,8 +191,7 @@ class Preemption:
         # The main thread may hold what the display waits for.
         threading.Timer(2.0, os._exit, [status]).start()
         if self._tells and not self._over.is_set():
-            display.current().close()
-            display.say(farewell(number))
+            display.current().end(farewell(number))
         os._exit(status)
 
 

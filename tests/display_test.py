@@ -136,7 +136,7 @@ class TerminalTest(parameterized.TestCase):
         self.assertEqual(terminal.lines[-2], "ValueError: the error")
 
     def test_in_a_program_of_somebody_else(self):
-        """`evaluate_robustness` and the like: Python's own KeyboardInterrupt."""
+        """As by `evaluate_robustness`: with Python's KeyboardInterrupt."""
         terminal = Terminal(
             *program("""
             with display.get(1).task("work"):
