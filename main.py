@@ -6,19 +6,25 @@ python main.py --mode=evaluate --run_dir=runs/demo --attacks=autoattack
 python main.py --mode=export --run_dir=runs/demo
 """
 
+# ruff: noqa: E402
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # No traceback of an import.
+
 from absl import app, logging
 
 import flags
-from fastbat_tf import environment
+from fastbat_tf import environment, preemption
 from fastbat_tf.errors import InputError, NonFiniteError
 
 
 def main(_):
     """Does what the command line says."""
-    # Not what `--verbosity` says, which is our own: TensorFlow logs by absl.
-    logging.set_verbosity(logging.ERROR)
     try:
         command = flags.get_command()
+        # TensorFlow logs by absl, and `--verbosity`, which is read, is absl's.
+        logging.set_verbosity(logging.ERROR)
         environment.enable_onednn()
         # Now that the settings are known to be good.
         with environment.silent_start():
@@ -29,9 +35,10 @@ def main(_):
         where = command.run_dir, models.get
         how = command.resume, command.verbosity
         if command.mode == "export":
-            run.export_run(*where)
+            run.export_run(*where, command.verbosity)
         elif command.mode == "evaluate":
-            run_evaluation.evaluate(command.config, command.target, *where)
+            what = command.config, command.target
+            run_evaluation.evaluate(*what, *where, command.verbosity)
         elif command.seeds:
             seeds.train(command.config, command.seeds, *where, *how)
         else:
@@ -41,4 +48,5 @@ def main(_):
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=flags.parse)
+    with preemption.ended_at_once():
+        app.run(main, flags_parser=flags.parse)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastbat_tf import display
 from fastbat_tf.errors import InputError
 from fastbat_tf.files import flush, make_directory, sha256
 
@@ -101,7 +102,7 @@ class Backup:
             try:
                 saved = _read(checkpoint)
             except (KeyError, OSError, ValueError) as error:
-                print(
+                display.say(
                     f"The checkpoint {checkpoint} is damaged and left out; "
                     f"the one before is looked at. ({error})"
                 )

@@ -1,6 +1,5 @@
 """Measures clean and robust accuracy."""
 
-import functools
 import math
 import statistics
 import warnings as python_warnings
@@ -8,7 +7,7 @@ import warnings as python_warnings
 import numpy as np
 
 import fastbat_tf
-from fastbat_tf import checks, evaluation_input
+from fastbat_tf import checks, display, evaluation_input
 from fastbat_tf.attacks import (
     check_attacks,
     check_epsilons,
@@ -74,8 +73,9 @@ def evaluate_robustness(
         save_images: Whether the adversarial images go to `directory` too, one
             `adversarial_*.npz` for each attack and radius, in `pixel_range`.
         verbose: Whether lines tell where the results go, what was done to the
-            input, each warning, and how far a long attack is. If not, the
-            warnings come by `warnings.warn`.
+            input, each warning, how far a long attack is, and what each attack
+            left; on a terminal, bars show how far it is. If not, the warnings
+            come by `warnings.warn`.
         pixel_range: Pair of floats, the range of the pixels that the model
             takes, such as `(0, 255)`. By default that of a
             `RobustClassifier`, and `(0, 1)` of any other model. Radii are
@@ -136,7 +136,10 @@ def evaluate_robustness(
         "batch_size": batch_size,
         "jit_compile": resolve_jit_compile(jit_compile),
     }
-    clean = Classifier(network, batch_size)(images, labels)
+    # Of the program, if that calls.
+    shown = display.get(1 if verbose else -1)
+    with shown.task("clean accuracy"):
+        clean = Classifier(network, batch_size)(images, labels)
     signs = checks.check_network(network, clean, batch_size)
     warnings = [*signs.values()]
     settings = {
@@ -161,16 +164,15 @@ def evaluate_robustness(
             options["surrogate"], _ = evaluation_input.as_network(surrogate)
             warnings += _look_at(options["surrogate"], clean, batch_size)
         built = {name: get_attack(name, network, **options) for name in attacks}
-        say = functools.partial(print, flush=True) if verbose else _say_nothing
         notes = _notes(subset, images.dtype, built, clean.logits.shape[-1])
         if not pixels.is_unit:
             notes.append(
                 f"Pixels in {pixels} were mapped to [0, 1], and radii."
             )
         if directory is not None:
-            say(f"Results: {directory}")
+            shown.say(f"Results: {directory}")
         for line in (*notes, *(f"WARNING: {text}" for text in warnings)):
-            say(line)
+            shown.say(line)
 
         attacked = int(clean.correct.sum())
         rows, worst_case, robust = [], [], []
@@ -178,7 +180,7 @@ def evaluate_robustness(
             outcomes = []
             for name, attack in built.items():
                 outcome = run_attack(
-                    name, attack, clean, epsilon, seed, state, say
+                    name, attack, clean, epsilon, seed, state, shown
                 )
                 if save_images:
                     _save_images(state, outcome, clean, chosen, epsilon, pixels)
@@ -191,10 +193,10 @@ def evaluate_robustness(
                 worst_case.append({**row, "attacks": attacks})
             for text in checks.check_outcomes(outcomes):
                 warnings.append(f"At epsilon {epsilon:.4g}: {text}")
-                say(f"WARNING: {warnings[-1]}")
+                shown.say(f"WARNING: {warnings[-1]}")
         for text in _compare_radii(rows, robust):
             warnings.append(text)
-            say(f"WARNING: {text}")
+            shown.say(f"WARNING: {text}")
         if not verbose:
             for text in warnings:
                 python_warnings.warn(text, stacklevel=2)
@@ -295,10 +297,6 @@ def _notes(subset, dtype, built, classes):
             if note and note not in notes:
                 notes.append(note)
     return notes
-
-
-def _say_nothing(line):
-    del line
 
 
 def _together(outcomes):

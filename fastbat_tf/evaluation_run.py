@@ -28,7 +28,7 @@ class Outcome(NamedTuple):
     perturbation: np.ndarray | None = None
 
 
-def run_attack(name, attack, clean, epsilon, seed, state, say):
+def run_attack(name, attack, clean, epsilon, seed, state, shown):
     """Runs the stages of one attack, each on what the others left.
 
     Args:
@@ -38,7 +38,7 @@ def run_attack(name, attack, clean, epsilon, seed, state, say):
         epsilon: Float.
         seed: Integer.
         state: The `EvaluationState`, which keeps what each stage has found.
-        say: Function of a line, called now and then.
+        shown: The `Display`.
 
     Returns:
         An `Outcome`; with perturbations if the state keeps them.
@@ -46,12 +46,19 @@ def run_attack(name, attack, clean, epsilon, seed, state, say):
     standing, stages = clean.correct, []
     found = np.zeros_like(clean.images) if state.keeps_perturbations else None
     for number, stage in enumerate(attack.stages()):
-        progress = _Progress(
-            f"{name}-{epsilon:.8g}-{number}", stage, clean, epsilon, state, say
-        )
-        record = progress.open(standing)
-        stage.run(clean, record, epsilon, seed, progress.report)
-        seconds = progress.close()
+        with shown.task(stage.title, detail="compiling ...") as task:
+            progress = _Progress(
+                f"{name}-{epsilon:.8g}-{number}",
+                stage,
+                clean,
+                epsilon,
+                state,
+                shown,
+                task,
+            )
+            record = progress.open(standing)
+            stage.run(clean, record, epsilon, seed, progress.report)
+            seconds = progress.close()
         if found is not None:
             record.update(found)
         standing = record.robust
@@ -73,9 +80,10 @@ def run_attack(name, attack, clean, epsilon, seed, state, say):
 class _Progress:
     """Keeps the record of a running attack on disk, and says how far it is."""
 
-    def __init__(self, key, stage, clean, epsilon, state, say):
+    def __init__(self, key, stage, clean, epsilon, state, shown, task):
         self._key, self._stage, self._clean = key, stage, clean
-        self._epsilon, self._state, self._say = epsilon, state, say
+        self._epsilon, self._state = epsilon, state
+        self._shown, self._task = shown, task
 
     def open(self, standing):
         self._moved = False
@@ -93,22 +101,40 @@ class _Progress:
         self._moved = True
         self._state.save(self._key, self._record, self._seconds(), now=False)
         now = time.perf_counter()
-        if now - self._said > SECONDS_BETWEEN_LINES:
+        if self._task.is_live:
+            self._show()
+        elif now - self._said > SECONDS_BETWEEN_LINES:
             self._said = now
-            classes = self._clean.logits.shape[-1]
-            rounds = self._stage.rounds(classes)
-            standing = self._record.robust
-            done = self._record.rounds[standing].sum() / rounds
-            decided = self._total - standing.sum() + done
-            self._say(
-                f"{self._stage.title}, epsilon {self._epsilon:.4g}: "
-                f"{decided:.0f} of {self._total} decided, "
-                f"{standing.sum()} standing, {self._seconds():.0f} s"
-            )
+            self._shown.say(self._line(self._seconds()), verbosity=1)
+
+    def _decided(self):
+        """How many examples are decided; those half done count as half."""
+        classes = self._clean.logits.shape[-1]
+        rounds = self._stage.rounds(classes)
+        standing = self._record.robust
+        done = self._record.rounds[standing].sum() / rounds
+        return self._total - standing.sum() + done
+
+    def _show(self):
+        decided = float(self._decided())
+        self._task.update(
+            decided,
+            self._total,
+            count=f"{decided:.0f}/{self._total}",
+            detail=f"{self._record.robust.sum()} standing",
+        )
+
+    def _line(self, seconds):
+        return (
+            f"{self._stage.title}, epsilon {self._epsilon:.4g}: "
+            f"{self._decided():.0f} of {self._total} decided, "
+            f"{self._record.robust.sum()} standing, {seconds:.0f} s"
+        )
 
     def close(self):
-        if not self._moved:  # It had ended before, or nothing was standing.
-            return self._before
-        seconds = self._seconds()
-        self._state.save(self._key, self._record, seconds)
+        seconds = self._before
+        if self._moved:  # Else it had ended before, or nothing was standing.
+            seconds = self._seconds()
+            self._state.save(self._key, self._record, seconds)
+        self._shown.say(self._line(seconds))
         return seconds

@@ -1,17 +1,27 @@
 """Results of an evaluation as text."""
 
+from fastbat_tf import display
+
 HEADINGS = ("attack", "epsilon", "accuracy", "95 % interval", "seconds")
 
 
-def format_table(results):
-    """The results as a table, with what must be known to read it.
+def show(results):
+    """Prints the results, with what must be known to read them.
 
     Args:
         results: As `evaluate_robustness` gives them.
-
-    Returns:
-        A string of several lines.
     """
+    display.table(_rows(results))
+    for line in _remarks(results):
+        display.result(line)
+
+
+def format_table(results):
+    """What `show` prints into a file, a string of several lines."""
+    return "\n".join([*display.align(_rows(results)), *_remarks(results)])
+
+
+def _rows(results):
     rows = [
         HEADINGS,
         (
@@ -26,32 +36,15 @@ def format_table(results):
         rows.append(_line(row, row["attack"], radius(row)))
         for stage in row.get("stages", []):
             rows.append(_line(stage, f"  after {stage['attack']}", ""))
-    lines = align(rows)
-    lines.append(
-        f"{results['examples']} examples, norm {results['norm']}, seed "
-        f"{results['seed']}."
-    )
-    lines += results["notes"]
-    lines += [f"WARNING: {text}" for text in results["warnings"]]
-    return "\n".join(lines)
+    return rows
 
 
-def align(rows):
-    """Lines of a table: its first column to the left, the others right.
-
-    Args:
-        rows: Tuples of strings, of one length.
-    """
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+def _remarks(results):
     return [
-        "  ".join(
-            [row[0].ljust(widths[0])]
-            + [
-                cell.rjust(width)
-                for cell, width in zip(row[1:], widths[1:], strict=True)
-            ]
-        ).rstrip()
-        for row in rows
+        f"{results['examples']} examples, norm {results['norm']}, seed "
+        f"{results['seed']}.",
+        *results["notes"],
+        *(f"WARNING: {text}" for text in results["warnings"]),
     ]
 
 

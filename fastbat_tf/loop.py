@@ -34,7 +34,7 @@ def fit(
         epochs: Integer.
         steps_per_epoch: Integer.
         validations: List of callbacks that add to the logs of an epoch. They
-            may take long, and are interrupted by SIGTERM.
+            may take long, and are interrupted by signals.
         callbacks: List of other callbacks.
         keeper: A `Keeper`.
         preemption: A `Preemption`.
@@ -43,7 +43,7 @@ def fit(
         Whether there was anything left to do.
 
     Raises:
-        Preempted: After a checkpoint, if SIGTERM has come.
+        Preempted: After a checkpoint, if SIGTERM or Ctrl-C has come.
     """
     strategy = robust.distribute_strategy
     build(robust)
@@ -64,14 +64,17 @@ def fit(
     robust.make_train_function()
     robust.stop_training = False
     callbacks.on_train_begin()
-    snapshot = None
+    snapshot, is_first = None, True
     try:
         while epoch < epochs and not robust.stop_training:
             callbacks.on_epoch_begin(epoch)
             while batch < steps_per_epoch:
                 with preemption.deferred():
                     callbacks.on_train_batch_begin(batch)
-                    logs = robust.train_function(iterator)
+                    # It compiles; the last checkpoint is from before it.
+                    with preemption.expendable(is_first):
+                        logs = robust.train_function(iterator)
+                    is_first = False
                     callbacks.on_train_batch_end(batch, logs)
                     batch += 1
                     if batch < steps_per_epoch:

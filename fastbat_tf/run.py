@@ -12,6 +12,7 @@ import tensorflow as tf
 from fastbat_tf import (
     attacks,
     callbacks,
+    display,
     distribution,
     evaluation,
     evaluation_input,
@@ -33,7 +34,7 @@ from fastbat_tf.epsilon_schedule import EpsilonSchedule
 from fastbat_tf.errors import InputError
 from fastbat_tf.export import export
 from fastbat_tf.methods.state import Plan
-from fastbat_tf.preemption import Preempted, Preemption
+from fastbat_tf.preemption import Preemption
 from fastbat_tf.run_directory import RunDirectory
 from fastbat_tf.trainer import RobustClassifier
 from fastbat_tf.training_config import ROLLBACK
@@ -52,8 +53,8 @@ def train(config, run_dir, build_model, resume="auto", verbosity=0):
             `ModelConfig`, to a classifier.
         resume: What to do with a directory that holds this run: `"auto"`: go
             on; `"never"`: refuse it; `"must"`: go on, or refuse.
-        verbosity: Integer. Below 0: the results alone; 0: a progress bar, or
-            in a file a line for each epoch; above 0: more lines.
+        verbosity: Integer. Below 0: the results alone; 0: bars on a terminal,
+            and a line for each epoch and stage; above 0: more lines.
 
     Returns:
         The dict of `results.json`.
@@ -62,22 +63,13 @@ def train(config, run_dir, build_model, resume="auto", verbosity=0):
         InputError: Before anything is written, if something cannot be used.
         NonFiniteError: If the training diverges.
     """
-    with Preemption() as preemption:
+    with display.shown(verbosity), Preemption(tells=True) as preemption:
         directory = RunDirectory(run_dir)
         try:
             with refuse_unwritable(run_dir), preemption.interruptible():
                 return _train(
-                    config,
-                    directory,
-                    build_model,
-                    resume,
-                    verbosity,
-                    preemption,
+                    config, directory, build_model, resume, preemption
                 )
-        except Preempted:
-            if verbosity >= 0:
-                _say("Ended by SIGTERM; the same command goes on.")
-            raise
         finally:
             directory.unlock()
 
@@ -95,16 +87,17 @@ def refuse_unwritable(run_dir):
         ) from error
 
 
-def _train(config, directory, build_model, resume, verbosity, preemption):
+def _train(config, directory, build_model, resume, preemption):
     start = time.perf_counter()
     training, settings = config.training, config.evaluation
-    say = _say if verbosity >= 0 else _say_nothing
+    say = display.say
     if config.runtime.deterministic:
         distribution.make_deterministic()
     attacks.check_surrogate(settings.attacks, None)
     if directory.check(config, resume) and directory.has_ended:
-        return _show_ended(config, directory, say)
-    splits = loading.load_splits(config.data)
+        return _show_ended(config, directory)
+    with display.task("reading the data"):
+        splits = loading.load_splits(config.data)
     validation = first(splits.validation, settings.validation_examples)
     # Refused now, not after the training.
     evaluation_input.check_count(splits.test, settings.max_examples)
@@ -155,9 +148,7 @@ def _train(config, directory, build_model, resume, verbosity, preemption):
             robust.plan.epochs,
             steps_per_epoch,
             [validate, *scores],
-            watching.get_callbacks(
-                directory, validate, best, guard, timing, verbosity
-            ),
+            watching.get_callbacks(directory, validate, best, guard, timing),
             keeper,
             preemption,
         )
@@ -166,9 +157,7 @@ def _train(config, directory, build_model, resume, verbosity, preemption):
     robust.load_weights(directory.best)
     say(f"Measuring {', '.join(settings.attacks)} ...")
     results = {
-        **_measure(
-            config, directory, robust.classifier, splits.test, verbosity
-        ),
+        **_measure(config, directory, robust.classifier, splits.test),
         "weights": f"best {best.column}",
         "weights_sha256": files.sha256(directory.best),
         "training_seconds": round(timing.total(), 1),
@@ -176,54 +165,50 @@ def _train(config, directory, build_model, resume, verbosity, preemption):
     results = results_file.add(directory.results, results, of_training=True)
     _export(config, robust, directory)
     directory.end()
-    print(_table(config, results))
-    say(f"time: {callbacks.duration(time.perf_counter() - start)}")
+    _show(config, results)
+    say(f"time: {display.duration(time.perf_counter() - start)}")
     say(f"Run directory: {directory.path}")
     return results
 
 
-def _say(line):
-    print(line, flush=True)
-
-
-def _say_nothing(line):
-    del line
-
-
-def _show_ended(config, directory, say):
+def _show_ended(config, directory):
     """The results of a run that has nothing left to do."""
     results = results_file.read(directory.results)
-    print(_table(config, results))
-    say(f"This run had ended: {directory.path}")
+    _show(config, results)
+    display.say(f"This run had ended: {directory.path}")
     return results
 
 
-def export_run(run_dir, build_model):
+def export_run(run_dir, build_model, verbosity=0):
     """Exports the best weights of a run as a SavedModel, again.
 
     Args:
         run_dir: Path of a run directory.
         build_model: As for `train`.
+        verbosity: As for `train`.
 
     Raises:
         InputError: If there is no run, it has no weights yet, or another
             process trains or exports it.
     """
-    directory = RunDirectory(run_dir)
-    config = directory.load_config()
-    directory.lock()  # A training ends with an export, too.
-    try:
-        robust = load_best(directory, config, build_model)
-        _export(config, robust, directory)
-    finally:
-        directory.unlock()
-    print(f"SavedModel: {directory.saved_model}")
+    with display.shown(verbosity), Preemption(tells=True) as preemption:
+        directory = RunDirectory(run_dir)
+        config = directory.load_config()
+        directory.lock()  # A training ends with an export, too.
+        try:
+            with preemption.interruptible():
+                robust = load_best(directory, config, build_model)
+                _export(config, robust, directory)
+        finally:
+            directory.unlock()
+        display.result(f"SavedModel: {directory.saved_model}")
 
 
 def _export(config, robust, directory):
     reading = config.data.spec.reading
     try:
-        export(robust.classifier, directory.saved_model, reading)
+        with display.task("exporting"):
+            export(robust.classifier, directory.saved_model, reading)
     except (OSError, tf.errors.OpError) as error:
         raise InputError(
             "The run cannot be exported; expected a directory that can be "
@@ -391,7 +376,7 @@ def monitor(config):
     return "val_accuracy" if standard else "val_robust_accuracy"
 
 
-def _measure(config, directory, classifier, test, verbosity):
+def _measure(config, directory, classifier, test):
     settings = config.evaluation
     return evaluation.evaluate_robustness(
         classifier,
@@ -404,10 +389,10 @@ def _measure(config, directory, classifier, test, verbosity):
         seed=settings.seed,
         jit_compile=_jit_compile(config),
         directory=directory.evaluations / "training",
-        verbose=verbosity >= 0,
+        verbose=True,
     )
 
 
-def _table(config, results):
-    table = evaluation_table.format_table(results)
-    return f"method: {config.method.method}\n{table}"
+def _show(config, results):
+    display.result(f"method: {config.method.method}")
+    evaluation_table.show(results)

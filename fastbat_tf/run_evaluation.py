@@ -5,15 +5,22 @@ import json
 import pathlib
 import zlib
 
-from fastbat_tf import distribution, evaluation_table, files, results_file
+from fastbat_tf import (
+    display,
+    distribution,
+    evaluation_table,
+    files,
+    results_file,
+)
 from fastbat_tf.data import loading
 from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation import evaluate_robustness
+from fastbat_tf.preemption import Preemption
 from fastbat_tf.run import load_best
 from fastbat_tf.run_directory import RunDirectory
 
 
-def evaluate(config, target, run_dir, build_model):
+def evaluate(config, target, run_dir, build_model, verbosity=0):
     """Measures a run or a model on the test split, and prints a table.
 
     Everything goes to a directory of its own; the rows of a run go to its
@@ -25,6 +32,7 @@ def evaluate(config, target, run_dir, build_model):
         target: A `Target`.
         run_dir: Path of a run directory; None with `target.model_path`.
         build_model: As for `run.train`.
+        verbosity: As for `run.train`.
 
     Returns:
         The dict of `results.json`.
@@ -32,6 +40,14 @@ def evaluate(config, target, run_dir, build_model):
     Raises:
         InputError: If something cannot be used.
     """
+    with display.shown(verbosity), Preemption(tells=True) as preemption:
+        with preemption.interruptible():
+            results = _evaluate(config, target, run_dir, build_model)
+        evaluation_table.show(results)
+    return results
+
+
+def _evaluate(config, target, run_dir, build_model):
     settings = config.evaluation
     directory = results_directory(config, target, run_dir)
     model = target.model_path
@@ -39,10 +55,12 @@ def evaluate(config, target, run_dir, build_model):
         run = RunDirectory(run_dir)
         results_file.read(run.results)  # Now, not after hours.
         weights = _weights_of(run_dir)
-        model = load_best(run, config, build_model).classifier
-    test = loading.load_test(config.data)
+        with display.task("reading the weights"):
+            model = load_best(run, config, build_model).classifier
+    with display.task("reading the data"):
+        test = loading.load_test(config.data)
     for note in distribution.new_notes():
-        print(note, flush=True)
+        display.say(note)
     results = evaluate_robustness(
         model,
         test,
@@ -60,7 +78,6 @@ def evaluate(config, target, run_dir, build_model):
     )
     if target.model_path is None:
         _add(run, {**results, "weights_sha256": weights})
-    print(evaluation_table.format_table(results))
     return results
 
 

@@ -5,10 +5,11 @@ import statistics
 
 import keras
 
-from fastbat_tf import run
+from fastbat_tf import display, run
 from fastbat_tf.errors import InputError
-from fastbat_tf.evaluation_table import align, radius
+from fastbat_tf.evaluation_table import radius
 from fastbat_tf.files import write_json
+from fastbat_tf.preemption import Preemption
 from fastbat_tf.run_directory import RunDirectory, of_seed, summary_of_seeds
 
 HEADINGS = ("attack", "epsilon", "mean", "sd", "each")
@@ -35,26 +36,29 @@ def train(config, seeds, run_dir, build_model, resume="auto", verbosity=0):
         InputError: As `run.train` does, or if the directory holds other runs.
         NonFiniteError: If a training diverges.
     """
-    _check(config, seeds, pathlib.Path(run_dir), resume)
-    results = []
-    for seed in seeds:
-        # Names of layers count up in a process; each run begins with the same.
-        keras.utils.clear_session()
-        if verbosity >= 0:
-            print(f"\nSeed {seed}", flush=True)
-        results.append(
-            run.train(
-                config.with_seed(seed),
-                of_seed(run_dir, seed),
-                build_model,
-                verbosity=verbosity,
-            )
-        )
-    summary = summarize(config, seeds, results)
-    with run.refuse_unwritable(run_dir):
-        write_json(summary_of_seeds(run_dir), summary)
-    print(f"\nmethod: {config.method.method}\n{format_summary(summary)}")
+    with display.shown(verbosity), Preemption(tells=True):
+        _check(config, seeds, pathlib.Path(run_dir), resume)
+        results = [
+            _train_one(config, seed, number, len(seeds), run_dir, build_model)
+            for number, seed in enumerate(seeds)
+        ]
+        summary = summarize(config, seeds, results)
+        with run.refuse_unwritable(run_dir):
+            write_json(summary_of_seeds(run_dir), summary)
+        show(config, summary)
     return summary
+
+
+def _train_one(config, seed, number, count, run_dir, build_model):
+    # Names of layers count up in a process; each run begins with the same.
+    keras.utils.clear_session()
+    display.say(f"\nSeed {seed} ({number + 1} of {count})")
+    return run.train(
+        config.with_seed(seed),
+        of_seed(run_dir, seed),
+        build_model,
+        verbosity=display.current().verbosity,
+    )
 
 
 def _check(config, seeds, parent, resume):
@@ -134,8 +138,15 @@ def _row(attack, epsilon, results, name):
     }
 
 
-def format_summary(summary):
-    """The dict of `summarize` as a table."""
+def show(config, summary):
+    """Prints the dict of `summarize` as a table."""
+    display.result(f"\nmethod: {config.method.method}")
+    display.table(_table(summary))
+    seeds = ", ".join(map(str, summary["seeds"]))
+    display.result(f"{summary['examples']} examples, seeds {seeds}.")
+
+
+def _table(summary):
     rows = [HEADINGS]
     for row in summary["rows"]:
         rows.append(
@@ -147,7 +158,4 @@ def format_summary(summary):
                 " ".join(f"{100 * value:.2f}" for value in row["accuracies"]),
             )
         )
-    seeds = ", ".join(map(str, summary["seeds"]))
-    return "\n".join(
-        [*align(rows), f"{summary['examples']} examples, seeds {seeds}."]
-    )
+    return rows

@@ -1,7 +1,5 @@
 """Who watches a run, put together from its settings."""
 
-import sys
-
 import keras
 
 from fastbat_tf import attacks, callbacks, distribution, model_files
@@ -62,7 +60,7 @@ def get_guard(config, robust, examples, path, say):
     return [scores], [guard]
 
 
-def get_callbacks(directory, validate, best, guard, timing, verbosity):
+def get_callbacks(directory, validate, best, guard, timing):
     """The other callbacks of a run, in the order that they need.
 
     Args:
@@ -71,7 +69,6 @@ def get_callbacks(directory, validate, best, guard, timing, verbosity):
         best: The `BestWeights`.
         guard: List of what may change the weights.
         timing: The `Timing`.
-        verbosity: As for `run.train`.
     """
     curves = callbacks.Curves(str(directory.tensorboard), write_graph=False)
     watching = [
@@ -83,13 +80,8 @@ def get_callbacks(directory, validate, best, guard, timing, verbosity):
         keras.callbacks.CSVLogger(str(directory.history), append=True),
         timing,
         curves,
+        callbacks.TrainingProgress(),
     ]
-    if verbosity < 0:
-        return watching
-    if sys.stdout.isatty():
-        watching.append(keras.callbacks.ProgbarLogger())
-    else:
-        watching.append(callbacks.EpochLine(detailed=verbosity > 0))
     if not distribution.has_accelerator():
         watching.append(
             callbacks.TimeForecast(

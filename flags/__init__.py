@@ -46,7 +46,7 @@ class Command(NamedTuple):
         config: The `Config`; None for `export`, which has the run's own.
         target: The `Target`; None unless the mode is `evaluate`.
         resume: A word of `fastbat_tf.config.RESUME`, for `train`.
-        verbosity: Integer; 0, or absl's flag of that name.
+        verbosity: Integer; 0, or what absl's flag of that name says.
         seeds: Integers, for one training each; none for that of the config.
     """
 
@@ -85,7 +85,7 @@ def get_command():
     if mode == "export":
         _refuse_others("--mode=export with --run_dir", {"run_dir"})
         _expect_run_dir(run_dir)
-        return Command(mode, run_dir)
+        return Command(mode, run_dir, verbosity=_verbosity())
     if mode == "evaluate":
         return _get_evaluation(run_dir)
     _refuse(f"--mode={mode}", _names(target))
@@ -104,15 +104,20 @@ def get_command():
     seeds = training.get_seeds()
     if not run_dir:
         run_dir = choose(config, resume, seeds=seeds)
-    verbosity = absl_flags.FLAGS["verbosity"]
     return Command(
         mode,
         run_dir,
         config,
         resume=resume,
-        verbosity=verbosity.value if verbosity.present else 0,
+        verbosity=_verbosity(),
         seeds=seeds,
     )
+
+
+def _verbosity():
+    """What the flag says; its default is absl's own."""
+    verbosity = absl_flags.FLAGS["verbosity"]
+    return verbosity.value if verbosity.present else 0
 
 
 def _get_evaluation(run_dir):
@@ -144,7 +149,7 @@ def _get_evaluation(run_dir):
         ),
     )
     check_surrogate(config.evaluation.attacks, chosen.surrogate)
-    return Command("evaluate", run_dir, config, chosen)
+    return Command("evaluate", run_dir, config, chosen, verbosity=_verbosity())
 
 
 def _names(group):

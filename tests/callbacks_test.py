@@ -14,7 +14,7 @@ import tensorflow as tf
 from absl.testing import parameterized
 from tensorboard.backend.event_processing import event_accumulator
 
-from fastbat_tf import callbacks
+from fastbat_tf import callbacks, display
 from fastbat_tf.attacks.pgd import PGDAttack
 from fastbat_tf.data.loading import Examples
 from fastbat_tf.errors import NonFiniteError
@@ -349,7 +349,7 @@ class TimeForecastTest(parameterized.TestCase, tf.test.TestCase):
         (100 * 3600, "100 h 0 min"),
     )
     def test_duration(self, seconds, expected):
-        self.assertEqual(callbacks.duration(seconds), expected)
+        self.assertEqual(display.duration(seconds), expected)
 
 
 if __name__ == "__main__":

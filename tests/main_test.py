@@ -87,6 +87,33 @@ class BadPlaceTest(CommandLineTest):
         self.assertFalse((self.run_dir / "results.json").exists())
 
 
+class VerbosityTest(CommandLineTest):
+    def test_of_a_training(self):
+        """Of the same training, from its first step on or when it has ended."""
+        flags = (
+            *TINY,
+            "--method=fastat",
+            "--model=wrn10_1",
+            "--epochs=1",
+            f"--run_dir={self.run_dir}",
+        )
+        flags = tuple(flag for flag in flags if not flag.startswith("--width"))
+        more = main(*flags, "--verbosity=1")
+        self.assertEqual(more.returncode, 0, more.stderr)
+        self.assertIn("Running on ", more.stdout)
+        # All that an epoch has told, below its line.
+        self.assertRegex(
+            more.stdout,
+            r"\nepoch 1/1  loss .*\n  gradient_norm \d.* val_overfitting_gap ",
+        )
+        self.assertIn("pgd-2-1, epsilon 0.03137: ", more.stdout)
+        less = main(*flags, "--verbosity=-1")
+        self.assertEqual(less.returncode, 0, less.stderr)
+        self.assertStartsWith(less.stdout, "method: fastat\nattack ")
+        self.assertNotIn(str(self.run_dir), less.stdout)
+        self.assertIn(less.stdout, more.stdout)
+
+
 @pytest.mark.slow
 class AveragingTest(CommandLineTest):
     def test_the_better_of_raw_and_averaged_weights(self):
@@ -299,6 +326,32 @@ class TrainingTest(absltest.TestCase):
         self.assertEqual(table[-1], f"Run directory: {self.run_dir}")
         self.assertNotIn("Traceback", self.process.stderr)
 
+    def test_lines_of_a_pipe(self):
+        """One for each epoch and each stage, and nothing for a terminal."""
+        for text in (self.process.stdout, self.process.stderr):
+            self.assertNotRegex(text, r"[\x00-\x09\x0b-\x1f\x7f]")
+        lines = self.process.stdout.splitlines()
+        epochs = [line for line in lines if line.startswith("epoch ")]
+        self.assertLen(epochs, 2)
+        for number, (line, row) in enumerate(
+            zip(epochs, self.history(), strict=True), 1
+        ):
+            share = r"\d+\.\d%"
+            self.assertRegex(
+                line,
+                rf"^epoch {number}/2  loss {row['loss']:.3f}  train {share}  "
+                rf"val {row['val_accuracy']:.1%}  "
+                rf"val robust {row['val_robust_accuracy']:.1%}  "
+                r"\d+\.\d\d s/step" + ("  .* left$" if number == 1 else "$"),
+            )
+            self.assertLess(len(line), 110)
+        stages = [line for line in lines if "decided" in line]
+        self.assertLen(stages, 1)
+        self.assertRegex(
+            stages[0],
+            r"^pgd-2-1, epsilon 0\.03137: (\d+) of \1 decided, \d+ standing, ",
+        )
+
     def test_export_again(self):
         images = loading.load("cifar10_mini").test.images[:5]
         before = self.ask(images)
@@ -342,6 +395,24 @@ class TrainingTest(absltest.TestCase):
             process.stdout, f"{table}\nThis run had ended: {self.run_dir}\n"
         )
         self.assertEqual(self.files(), before)
+
+    def test_verbosity_of_an_evaluation(self):
+        flags = (
+            "--mode=evaluate",
+            f"--run_dir={self.run_dir}",
+            f"--results_dir={self.run_dir}/../verbosity",
+            "--attacks=pgd-1-1",
+            "--max_examples=20",
+        )
+        results = self.run_dir / "results.json"
+        before = results.read_bytes()
+        self.addCleanup(results.write_bytes, before)
+        usual, less = main(*flags), main(*flags, "--verbosity=-1")
+        self.assertEqual((usual.returncode, less.returncode), (0, 0))
+        self.assertEqual(less.stderr, "")
+        self.assertStartsWith(less.stdout, "attack  ")
+        self.assertIn("pgd-1-1, epsilon 0.03137: ", usual.stdout)
+        self.assertEndsWith(usual.stdout, less.stdout)
 
     def test_never_again(self):
         self.check_refused_again(

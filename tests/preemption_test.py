@@ -245,6 +245,121 @@ with Preemption():
 
     def test_status(self):
         self.assertEqual(Preempted().code, 143)
+        self.assertEqual(Preempted(signal.SIGINT).code, 130)
+
+    def test_interrupted_as_terminated(self):
+        program = """
+with Preemption() as preemption:
+    with preemption.deferred():
+        say("first block")
+    try:
+        with preemption.deferred():
+            os.kill(os.getpid(), signal.SIGINT)
+            say("step ends")
+        say("not reached")
+    except Preempted:
+        say("saves")
+        raise
+"""
+        self.check(program, 130, ["first block", "step ends", "saves"])
+        program = """
+with Preemption():
+    os.kill(os.getpid(), signal.SIGINT)
+    say("not reached")
+"""
+        self.check(program, 130, [])
+
+    def test_the_second_interrupt_ends_at_once(self):
+        program = """
+with Preemption() as preemption, preemption.deferred():
+    for _ in range(2):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.2)
+    time.sleep(50)
+    say("not reached")
+"""
+        self.assertLess(self.check(program, 130, []), 20)
+
+    def test_both_signals(self):
+        """The first one counts; SIGTERM is not a second Ctrl-C."""
+        program = """
+with Preemption() as preemption, preemption.deferred():
+    os.kill(os.getpid(), signal.SIGINT)
+    terminate()
+    time.sleep(0.5)
+    say("step ends")
+"""
+        self.check(program, 130, ["step ends"])
+
+    def test_expendable(self):
+        for number, status in (("SIGTERM", 143), ("SIGINT", 130)):
+            program = f"""
+with Preemption() as preemption, preemption.deferred():
+    with preemption.expendable():
+        pass
+    with preemption.expendable(False):
+        say("begins")
+    with preemption.expendable():
+        os.kill(os.getpid(), signal.{number})
+        time.sleep(50)
+"""
+            self.check(program, status, ["begins"])
+
+    def test_expendable_after_a_signal(self):
+        program = """
+with Preemption() as preemption, preemption.deferred():
+    terminate()
+    with preemption.expendable():
+        say("not reached")
+"""
+        self.check(program, 143, [])
+
+    def test_raised_where_python_can_only_print_it(self):
+        for number, status in (("SIGTERM", 143), ("SIGINT", 130)):
+            program = f"""
+class Collected:
+    def __del__(self):
+        os.kill(os.getpid(), signal.{number})
+
+with Preemption():
+    try:
+        Collected()
+        time.sleep(50)
+    except Preempted:
+        say("saves")
+        raise
+"""
+            self.assertLess(self.check(program, status, ["saves"]), 20)
+
+    def test_interrupts_that_are_ignored_stay_so(self):
+        """As of a command behind `&` in a script."""
+        program = """
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+with preemption.ended_at_once(), Preemption():
+    os.kill(os.getpid(), signal.SIGINT)
+    say("goes on")
+assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+"""
+        self.check(program, 0, ["goes on"])
+
+    def test_before_the_work(self):
+        line = "Stopped by Ctrl-C; the same command goes on."
+        program = """
+with preemption.ended_at_once():
+    with Preemption():
+        pass
+    os.kill(os.getpid(), signal.SIGINT)
+    say("not reached")
+"""
+        self.check(program, 130, [line])
+
+    def test_tells_once(self):
+        program = """
+with Preemption(tells=True), Preemption(tells=True):
+    terminate()
+"""
+        line = "Ended by SIGTERM; the same command goes on."
+        self.check(program, 143, [line])
 
 
 if __name__ == "__main__":

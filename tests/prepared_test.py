@@ -120,6 +120,30 @@ class PreparedTest(parameterized.TestCase, tf.test.TestCase):
             ):
                 self.assert_refused("--dataset=cifar10_mini")
 
+    def test_what_is_said_of_a_download(self):
+        """A line of ours, and not what is meant for a terminal."""
+
+        def download(_):
+            print("\x1b[1mDownloading\x1b[0m\r")
+            raise OSError("no room")
+
+        url = "fastbat_tf.data.prepared.urllib.request.urlopen"
+        said = io.StringIO()
+        with (
+            mock.patch(url),
+            mock.patch.object(
+                tfds.core.DatasetBuilder, "download_and_prepare", download
+            ),
+            contextlib.redirect_stdout(said),
+            self.assertRaisesRegex(InputError, "can it be downloaded"),
+        ):
+            loading.load("cifar10", str(self.top))
+        (line,) = said.getvalue().splitlines()
+        self.assertRegex(
+            line,
+            rf"^Downloading and preparing cifar10.* in {self.top}/.* \.\.\.$",
+        )
+
     def test_another_version(self):
         directory = self.write()
         directory.rename(directory.parent / "3.0.1")

@@ -1,5 +1,7 @@
 """Several seeds: what is summed up, and what is refused."""
 
+import contextlib
+import io
 import json
 import pathlib
 import tempfile
@@ -74,10 +76,16 @@ class SummaryTest(absltest.TestCase):
             self.assertAlmostEqual(found["mean"], mean)
             # Of two that are 0.2 apart: 0.2 / sqrt(2).
             self.assertAlmostEqual(found["standard_deviation"], 0.1414214)
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            seeds.show(CONFIG, summary)
+        lines = printed.getvalue().splitlines()
+        self.assertEqual(lines[:2], ["", "method: fgsm"])
         self.assertEqual(
-            seeds.format_summary(summary).splitlines()[1].split(),
+            lines[3].split(),
             ["none", "(clean)", "60.00%", "14.14", "50.00", "70.00"],
         )
+        self.assertEqual(lines[-1], "50 examples, seeds 3, 1.")
 
 
 class DirectoryTest(parameterized.TestCase):

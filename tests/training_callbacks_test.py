@@ -13,7 +13,7 @@ from unittest import mock
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from fastbat_tf import callbacks
+from fastbat_tf import callbacks, display
 from fastbat_tf.methods.fastat import FastAT
 from fastbat_tf.trainer import RobustClassifier
 from tests.testing import images_and_labels, small_network
@@ -83,51 +83,91 @@ class TimingTest(absltest.TestCase):
         self.assertEqual(third.total(), 56)
 
 
-class EpochLineTest(parameterized.TestCase):
+class TrainingProgressTest(parameterized.TestCase):
     def setUp(self):
         super().setUp()
         self.clock = Clock(self)
 
-    def lines(self, line, batches, seconds):
+    def lines(self, batches, seconds, verbosity=0, epochs=1, **logs):
+        """What is printed; the first step takes a minute."""
+        logs = {"loss": 2.0, "val_accuracy": 0.5, **logs}
+        progress = callbacks.TrainingProgress()
         printed = io.StringIO()
-        with contextlib.redirect_stdout(printed):
-            line.set_params({"epochs": 3, "steps": 10})
-            line.on_train_begin()
-            line.on_epoch_begin(0)
-            for batch in batches:
-                self.clock.now += seconds
-                line.on_train_batch_end(batch, {"loss": 2.5})
-            self.clock.now += 10  # The validation.
-            line.on_epoch_end(0, {"loss": 2.0, "val_accuracy": 0.5})
+        with (
+            contextlib.redirect_stdout(printed),
+            display.shown(verbosity),
+        ):
+            progress.set_params({"epochs": 3, "steps": 10})
+            progress.on_train_begin()
+            for epoch in range(epochs):
+                progress.on_epoch_begin(epoch)
+                for number, batch in enumerate(batches):
+                    progress.on_train_batch_begin(batch)
+                    self.clock.now += seconds if number or epoch else 60
+                    progress.on_train_batch_end(batch, {"loss": 2.5})
+                self.clock.now += 10  # The validation.
+                progress.on_epoch_end(epoch, logs)
+            progress.on_train_end()
         return printed.getvalue().splitlines()
 
     def test_a_line_for_an_epoch(self):
-        # 10 steps of 4 seconds and 10 seconds of validation; 20 are left.
+        # 20 steps of 4 seconds, and 10 for each validation, are left.
+        first, second, third = self.lines(range(10), 4, epochs=3)
         self.assertEqual(
-            self.lines(callbacks.EpochLine(), range(10), 4),
-            ["epoch 1/3  loss 2  val_accuracy 0.5  5.00 s a step, 100 s left"],
+            first, "epoch 1/3  loss 2.000  val 50.0%  4.00 s/step  100 s left"
         )
+        self.assertEndsWith(second, "4.00 s/step  50 s left")
+        self.assertEndsWith(third, "4.00 s/step")
+
+    def test_what_is_told_in_which_order(self):
+        told = {
+            "perturbed_accuracy": 0.25,
+            "val_robust_accuracy": 0.125,
+            "val_averaged_accuracy": 0.75,
+            "val_averaged_robust_accuracy": 1.0,
+        }
+        (line,) = self.lines(range(10), 4, **told, interior_fraction=0.1)
+        self.assertLess(len(line), 125)
+        self.assertEqual(
+            line,
+            "epoch 1/3  loss 2.000  train 25.0%  val 50.0%  val robust 12.5%  "
+            "avg 75.0%  avg robust 100.0%  4.00 s/step  100 s left",
+        )
+
+    @parameterized.parameters(
+        (0.00012345, "0.000123"), (0.05, "0.050"), (123.4567, "123.457"),
+        (123456.7, "1.23e+05"), (-2.5, "-2.500"), (0.0, "0"),
+    )  # fmt: skip
+    def test_loss(self, loss, expected):
+        (line,) = self.lines(range(10), 4, loss=loss)
+        self.assertStartsWith(line, f"epoch 1/3  loss {expected}  val 50.0%  ")
 
     def test_more_lines(self):
-        lines = self.lines(callbacks.EpochLine(detailed=True), range(10), 4)
+        lines = self.lines(range(10), 4, 1, interior_fraction=0.25)
         self.assertEqual(
-            lines[:-1],
+            lines[:-2],
             [
-                "  step 3/10  loss 2.5  4.00 s a step, 28 s to the epoch's end",
-                "  step 6/10  loss 2.5  4.00 s a step, 16 s to the epoch's end",
-                "  step 9/10  loss 2.5  4.00 s a step, 4 s to the epoch's end",
+                "  step 1/10  loss 2.500  60.00 s/step  9 min to the epoch's "
+                "end",
+                "  step 4/10  loss 2.500  4.00 s/step  24 s to the epoch's end",
+                "  step 7/10  loss 2.500  4.00 s/step  12 s to the epoch's end",
+                "  step 10/10  loss 2.500  4.00 s/step  0 s to the epoch's end",
             ],
         )
-        self.assertStartsWith(lines[-1], "epoch 1/3  ")
+        self.assertStartsWith(lines[-2], "epoch 1/3  ")
+        self.assertEqual(lines[-1], "  interior_fraction 0.25")
+
+    def test_no_lines(self):
+        self.assertEqual(self.lines(range(10), 4, -1), [])
 
     def test_goes_on_in_an_epoch(self):
-        (line,) = self.lines(callbacks.EpochLine(), range(8, 10), 4)
-        self.assertEndsWith(line, "9.00 s a step, 3 min left")
+        (line,) = self.lines(range(8, 10), 4)
+        self.assertEndsWith(line, "4.00 s/step  100 s left")
 
     def test_goes_on_at_the_end_of_an_epoch(self):
-        for detailed in (False, True):
-            (line,) = self.lines(callbacks.EpochLine(detailed), (), 4)
-            self.assertEqual(line, "epoch 1/3  loss 2  val_accuracy 0.5")
+        for verbosity in (0, 1):
+            (line,) = self.lines((), 4, verbosity)
+            self.assertEqual(line, "epoch 1/3  loss 2.000  val 50.0%")
 
 
 class SaveWeightsTest(parameterized.TestCase):

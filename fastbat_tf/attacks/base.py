@@ -53,7 +53,7 @@ class Attack(abc.ABC):
     def stages(self):
         """The `SteppedAttack`s that it is made of, in order."""
 
-    def __call__(self, images, labels, epsilon, seed=0):
+    def __call__(self, images, labels, epsilon, seed=0, listener=None):
         """Attacks a whole data set.
 
         Args:
@@ -62,6 +62,8 @@ class Attack(abc.ABC):
             labels: Integer array `(examples,)`.
             epsilon: Float, the radius: in [0, 1] for L-infinity.
             seed: Integer.
+            listener: Function of two integers, called after every few steps:
+                how many examples are decided, and how many there are.
 
         Returns:
             An `AttackResult`.
@@ -76,7 +78,10 @@ class Attack(abc.ABC):
         robust, found = clean.correct, np.zeros_like(clean.images)
         for stage in self.stages():
             record = Record.start(robust, clean.images)
-            stage.run(clean, record, epsilon, seed)
+            hear = listener and functools.partial(
+                _count, listener, record, stage.rounds(clean.logits.shape[-1])
+            )
+            stage.run(clean, record, epsilon, seed, hear)
             record.update(found)
             robust = record.robust
         return AttackResult(clean.correct, robust, found)
@@ -338,6 +343,11 @@ class SteppedAttack(Attack):
                 f"Received: {self.norm.name}={largest}, "
                 f"pixels=[{found.min()}, {found.max()}]"
             )
+
+
+def _count(listener, record, rounds):
+    decided = ~record.robust | (record.rounds >= rounds)
+    listener(int(decided.sum()), len(decided))
 
 
 def _wrong_classes(clean):

@@ -2,7 +2,7 @@
 
 from fastbat_tf.callbacks.finite import StopOnNonFinite
 from fastbat_tf.callbacks.overfitting import OverfittingGuard, OverfittingScores
-from fastbat_tf.callbacks.progress import EpochLine, TimeForecast, duration
+from fastbat_tf.callbacks.progress import TimeForecast, TrainingProgress
 from fastbat_tf.callbacks.tensorboard import Curves, PerturbationPanel
 from fastbat_tf.callbacks.timing import Timing
 from fastbat_tf.callbacks.validation import RobustValidation
@@ -11,7 +11,6 @@ from fastbat_tf.callbacks.weights import BestWeights, LastWeights, save_weights
 __all__ = [
     "BestWeights",
     "Curves",
-    "EpochLine",
     "LastWeights",
     "OverfittingGuard",
     "OverfittingScores",
@@ -20,6 +19,6 @@ __all__ = [
     "StopOnNonFinite",
     "TimeForecast",
     "Timing",
-    "duration",
+    "TrainingProgress",
     "save_weights",
 ]

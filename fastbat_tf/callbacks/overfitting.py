@@ -10,7 +10,7 @@ import pathlib
 import keras
 import numpy as np
 
-from fastbat_tf import variables
+from fastbat_tf import display, variables
 from fastbat_tf.errors import InputError, one_of
 from fastbat_tf.files import replacing
 from fastbat_tf.training_config import ROLLBACK, STOP, WARN
@@ -41,10 +41,12 @@ class OverfittingScores(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         where = *self.examples, self.epsilon, self.seed
-        accuracy = float(self.fgsm(*where).robust.mean())
+        with display.task("signs of overfitting"):
+            accuracy = float(self.fgsm(*where).robust.mean())
+            alignment = self.alignment(*where)
         logs["val_fgsm_accuracy"] = accuracy
         logs["val_overfitting_gap"] = accuracy - logs["val_robust_accuracy"]
-        logs["val_gradient_alignment"] = self.alignment(*where)
+        logs["val_gradient_alignment"] = alignment
 
 
 class OverfittingGuard(keras.callbacks.Callback):

@@ -1,51 +1,176 @@
-"""What a person reads while a training runs."""
+"""What a person sees of a training that runs."""
 
+import contextlib
 import time
 
 import keras
 
+from fastbat_tf import display
+from fastbat_tf.display import duration
 
-class EpochLine(keras.callbacks.Callback):
-    """One line for each epoch: how it went, how fast, how long it will last.
+SECONDS_BETWEEN_LINES = 10.0
+# What of an epoch is told first, and how it is called.
+SHARES = {
+    "perturbed_accuracy": "train",
+    "val_accuracy": "val",
+    "val_robust_accuracy": "val robust",
+    "val_averaged_accuracy": "avg",
+    "val_averaged_robust_accuracy": "avg robust",
+}
 
-    For a file or a pipe, where a progress bar cannot be read.
+
+class Pace:
+    """How fast a training goes, and how long it will last.
+
+    The first step of the process also traces and compiles; it does not count,
+    unless it is the only one.
 
     Args:
-        detailed: Whether a line every ten seconds tells more.
+        steps: Integer, of an epoch.
+        epochs: Integer.
     """
 
-    def __init__(self, detailed=False):
-        super().__init__()
-        self.detailed = detailed
+    def __init__(self, steps, epochs):
+        self._steps, self._epochs = steps, epochs
+        self._overhead = 0.0  # Of an epoch, beside its steps.
+        self.step_seconds = None
+
+    def begin_epoch(self):
+        """Begins to count anew."""
+        self._begin = self._end = time.perf_counter()
+        self._taken = 0
+
+    def step(self):
+        """A step has ended."""
+        self._end = time.perf_counter()
+        self._taken += 1
+        if self.step_seconds is None:
+            self.step_seconds = self._end - self._begin
+            self._begin, self._taken = self._end, 0
+        else:
+            self.step_seconds = (self._end - self._begin) / self._taken
+
+    def end_epoch(self):
+        """What belongs to an epoch beside its steps is over."""
+        self._overhead = time.perf_counter() - self._end
+
+    def left_of_epoch(self, batch):
+        """Seconds to the last step of the epoch, behind this batch."""
+        return (self._steps - batch - 1) * self.step_seconds
+
+    def left(self, epoch, batch=None):
+        """Seconds to the end of the training.
+
+        Args:
+            epoch: Integer.
+            batch: Integer, the last that is done of the epoch; None if all of
+                the epoch is done.
+        """
+        steps = (self._epochs - epoch) * self._steps
+        steps -= self._steps if batch is None else batch + 1
+        epochs = self._epochs - epoch - (batch is None)
+        return steps * self.step_seconds + epochs * self._overhead
+
+
+class TrainingProgress(keras.callbacks.Callback):
+    """A line for each epoch and, on a terminal, bars for it and for the run.
+
+    It prints by `fastbat_tf.display`: by the `Display` that is shown or, if
+    there is none, lines alone.
+    """
 
     def on_train_begin(self, logs=None):
-        self._start = self._said = time.perf_counter()
-        self._steps = 0
+        self._pace = Pace(self.params["steps"], self.params["epochs"])
+        self._said = time.perf_counter()
+        self._told = 0.0
+        self._is_compiled = False
+        with contextlib.ExitStack() as stack:
+            self._epoch_task = stack.enter_context(display.task("epoch"))
+            self._run_task = stack.enter_context(display.task("run"))
+            self._tasks = stack.pop_all()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+        self._pace.begin_epoch()
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if not self._is_compiled:
+            self._show(batch, "compiling ...")
 
     def on_train_batch_end(self, batch, logs=None):
-        self._steps += 1
+        self._is_compiled = True
+        self._pace.step()
         now = time.perf_counter()
-        if self.detailed and now - self._said > 10:
+        is_last = batch + 1 == self.params["steps"]
+        # Not after each step: the loss would be fetched from the device.
+        if self._epoch_task.is_live and (
+            is_last or now - self._told > 1 / display.REFRESHES_PER_SECOND
+        ):
+            self._told = now
+            rate = 1 / max(self._pace.step_seconds, 1e-9)
+            speed = (
+                f"{rate:.3g} steps/s" if rate >= 1 else f"{1 / rate:.3g} s/step"
+            )
+            self._show(batch + 1, f"loss {_number(logs['loss'])}  {speed}")
+        elif now - self._said > SECONDS_BETWEEN_LINES:
             self._said = now
-            rate = (now - self._start) / self._steps
-            steps = self.params["steps"]
-            print(
-                f"  step {batch + 1}/{steps}  loss {logs['loss']:.4g}  "
-                f"{rate:.2f} s a step, "
-                f"{duration((steps - batch - 1) * rate)} to the epoch's end",
-                flush=True,
+            left = duration(self._pace.left_of_epoch(batch))
+            display.say(
+                f"  step {batch + 1}/{self.params['steps']}  "
+                f"loss {_number(logs['loss'])}  "
+                f"{self._pace.step_seconds:.2f} s/step  "
+                f"{left} to the epoch's end",
+                verbosity=1,
             )
 
+    def _show(self, done, detail):
+        """Moves both bars; the first step has a bar that only moves."""
+        steps, epochs = self.params["steps"], self.params["epochs"]
+        total, done_in_all = epochs * steps, self._epoch * steps + done
+        known = self._is_compiled
+        self._epoch_task.update(
+            done,
+            steps if known else None,
+            self._pace.left_of_epoch(done - 1) if known else None,
+            description=f"epoch {self._epoch + 1}/{epochs}",
+            count=f"{done}/{steps}",
+            detail=detail,
+        )
+        self._run_task.update(
+            done_in_all,
+            total,
+            self._pace.left(self._epoch, done - 1) if known else None,
+            count=f"{done_in_all / total:.0%}",
+        )
+
     def on_epoch_end(self, epoch, logs=None):
+        self._pace.end_epoch()
         epochs = self.params["epochs"]
         parts = [f"epoch {epoch + 1}/{epochs}"]
-        parts += [f"{name} {value:.4g}" for name, value in sorted(logs.items())]
-        if self._steps:  # None, if the steps were made by a killed process.
-            # All that belongs to an epoch, divided by its steps.
-            rate = (time.perf_counter() - self._start) / self._steps
-            left = (epochs - epoch - 1) * self.params["steps"] * rate
-            parts.append(f"{rate:.2f} s a step, {duration(left)} left")
-        print("  ".join(parts), flush=True)
+        if "loss" in logs:
+            parts.append(f"loss {_number(logs['loss'])}")
+        parts += [
+            f"{word} {logs[name]:.1%}"
+            for name, word in SHARES.items()
+            if name in logs
+        ]
+        # None, if the steps were made by a killed process.
+        if self._pace.step_seconds is not None:
+            parts.append(f"{self._pace.step_seconds:.2f} s/step")
+            if not self._epoch_task.is_live and epoch + 1 < epochs:
+                parts.append(f"{duration(self._pace.left(epoch))} left")
+        display.say("  ".join(parts))
+        told = {"loss", *SHARES}
+        others = [
+            f"{name} {value:.4g}"
+            for name, value in sorted(logs.items())
+            if name not in told
+        ]
+        if others:
+            display.say(f"  {'  '.join(others)}", verbosity=1)
+
+    def on_train_end(self, logs=None):
+        self._tasks.close()
 
 
 class TimeForecast(keras.callbacks.Callback):
@@ -72,22 +197,14 @@ class TimeForecast(keras.callbacks.Callback):
             seconds = (time.perf_counter() - self._start) / self.steps
             total = seconds * self.params["steps"] * self.params["epochs"]
             forecast = (
-                f"\n{seconds:.2f} s a step: about {duration(total)} for all "
+                f"{seconds:.2f} s a step: about {duration(total)} for all "
                 f"{self.params['epochs']} epochs, validation aside."
             )
             hint = f" {self.hint}" if total > self.LONG else ""
-            print(forecast + hint, flush=True)
+            display.say(forecast + hint)
 
 
-def duration(seconds):
-    """Seconds as a person would say them.
-
-    >>> duration(5000)
-    '1 h 23 min'
-    """
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60} min"
+def _number(value):
+    """A loss in few letters."""
+    value = float(value)
+    return f"{value:.3f}" if 1e-2 <= abs(value) < 1e3 else f"{value:.3g}"

@@ -2,6 +2,8 @@
 
 import keras
 
+from fastbat_tf import display
+
 AVERAGED = "val_averaged_"
 
 
@@ -43,7 +45,15 @@ class RobustValidation(keras.callbacks.Callback):
                 self._measure(logs, AVERAGED)
 
     def _measure(self, logs, prefix):
-        result = self.attack(*self.examples, self.epsilon, self.seed)
+        with display.task("validation") as task:
+            result = self.attack(
+                *self.examples,
+                self.epsilon,
+                self.seed,
+                lambda decided, total: task.update(
+                    decided, total, count=f"{decided}/{total}"
+                ),
+            )
         logs[f"{prefix}accuracy"] = float(result.clean_correct.mean())
         logs[f"{prefix}robust_accuracy"] = float(result.robust.mean())
         return result

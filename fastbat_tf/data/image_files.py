@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, UnidentifiedImageError
 
+from fastbat_tf import display
 from fastbat_tf.data import formats
 from fastbat_tf.data.augmentation import center_crop, resize
 from fastbat_tf.errors import InputError
@@ -238,11 +239,18 @@ def read(paths, reading, skip_unreadable=False, keep=True):
     # The decoders release the interpreter's lock.
     pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
     try:
-        with warnings.catch_warnings():
+        with (
+            warnings.catch_warnings(),
+            display.task(
+                "reading images",
+                len(paths),
+                slow=f"Reading {len(paths):,} images ...",
+            ) as task,
+        ):
             # A large image is refused; that says enough.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            for _ in pool.map(read_into, range(len(paths))):
-                pass
+            for done, _ in enumerate(pool.map(read_into, range(len(paths))), 1):
+                task.update(done, count=f"{done}/{len(paths)}")
     finally:
         pool.shutdown(cancel_futures=True)
     if keep and not readable.all():

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from fastbat_tf import display
 from fastbat_tf.config import DataConfig
 from fastbat_tf.data import (
     MEMORY_LIMIT,
@@ -130,10 +131,9 @@ def _load_files(settings, split, files):
     loaded = (files.load if fits else files.check)(settings.skip_unreadable)
     skipped = files.size - loaded.size
     if skipped:
-        print(
+        display.say(
             f"Skipped {skipped} unreadable images of {files.size} of the "
-            f"{split} split.",
-            flush=True,
+            f"{split} split."
         )
     lost = set(files.labels.tolist()) - set(loaded.labels.tolist())
     # The validation split can do without a class.

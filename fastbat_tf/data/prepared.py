@@ -1,5 +1,7 @@
 """Reads what TensorFlow Datasets has prepared."""
 
+import contextlib
+import io
 import pathlib
 import urllib.request
 
@@ -7,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf import json_format
 
-from fastbat_tf import data
+from fastbat_tf import data, display
 from fastbat_tf.data.sources import Examples, Records, reason_of
 from fastbat_tf.errors import InputError
 
@@ -52,7 +54,8 @@ def get(name, data_dir):
             # Asked first: the downloader itself retries for minutes, and
             # leaves a directory behind.
             urllib.request.urlopen(spec.source_url, timeout=20).close()
-        builder.download_and_prepare()
+        if not builder.is_prepared():
+            _prepare(builder, spec.tfds_name)
     except (
         AssertionError,
         ImportError,
@@ -78,6 +81,21 @@ def get(name, data_dir):
             f"Received: dataset={held}"
         )
     return builder
+
+
+def _prepare(builder, name):
+    """Downloads and prepares, and shows that; the builder says it by itself."""
+    import tensorflow_datasets as tfds
+
+    size = builder.info.download_size
+    what = f"{name} ({size})" if size else name
+    display.say(f"Downloading and preparing {what} in {builder.data_dir} ...")
+    tfds.disable_progress_bar()
+    with (
+        display.task(f"preparing {name}"),
+        contextlib.redirect_stdout(io.StringIO()),
+    ):
+        builder.download_and_prepare()
 
 
 def _found(data_dir):

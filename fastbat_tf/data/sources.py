@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from fastbat_tf import display
 from fastbat_tf.data import MEMORY_LIMIT, Reading, augmentation, image_files
 from fastbat_tf.draws import Draws
 from fastbat_tf.errors import InputError
@@ -213,8 +214,10 @@ class Records(Stream):
         images = np.empty((len(places), *self.image_shape), np.uint8)
         labels = np.empty(len(places), np.int32)
         with refuse_broken(self):
-            for place, example in enumerate(decoded.as_numpy_iterator()):
-                images[place], labels[place] = example
+            with display.task("reading images", len(images)) as task:
+                for place, example in enumerate(decoded.as_numpy_iterator()):
+                    images[place], labels[place] = example
+                    task.update(place + 1, count=f"{place + 1}/{len(images)}")
         return Examples(images, labels)
 
     def _in_order(self):
