@@ -112,10 +112,8 @@ def _weights_of(run_dir):
 def _add(run, results):
     """Adds rows to the results of a run, unless it has better weights now."""
     if _weights_of(run.path) != results["weights_sha256"]:
-        print(
-            "The run has other weights by now: its results.json stays as it "
-            "is.",
-            flush=True,
+        display.say(
+            "The run has other weights by now: its results.json stays as it is."
         )
         return
     try:
