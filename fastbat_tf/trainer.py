@@ -35,6 +35,11 @@ class RobustClassifier(keras.Model):
     classifier. Images are floats in [0, 1], so a normalization belongs into
     the classifier, as its first layer; the classifier returns logits.
 
+    On x86 CPUs without AVX-512 VNNI, set `TF_ENABLE_ONEDNN_OPTS=1` before
+    TensorFlow is imported: it leaves its faster convolutions off there.
+    `compile` warns once where they are off, and where TensorFlow cannot use an
+    NVIDIA GPU that is there.
+
     Args:
         classifier: A built `keras.Model` from images `(batch, height, width,
             channels)` to logits `(batch, classes)`. If the method
@@ -52,7 +57,8 @@ class RobustClassifier(keras.Model):
 
     Raises:
         ValueError: If the classifier is not built, or holds a layer whose
-            second derivatives are wrong and that cannot be exchanged.
+            second derivatives are wrong and that cannot be exchanged, or one
+            in which oneDNN would write to wrong memory.
 
     Example:
 
