@@ -11,12 +11,19 @@ import functools
 import os
 
 import keras
+import tensorflow as tf
 from keras import ops
 from tensorflow.python.util import _pywrap_util_port
 
 from fastbat_tf import environment
 
 FLOATS_OF_A_REGISTER = 16
+CONVOLUTIONS = keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D
+TRANSPOSED = (
+    keras.layers.Conv1DTranspose,
+    keras.layers.Conv2DTranspose,
+    keras.layers.Conv3DTranspose,
+)
 
 
 def is_on():
@@ -43,23 +50,39 @@ def guard(layers):
 
     Args:
         layers: Keras layers; others than built convolutions are left alone.
+
+    Raises:
+        ValueError: If a transposed 1x1 convolution with strides has so few
+            filters, which are the channels there, and there is no GPU.
     """
     if not is_on():
         return
     for layer in layers:
-        if _is_endangered(layer):
+        if _is_endangered(layer, CONVOLUTIONS):
             layer.convolution_op = functools.partial(_subsample, layer)
+        elif _is_endangered(layer, TRANSPOSED) and not _has_gpu():
+            raise ValueError(
+                "oneDNN, which computes convolutions here, writes to wrong "
+                "memory in transposed 1x1 convolutions with strides and few "
+                f"filters; expected {FLOATS_OF_A_REGISTER} filters, or "
+                f"{environment.ONEDNN}=0. "
+                f"Received: {layer.name}={type(layer).__name__}"
+            )
 
 
-def _is_endangered(layer):
-    kinds = keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D
+def _has_gpu():
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
+def _is_endangered(layer, kinds):
     return (
         isinstance(layer, kinds)
         and layer.built
         and max(layer.kernel_size) == 1
         and max(layer.strides) > 1
-        # TensorFlow's gradient of a strided slice costs more than it saves
-        # elsewhere: the whole operation takes twice the time at 64 channels.
+        # Channels of the images, or filters of a transposed convolution. Not
+        # more of them: TensorFlow's gradient of a strided slice is slow, and
+        # doubles the time of the operation with 64 channels.
         and layer.kernel.shape[-2] < FLOATS_OF_A_REGISTER
     )
 

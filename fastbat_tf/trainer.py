@@ -39,6 +39,11 @@ class RobustClassifier(PixelModel):
     and steps of the method are fractions of the range: methods see images in
     [0, 1], and the classifier is asked at `low + (high - low) * x`.
 
+    On x86 CPUs without AVX-512 VNNI, set `TF_ENABLE_ONEDNN_OPTS=1` before
+    TensorFlow is imported: it leaves its faster convolutions off there.
+    `compile` warns once where they are off, and where TensorFlow cannot use an
+    NVIDIA GPU that is there.
+
     Args:
         classifier: A built `keras.Model` from images `(batch, height, width,
             channels)` to logits `(batch, classes)`. If the method
@@ -63,8 +68,9 @@ class RobustClassifier(PixelModel):
 
     Raises:
         ValueError: If the classifier is not built, or holds a layer whose
-            second derivatives are wrong and that cannot be exchanged, or if
-            `pixel_range` is no range.
+            second derivatives are wrong and that cannot be exchanged, or one
+            in which oneDNN would write to wrong memory, or if `pixel_range`
+            is no range.
 
     Example:
 

@@ -112,12 +112,29 @@ class GuardTest(tf.test.TestCase, parameterized.TestCase):
         for layer in (*layers, strided):
             self.assertNotIn("convolution_op", vars(layer))
 
+    def test_transposed_convolutions_are_refused(self):
+        layer, wide = (
+            keras.layers.Conv2DTranspose(filters, 1, strides=2)
+            for filters in (4, 16)
+        )
+        for each in (layer, wide):
+            each.build((None, 4, 4, 3))
+        with mock.patch.object(onednn, "_has_gpu", return_value=True):
+            onednn.guard([layer])
+        with mock.patch.object(onednn, "_has_gpu", return_value=False):
+            onednn.guard([wide])
+            with self.assertRaisesRegex(ValueError, "ONEDNN_OPTS=0. Received"):
+                onednn.guard([layer])
+
     @parameterized.parameters("standard", "fastbat", "gradalign")
     def test_a_training_step_has_no_faulty_operation(self, name):
         self.assertEmpty(faulty_operations_of_a_step(name))
 
     def test_they_would_be_found(self):
-        with mock.patch.object(onednn, "is_on", return_value=False):
+        with (
+            mock.patch.object(onednn, "is_on", return_value=False),
+            mock.patch.object(distribution, "new_notes", return_value=[]),
+        ):
             self.assertLen(faulty_operations_of_a_step("standard"), 2)
 
     def test_it_is_saved_as_it_was(self):
