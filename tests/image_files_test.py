@@ -175,6 +175,24 @@ class ReadTest(parameterized.TestCase):
         self.assertIsNone(images)
         np.testing.assert_array_equal(readable, rest)
 
+    def test_images_that_would_take_too_much_memory(self):
+        """Refused by their headers: there are no pixels in these files."""
+        narrow = png(1, 101, 8, 101 * [b"\0\0"])
+        crop = Reading.center_crop(8, 8, 3)
+        for content, reading, message in (
+            (png(20_000, 20_000, 8, []), READING, "has 20000 x 20000"),
+            (png(40_000, 1, 8, []), READING, "has 1 x 40000"),
+            (narrow, crop, "more than 100 times as long as the other"),
+        ):
+            self.paths[3].write_bytes(content)
+            with self.assertRaisesRegex(
+                InputError, rf"Received: file={self.paths[3]} \(.*{message}\)$"
+            ):
+                image_files.read(self.paths[:5], reading)
+        # Nothing is against it where the whole image is resized.
+        images, _ = image_files.read(self.paths[3:4], READING)
+        np.testing.assert_array_equal(images, np.zeros((1, 8, 8, 3)))
+
     def test_an_image_of_too_many_pixels(self):
         with (
             mock.patch.object(Image, "MAX_IMAGE_PIXELS", 20),
