@@ -281,6 +281,7 @@ class KerasFitTest(tf.test.TestCase, parameterized.TestCase):
 
         ours = train(
             sgd(gradient_accumulation_steps=steps),
+            half_used,
             weight_decay=0.5,
             weight_decay_mode="decoupled",
             weight_decay_on="kernels" if kernels else "all",
@@ -288,6 +289,7 @@ class KerasFitTest(tf.test.TestCase, parameterized.TestCase):
         )
         theirs = train(
             sgd(gradient_accumulation_steps=steps, weight_decay=0.5),
+            half_used,
             robust=False,
             prepare=exclude,
             run_eagerly=True,
