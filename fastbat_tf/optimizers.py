@@ -150,7 +150,12 @@ class UpdateRule:
             ]
         # An optimizer that has the same decay already does it itself.
         elif self.weight_decay and not optimizer.weight_decay:
-            self._decay(optimizer, variables, updates)
+            moved = [
+                variable
+                for gradient, variable in zip(gradients, variables, strict=True)
+                if gradient is not None
+            ]
+            self._decay(optimizer, moved, updates)
         # The optimizer sums over the replicas; the mean is wanted. And it
         # divides by the scale of a loss.
         scale = optimizer.loss_scale_factor
