@@ -14,6 +14,7 @@ with display.shown(verbosity=0):
 import contextlib
 import faulthandler
 import os
+import re
 import signal
 import sys
 import threading
@@ -22,6 +23,7 @@ import time
 REFRESHES_PER_SECOND = 4
 SLOW_SECONDS = 3.0  # What takes longer is worth a line in a file.
 BAR_WIDTH = 30
+INFORMATION = re.compile(r"I\d{4} \d\d:\d\d:")  # A line of TensorFlow's C++.
 
 
 class Display:
@@ -123,7 +125,9 @@ class Display:
 
     def _start(self):
         self._bars = _make_bars(self._console)
-        self._cleanup.enter_context(_stderr_above(self._console))
+        self._cleanup.enter_context(
+            _stderr_above(self._console, self.verbosity)
+        )
         self._cleanup.enter_context(self._bars)
 
     def close(self):
@@ -335,11 +339,12 @@ def _break_at(text, mark, width):
 
 
 @contextlib.contextmanager
-def _stderr_above(console):
+def _stderr_above(console, verbosity):
     """Prints what is written to the standard error above what is live.
 
-    Also what TensorFlow's C++ writes there, which knows nothing of Python. If
-    the standard error is no terminal, it is left as it is.
+    Also what TensorFlow's C++ writes there, which knows nothing of Python; what
+    is mere information, only if the verbosity is above 0. If the standard error
+    is no terminal, it is left as it is.
     """
     if not os.isatty(2):
         yield
@@ -350,6 +355,8 @@ def _stderr_above(console):
     def copy():
         with os.fdopen(reader, errors="replace") as lines:
             for line in lines:
+                if verbosity <= 0 and INFORMATION.match(line):
+                    continue
                 console.print(
                     line.rstrip(), markup=False, highlight=False, soft_wrap=True
                 )

@@ -31,6 +31,7 @@ with display.shown(int(os.environ.get("VERBOSITY", "0"))):
             if k == 5:
                 display.say("between")
                 print("printed", flush=True)
+                os.write(2, b"I0000 00:00:17.1 4447 x.cc:1] told\\n")
                 os.write(2, b"of C++\\n")
                 sys.stderr.write("of Python\\n")
         with display.task("second"):
@@ -120,6 +121,9 @@ class TerminalTest(parameterized.TestCase):
         terminal.end()
         self.assertEqual("between" in terminal.lines, says)
         self.assertEqual("more" in terminal.lines, says_more)
+        # Of C++, mere information.
+        if says:
+            self.assertEqual("] told" in terminal.output, says_more)
         self.assertEqual(HIDDEN in terminal.output, says)
         self.assertIn("after", terminal.lines)
 
@@ -216,7 +220,7 @@ class PipeTest(parameterized.TestCase):
         table = [line.split() for line in self.LINES[3:5]]
         self.assertEqual([line.split() for line in lines[3:5]], table)
         self.assertEqual(lines[5:], ["after", ""])
-        self.assertEqual(process.stderr, "of C++\nof Python\n")
+        self.assertEndsWith(process.stderr, "] told\nof C++\nof Python\n")
 
     def test_verbosity(self):
         for verbosity, count in ((-1, 4), (0, 6), (1, 7)):
