@@ -390,6 +390,7 @@ class RobustClassifier(PixelModel):
         ]
         gradients, delta_gradient = list(filled), None
         if method.needs_perturbation_gradient:
+            derivatives.connected(found[-1])
             delta_gradient = gradients.pop()
         gradients = method.correct(step, solution, gradients, delta_gradient)
         step.report(gradient_norm=tf.linalg.global_norm(gradients))

@@ -11,6 +11,7 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 from fastbat_tf import Plan, RobustClassifier, losses, methods
+from fastbat_tf.errors import InputError
 from fastbat_tf.methods import gradalign
 from tests import testing
 from tests.method_contract_test import CASES, LEAVES_PIXELS, ROWS
@@ -135,8 +136,19 @@ class MethodExtremesTest(tf.test.TestCase, parameterized.TestCase):
 
     @parameterized.parameters(*ROWS)
     def test_no_path_to_the_images(self, name):
+        """There is nothing to perturb along: refused, but for the standard."""
         robust = build(deaf_network(), name)
-        self.check(robust, GRAY, ROWS[name][0], EPSILON, name)
+        if name == "standard":
+            self.check(robust, GRAY, 0, EPSILON, name)
+            return
+        before = robust.get_weights()
+        with self.assertRaisesRegex(InputError, r"depend on the images.*Deaf"):
+            robust.train_on_batch(
+                {"images": GRAY, "index": np.arange(BATCH, dtype="int32")},
+                LABELS,
+            )
+        for old, new in zip(before, robust.get_weights(), strict=True):
+            self.assertAllEqual(old, new)
 
     @parameterized.product(name=tuple(ROWS), epsilon=(0.0, 1.0))
     def test_ends_of_epsilon(self, name, epsilon):
