@@ -1,8 +1,14 @@
 """Tests. The CPU is split in two, once, before TensorFlow is used."""
 
 import os
+import signal
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+# A shell's background jobs ignore SIGINT, and so would the programs that the
+# tests start and stop.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import tensorflow as tf  # noqa: E402
 

@@ -24,6 +24,19 @@ from fastbat_tf.model_files import logits_of
 from fastbat_tf.trainer import RobustClassifier
 from tests.testing import images_and_labels, small_network
 
+BROKEN = 3  # A label.
+
+
+class BreaksAtLabel(keras.losses.SparseCategoricalCrossentropy):
+    """Is not a number for one label, nor are its derivatives."""
+
+    def __init__(self):
+        super().__init__(from_logits=True)
+
+    def call(self, y_true, y_pred):
+        factor = tf.where(tf.equal(y_true, BROKEN), math.nan, 1.0)
+        return factor * super().call(y_true, y_pred)
+
 
 class Watched:
     """A training of 2 epochs with 4 steps of 5 images each."""
@@ -31,15 +44,18 @@ class Watched:
     def __init__(self, method=None, broken_batch=None):
         # Of the 8 batches of both epochs, one can be broken.
         images, labels = images_and_labels(40)
+        loss = None
         if broken_batch is not None:
-            images[5 * broken_batch + 2, 3, 3, 1] = math.nan
+            images, labels = images_and_labels(40, classes=BROKEN)
+            labels[5 * broken_batch + 2] = BROKEN
+            loss = BreaksAtLabel()
         self.batches = tf.data.Dataset.from_tensor_slices(
             (images, labels)
         ).batch(5)
         self.robust = RobustClassifier(
             small_network(normalization=None), method or FastAT(epsilon=0.02)
         )
-        self.robust.compile(keras.optimizers.SGD(0.05))
+        self.robust.compile(keras.optimizers.SGD(0.05), loss)
 
     def validation(self, epsilon=0.02, averaged_weights=None):
         attack = PGDAttack(logits_of(self.robust.classifier), steps=2)
