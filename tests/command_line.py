@@ -13,11 +13,10 @@ from fastbat_tf.config import Config
 
 TOP = pathlib.Path(__file__).absolute().parent.parent
 
-# A training of 8 steps of 100 images on a network of 2 channels.
-TINY = (
+# A training of 8 steps of 100 images.
+_SMALL = (
     "--dataset=cifar10_mini",
     "--validation_share=0.9",
-    "--width=2",
     "--epochs=2",
     "--batch_size=100",
     "--validation_examples=40",
@@ -25,6 +24,10 @@ TINY = (
     "--attacks=pgd-2-1",
     "--validation_attack=pgd-2-1",
 )
+# The default network with 2 channels, and all other defaults.
+NARROW = (*_SMALL, "--width=2")
+# A network of few layers: half of the time, which is that of tracing.
+TINY = (*_SMALL, "--model=wrn10_1", "--on_overfitting=off")
 
 
 def user_environment():

@@ -2,7 +2,7 @@
 
 from absl.testing import absltest, parameterized
 
-from tests.command_line import TINY, CommandLineTest, main, python
+from tests.command_line import NARROW, CommandLineTest, main, python
 
 # The command line, where an import of TensorFlow fails.
 WITHOUT_TENSORFLOW = """
@@ -132,7 +132,7 @@ class BadFlagsTest(CommandLineTest):
         ("--method=gradalign --steps=2", "does not apply .* gradalign"),
     )
     def test_refused(self, flags, message):
-        process = main(*TINY, f"--run_dir={self.run_dir}", *flags.split())
+        process = main(*NARROW, f"--run_dir={self.run_dir}", *flags.split())
         self.assert_refused(process, message)
         self.assert_nothing_written()
 

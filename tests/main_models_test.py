@@ -11,9 +11,6 @@ from absl.testing import absltest
 
 from tests.command_line import TINY, CommandLineTest, main, python
 
-# Without a width, which not every model has.
-WITHOUT_WIDTH = tuple(flag for flag in TINY if not flag.startswith("--width"))
-
 
 def kernels(run_dir):
     """The kernels of the best weights of a run."""
@@ -37,7 +34,7 @@ class ModelsTest(CommandLineTest):
         cls.addClassCleanup(directory.cleanup)
         cls.source = pathlib.Path(directory.name) / "source"
         process = main(
-            *WITHOUT_WIDTH,
+            *TINY,
             "--model=wrn10_1",
             "--dropout=0.2",
             "--method=standard",
@@ -63,7 +60,7 @@ class ModelsTest(CommandLineTest):
 
     def test_training_begins_with_the_weights_of_a_run(self):
         process = main(
-            *WITHOUT_WIDTH,
+            *TINY,
             "--model=wrn10_1",
             "--method=standard",
             "--epochs=1",
@@ -81,7 +78,7 @@ class ModelsTest(CommandLineTest):
 
     def test_weights_that_do_not_fit(self):
         process = main(
-            *WITHOUT_WIDTH,
+            *TINY,
             "--model=wrn10_2",
             f"--init_weights={self.source}",
             f"--run_dir={self.run_dir}",
@@ -95,7 +92,7 @@ class ModelsTest(CommandLineTest):
 
     def test_a_network_that_cannot_be_differentiated_twice(self):
         process = main(
-            *WITHOUT_WIDTH,
+            *TINY,
             "--model=keras:ConvNeXtTiny",
             f"--run_dir={self.run_dir}",
         )
@@ -125,7 +122,7 @@ class ModelsTest(CommandLineTest):
 
     def test_a_network_of_keras(self):
         process = main(
-            *WITHOUT_WIDTH,
+            *TINY,
             "--model=keras:MobileNet",
             "--method=fastat",
             "--epochs=1",

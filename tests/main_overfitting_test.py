@@ -10,12 +10,14 @@ import statistics
 import pytest
 from absl.testing import absltest
 
-from tests.command_line import TINY, CommandLineTest, main
+from tests.command_line import NARROW, TINY, CommandLineTest, main
 
 
 class MainTest(CommandLineTest):
+    small = NARROW
+
     def train(self, *flags):
-        process = main(*TINY, f"--run_dir={self.run_dir}", *flags)
+        process = main(*self.small, f"--run_dir={self.run_dir}", *flags)
         self.assertEqual(process.returncode, 0, process.stderr)
         return process.stdout
 
@@ -117,6 +119,8 @@ class OverfittingTest(MainTest):
 
 
 class SeedsTest(MainTest):
+    small = TINY
+
     def test_seeds(self):
         flags = "--seeds=5,1", "--method=fgsm", "--epochs=1"
         output = self.train(*flags)

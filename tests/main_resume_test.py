@@ -13,7 +13,7 @@ import pytest
 from absl.testing import absltest
 
 from tests.command_line import (
-    TINY,
+    NARROW,
     TOP,
     CommandLineTest,
     main,
@@ -22,7 +22,7 @@ from tests.command_line import (
 
 # Validation and measurement take a while.
 LONG = (
-    *TINY,
+    *NARROW,
     "--method=fastat",
     "--epochs=1",
     "--save_every=1",
@@ -143,7 +143,7 @@ class ResumeTest(CommandLineTest):
         }
 
     def test_terminated_in_training_with_another_process_beside_it(self):
-        flags = (*TINY, "--epochs=500", "--method=fastat")
+        flags = (*NARROW, "--epochs=500", "--method=fastat")
         process = self.start(*flags)
         self.wait_for(process, "backup/000001")  # An epoch has ended.
         command = (*flags, f"--run_dir={self.run_dir}")
@@ -178,7 +178,7 @@ class ResumeTest(CommandLineTest):
         )
 
     def test_must_go_on_with_nothing(self):
-        process = main(*TINY, "--resume=must", f"--run_dir={self.run_dir}")
+        process = main(*NARROW, "--resume=must", f"--run_dir={self.run_dir}")
         self.assert_refused(
             process, f"there is no such run;.* run_dir={self.run_dir}$"
         )
@@ -196,7 +196,7 @@ class FullDiskTest(CommandLineTest):
 
     def test_files_that_may_not_grow(self):
         """As a quota: also where nothing can be mounted."""
-        flags = (*TINY, "--method=fastat", f"--run_dir={self.run_dir}")
+        flags = (*NARROW, "--method=fastat", f"--run_dir={self.run_dir}")
         # The first checkpoint is too large; then the weights of an epoch.
         for kilobytes, message in ((50, "saved"), (200, "written")):
             process = main(
@@ -226,7 +226,7 @@ class FullDiskTest(CommandLineTest):
             self.skipTest("No file system can be mounted here.")
         self.addCleanup(subprocess.run, ["umount", self.disk], check=True)
         run_dir = self.disk / "run"
-        flags = (*TINY, "--method=fastat", f"--run_dir={run_dir}")
+        flags = (*NARROW, "--method=fastat", f"--run_dir={run_dir}")
         process = main(*flags)
         self.assertEqual(process.returncode, 2, process.stderr)
         self.assertNotIn("Traceback", process.stderr)

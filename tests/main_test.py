@@ -72,7 +72,6 @@ class BadPlaceTest(CommandLineTest):
         process = main(
             *TINY,
             "--method=standard",
-            "--width=1",
             "--learning_rate=1e30",
             "--schedule=constant",
             f"--run_dir={self.run_dir}",
@@ -93,11 +92,10 @@ class VerbosityTest(CommandLineTest):
         flags = (
             *TINY,
             "--method=fastat",
-            "--model=wrn10_1",
+            "--on_overfitting=warn",
             "--epochs=1",
             f"--run_dir={self.run_dir}",
         )
-        flags = tuple(flag for flag in flags if not flag.startswith("--width"))
         more = main(*flags, "--verbosity=1")
         self.assertEqual(more.returncode, 0, more.stderr)
         self.assertIn("Running on ", more.stdout)
@@ -159,7 +157,12 @@ class TrainingTest(absltest.TestCase):
         directory = tempfile.TemporaryDirectory()
         cls.addClassCleanup(directory.cleanup)
         cls.run_dir = pathlib.Path(directory.name, "runs", "tiny")
-        cls.flags = (*TINY, f"--run_dir={cls.run_dir}", "--seed=3")
+        cls.flags = (
+            *TINY,
+            "--on_overfitting=warn",
+            "--seed=3",
+            f"--run_dir={cls.run_dir}",
+        )
         cls.process = main(*cls.flags)
         if cls.process.returncode:
             raise AssertionError(cls.process.stderr)

@@ -2,7 +2,7 @@
 
 from absl.testing import absltest, parameterized
 
-from tests.command_line import TINY, CommandLineTest, main
+from tests.command_line import NARROW, CommandLineTest, main
 
 
 class RefusedTest(CommandLineTest):
@@ -82,7 +82,7 @@ class RefusedTest(CommandLineTest):
         ("--training_examples=-1", "at least 0.* training_examples=-1$"),
     )
     def test_refused(self, flags, message):
-        process = main(*TINY, f"--run_dir={self.run_dir}", *flags.split())
+        process = main(*NARROW, f"--run_dir={self.run_dir}", *flags.split())
         self.assert_refused(process, message)
         self.assert_nothing_written()
 
