@@ -154,23 +154,23 @@ def _round(values):
     return tf.cast(tf.round(values), tf.int32)
 
 
-def decode_resized_crop(encoded, size, draws):
+def decode_resized_crop(encoded, reading, draws):
     """Decodes a random box of a file, resizes it, and flips half of them.
 
     Args:
         encoded: Scalar string tensor, the file.
-        size: Integer, height and width of the result.
+        reading: A `fastbat_tf.data.Reading`; its short side is not resized.
         draws: The `Draws` of the image.
 
     Returns:
-        A uint8 tensor `(size, size, 3)`.
+        A uint8 tensor `(height, width, 3)`.
     """
     # Not `decode_and_crop_jpeg`: its last columns differ from the image's.
     image = formats.read(encoded)
     box = resized_crop_box(tf.shape(image)[0], tf.shape(image)[1], draws)
     top, left, height, width = tf.unstack(box)
     crop = image[top : top + height, left : left + width]
-    crop = resize(crop, (size, size))
+    crop = resize(crop, reading.shape[:2], reading.antialias)
     flip = draws.uniform("flip", (), 0, 2, tf.int32) == 1
     return tf.where(flip, crop[:, ::-1], crop)
 

@@ -87,7 +87,7 @@ def decode_batch(encoded, reading):
     files = tf.data.Dataset.from_tensor_slices(encoded).enumerate()
     files = files.map(decode_one, DECODED_AT_A_TIME).ignore_errors()
     # Of no file nothing could be made a batch.
-    last = tf.zeros(_shape(reading), tf.uint8)
+    last = tf.zeros(reading.shape, tf.uint8)
     last = tf.data.Dataset.from_tensors((count, last, ""))
     decoded = files.concatenate(last).batch(count + 1)
     places, images, refusals = decoded.get_single_element()
@@ -95,7 +95,7 @@ def decode_batch(encoded, reading):
         tf.fill([count + 1], formats.BROKEN), places[:, tf.newaxis], refusals
     )
     with tf.control_dependencies([_refuse_some(refusals)]):
-        return tf.ensure_shape(images[:-1], (None, *_shape(reading)))
+        return tf.ensure_shape(images[:-1], (None, *reading.shape))
 
 
 def _refuse_some(refusals):
@@ -118,10 +118,6 @@ def _refuse_some(refusals):
     return tf.debugging.Assert(tf.equal(tf.size(refused), 0), [message])
 
 
-def _shape(reading):
-    return reading.height, reading.width, reading.channels
-
-
 def _try_decode(encoded, reading):
     """The image, or zeros, and why it cannot be read; empty if it can.
 
@@ -131,9 +127,9 @@ def _try_decode(encoded, reading):
     image = tf.cond(
         tf.equal(refusal, ""),
         lambda: _fit(formats.decode(encoded, file), reading),
-        lambda: tf.zeros(_shape(reading), tf.uint8),
+        lambda: tf.zeros(reading.shape, tf.uint8),
     )
-    return tf.ensure_shape(image, _shape(reading)), refusal
+    return tf.ensure_shape(image, reading.shape), refusal
 
 
 def _inspect(encoded, reading):
@@ -213,9 +209,7 @@ def read(paths, reading, skip_unreadable=False, keep=True):
     Raises:
         InputError: If one cannot be read; names it.
     """
-    images = (
-        np.empty((len(paths), *_shape(reading)), np.uint8) if keep else None
-    )
+    images = np.empty((len(paths), *reading.shape), np.uint8) if keep else None
     readable = np.ones(len(paths), bool)
 
     def read_into(place):
