@@ -304,7 +304,7 @@ class ResizedCropTest(parameterized.TestCase, tf.test.TestCase):
                 tf.constant(height), tf.constant(width), draws
             ).numpy()
             self.assertEqual(tuple(found), box(height, width, draws))
-            crop = augmentation.decode_resized_crop(
+            crop = image_files.decode_resized_crop(
                 encoded, data.Reading(8, 8, 3), draws
             )
         top, left, rows, columns = found
@@ -324,7 +324,7 @@ class ResizedCropTest(parameterized.TestCase, tf.test.TestCase):
         flips = 0
         for step in range(20):
             draws = Draws(1, step)
-            crop = augmentation.decode_resized_crop(
+            crop = image_files.decode_resized_crop(
                 encoded, data.Reading(32, 32, 3), draws
             )
             self.assertEqual(crop.dtype, tf.uint8)

@@ -17,7 +17,6 @@ from fastbat_tf.data import (
     Augmentation,
     DatasetSpec,
     Reading,
-    augmentation,
     image_files,
     loading,
     pipeline,
@@ -267,7 +266,7 @@ class RecordsTest(parameterized.TestCase, tf.test.TestCase):
         for place, (image, label) in enumerate(
             zip(images, labels, strict=True)
         ):
-            expected = augmentation.decode_resized_crop(
+            expected = image_files.decode_resized_crop(
                 encoded[label], SMALL, Draws(9, 1, 6 + place)
             )
             self.assertAllEqual(image, expected / np.float32(255))
@@ -304,7 +303,7 @@ class RecordsTest(parameterized.TestCase, tf.test.TestCase):
                 (False, image_files.decode(encoded[0], part.reading)),
                 (
                     True,
-                    augmentation.decode_resized_crop(
+                    image_files.decode_resized_crop(
                         encoded[0], part.reading, draws
                     ),
                 ),

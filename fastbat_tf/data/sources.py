@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from fastbat_tf import display
-from fastbat_tf.data import MEMORY_LIMIT, augmentation, image_files
+from fastbat_tf.data import MEMORY_LIMIT, image_files
 from fastbat_tf.draws import Draws
 from fastbat_tf.errors import InputError
 
@@ -275,7 +275,7 @@ class Records(Stream):
             if not crop:
                 return image_files.decode(encoded, self.reading), label
             draws = Draws(seed, epoch, place)
-            image = augmentation.decode_resized_crop(
+            image = image_files.decode_resized_crop(
                 encoded, self.reading, draws
             )
             return tf.ensure_shape(image, self.image_shape), label
