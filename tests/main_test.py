@@ -106,7 +106,7 @@ class VerbosityTest(CommandLineTest):
             more.stdout,
             r"\nepoch 1/1  loss .*\n  gradient_norm \d.* val_overfitting_gap ",
         )
-        self.assertIn("pgd-2-1, epsilon 0.03137: ", more.stdout)
+        self.assertIn("pgd-2-1, epsilon 8/255: ", more.stdout)
         less = main(*flags, "--verbosity=-1")
         self.assertEqual(less.returncode, 0, less.stderr)
         self.assertStartsWith(less.stdout, "method: fastat\nattack ")
@@ -349,7 +349,7 @@ class TrainingTest(absltest.TestCase):
         self.assertLen(stages, 1)
         self.assertRegex(
             stages[0],
-            r"^pgd-2-1, epsilon 0\.03137: (\d+) of \1 decided, \d+ standing, ",
+            r"^pgd-2-1, epsilon 8/255: (\d+) of \1 decided, \d+ standing, ",
         )
 
     def test_export_again(self):
@@ -411,7 +411,7 @@ class TrainingTest(absltest.TestCase):
         self.assertEqual((usual.returncode, less.returncode), (0, 0))
         self.assertEqual(less.stderr, "")
         self.assertStartsWith(less.stdout, "attack  ")
-        self.assertIn("pgd-1-1, epsilon 0.03137: ", usual.stdout)
+        self.assertIn("pgd-1-1, epsilon 8/255: ", usual.stdout)
         self.assertEndsWith(usual.stdout, less.stdout)
 
     def test_never_again(self):
