@@ -100,12 +100,12 @@ class TerminalTest(parameterized.TestCase):
         for environment in ({}, {"NO_COLOR": "1"}):
             terminal = Terminal(*program(WORK), **environment)
             terminal.end()
-            colours = [
+            colors = [
                 code
                 for code in CONTROL.findall(terminal.output)
                 if code.endswith("m") and ("3" in code or "4" in code)
             ]
-            self.assertEqual(bool(colours), not environment, colours)
+            self.assertEqual(bool(colors), not environment, colors)
 
     def test_a_terminal_without_a_cursor(self):
         terminal = Terminal(*program(WORK), TERM="dumb")
