@@ -307,7 +307,7 @@ class TrainingTest(absltest.TestCase):
             output, r"Running on [CG]PU, replicas: \d, XLA: (on|off)"
         )
         if "Running on CPU" in output:
-            forecast = r"a step: about \d+ s for all 2 epochs"
+            forecast = r"s/step: about \d+ s for all 2 epochs"
             self.assertLen(re.findall(forecast, output), 1)
         results = self.read("results.json")
         lines = output.splitlines()
