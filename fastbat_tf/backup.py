@@ -10,7 +10,7 @@ import numpy as np
 
 from fastbat_tf import display
 from fastbat_tf.errors import InputError
-from fastbat_tf.files import flush, make_directory, sha256
+from fastbat_tf.files import flush, flush_tree, make_directory, sha256
 
 SUMS = "SHA256SUMS"
 
@@ -161,8 +161,7 @@ def _write(directory, arrays, state, root, files):
         if path.is_file()
     ]
     (directory / SUMS).write_bytes("".join(lines).encode())
-    for path in (*directory.rglob("*"), directory):
-        flush(path)
+    flush_tree(directory)
 
 
 def _read(directory):

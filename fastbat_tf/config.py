@@ -400,7 +400,8 @@ class Config:
         reading = config.data.spec.reading._asdict()
         if read not in (None, reading):
             raise InputError(
-                "The images are expected to have been read as they are now, "
-                f"{reading}. Received: reading={read}"
+                "This version reads image files differently from the one that "
+                f"made the run; expected reading={reading}. "
+                f"Received: reading={read}"
             )
         return config

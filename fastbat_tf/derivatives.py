@@ -29,7 +29,7 @@ def connected(gradient):
         raise NoGradientError(
             "The logits are expected to depend on the images by operations "
             "that have a gradient, which rounding, argmax and casts to "
-            "integers have not. Received: gradient=None"
+            "integers do not have. Received: gradient=None"
         )
     return gradient
 

@@ -23,7 +23,9 @@ import time
 REFRESHES_PER_SECOND = 4
 SLOW_SECONDS = 3.0  # What takes longer is worth a line in a file.
 BAR_WIDTH = 30
-INFORMATION = re.compile(r"I\d{4} \d\d:\d\d:")  # A line of TensorFlow's C++.
+# A line of TensorFlow's C++, "I0000 00:00:17.1 ..." or
+# "2026-11-25 19:16:31.123456: I ...".
+INFORMATION = re.compile(r"I\d{4} \d\d:\d\d:|\d{4}-\d\d-\d\d [\d:.]+: I ")
 
 
 class Display:
@@ -275,6 +277,7 @@ def _terminal():
 def _make_bars(console):
     from rich import progress
     from rich.table import Column
+    from rich.text import Text
 
     class Left(progress.ProgressColumn):
         """Time left or, if that is not known, the time so far."""
@@ -285,8 +288,8 @@ def _make_bars(console):
                 seconds = task.elapsed / task.completed
                 left = seconds * (task.total - task.completed)
             if left is None:
-                return progress.Text(duration(task.elapsed or 0))
-            return progress.Text(f"{duration(left)} left")
+                return Text(duration(task.elapsed or 0))
+            return Text(f"{duration(left)} left")
 
     def text(field, **options):
         column = Column(no_wrap=True, overflow="ellipsis", **options)

@@ -167,7 +167,8 @@ def evaluate_robustness(
         notes = _notes(subset, images.dtype, built, clean.logits.shape[-1])
         if not pixels.is_unit:
             notes.append(
-                f"Pixels in {pixels} were mapped to [0, 1], and radii."
+                f"Pixels in {pixels} were mapped to [0, 1]; radii are those of "
+                "the mapped images."
             )
         if directory is not None:
             shown.say(f"Results: {directory}")

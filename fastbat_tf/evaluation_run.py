@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastbat_tf.evaluation_table import radius
+
 SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -125,8 +127,10 @@ class _Progress:
         )
 
     def _line(self, seconds):
+        norm = self._stage.norm.name
+        epsilon = radius({"epsilon": self._epsilon, "norm": norm})
         return (
-            f"{self._stage.title}, epsilon {self._epsilon:.4g}: "
+            f"{self._stage.title}, epsilon {epsilon}: "
             f"{self._decided():.0f} of {self._total} decided, "
             f"{self._record.robust.sum()} standing, {seconds:.0f} s"
         )

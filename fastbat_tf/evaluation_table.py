@@ -16,11 +16,6 @@ def show(results):
         display.result(line)
 
 
-def format_table(results):
-    """What `show` prints into a file, a string of several lines."""
-    return "\n".join([*display.align(_rows(results)), *_remarks(results)])
-
-
 def _rows(results):
     rows = [
         HEADINGS,

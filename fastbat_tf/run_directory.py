@@ -11,7 +11,6 @@ from importlib import metadata
 from fastbat_tf import files
 from fastbat_tf.config import Config
 from fastbat_tf.errors import InputError
-from fastbat_tf.files import write_json
 
 VERSIONED = ("tensorflow", "keras", "numpy", "tensorflow-datasets")
 # Another process may look, for a moment, whether the run is left alone.
@@ -167,7 +166,9 @@ class RunDirectory:
             return
         versions = {name: metadata.version(name) for name in VERSIONED}
         versions["python"] = platform.python_version()
-        write_json(self.config, {**config.to_dict(), "versions": versions})
+        files.write_json(
+            self.config, {**config.to_dict(), "versions": versions}
+        )
 
     @property
     def has_ended(self):
@@ -184,7 +185,7 @@ class RunDirectory:
         for path in (*self.growing, self.saved_model):
             files.flush_tree(self.path / path)
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        write_json(self.ended, {"ended": now})
+        files.write_json(self.ended, {"ended": now})
 
     def holds(self, config):
         """Whether it holds this run."""

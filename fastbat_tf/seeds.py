@@ -57,7 +57,6 @@ def _train_one(config, seed, number, count, run_dir, build_model):
         config.with_seed(seed),
         of_seed(run_dir, seed),
         build_model,
-        verbosity=display.current().verbosity,
     )
 
 

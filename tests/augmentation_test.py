@@ -304,7 +304,9 @@ class ResizedCropTest(parameterized.TestCase, tf.test.TestCase):
                 tf.constant(height), tf.constant(width), draws
             ).numpy()
             self.assertEqual(tuple(found), box(height, width, draws))
-            crop = augmentation.decode_resized_crop(encoded, 8, draws)
+            crop = image_files.decode_resized_crop(
+                encoded, data.Reading(8, 8, 3), draws
+            )
         top, left, rows, columns = found
         self.assertBetween(rows, 1, height - top)
         self.assertBetween(columns, 1, width - left)
@@ -322,7 +324,9 @@ class ResizedCropTest(parameterized.TestCase, tf.test.TestCase):
         flips = 0
         for step in range(20):
             draws = Draws(1, step)
-            crop = augmentation.decode_resized_crop(encoded, 32, draws)
+            crop = image_files.decode_resized_crop(
+                encoded, data.Reading(32, 32, 3), draws
+            )
             self.assertEqual(crop.dtype, tf.uint8)
             top, left, height, width = box(60, 80, draws)
             expected = resize(

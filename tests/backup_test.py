@@ -13,7 +13,7 @@ from unittest import mock
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from fastbat_tf import backup
+from fastbat_tf import backup, files
 from fastbat_tf.errors import InputError
 
 # A process that may not write files of more than 30,000 bytes.
@@ -232,7 +232,7 @@ class BackupTest(parameterized.TestCase):
     def test_killed_while_it_is_written(self):
         """At any moment: what there is, is the one before, or all of it."""
         self.save(1)
-        for name in ("savez", "_copy", "sha256", "flush", "rename"):
+        for name in ("savez", "_copy", "sha256", "flush_tree", "rename"):
             with self.subTest(name):
                 where = {"savez": np, "rename": pathlib.Path}
                 with mock.patch.object(
@@ -250,9 +250,13 @@ class BackupTest(parameterized.TestCase):
         flushed = []
 
         def flush(path):
-            flushed.append(path.relative_to(self.root / "backup"))
+            if path != self.root:
+                flushed.append(path.relative_to(self.root / "backup"))
 
-        with mock.patch.object(backup, "flush", flush):
+        with (
+            mock.patch.object(backup, "flush", flush),
+            mock.patch.object(files, "flush", flush),
+        ):
             self.save(1)
         partial = pathlib.Path("000000.partial")
         self.assertCountEqual(

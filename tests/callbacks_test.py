@@ -323,16 +323,16 @@ class TimeForecastTest(parameterized.TestCase, tf.test.TestCase):
         self.assertLen(lines, 1)
         self.assertRegex(
             lines[0],
-            r"^\d+\.\d\d s a step: about \d+ s for all 2 epochs, validation "
-            r"aside\.$",
+            r"^\d+\.\d\d s/step: about \d+ s for all 2 epochs, without "
+            r"validation and measurement\.$",
         )
 
     @parameterized.parameters(
         # 2,000 steps, timed on 3 of them: long ones get the hint.
-        (7.5, "2.50 s a step: about 1 h 23 min", " Hint."),
-        (2.73, "0.91 s a step: about 30 min", " Hint."),
-        (2.67, "0.89 s a step: about 30 min", ""),
-        (0.15, "0.05 s a step: about 100 s", ""),
+        (7.5, "2.50 s/step: about 1 h 23 min", " Hint."),
+        (2.73, "0.91 s/step: about 30 min", " Hint."),
+        (2.67, "0.89 s/step: about 30 min", ""),
+        (0.15, "0.05 s/step: about 100 s", ""),
     )
     def test_the_first_step_is_left_out(self, seconds, expected, hint):
         forecast = callbacks.TimeForecast("Hint.", steps=3)
@@ -350,8 +350,29 @@ class TimeForecastTest(parameterized.TestCase, tf.test.TestCase):
                 self.assertEqual(bool(printed.getvalue()), step >= 3)
         self.assertEqual(
             printed.getvalue().strip(),
-            f"{expected} for all 20 epochs, validation aside.{hint}",
+            f"{expected} for all 20 epochs, without validation and "
+            f"measurement.{hint}",
         )
+
+    def test_a_generator_of_unknown_length(self):
+        """Nobody knows how long it will take; all else is told."""
+        batches = list(Watched().batches.take(3).as_numpy_iterator())
+        robust = Watched().robust
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            robust.fit(
+                (batch for batch in batches),
+                epochs=1,
+                shuffle=False,
+                callbacks=[
+                    callbacks.TrainingProgress(),
+                    callbacks.TimeForecast("Buy a GPU.", steps=2),
+                ],
+                verbose=0,
+            )
+        forecast, epoch = printed.getvalue().splitlines()
+        self.assertRegex(forecast, r"^\d+\.\d\d s/step$")
+        self.assertRegex(epoch, r"^epoch 1/1  loss \d.* s/step$")
 
     @parameterized.parameters(
         (0, "0 s"),

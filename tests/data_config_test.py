@@ -88,8 +88,9 @@ class DataConfigTest(parameterized.TestCase):
         groups["data"]["reading"]["antialias"] = False
         with self.assertRaisesRegex(
             InputError,
-            "read as they are now, .*'antialias': True.*Received: reading="
-            ".*'antialias': False",
+            "^This version reads image files differently from the one that "
+            r"made the run; expected reading=\{.*'antialias': True\}\. "
+            r"Received: reading=\{.*'antialias': False\}$",
         ):
             Config.from_dict(groups)
         del groups["data"]["reading"]  # As of older runs.

@@ -31,6 +31,7 @@ with display.shown(int(os.environ.get("VERBOSITY", "0"))):
             if k == 5:
                 display.say("between")
                 print("printed", flush=True)
+                os.write(2, b"2026-11-25 19:16:31.1234: I tsl/x.cc:1] told\\n")
                 os.write(2, b"I0000 00:00:17.1 4447 x.cc:1] told\\n")
                 os.write(2, b"of C++\\n")
                 sys.stderr.write("of Python\\n")
@@ -99,12 +100,12 @@ class TerminalTest(parameterized.TestCase):
         for environment in ({}, {"NO_COLOR": "1"}):
             terminal = Terminal(*program(WORK), **environment)
             terminal.end()
-            colours = [
+            colors = [
                 code
                 for code in CONTROL.findall(terminal.output)
                 if code.endswith("m") and ("3" in code or "4" in code)
             ]
-            self.assertEqual(bool(colours), not environment, colours)
+            self.assertEqual(bool(colors), not environment, colors)
 
     def test_a_terminal_without_a_cursor(self):
         terminal = Terminal(*program(WORK), TERM="dumb")
@@ -123,9 +124,22 @@ class TerminalTest(parameterized.TestCase):
         self.assertEqual("more" in terminal.lines, says_more)
         # Of C++, mere information.
         if says:
-            self.assertEqual("] told" in terminal.output, says_more)
+            for line in ("4447 x.cc:1] told", "tsl/x.cc:1] told"):
+                self.assertEqual(line in terminal.output, says_more)
         self.assertEqual(HIDDEN in terminal.output, says)
         self.assertIn("after", terminal.lines)
+
+    def test_only_information_is_left_out(self):
+        for line, expected in (
+            ("I0000 00:00:1764098191.5 44 cuda.cc:477] Registered", True),
+            ("2026-11-25 19:16:31.123456: I tensorflow/core/x.cc:2] a", True),
+            ("W0000 00:00:1764098191.5 44 cuda.cc:477] Registered", False),
+            ("2026-11-25 19:16:31.123456: W tensorflow/core/x.cc:2] a", False),
+            ("2026-11-25 19:16:31.123456: E tensorflow/core/x.cc:2] a", False),
+            ("It is 19:16:31: I am here", False),
+        ):
+            found = display.INFORMATION.match(line) is not None
+            self.assertEqual(found, expected, line)
 
     def test_an_error_leaves_it_clean(self):
         terminal = Terminal(

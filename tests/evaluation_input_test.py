@@ -9,7 +9,7 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 from fastbat_tf import run
-from fastbat_tf.data import image_files, sources
+from fastbat_tf.data import Reading, image_files, sources
 from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation import evaluate_robustness
 from fastbat_tf.evaluation_input import check_count, choose
@@ -152,7 +152,7 @@ class StreamTest(tf.test.TestCase):
                 image_files, "read_file", side_effect=image_files.read_file
             )
         )
-        self.stream = sources.Files(paths, self.labels, SHAPE)
+        self.stream = sources.Files(paths, self.labels, Reading(*SHAPE))
         limit = 20 * int(np.prod(SHAPE))
         self.enterContext(mock.patch.object(sources, "MEMORY_LIMIT", limit))
 

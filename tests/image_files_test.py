@@ -5,10 +5,12 @@ import tempfile
 from unittest import mock
 
 import numpy as np
+import tensorflow as tf
 from absl.testing import absltest, parameterized
 from PIL import Image
 
 from fastbat_tf.data import Reading, image_files
+from fastbat_tf.draws import Draws
 from fastbat_tf.errors import InputError
 from tests.image_data import pixels, png, resize, write
 
@@ -192,6 +194,40 @@ class ReadTest(parameterized.TestCase):
         # Nothing is against it where the whole image is resized.
         images, _ = image_files.read(self.paths[3:4], READING)
         np.testing.assert_array_equal(images, np.zeros((1, 8, 8, 3)))
+
+    def test_a_random_crop_refuses_what_the_centre_crop_refuses(self):
+        """What a training takes can be tested, and the other way round."""
+        reading = Reading.center_crop(8, 8, 3)
+        draws = Draws(0, 0)
+
+        def readers():
+            for function in (
+                lambda file: image_files.decode(file, reading),
+                lambda file: image_files.decode_resized_crop(
+                    file, reading, draws
+                ),
+            ):
+                yield function
+                yield tf.function(
+                    function, [tf.TensorSpec((), tf.string)], autograph=False
+                )
+
+        for content, message in (
+            (png(1, 101, 8, 101 * [b"\0\0"]), "more than 100 times as long"),
+            (png(20_000, 20_000, 8, []), "has 20000 x 20000"),
+            (b"no image", "it is none of PNG"),
+        ):
+            for read in readers():
+                with self.assertRaisesRegex(
+                    tf.errors.InvalidArgumentError,
+                    f"An image cannot be read: .*{message}",
+                ):
+                    read(tf.constant(content))
+        content = png(1, 100, 8, 100 * [b"\0\x32"])
+        for read in readers():
+            np.testing.assert_array_equal(
+                read(tf.constant(content)), np.full((8, 8, 3), 50)
+            )
 
     def test_an_image_of_too_many_pixels(self):
         with (

@@ -120,7 +120,7 @@ class FolderTest(parameterized.TestCase, tf.test.TestCase):
 
     def streamed(self):
         """The same, as if it were too large for the memory."""
-        self.enterContext(mock.patch.object(loading, "MEMORY_LIMIT", 1000))
+        self.enterContext(mock.patch.object(loading, "MEMORY_LIMIT", 100))
         return self.load()
 
     def test_splits(self):
@@ -161,6 +161,31 @@ class FolderTest(parameterized.TestCase, tf.test.TestCase):
             images, labels = stream.read(np.arange(stream.size))
             self.assertAllEqual(images, split.images)
             self.assertAllEqual(labels, split.labels)
+
+    @parameterized.parameters(True, False)
+    def test_read_as_the_data_set_says(self, streamed):
+        """`config.json` keeps the same reading, and so does the export."""
+        reading = data.Reading(5, 6, 1, antialias=False)
+        self.enterContext(
+            mock.patch.object(data.DatasetSpec, "reading", reading)
+        )
+        split = (self.streamed if streamed else self.load)().test
+        kind = sources.Files if streamed else sources.Examples
+        self.assertIsInstance(split, kind)
+        images = split.first(12).images
+        self.assertEqual(images.shape, (12, 5, 6, 1))
+        # In steps: gray levels, then every second pixel or so.
+        gray = pixels(37, 9, 9) @ np.array([299, 587, 114])
+        gray = (gray[..., np.newaxis] + 500) // 1000
+        plain, averaged = (
+            np.round(tf.image.resize(gray, (5, 6), antialias=antialias))
+            for antialias in (False, True)
+        )
+        self.assertAllEqual(images[5], plain)
+        self.assertNotAllEqual(plain, averaged)
+        if streamed:
+            read = tf.function(split.reader())
+            self.assertAllEqual(read(tf.constant([5]))[0][0], plain)
 
     @parameterized.parameters(True, False)
     def test_unreadable(self, streamed):

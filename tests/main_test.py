@@ -104,7 +104,7 @@ class VerbosityTest(CommandLineTest):
             more.stdout,
             r"\nepoch 1/1  loss .*\n  gradient_norm \d.* val_overfitting_gap ",
         )
-        self.assertIn("pgd-2-1, epsilon 0.03137: ", more.stdout)
+        self.assertIn("pgd-2-1, epsilon 8/255: ", more.stdout)
         less = main(*flags, "--verbosity=-1")
         self.assertEqual(less.returncode, 0, less.stderr)
         self.assertStartsWith(less.stdout, "method: fastat\nattack ")
@@ -310,7 +310,7 @@ class TrainingTest(absltest.TestCase):
             output, r"Running on [CG]PU, replicas: \d, XLA: (on|off)"
         )
         if "Running on CPU" in output:
-            forecast = r"a step: about \d+ s for all 2 epochs"
+            forecast = r"s/step: about \d+ s for all 2 epochs"
             self.assertLen(re.findall(forecast, output), 1)
         results = self.read("results.json")
         lines = output.splitlines()
@@ -352,7 +352,7 @@ class TrainingTest(absltest.TestCase):
         self.assertLen(stages, 1)
         self.assertRegex(
             stages[0],
-            r"^pgd-2-1, epsilon 0\.03137: (\d+) of \1 decided, \d+ standing, ",
+            r"^pgd-2-1, epsilon 8/255: (\d+) of \1 decided, \d+ standing, ",
         )
 
     def test_export_again(self):
@@ -414,7 +414,7 @@ class TrainingTest(absltest.TestCase):
         self.assertEqual((usual.returncode, less.returncode), (0, 0))
         self.assertEqual(less.stderr, "")
         self.assertStartsWith(less.stdout, "attack  ")
-        self.assertIn("pgd-1-1, epsilon 0.03137: ", usual.stdout)
+        self.assertIn("pgd-1-1, epsilon 8/255: ", usual.stdout)
         self.assertEndsWith(usual.stdout, less.stdout)
 
     def test_never_again(self):

@@ -185,7 +185,11 @@ class PixelRangeTest(tf.test.TestCase, parameterized.TestCase):
             ):
                 *found, notes = evaluate(model, given, **kwargs)
                 self.assertEqual(found, expected)
-                self.assertIn("were mapped to [0, 1]", notes[-1])
+                self.assertEqual(
+                    notes[-1],
+                    f"Pixels in [{low:g}, {high:g}] were mapped to [0, 1]; "
+                    "radii are those of the mapped images.",
+                )
 
     def test_evaluation_of_uint8(self):
         images, labels = testing.images_and_labels(4)

@@ -1,5 +1,7 @@
 """Tests of where the results of an evaluation go, and of their table."""
 
+import contextlib
+import io
 import json
 import pathlib
 import tempfile
@@ -10,7 +12,7 @@ from absl.testing import absltest, parameterized
 from fastbat_tf import results_file
 from fastbat_tf.config import Config, DataConfig, EvaluationConfig, Target
 from fastbat_tf.errors import InputError
-from fastbat_tf.evaluation_table import format_table
+from fastbat_tf.evaluation_table import show
 from fastbat_tf.run_directory import RunDirectory
 from fastbat_tf.run_evaluation import results_directory
 
@@ -233,6 +235,12 @@ class AddRowsTest(absltest.TestCase):
 
 
 class TableTest(absltest.TestCase):
+    def show(self, results):
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            show(results)
+        return printed.getvalue().splitlines()
+
     def results(self, **others):
         stages = [
             {**row(accuracy=0.5), "attack": "apgd-ce"},
@@ -256,7 +264,7 @@ class TableTest(absltest.TestCase):
 
     def test_table(self):
         self.assertEqual(
-            format_table(self.results()).splitlines(),
+            self.show(self.results()),
             [
                 "attack           epsilon  accuracy  95 % interval  seconds",
                 "none (clean)                80.00%   71.0 to 91.2",
@@ -273,9 +281,9 @@ class TableTest(absltest.TestCase):
 
     def test_radii(self):
         attacks = [row(epsilon=0.5 / 255), row("pgd-1-1", 0.3, norm="l2")]
-        table = format_table(
+        table = self.show(
             self.results(attacks=attacks, worst_case=[], warnings=[], notes=[])
-        ).splitlines()
+        )
         self.assertEqual(table[2].split()[1], "0.5/255")
         self.assertEqual(table[3].split()[1], "0.3")
         self.assertLen(table, 5)

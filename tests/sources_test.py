@@ -15,7 +15,9 @@ from absl.testing import parameterized
 
 from fastbat_tf.data import (
     Augmentation,
-    augmentation,
+    DatasetSpec,
+    Reading,
+    image_files,
     loading,
     pipeline,
     sources,
@@ -28,6 +30,7 @@ from tests.prepared_data import label_of, prepare
 TOP = pathlib.Path(__file__).absolute().parent.parent
 CROP = Augmentation(padding=2)
 RESIZED = Augmentation(resized_crop=True)
+SMALL = Reading.center_crop(16, 16, 3)
 
 
 class ExamplesTest(tf.test.TestCase):
@@ -50,7 +53,7 @@ class FilesTest(parameterized.TestCase, tf.test.TestCase):
         cls.addClassCleanup(directory.cleanup)
         cls.top = pathlib.Path(directory.name)
         paths = [write(cls.top / f"{n}.png", pixels(n)) for n in range(23)]
-        cls.files = sources.Files(paths, np.arange(23) % 5, (8, 8, 3))
+        cls.files = sources.Files(paths, np.arange(23) % 5, Reading(8, 8, 3))
         cls.examples = cls.files.load(skip_unreadable=False)
 
     def batches(self, split, count, **kwargs):
@@ -80,8 +83,9 @@ class FilesTest(parameterized.TestCase, tf.test.TestCase):
         """Also while images are decoded: nothing waits for anything."""
         program = (
             "import sys\n"
-            "from fastbat_tf.data import pipeline, sources\n"
-            "files = sources.Files(sys.argv[1:], [0] * 23, (64, 64, 3))\n"
+            "from fastbat_tf.data import Reading, pipeline, sources\n"
+            "reading = Reading(64, 64, 3)\n"
+            "files = sources.Files(sys.argv[1:], [0] * 23, reading)\n"
             "kept = [\n"
             "    iter(pipeline.training_batches(files, 20, seed))\n"
             "    for seed in range(3)\n"
@@ -110,7 +114,7 @@ class FilesTest(parameterized.TestCase, tf.test.TestCase):
 
     def test_a_file_that_breaks_during_the_training(self):
         file = write(self.top / "later.png", pixels(1))
-        files = sources.Files([file] * 4, [0] * 4, (8, 8, 3))
+        files = sources.Files([file] * 4, [0] * 4, Reading(8, 8, 3))
         batches = iter(pipeline.training_batches(files, 4, 0))
         next(batches)
         file.unlink()
@@ -165,11 +169,12 @@ class RecordsTest(parameterized.TestCase, tf.test.TestCase):
                 {"train": 50, "validation": 11},
                 shards=4,
             )
+        cls.directory = directory.name
         cls.splits = loading.load(
             "imagenet2012", directory.name, validation_share=0.2
         )
         cls.train = cls.splits.train
-        cls.train.image_shape = (16, 16, 3)  # Quick.
+        cls.train.reading = SMALL  # Quick.
 
     def setUp(self):
         super().setUp()
@@ -261,8 +266,8 @@ class RecordsTest(parameterized.TestCase, tf.test.TestCase):
         for place, (image, label) in enumerate(
             zip(images, labels, strict=True)
         ):
-            expected = augmentation.decode_resized_crop(
-                encoded[label], 16, Draws(9, 1, 6 + place)
+            expected = image_files.decode_resized_crop(
+                encoded[label], SMALL, Draws(9, 1, 6 + place)
             )
             self.assertAllEqual(image, expected / np.float32(255))
 
@@ -281,6 +286,37 @@ class RecordsTest(parameterized.TestCase, tf.test.TestCase):
             whole = pixels(number, height, width).astype(int)
             center = whole[height // 2, width // 2]
             self.assertLess(np.abs(image[144, 144] - center).max(), 20)
+
+    def test_read_as_the_data_set_says(self):
+        reading = Reading(7, 9, 3, 12, antialias=False)
+        with mock.patch.object(DatasetSpec, "reading", reading):
+            for split in loading.load("imagenet2012", self.directory):
+                self.assertEqual(split.reading, reading)
+                self.assertEqual(split.image_shape, (7, 9, 3))
+        (encoded,) = self.train._in_order().map(self.train._parse).take(1)
+        draws = Draws(2, 0, 0)
+        found = []
+        for antialias in (False, True):
+            part = self.train.beginning(1)
+            part.reading = reading._replace(antialias=antialias)
+            for crop, expected in (
+                (False, image_files.decode(encoded[0], part.reading)),
+                (
+                    True,
+                    image_files.decode_resized_crop(
+                        encoded[0], part.reading, draws
+                    ),
+                ),
+            ):
+                images = part.training_images(1, 1, 2, crop, 0)
+                ((image, _),) = images.take(1)
+                self.assertAllEqual(image, expected)
+                found.append(image.numpy().tobytes())
+            self.assertAllEqual(
+                part.first(1).images[0],
+                image_files.decode(encoded[0], part.reading),
+            )
+        self.assertLen(set(found), 4)
 
     @parameterized.parameters(1, 7, 23, 40)
     def test_beginning(self, count):
@@ -310,7 +346,7 @@ class RecordsTest(parameterized.TestCase, tf.test.TestCase):
                 "imagenet2012", directory, {"train": 20, "validation": 2}
             )
         train = loading.load("imagenet2012", directory).train
-        train.image_shape = (16, 16, 3)
+        train.reading = SMALL
         (file,) = path.glob("*-train.tfrecord-*")
         file.write_bytes(file.read_bytes()[:60_000])
         batches = pipeline.training_batches(train, 6, 0, RESIZED)

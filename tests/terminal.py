@@ -7,7 +7,7 @@ import pexpect
 
 from tests.command_line import TOP, user_environment
 
-# Cursor movements, colours and the like.
+# Cursor movements, colors and the like.
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 HIDDEN, VISIBLE = "\x1b[?25l", "\x1b[?25h"
 CTRL_C = "\x03"

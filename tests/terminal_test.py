@@ -92,7 +92,7 @@ class TerminalTest(absltest.TestCase):
         self.seen(
             wide,
             *(
-                rf"\n{name}, epsilon 0\.003922: (\d+) of \1 decided, "
+                rf"\n{name}, epsilon 1/255: (\d+) of \1 decided, "
                 r"\d+ standing, \d+ s\n"
                 for name in ("apgd-ce-2", "apgd-t-2", "fab-t-2", "square-10")
             ),

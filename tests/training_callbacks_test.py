@@ -88,7 +88,7 @@ class TrainingProgressTest(parameterized.TestCase):
         super().setUp()
         self.clock = Clock(self)
 
-    def lines(self, batches, seconds, verbosity=0, epochs=1, **logs):
+    def lines(self, batches, seconds, verbosity=0, epochs=1, steps=10, **logs):
         """What is printed; the first step takes a minute."""
         logs = {"loss": 2.0, "val_accuracy": 0.5, **logs}
         progress = callbacks.TrainingProgress()
@@ -97,7 +97,7 @@ class TrainingProgressTest(parameterized.TestCase):
             contextlib.redirect_stdout(printed),
             display.shown(verbosity),
         ):
-            progress.set_params({"epochs": 3, "steps": 10})
+            progress.set_params({"epochs": 3, "steps": steps})
             progress.on_train_begin()
             for epoch in range(epochs):
                 progress.on_epoch_begin(epoch)
@@ -156,6 +156,51 @@ class TrainingProgressTest(parameterized.TestCase):
         )
         self.assertStartsWith(lines[-2], "epoch 1/3  ")
         self.assertEqual(lines[-1], "  interior_fraction 0.25")
+
+    def test_an_unknown_number_of_steps(self):
+        self.assertEqual(
+            self.lines(range(10), 4, 1, epochs=2, steps=None),
+            [
+                "  step 1  loss 2.500  60.00 s/step",
+                "  step 4  loss 2.500  4.00 s/step",
+                "  step 7  loss 2.500  4.00 s/step",
+                "  step 10  loss 2.500  4.00 s/step",
+                "epoch 1/3  loss 2.000  val 50.0%  4.00 s/step",
+                "  step 1  loss 2.500  4.00 s/step",
+                "  step 4  loss 2.500  4.00 s/step",
+                "  step 7  loss 2.500  4.00 s/step",
+                "  step 10  loss 2.500  4.00 s/step",
+                "epoch 2/3  loss 2.000  val 50.0%  4.00 s/step",
+            ],
+        )
+
+    def test_bars_of_an_unknown_number_of_steps(self):
+        updated = []
+        bars = mock.Mock(is_live=True)
+        bars.update = lambda *args, **fields: updated.append((args, fields))
+        progress = callbacks.TrainingProgress()
+        with mock.patch.object(
+            display, "task", lambda *_: contextlib.nullcontext(bars)
+        ):
+            progress.set_params({"epochs": 3, "steps": None})
+            progress.on_train_begin()
+            progress.on_epoch_begin(0)
+            for batch in range(2):
+                progress.on_train_batch_begin(batch)
+                self.clock.now += 2
+                progress.on_train_batch_end(batch, {"loss": 2.5})
+        self.assertEqual(
+            [args for args, _ in updated],
+            [(0, None, None), (1, None, None), (2, None, None)],
+        )
+        self.assertEqual(
+            updated[-1][1],
+            {
+                "description": "epoch 1/3",
+                "count": "2",
+                "detail": "loss 2.500  2 s/step",
+            },
+        )
 
     def test_no_lines(self):
         self.assertEqual(self.lines(range(10), 4, -1), [])

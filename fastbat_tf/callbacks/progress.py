@@ -26,7 +26,7 @@ class Pace:
     unless it is the only one.
 
     Args:
-        steps: Integer, of an epoch.
+        steps: Integer, of an epoch; None if that is not known.
         epochs: Integer.
     """
 
@@ -55,17 +55,21 @@ class Pace:
         self._overhead = time.perf_counter() - self._end
 
     def left_of_epoch(self, batch):
-        """Seconds to the last step of the epoch, behind this batch."""
+        """Seconds to the last step of the epoch, behind this batch, or None."""
+        if self._steps is None:
+            return None
         return (self._steps - batch - 1) * self.step_seconds
 
     def left(self, epoch, batch=None):
-        """Seconds to the end of the training.
+        """Seconds to the end of the training; None if that is not known.
 
         Args:
             epoch: Integer.
             batch: Integer, the last that is done of the epoch; None if all of
                 the epoch is done.
         """
+        if self._steps is None:
+            return None
         steps = (self._epochs - epoch) * self._steps
         steps -= self._steps if batch is None else batch + 1
         epochs = self._epochs - epoch - (batch is None)
@@ -114,28 +118,36 @@ class TrainingProgress(keras.callbacks.Callback):
             self._show(batch + 1, f"loss {_number(logs['loss'])}  {speed}")
         elif now - self._said > SECONDS_BETWEEN_LINES:
             self._said = now
-            left = duration(self._pace.left_of_epoch(batch))
-            display.say(
-                f"  step {batch + 1}/{self.params['steps']}  "
+            left = self._pace.left_of_epoch(batch)
+            line = (
+                f"  step {self._count(batch + 1)}  "
                 f"loss {_number(logs['loss'])}  "
-                f"{self._pace.step_seconds:.2f} s/step  "
-                f"{left} to the epoch's end",
-                verbosity=1,
+                f"{self._pace.step_seconds:.2f} s/step"
             )
+            if left is not None:
+                line += f"  {duration(left)} to the epoch's end"
+            display.say(line, verbosity=1)
+
+    def _count(self, done):
+        """Steps of the epoch; of a generator the last is not known."""
+        steps = self.params["steps"]
+        return f"{done}" if steps is None else f"{done}/{steps}"
 
     def _show(self, done, detail):
         """Moves both bars; the first step has a bar that only moves."""
         steps, epochs = self.params["steps"], self.params["epochs"]
-        total, done_in_all = epochs * steps, self._epoch * steps + done
         known = self._is_compiled
         self._epoch_task.update(
             done,
             steps if known else None,
             self._pace.left_of_epoch(done - 1) if known else None,
             description=f"epoch {self._epoch + 1}/{epochs}",
-            count=f"{done}/{steps}",
+            count=self._count(done),
             detail=detail,
         )
+        if steps is None:
+            return
+        total, done_in_all = epochs * steps, self._epoch * steps + done
         self._run_task.update(
             done_in_all,
             total,
@@ -157,8 +169,9 @@ class TrainingProgress(keras.callbacks.Callback):
         # None, if the steps were made by a killed process.
         if self._pace.step_seconds is not None:
             parts.append(f"{self._pace.step_seconds:.2f} s/step")
-            if not self._epoch_task.is_live and epoch + 1 < epochs:
-                parts.append(f"{duration(self._pace.left(epoch))} left")
+            left = self._pace.left(epoch)
+            if left and not self._epoch_task.is_live and epoch + 1 < epochs:
+                parts.append(f"{duration(left)} left")
         display.say("  ".join(parts))
         told = {"loss", *SHARES}
         others = [
@@ -195,10 +208,14 @@ class TimeForecast(keras.callbacks.Callback):
             self._start = time.perf_counter()
         elif self._seen == 1 + self.steps:
             seconds = (time.perf_counter() - self._start) / self.steps
-            total = seconds * self.params["steps"] * self.params["epochs"]
+            steps, epochs = self.params["steps"], self.params["epochs"]
+            if steps is None:  # Of a generator, which may go on for long.
+                display.say(f"{seconds:.2f} s/step")
+                return
+            total = seconds * steps * epochs
             forecast = (
-                f"{seconds:.2f} s a step: about {duration(total)} for all "
-                f"{self.params['epochs']} epochs, validation aside."
+                f"{seconds:.2f} s/step: about {duration(total)} for all "
+                f"{epochs} epochs, without validation and measurement."
             )
             hint = f" {self.hint}" if total > self.LONG else ""
             display.say(forecast + hint)

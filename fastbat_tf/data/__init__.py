@@ -36,6 +36,11 @@ class Reading(NamedTuple):
         """The test images of ImageNet: 256 pixels for a crop of 224."""
         return cls(height, width, channels, round(height * SHORT_SIDE))
 
+    @property
+    def shape(self):
+        """`(height, width, channels)` of the image."""
+        return self[:3]
+
 
 class Augmentation(NamedTuple):
     """What is drawn for each training image; half of them are flipped, too.

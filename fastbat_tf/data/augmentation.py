@@ -4,8 +4,6 @@ import math
 
 import tensorflow as tf
 
-from fastbat_tf.data import formats
-
 ATTEMPTS = 10  # To find a box of a random area and aspect ratio.
 AREA = (0.08, 1.0)
 RATIO = (3 / 4, 4 / 3)
@@ -154,23 +152,22 @@ def _round(values):
     return tf.cast(tf.round(values), tf.int32)
 
 
-def decode_resized_crop(encoded, size, draws):
-    """Decodes a random box of a file, resizes it, and flips half of them.
+def random_resized_crop(image, size, draws, antialias=True):
+    """Resizes a random box of an image, and flips half of them.
 
     Args:
-        encoded: Scalar string tensor, the file.
-        size: Integer, height and width of the result.
+        image: uint8 tensor `(height, width, channels)`.
+        size: `(height, width)` of the result.
         draws: The `Draws` of the image.
+        antialias: As of `resize`.
 
     Returns:
-        A uint8 tensor `(size, size, 3)`.
+        A uint8 tensor `(*size, channels)`.
     """
-    # Not `decode_and_crop_jpeg`: its last columns differ from the image's.
-    image = formats.read(encoded)
     box = resized_crop_box(tf.shape(image)[0], tf.shape(image)[1], draws)
     top, left, height, width = tf.unstack(box)
     crop = image[top : top + height, left : left + width]
-    crop = resize(crop, (size, size))
+    crop = resize(crop, size, antialias)
     flip = draws.uniform("flip", (), 0, 2, tf.int32) == 1
     return tf.where(flip, crop[:, ::-1], crop)
 

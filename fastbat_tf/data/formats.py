@@ -150,14 +150,16 @@ def decode(encoded, file):
     return tf.ensure_shape(image, (None, None, 3))
 
 
-def read(encoded):
-    """Likewise, but refuses by an assertion what `inspect` refuses."""
-    file = inspect(encoded)
-    message = tf.strings.join(["An image cannot be read: ", file.refusal])
-    check = tf.debugging.Assert(tf.equal(file.refusal, ""), [message])
+def asserting(holds, message):
+    """A block whose operations are run only if a condition holds.
+
+    Args:
+        holds: Scalar bool tensor.
+        message: String, or scalar string tensor, of the error.
+    """
+    check = tf.debugging.Assert(holds, [message])
     # Eagerly an assertion has raised, or is None.
-    with tf.control_dependencies([] if check is None else [check]):
-        return decode(tf.identity(encoded), file)
+    return tf.control_dependencies([] if check is None else [check])
 
 
 def _kind(header):
@@ -235,8 +237,7 @@ def _inspect_gif(encoded, header):
 def _decode_gif(encoded, file):
     first = tf.strings.substr(encoded, 0, tf.cast(file.end, tf.int32))
     frames = tf.io.decode_gif(tf.strings.join([first, _LAST_FRAME]))
-    check = tf.debugging.Assert(tf.equal(tf.shape(frames)[0], 2), [BROKEN])
-    with tf.control_dependencies([] if check is None else [check]):
+    with asserting(tf.equal(tf.shape(frames)[0], 2), BROKEN):
         return tf.identity(frames[0])
 
 

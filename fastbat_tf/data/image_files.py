@@ -13,7 +13,11 @@ from PIL import Image, UnidentifiedImageError
 
 from fastbat_tf import display
 from fastbat_tf.data import formats
-from fastbat_tf.data.augmentation import center_crop, resize
+from fastbat_tf.data.augmentation import (
+    center_crop,
+    random_resized_crop,
+    resize,
+)
 from fastbat_tf.errors import InputError
 
 # What Pillow and TensorFlow raise for files that are no images, are cut short,
@@ -40,7 +44,7 @@ SHOWN = 5  # Of files that cannot be read.
 
 
 def decode(encoded, reading):
-    """Turns a file into an image: in training, test and the exported model.
+    """Turns a file into an image, as in the test and in the exported model.
 
     PNG, JPEG, WebP, GIF (its first frame), BMP and PPM: palettes and gray
     levels become RGB, or colors gray levels (ITU-R BT.601) where the reading
@@ -57,11 +61,37 @@ def decode(encoded, reading):
     Raises:
         tf.errors.InvalidArgumentError: If it cannot be read.
     """
-    image, refusal = _try_decode(encoded, reading)
+    return _decode_or_raise(encoded, reading, _fit)
+
+
+def decode_resized_crop(encoded, reading, draws):
+    """Likewise, but a random box, resized, and half of them flipped.
+
+    Args:
+        encoded: Scalar string tensor, the file.
+        reading: A `fastbat_tf.data.Reading`; its short side only says which
+            files are too narrow.
+        draws: The `Draws` of the image.
+
+    Returns:
+        A uint8 tensor `(height, width, channels)`.
+
+    Raises:
+        tf.errors.InvalidArgumentError: If `decode` raises.
+    """
+
+    # Not `decode_and_crop_jpeg`: its last columns differ from the image's.
+    def fit(image, reading):
+        size = reading.shape[:2]
+        return random_resized_crop(image, size, draws, reading.antialias)
+
+    return _decode_or_raise(encoded, reading, fit)
+
+
+def _decode_or_raise(encoded, reading, fit):
+    image, refusal = _try_decode(encoded, reading, fit)
     message = tf.strings.join(["An image cannot be read: ", refusal])
-    check = tf.debugging.Assert(tf.equal(refusal, ""), [message])
-    # An assertion that is made eagerly is None.
-    with tf.control_dependencies([] if check is None else [check]):
+    with formats.asserting(tf.equal(refusal, ""), message):
         return tf.identity(image)
 
 
@@ -87,19 +117,21 @@ def decode_batch(encoded, reading):
     files = tf.data.Dataset.from_tensor_slices(encoded).enumerate()
     files = files.map(decode_one, DECODED_AT_A_TIME).ignore_errors()
     # Of no file nothing could be made a batch.
-    last = tf.zeros(_shape(reading), tf.uint8)
+    last = tf.zeros(reading.shape, tf.uint8)
     last = tf.data.Dataset.from_tensors((count, last, ""))
     decoded = files.concatenate(last).batch(count + 1)
     places, images, refusals = decoded.get_single_element()
     refusals = tf.tensor_scatter_nd_update(
         tf.fill([count + 1], formats.BROKEN), places[:, tf.newaxis], refusals
     )
-    with tf.control_dependencies([_refuse_some(refusals)]):
-        return tf.ensure_shape(images[:-1], (None, *_shape(reading)))
-
-
-def _refuse_some(refusals):
     refused = tf.where(tf.not_equal(refusals, ""))[:, 0]
+    message = _name_some(refused, refusals)
+    with formats.asserting(tf.equal(tf.size(refused), 0), message):
+        return tf.ensure_shape(images[:-1], (None, *reading.shape))
+
+
+def _name_some(refused, refusals):
+    """The message about the files at the places `refused`."""
     lines = tf.strings.join(
         [
             "encoded[",
@@ -108,32 +140,39 @@ def _refuse_some(refusals):
             tf.gather(refusals, refused),
         ]
     )
-    message = tf.strings.join(
+    return tf.strings.join(
         [
             "Each image is expected as a whole file of PNG, JPEG, WebP, GIF, "
             "BMP or PPM. Received: ",
             tf.strings.reduce_join(lines[:SHOWN], separator=", "),
         ]
     )
-    return tf.debugging.Assert(tf.equal(tf.size(refused), 0), [message])
 
 
-def _shape(reading):
-    return reading.height, reading.width, reading.channels
+def _fit(image, reading):
+    size = reading.shape[:2]
+    if reading.short_side is None:
+        return resize(image, size, reading.antialias)
+    return center_crop(image, size, reading.short_side, reading.antialias)
 
 
-def _try_decode(encoded, reading):
+def _try_decode(encoded, reading, fit=_fit):
     """The image, or zeros, and why it cannot be read; empty if it can.
 
     Fails if the file breaks off later.
     """
+
+    def decode_colors():
+        image = formats.decode(encoded, file)
+        return fit(_to_gray(image) if reading.channels == 1 else image, reading)
+
     file, refusal = _inspect(encoded, reading)
     image = tf.cond(
         tf.equal(refusal, ""),
-        lambda: _fit(formats.decode(encoded, file), reading),
-        lambda: tf.zeros(_shape(reading), tf.uint8),
+        decode_colors,
+        lambda: tf.zeros(reading.shape, tf.uint8),
     )
-    return tf.ensure_shape(image, _shape(reading)), refusal
+    return tf.ensure_shape(image, reading.shape), refusal
 
 
 def _inspect(encoded, reading):
@@ -148,15 +187,10 @@ def _inspect(encoded, reading):
     return file, tf.where(narrow, message, file.refusal)
 
 
-def _fit(image, reading):
-    if reading.channels == 1:
-        weights = tf.constant([299, 587, 114])
-        image = tf.reduce_sum(tf.cast(image, tf.int32) * weights, -1, True)
-        image = tf.cast((image + 500) // 1000, tf.uint8)
-    size = reading.height, reading.width
-    if reading.short_side is None:
-        return resize(image, size, reading.antialias)
-    return center_crop(image, size, reading.short_side, reading.antialias)
+def _to_gray(image):
+    weights = tf.constant([299, 587, 114])
+    image = tf.reduce_sum(tf.cast(image, tf.int32) * weights, -1, True)
+    return tf.cast((image + 500) // 1000, tf.uint8)
 
 
 @functools.cache
@@ -213,9 +247,7 @@ def read(paths, reading, skip_unreadable=False, keep=True):
     Raises:
         InputError: If one cannot be read; names it.
     """
-    images = (
-        np.empty((len(paths), *_shape(reading)), np.uint8) if keep else None
-    )
+    images = np.empty((len(paths), *reading.shape), np.uint8) if keep else None
     readable = np.ones(len(paths), bool)
 
     def read_into(place):

@@ -67,7 +67,7 @@ def load_test(settings):
         builder = prepared.get(settings.dataset, settings.data_dir)
         return prepared.read(builder, spec.test_split, spec)
     paths, labels, _ = _list(settings, "test")
-    files = Files(paths, labels, spec.image_shape)
+    files = Files(paths, labels, spec.reading)
     return _load_files(settings, "test", files)
 
 
@@ -100,7 +100,7 @@ def _load_whole_training(settings):
             )
         return _cut(prepared.read(builder, "train", spec), kept)
     paths, labels, groups = _list(settings, "train")
-    files = Files(paths, labels, spec.image_shape)
+    files = Files(paths, labels, spec.reading)
     parts = splitting.balanced(labels, share, groups)
     return tuple(
         _load_files(settings, split, files.at(places))

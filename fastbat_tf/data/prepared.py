@@ -131,7 +131,7 @@ def read(builder, split, spec):
 
     try:
         if spec.augmentation and spec.augmentation.resized_crop:
-            return Records(builder, split, spec.image_shape, spec.num_classes)
+            return Records(builder, split, spec.reading, spec.num_classes)
         examples = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
         images, labels = examples["image"], examples["label"]
     except UNREADABLE as error:

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from fastbat_tf import display
-from fastbat_tf.data import MEMORY_LIMIT, Reading, augmentation, image_files
+from fastbat_tf.data import MEMORY_LIMIT, image_files
 from fastbat_tf.draws import Draws
 from fastbat_tf.errors import InputError
 
@@ -62,9 +62,14 @@ class Stream:
 
     Attributes:
         size: Integer, the number of examples.
-        image_shape: `(height, width, channels)`.
+        reading: The `fastbat_tf.data.Reading` of its files.
         labels: int32 array `(examples,)`.
     """
+
+    @property
+    def image_shape(self):
+        """`(height, width, channels)`."""
+        return self.reading.shape
 
     def check_fits(self, name, count):
         """Refuses a part that is too large for the memory.
@@ -91,20 +96,20 @@ class Files(Stream):
     Args:
         paths: Sequence of paths.
         labels: Sequence of integers.
-        image_shape: `(height, width, 3)`, to which they are resized.
+        reading: The `fastbat_tf.data.Reading` by which they are decoded.
     """
 
-    def __init__(self, paths, labels, image_shape):
+    def __init__(self, paths, labels, reading):
         self.paths = [str(path) for path in paths]
         self.labels = np.asarray(labels, np.int32)
         self.size = len(self.labels)
-        self.image_shape = image_shape
+        self.reading = reading
 
     def at(self, places):
         """The `Files` at these places."""
         paths = [self.paths[place] for place in places]
         labels = self.labels[places]
-        return Files(paths, labels, self.image_shape)
+        return Files(paths, labels, self.reading)
 
     def beginning(self, count):
         return self.at(range(count))
@@ -123,8 +128,7 @@ class Files(Stream):
         return self.at(np.flatnonzero(readable))
 
     def _read(self, skip_unreadable, keep):
-        reading = Reading(*self.image_shape)
-        return image_files.read(self.paths, reading, skip_unreadable, keep)
+        return image_files.read(self.paths, self.reading, skip_unreadable, keep)
 
     def reader(self):
         """A function from places to images and labels, for `tf.data`."""
@@ -135,7 +139,7 @@ class Files(Stream):
         # interpreter ends never ends itself.
         def decode(path):
             encoded = tf.io.read_file(path)
-            return image_files.decode(encoded, Reading(*self.image_shape))
+            return image_files.decode(encoded, self.reading)
 
         def read(places):
             chosen = tf.gather(paths, places)
@@ -151,11 +155,11 @@ class Records(Stream):
     Args:
         builder: The `tfds.core.DatasetBuilder`, prepared.
         split: Such as `"train[:900]"`.
-        image_shape: `(size, size, 3)`.
+        reading: The `fastbat_tf.data.Reading` of the test images.
         num_classes: Integer.
     """
 
-    def __init__(self, builder, split, image_shape, num_classes):
+    def __init__(self, builder, split, reading, num_classes):
         files = builder.info.splits[split].file_instructions
         self._files = [
             np.array([getattr(file, name) for file in files])
@@ -163,7 +167,7 @@ class Records(Stream):
         ]
         self._features = builder.info.features
         self.size = int(self._files[2].sum())
-        self.image_shape = image_shape
+        self.reading = reading
         self.num_classes = num_classes
 
     def beginning(self, count):
@@ -198,15 +202,14 @@ class Records(Stream):
             return np.array(list(labels.as_numpy_iterator()), np.int32)
 
     def read(self, places):
-        """The centre crops at these places, given in ascending order."""
+        """The images at these places, given in ascending order."""
         wanted = np.zeros(self.size, bool)
         wanted[places] = True
         wanted = tf.constant(wanted)
-        reading = Reading.center_crop(*self.image_shape)
 
         def decode(_, record):
             encoded, label = self._parse(record)
-            return image_files.decode(encoded, reading), label
+            return image_files.decode(encoded, self.reading), label
 
         chosen = self._in_order().enumerate()
         chosen = chosen.filter(lambda place, _: wanted[place])
@@ -246,7 +249,6 @@ class Records(Stream):
             A `tf.data.Dataset` of `(image, label)`, uint8 and int32.
         """
         count = batches * batch_size
-        reading = Reading.center_crop(*self.image_shape)
         names, skips, takes = (tf.constant(column) for column in self._files)
 
         def shuffled_epoch(epoch):
@@ -271,10 +273,10 @@ class Records(Stream):
         def decode(epoch, place, record):
             encoded, label = self._parse(record)
             if not crop:
-                return image_files.decode(encoded, reading), label
+                return image_files.decode(encoded, self.reading), label
             draws = Draws(seed, epoch, place)
-            image = augmentation.decode_resized_crop(
-                encoded, self.image_shape[0], draws
+            image = image_files.decode_resized_crop(
+                encoded, self.reading, draws
             )
             return tf.ensure_shape(image, self.image_shape), label
 
