@@ -209,7 +209,9 @@ class RobustClassifier(PixelModel):
 
         Raises:
             InputError: If a setting is out of range, or is one that the
-                training would not honour.
+                training would not honour; or if the method differentiates
+                twice, and TensorFlow takes a second derivative of the
+                classifier for zero.
         """
         loss = losses.get("crossentropy") if loss is None else loss
         losses.check("loss", loss)
@@ -243,6 +245,7 @@ class RobustClassifier(PixelModel):
             warnings.warn(note, stacklevel=2)
         self.given_jit_compile = jit_compile
         self.compiles_step = distribution.resolve_jit_compile(jit_compile)
+        derivatives.refuse_silent_gaps(self)
         # Keras' own would compile `evaluate` and its last batch, too.
         super().compile(
             optimizer=optimizer,
