@@ -250,9 +250,9 @@ class RobustClassifier(PixelModel):
         super().compile(
             optimizer=optimizer,
             loss=loss,
-            metrics=list(metrics or ())
-            if metrics is None or isinstance(metrics, tuple)
-            else metrics,
+            metrics=list(metrics)
+            if isinstance(metrics, tuple)
+            else metrics or [],
             jit_compile=False,
             **kwargs,
         )
