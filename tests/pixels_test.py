@@ -1,5 +1,7 @@
 """The range of pixels: what it means, what it refuses, and half precision."""
 
+import functools
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -13,9 +15,11 @@ from fastbat_tf import (
     FastAT,
     FastBAT,
     GradAlign,
+    GradientAlignment,
     Plan,
     RobustClassifier,
     Standard,
+    attacks,
     evaluate_robustness,
 )
 from fastbat_tf.errors import InputError
@@ -186,6 +190,72 @@ class PixelRangeTest(tf.test.TestCase, parameterized.TestCase):
                 *found, notes = evaluate(model, given, **kwargs)
                 self.assertEqual(found, expected)
                 self.assertIn("were mapped to [0, 1]", notes[-1])
+
+    def test_surrogate(self):
+        """It takes pixels in its own range, or in that of the model."""
+        images, labels = testing.images_and_labels(40)
+        core = testing.small_network()
+
+        def build(high):
+            """Its slope turns at gray: of dark images it is another one."""
+            inputs = keras.Input((8, 8, 3))
+            x = keras.layers.Rescaling(2 / high, offset=-1)(inputs)
+            return keras.Model(inputs, core(keras.ops.abs(x)))
+
+        plain, wide = build(1), build(255)
+        labels = plain(images).numpy().argmax(-1)
+        robust = RobustClassifier(wide, Standard(), pixel_range=(0, 255))
+        directory = self.get_temp_dir()
+
+        def evaluate(model, images, surrogate, **kwargs):
+            (row,) = evaluate_robustness(
+                model,
+                (images, labels),
+                ["transfer-fgsm"],
+                [16 / 255],
+                surrogate=surrogate,
+                **kwargs,
+            )["attacks"]
+            return row["robust_accuracy"]
+
+        expected = evaluate(plain, images, plain)
+        self.assertBetween(expected, 0.0, 0.5)
+        for found in (
+            evaluate(wide, 255 * images, wide, pixel_range=(0, 255)),
+            evaluate(robust, 255 * images, wide),
+            evaluate(plain, images, robust, directory=directory),
+        ):
+            self.assertAlmostEqual(found, expected, delta=0.05)
+        with self.assertRaisesRegex(InputError, "surrogate_pixel_range$"):
+            evaluate(plain, images, wide, directory=directory)
+
+    def test_attacks_take_the_network_of_0_1(self):
+        """Given the classifier itself they would feed it black images."""
+        robust = RobustClassifier(
+            ranged_network(0, 255), Standard(), pixel_range=(0, 255)
+        )
+        images, labels = testing.images_and_labels(4)
+        for ask in (
+            robust,
+            robust.call,
+            functools.partial(robust, training=False),
+        ):
+            for build in (
+                functools.partial(attacks.get, "fgsm"),
+                functools.partial(attacks.get, "autoattack"),
+                functools.partial(attacks.get, "transfer", surrogate=ask),
+                GradientAlignment,
+            ):
+                network = ask
+                if "surrogate" in getattr(build, "keywords", {}):
+                    network = robust.network
+                with self.assertRaisesRegex(
+                    InputError, r"`robust.network`.*pixel_range=\(0.*255.*\)$"
+                ):
+                    build(network)
+        GradientAlignment(robust.network)(images, labels, 0.1)
+        plain = RobustClassifier(testing.small_network(), Standard())
+        attacks.get("fgsm", plain)(images, labels, 0.1)
 
     def test_evaluation_of_uint8(self):
         images, labels = testing.images_and_labels(4)
