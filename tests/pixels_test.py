@@ -391,13 +391,49 @@ class RefusalTest(tf.test.TestCase, parameterized.TestCase):
         """They are inside the range, and 255 times too dark."""
         images, labels = testing.images_and_labels(8)
         robust = self.robust("graph", pixel_range=(0, 255))
-        with self.assertRaisesRegex(
-            InputError, r"in \[0, 255\].*pixel_range=\(0, 1\).*max=1$"
-        ):
-            robust.fit(images, labels, verbose=0)
+        for enter in (robust.fit, robust.evaluate):
+            with self.assertRaisesRegex(
+                InputError,
+                r"^Images .* pixels above 1 .*\[0, 255\], but all are in "
+                r"\[0, 1\].*pixel_range=\(0, 1\).* Received: min=0, max=1$",
+            ):
+                enter(images, labels, verbose=0)
+        # A single image may be that dark.
+        dark = np.full((1, 8, 8, 3), 0.4, "float32")
+        self.assertAllClose(
+            robust.predict(dark, verbose=0), robust(dark, training=False)
+        )
+        robust.predict_on_batch(dark)
+        with self.assertRaisesRegex(InputError, "max=256$"):
+            robust.predict(640 * dark, verbose=0)
         # Black images are black, and 0 and 1 may be gray levels.
         robust.fit(np.zeros_like(images), labels, verbose=0)
         robust.fit((images > 0.5).astype("float32"), labels, verbose=0)
+
+    def test_the_example_is_one_that_may_be_meant(self):
+        """Of other ranges than the two that are usual nothing is known."""
+        images, labels = testing.images_and_labels(4)
+        for pixel_range, example in (
+            ((0, 1), "such as pixel_range=(0, 255), "),
+            ((0.0, 255.0), "such as pixel_range=(0, 1), "),
+            ((-1, 1), None),
+        ):
+            robust = self.robust("graph", pixel_range=pixel_range)
+            with self.assertRaises(InputError) as caught:
+                robust.test_on_batch(300 * images, labels)
+            text = str(caught.exception)
+            self.assertRegex(text, "state the range of yours, .*, max=300$")
+            if example:
+                self.assertIn(example, text)
+            else:
+                self.assertNotIn("such as", text)
+        with self.assertRaisesRegex(
+            InputError,
+            r"in \[0, 1\]; `evaluate_robustness` .*`pixel_range`\. R",
+        ):
+            evaluate_robustness(
+                testing.small_network(), (2 * images - 1, labels), ["fgsm"]
+            )
 
     def test_rounding_is_no_refusal(self):
         images, labels = testing.images_and_labels(8)
