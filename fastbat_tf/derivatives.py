@@ -13,6 +13,8 @@ import tensorflow as tf
 from fastbat_tf.errors import InputError
 
 _MISSING = re.compile(r"gradient registry has no entry for: (\w+)")
+# Of layers under `keras.RematScope`.
+_RECOMPUTED = "recompute_grad tried to transpose"
 # First derivatives that TensorFlow takes for constants: it raises no error, and
 # leaves their share of the second derivatives out.
 _SILENT = {
@@ -49,6 +51,8 @@ def missing_operation(error):
     Args:
         error: An exception.
     """
+    if type(error) is NotImplementedError and _RECOMPUTED in str(error):
+        return "recompute_grad"
     found = _MISSING.search(str(error))
     return found[1] if found and type(error) is LookupError else None
 
@@ -91,7 +95,7 @@ def named(compute):
             names = ", ".join(_apart(_culprits, robust.classifier, 1))
             where = f" (it ends at {names})" if names else ""
             raise InputError(f"{error}{where}") from None
-        except LookupError as error:
+        except (LookupError, NotImplementedError) as error:
             operation = missing_operation(error)
             if operation is None:
                 raise
@@ -247,5 +251,5 @@ def _trace(operation, given, order, of_weights=True):
 def _call(operation, x):
     try:
         return operation(x, training=True)
-    except TypeError:  # It knows no modes.
+    except (TypeError, ValueError):  # It knows no modes.
         return operation(x)

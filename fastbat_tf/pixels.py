@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from fastbat_tf.errors import InputError
 from fastbat_tf.layers import inside_xla
+from fastbat_tf.step import split_index
 
 # What float32 rounding may add at a bound, relative to the larger bound: images
 # that were scaled or interpolated reach 1.0000001.
@@ -331,7 +332,7 @@ class PixelModel(keras.Model):
 
     def _check_first(self, step, data, guess=True):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        images = x["images"] if isinstance(x, dict) else x
+        images, _ = split_index(x)
         images = self._pixel_range.as_floats(images)
         checked = self._pixel_range.check(images, guess)
         with tf.control_dependencies(checked):

@@ -21,7 +21,7 @@ from fastbat_tf.epsilon_schedule import EpsilonSchedule  # noqa: F401  Likewise.
 from fastbat_tf.errors import InputError
 from fastbat_tf.methods import state as states
 from fastbat_tf.pixels import PixelModel
-from fastbat_tf.step import Outcome, Step, unpack
+from fastbat_tf.step import Outcome, Step, split_index, unpack
 from fastbat_tf.weight_averaging import WeightAverage
 
 
@@ -130,8 +130,7 @@ class RobustClassifier(PixelModel):
         self.built = True
 
     def call(self, images, training=None):
-        if isinstance(images, dict):
-            images = images["images"]
+        images, _ = split_index(images)
         images = self._pixel_range.as_floats(images, self._image_dtype)
         return self.classifier(images, training=training)
 

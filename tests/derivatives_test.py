@@ -69,7 +69,16 @@ class Rounding(layers.Layer):
         return tf.round(x)
 
 
+def recomputed():
+    """Its activations are computed again on the way back."""
+    inputs = keras.Input((8, 8, 3))
+    with keras.RematScope("full"):
+        layer = layers.Conv2D(2, 3, activation="softplus", name="culprit")
+    return keras.Model(inputs, layers.Dense(4)(layers.Flatten()(layer(inputs))))
+
+
 TWICE = {
+    "recomputed": (recomputed, "culprit (Conv2D)"),
     "nearest": (lambda: resizing("nearest"), "culprit (Resizing)"),
     "bicubic": (lambda: resizing("bicubic"), "culprit (Resizing)"),
     "lanczos": (lambda: resizing("lanczos3"), "culprit (Resizing)"),

@@ -387,6 +387,16 @@ class RefusalTest(tf.test.TestCase, parameterized.TestCase):
             robust.fit(batches.batch(8), verbose=0)
         self.assertEqual(int(robust.step), 2)
 
+    def test_dicts(self):
+        images, labels = testing.images_and_labels(4)
+        robust = self.robust("graph")
+        robust.fit({"images": images}, labels, verbose=0)  # No places.
+        for enter in (robust.fit, robust.evaluate, robust.predict):
+            for other in ({"pixels": images}, {"images": images, "x": labels}):
+                given = (other, labels) if enter != robust.predict else (other,)
+                with self.assertRaisesRegex(InputError, "Received: keys="):
+                    enter(*given, verbose=0)
+
     def test_images_of_0_1_where_0_255_is_stated(self):
         """They are inside the range, and 255 times too dark."""
         images, labels = testing.images_and_labels(8)
