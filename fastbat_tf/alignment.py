@@ -5,7 +5,7 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from fastbat_tf.attacks.inputs import as_labels, as_pixels
+from fastbat_tf.attacks.inputs import as_labels, as_pixels, check_pixel_range
 from fastbat_tf.draws import Draws
 from fastbat_tf.methods.gradalign import cosines
 
@@ -30,12 +30,17 @@ class GradientAlignment:
             mode.
         batch_size: Integer, images per call of the network.
 
+    Raises:
+        InputError: If the network is a `RobustClassifier` of another range:
+            its attribute `network` is meant.
+
     Example:
 
     >>> score = GradientAlignment(model)(images, labels, epsilon=8 / 255)
     """
 
     def __init__(self, network, batch_size=250):
+        check_pixel_range(network)
         self._batch_size = batch_size
         self._cosines = tf.function(
             functools.partial(_cosines, network),

@@ -63,7 +63,8 @@ def evaluate_robustness(
         max_examples: Integer; a subset of so many examples, the same number of
             each class as far as there are, drawn by `seed`. All if None or 0.
         surrogate: As `model`; for the attack `transfer`, the model on which the
-            perturbations are made.
+            perturbations are made. A `RobustClassifier` takes pixels in its
+            own range, any other surrogate in that of the model.
         batch_size: Integer, images per call of the model.
         seed: Integer.
         jit_compile: Whether XLA compiles the attacks; `"auto"` where it pays.
@@ -156,12 +157,17 @@ def evaluate_robustness(
     }
     if not pixels.is_unit:
         settings["pixel_range"] = list(pixels)
+    if surrogate is not None:
+        options["surrogate"], surrogate_pixels = evaluation_input.as_network(
+            surrogate, default=pixels
+        )
+        if not surrogate_pixels.is_unit:
+            settings["surrogate_pixel_range"] = list(surrogate_pixels)
     with EvaluationState(directory, settings, save_images) as state:
         clean = clean._replace(
             logits=state.clean_logits(clean.logits, "random" not in signs)
         )
         if surrogate is not None:
-            options["surrogate"], _ = evaluation_input.as_network(surrogate)
             warnings += _look_at(options["surrogate"], clean, batch_size)
         built = {name: get_attack(name, network, **options) for name in attacks}
         notes = _notes(subset, images.dtype, built, clean.logits.shape[-1])

@@ -14,13 +14,14 @@ from fastbat_tf.errors import InputError
 from fastbat_tf.pixels import PixelRange
 
 
-def as_network(model, pixel_range=None):
+def as_network(model, pixel_range=None, default=(0, 1)):
     """A `keras.Model`, the path of a model, or a callable, as a callable.
 
     Args:
         model: As said.
         pixel_range: The range of the pixels that it takes; None for that of
-            a `RobustClassifier`, and [0, 1] for any other model.
+            a `RobustClassifier`, and `default` for any other model.
+        default: As said.
 
     Returns:
         A callable from images in [0, 1] to logits, and the `PixelRange` of
@@ -33,7 +34,7 @@ def as_network(model, pixel_range=None):
     network = _as_callable(model)
     own = getattr(network, "pixel_range", None)
     if pixel_range is None:
-        pixel_range = (0, 1) if own is None else own
+        pixel_range = default if own is None else own
     pixel_range = PixelRange.parse(pixel_range)
     if own is not None and PixelRange.parse(own) != pixel_range:
         raise InputError(

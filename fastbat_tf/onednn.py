@@ -16,9 +16,11 @@ from keras import ops
 from tensorflow.python.util import _pywrap_util_port
 
 from fastbat_tf import environment
+from fastbat_tf.errors import InputError
 
 FLOATS_OF_A_REGISTER = 16
 CONVOLUTIONS = keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D
+BASE = keras.layers.Conv2D  # It has `call` and `convolution_op` of their base.
 TRANSPOSED = (
     keras.layers.Conv1DTranspose,
     keras.layers.Conv2DTranspose,
@@ -46,22 +48,37 @@ def guard(layers):
     """Keeps strided 1x1 convolutions of few channels from the faulty kernel.
 
     The layers stay what they are, with their weights and configurations, and
-    compute the same numbers up to rounding.
+    compute the same numbers up to rounding. A layer with a convolution of its
+    own may do anything there, with a standardized kernel for instance.
 
     Args:
         layers: Keras layers; others than built convolutions are left alone.
 
     Raises:
-        ValueError: If a transposed 1x1 convolution with strides has so few
-            filters, which are the channels there, and there is no GPU.
+        InputError: If there is no GPU, and such a layer has a convolution of
+            its own, or is a transposed one with so few filters, which are the
+            channels there.
     """
     if not is_on():
         return
     for layer in layers:
         if _is_endangered(layer, CONVOLUTIONS):
-            layer.convolution_op = functools.partial(_subsample, layer)
+            if _is_of_keras(layer):
+                layer.convolution_op = functools.partial(_subsample, layer)
+                # That of Conv1D asks no `convolution_op`.
+                layer.call = functools.partial(BASE.call, layer)
+            elif not _has_gpu():
+                raise InputError(
+                    "oneDNN, which computes convolutions here, writes to wrong "
+                    "memory in 1x1 convolutions with strides and few channels; "
+                    "expected a layer of Keras, whose `convolution_op` and "
+                    "`call` can be exchanged for safe ones, "
+                    f"{FLOATS_OF_A_REGISTER} channels, or "
+                    f"{environment.ONEDNN}=0. "
+                    f"Received: {layer.name}={type(layer).__name__}"
+                )
         elif _is_endangered(layer, TRANSPOSED) and not _has_gpu():
-            raise ValueError(
+            raise InputError(
                 "oneDNN, which computes convolutions here, writes to wrong "
                 "memory in transposed 1x1 convolutions with strides and few "
                 f"filters; expected {FLOATS_OF_A_REGISTER} filters, or "
@@ -84,6 +101,18 @@ def _is_endangered(layer, kinds):
         # more of them: TensorFlow's gradient of a strided slice is slow, and
         # doubles the time of the operation with 64 channels.
         and layer.kernel.shape[-2] < FLOATS_OF_A_REGISTER
+    )
+
+
+def _is_of_keras(layer):
+    """Whether it computes what Keras' convolutions do."""
+    calls = [kind.call for kind in CONVOLUTIONS]
+    own = vars(layer).get("convolution_op")
+    return (
+        type(layer).convolution_op is BASE.convolution_op
+        and type(layer).call in calls
+        # One of its own, if not that of an earlier guard.
+        and (own is None or getattr(own, "func", None) is _subsample)
     )
 
 

@@ -135,7 +135,7 @@ class UpdateRule:
         """Updates the weights by the gradients of one replica.
 
         A gradient may be None: the loss does not depend on that variable,
-        which no optimizer of Keras then moves.
+        which then neither the optimizer nor the weight decay moves.
 
         Returns:
             Whether the weights were updated: True or, if the optimizer
@@ -202,10 +202,9 @@ class UpdateRule:
         return gradients
 
     def _add_decay(self, gradient, variable):
-        if not self._decays(variable):
+        if gradient is None or not self._decays(variable):
             return gradient
-        decay = self.weight_decay * variable
-        return decay if gradient is None else gradient + decay
+        return gradient + self.weight_decay * variable
 
     def _decay(self, optimizer, variables, updates):
         for variable in filter(self._decays, variables):

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from fastbat_tf.errors import InputError
 from fastbat_tf.layers import inside_xla
+from fastbat_tf.step import split_index
 
 # What float32 rounding may add at a bound, relative to the larger bound: images
 # that were scaled or interpolated reach 1.0000001.
@@ -132,7 +133,7 @@ class PixelRange:
         self._check_type(images.dtype)
         return tf.cast(images, dtype)
 
-    def check(self, images):
+    def check(self, images, guess=True):
         """Refuses pixels outside the range, and those that are not finite.
 
         In a graph the refusal is an assertion. XLA would drop it: in what XLA
@@ -140,6 +141,8 @@ class PixelRange:
 
         Args:
             images: Tensor of floats, `(batch, height, width, channels)`.
+            guess: Whether images are refused, too, that are inside a range as
+                wide as [0, 255] but look like those of [0, 1].
 
         Returns:
             A list for `tf.control_dependencies`: what must not begin before
@@ -150,20 +153,24 @@ class PixelRange:
         """
         if inside_xla():
             return []
-        fits = self._fits(images)
+        checks = [(self._is_inside(images), self._outside)]
+        if guess and self.high >= WIDE and self.low <= 0:
+            checks.append((~_look_scaled(images), self._scaled))
         if tf.executing_eagerly():
-            if not fits:
-                low, high = (float(bound) for bound in _bounds(images))
-                raise InputError(
-                    self._complaint.format(f"{low:g}", f"{high:g}")
-                )
+            for fits, complaint in checks:
+                if not fits:
+                    low, high = (float(bound) for bound in _bounds(images))
+                    raise InputError(complaint.format(f"{low:g}", f"{high:g}"))
             return []
 
-        def fail():  # In here, so that it costs nothing before.
-            text = tf.strings.format(self._complaint, list(_bounds(images)))
+        def fail(complaint):  # In here, so that it costs nothing before.
+            text = tf.strings.format(complaint, list(_bounds(images)))
             return tf.debugging.Assert(False, [text])
 
-        return [tf.cond(fits, tf.no_op, fail)]
+        return [
+            tf.cond(fits, tf.no_op, functools.partial(fail, complaint))
+            for fits, complaint in checks
+        ]
 
     def to_unit_array(self, images):
         """Checks images in memory, and maps them to [0, 1].
@@ -204,30 +211,32 @@ class PixelRange:
             f"Received: images.dtype={dtype.name}"
         )
 
-    def _fits(self, images):
+    def _is_inside(self, images):
         room = TOLERANCE * max(abs(self.low), abs(self.high))
         # Comparisons, which NaN fails; a minimum may pass over it.
-        fits = tf.reduce_all(
+        return tf.reduce_all(
             (images >= self.low - room) & (images <= self.high + room)
         )
-        if self.high < WIDE or self.low > 0:
-            return fits
-        fractions = tf.reduce_any((images > 0.0) & (images < 1.0))
-        scaled = tf.reduce_all((images >= 0.0) & (images <= 1.0))
-        return fits & ~(fractions & scaled)
 
     @property
-    def _complaint(self):
+    def _outside(self):
+        others = {(0, 1): "(0, 255)", (0, 255): "(0, 1)"}
+        other = others.get((self.low, self.high))
+        example = f", such as pixel_range={other}" if other else ""
         return (
             f"Images are expected in {self}, the `pixel_range`; state the "
-            f"range of yours, such as pixel_range={self._other}, or rescale "
-            "them and give the classifier a Rescaling or Normalization layer "
-            "as its first. Received: min={}, max={}"
+            f"range of yours{example}, or rescale them and give the "
+            "classifier a Rescaling or Normalization layer as its first. "
+            "Received: min={}, max={}"
         )
 
     @property
-    def _other(self):
-        return "(0, 255)" if self.is_unit else "(0, 1)"
+    def _scaled(self):
+        return (
+            "Images are expected to have pixels above 1 where `pixel_range` "
+            f"is {self}, but all are in [0, 1], with fractions; state "
+            "pixel_range=(0, 1), or rescale them. Received: min={}, max={}"
+        )
 
 
 class UnitNetwork:
@@ -250,6 +259,12 @@ class UnitNetwork:
     def trainable_variables(self):
         """Those of the classifier."""
         return self._network.trainable_variables
+
+
+def _look_scaled(images):
+    """Whether they are fractions in [0, 1], and not only zeros and ones."""
+    fractions = tf.reduce_any((images > 0.0) & (images < 1.0))
+    return fractions & tf.reduce_all((images >= 0.0) & (images <= 1.0))
 
 
 def _bounds(images):
@@ -312,12 +327,14 @@ class PixelModel(keras.Model):
         return self._check_first(super().test_step, data)
 
     def predict_step(self, data):
-        return self._check_first(super().predict_step, data)
+        # One image may be that dark.
+        return self._check_first(super().predict_step, data, guess=False)
 
-    def _check_first(self, step, data):
+    def _check_first(self, step, data, guess=True):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        images = x["images"] if isinstance(x, dict) else x
-        checked = self._pixel_range.check(self._pixel_range.as_floats(images))
+        images, _ = split_index(x)
+        images = self._pixel_range.as_floats(images)
+        checked = self._pixel_range.check(images, guess)
         with tf.control_dependencies(checked):
             return step(keras.utils.pack_x_y_sample_weight(x, y, sample_weight))
 
@@ -349,7 +366,7 @@ def _in_one_line(function):
             return function(*args)
         except tf.errors.OpError as error:
             found = re.search(
-                r"Images are expected in .* Received: min=\S+, max=[^\s\]]+",
+                r"Images are expected .* Received: min=\S+, max=[^\s\]]+",
                 error.message,
             )
             if not found:

@@ -213,6 +213,25 @@ class Outcome(NamedTuple):
     solution: Any
 
 
+def split_index(images):
+    """Images, and their places in the data set or None.
+
+    Args:
+        images: Tensor, or a dict of it as `images` and perhaps of `index`.
+
+    Raises:
+        InputError: If the dict is another one.
+    """
+    if not isinstance(images, dict):
+        return images, None
+    if "images" not in images or not images.keys() <= {"images", "index"}:
+        raise InputError(
+            'Images are expected as a tensor, or as {"images": images, '
+            '"index": index}. Received: keys=' + ", ".join(images)
+        )
+    return images["images"], images.get("index")
+
+
 def unpack(data, needs_index=False):
     """Images, labels and places of a batch, as `keras.Model.fit` gives it.
 
@@ -225,9 +244,8 @@ def unpack(data, needs_index=False):
         ValueError: If there are sample weights, or no places.
     """
     images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    index = None
-    if isinstance(images, dict):
-        images, index = images["images"], images["index"]
+    images, index = split_index(images)
+    if index is not None:
         index = tf.convert_to_tensor(index)
     images = tf.convert_to_tensor(images)
     if needs_index and index is None:

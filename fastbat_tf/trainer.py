@@ -21,7 +21,7 @@ from fastbat_tf.epsilon_schedule import EpsilonSchedule  # noqa: F401  Likewise.
 from fastbat_tf.errors import InputError
 from fastbat_tf.methods import state as states
 from fastbat_tf.pixels import PixelModel
-from fastbat_tf.step import Outcome, Step, unpack
+from fastbat_tf.step import Outcome, Step, split_index, unpack
 from fastbat_tf.weight_averaging import WeightAverage
 
 
@@ -130,8 +130,7 @@ class RobustClassifier(PixelModel):
         self.built = True
 
     def call(self, images, training=None):
-        if isinstance(images, dict):
-            images = images["images"]
+        images, _ = split_index(images)
         images = self._pixel_range.as_floats(images, self._image_dtype)
         return self.classifier(images, training=training)
 
@@ -209,7 +208,9 @@ class RobustClassifier(PixelModel):
 
         Raises:
             InputError: If a setting is out of range, or is one that the
-                training would not honour.
+                training would not honour; or if the method differentiates
+                twice, and TensorFlow takes a second derivative of the
+                classifier for zero.
         """
         loss = losses.get("crossentropy") if loss is None else loss
         losses.check("loss", loss)
@@ -243,13 +244,14 @@ class RobustClassifier(PixelModel):
             warnings.warn(note, stacklevel=2)
         self.given_jit_compile = jit_compile
         self.compiles_step = distribution.resolve_jit_compile(jit_compile)
+        derivatives.refuse_silent_gaps(self)
         # Keras' own would compile `evaluate` and its last batch, too.
         super().compile(
             optimizer=optimizer,
             loss=loss,
-            metrics=list(metrics or ())
-            if metrics is None or isinstance(metrics, tuple)
-            else metrics,
+            metrics=list(metrics)
+            if isinstance(metrics, tuple)
+            else metrics or [],
             jit_compile=False,
             **kwargs,
         )

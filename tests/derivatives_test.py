@@ -69,7 +69,16 @@ class Rounding(layers.Layer):
         return tf.round(x)
 
 
+def recomputed():
+    """Its activations are computed again on the way back."""
+    inputs = keras.Input((8, 8, 3))
+    with keras.RematScope("full"):
+        layer = layers.Conv2D(2, 3, activation="softplus", name="culprit")
+    return keras.Model(inputs, layers.Dense(4)(layers.Flatten()(layer(inputs))))
+
+
 TWICE = {
+    "recomputed": (recomputed, "culprit (Conv2D)"),
     "nearest": (lambda: resizing("nearest"), "culprit (Resizing)"),
     "bicubic": (lambda: resizing("bicubic"), "culprit (Resizing)"),
     "lanczos": (lambda: resizing("lanczos3"), "culprit (Resizing)"),
@@ -95,6 +104,56 @@ TWICE = {
     ),
     "operation": (operation, "(Softsign)"),
     "subclassed": (subclassed, "culprit (Activation)"),
+}
+
+
+def beside(layer):
+    """A classifier of two branches, of which one has the layer."""
+    inputs = keras.Input((8, 8, 3))
+    direct = layers.Conv2D(2, 3, activation="softplus")(inputs)
+    other = layers.Conv2D(2, 3, activation="softplus")(layer(inputs))
+    x = layers.concatenate([layers.Flatten()(x) for x in (direct, other)])
+    return keras.Model(inputs, layers.Dense(4)(x))
+
+
+class InFunction(layers.Layer):
+    """Resizes in a branch of a condition, in a function of its own."""
+
+    def call(self, x):
+        resize = tf.function(lambda: tf.image.resize(x, (4, 4)))
+        return tf.cond(tf.reduce_sum(x) > -1e9, resize, lambda: x[:, :4, :4])
+
+
+def quantize(x):
+    return tf.quantization.fake_quant_with_min_max_vars(x, 0.0, 1.0)
+
+
+SILENT = {
+    "resizing": (
+        lambda: layers.Resizing(4, 4, name="culprit"),
+        "culprit (Resizing)",
+    ),
+    "upsampling": (
+        lambda: layers.UpSampling2D(
+            2, interpolation="bilinear", name="culprit"
+        ),
+        "culprit (UpSampling2D)",
+    ),
+    "lambda": (
+        lambda: layers.Lambda(
+            lambda x: tf.image.resize(x, (4, 4)), name="culprit"
+        ),
+        "culprit (Lambda)",
+    ),
+    "operation": (
+        lambda: lambda x: keras.ops.image.resize(x, (4, 4)),
+        "(Resize)",
+    ),
+    "function": (lambda: InFunction(name="culprit"), "culprit (InFunction)"),
+    "quantization": (
+        lambda: layers.Lambda(quantize, name="culprit"),
+        "culprit (Lambda)",
+    ),
 }
 
 
@@ -151,23 +210,36 @@ class DerivativesTest(tf.test.TestCase, parameterized.TestCase):
         self.assertIn("GradAlign differentiates twice", text)
         self.assertTrue(text.endswith(culprit), text)
 
-    def test_a_second_derivative_that_is_missing_without_an_error(self):
+    @parameterized.parameters(*SILENT)
+    def test_what_is_missing_without_an_error(self, name):
         """TensorFlow takes that of a bilinear resize for zero."""
+        layer, culprit = SILENT[name]
 
         def build():
-            return keras.Sequential(
-                [
-                    keras.Input((8, 8, 3)),
-                    layers.Resizing(4, 4),
-                    layers.Flatten(),
-                    layers.Dense(4),
-                ]
-            )
+            return beside(layer())
 
-        self.assertIn("finite_difference", self.refused(build, FastBAT()))
+        for method in (FastBAT(), GradAlign()):
+            text = self.refused(build, method)
+            self.assertIn("cannot be differentiated twice", text)
+            self.assertTrue(text.endswith(culprit), text)
+            self.assertIn('FastBAT(implicit_gradient="finite', text)
+        self.refused(build, FastBAT(), "eager")
         method = FastBAT(implicit_gradient="finite_difference")
-        history = train(build, method)
+        history = train(build, method, "eager")
         self.assertGreater(history["implicit_ratio"][0], 0)
+
+    def test_a_resize_that_has_all_its_second_derivatives(self):
+        """That of a weight, as of a position embedding, is no gap."""
+
+        class Embedding(layers.Layer):
+            def build(self, shape):
+                del shape
+                self.places = self.add_weight(shape=(4, 4, 2))
+
+            def call(self, x):
+                return x * tf.image.resize(self.places, (8, 8))
+
+        train(lambda: network(Embedding()), GradAlign())
 
     def test_not_once(self):
         def build():

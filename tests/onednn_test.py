@@ -1,6 +1,7 @@
 """Tests of the way around oneDNN's faulty kernel, and of what is said."""
 
 import os
+import re
 from unittest import mock
 
 import keras
@@ -60,13 +61,18 @@ def faulty_operations_of_a_step(name):
     loop.build(robust)  # Variables cannot be made in a graph of its own.
     batch = map(tf.constant, testing.images_and_labels(6, size=16))
     step = tf.function(lambda *batch: robust.train_step(batch))
-    graph = step.get_concrete_function(*batch).graph
+    return faulty_operations(step.get_concrete_function(*batch).graph)
+
+
+def faulty_operations(graph):
+    """The gradients to strided 1x1 kernels in it, and in what it calls."""
     found = []
     for part in (graph, *_functions(graph)):
         for operation in part.get_operations():
-            if operation.type == "Conv2DBackpropFilter":
-                kernel = operation.outputs[0].shape
-                if kernel[0] == 1 and max(operation.get_attr("strides")) > 1:
+            if re.fullmatch(r"Conv.DBackpropFilter(V2)?", operation.type):
+                *kernel, _, _ = operation.outputs[0].shape
+                strides = operation.get_attr("strides")
+                if max(kernel) == 1 and max(strides) > 1:
                     found.append((operation.name, kernel))
     return found
 
@@ -93,7 +99,9 @@ class GuardTest(tf.test.TestCase, parameterized.TestCase):
         images = tf.constant(random.random((2, *[size] * rank, 3), "float32"))
         before = derivatives(layer, images)
         onednn.guard([layer])
-        self.assertIn("convolution_op", vars(layer))
+        step = tf.function(lambda images: derivatives(layer, images))
+        graph = step.get_concrete_function(images).graph
+        self.assertEmpty(faulty_operations(graph))
         for one, other in zip(before, derivatives(layer, images), strict=True):
             self.assertAllClose(one, other, rtol=1e-5, atol=1e-6)
 
@@ -125,8 +133,49 @@ class GuardTest(tf.test.TestCase, parameterized.TestCase):
             onednn.guard([layer])
         with mock.patch.object(onednn, "_has_gpu", return_value=False):
             onednn.guard([wide])
-            with self.assertRaisesRegex(ValueError, "ONEDNN_OPTS=0. Received"):
+            with self.assertRaisesRegex(InputError, "ONEDNN_OPTS=0. Received"):
                 onednn.guard([layer])
+
+    def test_convolutions_of_the_user_are_refused(self):
+        """Whatever they compute, it is neither exchanged nor trusted."""
+
+        class Standardized(keras.layers.Conv2D):
+            def convolution_op(self, inputs, kernel):
+                kernel = kernel - tf.reduce_mean(kernel, [0, 1, 2])
+                return super().convolution_op(inputs, kernel)
+
+        class Called(keras.layers.Conv2D):
+            def call(self, inputs):
+                return tf.nn.conv2d(inputs, self.kernel, self.strides, "SAME")
+
+        exchanged = keras.layers.Conv2D(4, 1, strides=2, name="mine")
+        exchanged.convolution_op = lambda inputs, kernel: inputs[:, ::2, ::2]
+        for layer in (
+            Standardized(4, 1, strides=2, name="mine"),
+            Called(4, 1, strides=2, name="mine"),
+            exchanged,
+        ):
+            layer.build((None, 4, 4, 4))
+            images = tf.random.normal((2, 4, 4, 4))
+            before = layer(images)
+            with (
+                mock.patch.object(onednn, "_has_gpu", return_value=False),
+                self.assertRaisesRegex(InputError, "OPTS=0. Received: mine="),
+            ):
+                onednn.guard([layer])
+            with mock.patch.object(onednn, "_has_gpu", return_value=True):
+                onednn.guard([layer])
+            self.assertAllEqual(layer(images), before)
+
+    def test_twice(self):
+        """A classifier may be trained by one method after another."""
+        layer = strided_1x1()
+        images = tf.random.normal((2, 4, 4, 3))
+        before = layer(images)
+        with mock.patch.object(onednn, "_has_gpu", return_value=False):
+            onednn.guard([layer])
+            onednn.guard([layer])
+        self.assertAllClose(layer(images), before, 1e-5, 1e-6)
 
     @parameterized.parameters("standard", "fastbat", "gradalign")
     def test_a_training_step_has_no_faulty_operation(self, name):

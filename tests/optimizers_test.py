@@ -102,6 +102,19 @@ class UpdateTest(tf.test.TestCase, parameterized.TestCase):
                     found[step][place], expected[step], 1e-5, 1e-6
                 )
 
+    @parameterized.parameters("l2", "decoupled")
+    def test_a_weight_without_a_gradient_does_not_decay(self, mode):
+        weights, gradients = weights_and_gradients()
+        kernel, bias = (keras.Variable(w, dtype="float64") for w in weights)
+        UpdateRule(DECAY, mode).apply(
+            build("sgd"), [tf.constant(gradients[0][0]), None], [kernel, bias]
+        )
+        self.assertAllEqual(bias, weights[1])
+        expected = updates(
+            "sgd", weights[0], [gradients[0][0]], DECAY, mode, (RATE,)
+        )
+        self.assertAllClose(kernel, expected[0], 1e-6)
+
     @parameterized.parameters(*OPTIONS)
     def test_no_decay(self, name):
         weights, gradients = weights_and_gradients()

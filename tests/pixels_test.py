@@ -1,5 +1,7 @@
 """The range of pixels: what it means, what it refuses, and half precision."""
 
+import functools
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -13,9 +15,11 @@ from fastbat_tf import (
     FastAT,
     FastBAT,
     GradAlign,
+    GradientAlignment,
     Plan,
     RobustClassifier,
     Standard,
+    attacks,
     evaluate_robustness,
 )
 from fastbat_tf.errors import InputError
@@ -191,6 +195,72 @@ class PixelRangeTest(tf.test.TestCase, parameterized.TestCase):
                     "radii are those of the mapped images.",
                 )
 
+    def test_surrogate(self):
+        """It takes pixels in its own range, or in that of the model."""
+        images, labels = testing.images_and_labels(40)
+        core = testing.small_network()
+
+        def build(high):
+            """Its slope turns at gray: of dark images it is another one."""
+            inputs = keras.Input((8, 8, 3))
+            x = keras.layers.Rescaling(2 / high, offset=-1)(inputs)
+            return keras.Model(inputs, core(keras.ops.abs(x)))
+
+        plain, wide = build(1), build(255)
+        labels = plain(images).numpy().argmax(-1)
+        robust = RobustClassifier(wide, Standard(), pixel_range=(0, 255))
+        directory = self.get_temp_dir()
+
+        def evaluate(model, images, surrogate, **kwargs):
+            (row,) = evaluate_robustness(
+                model,
+                (images, labels),
+                ["transfer-fgsm"],
+                [16 / 255],
+                surrogate=surrogate,
+                **kwargs,
+            )["attacks"]
+            return row["robust_accuracy"]
+
+        expected = evaluate(plain, images, plain)
+        self.assertBetween(expected, 0.0, 0.5)
+        for found in (
+            evaluate(wide, 255 * images, wide, pixel_range=(0, 255)),
+            evaluate(robust, 255 * images, wide),
+            evaluate(plain, images, robust, directory=directory),
+        ):
+            self.assertAlmostEqual(found, expected, delta=0.05)
+        with self.assertRaisesRegex(InputError, "surrogate_pixel_range$"):
+            evaluate(plain, images, wide, directory=directory)
+
+    def test_attacks_take_the_network_of_0_1(self):
+        """Given the classifier itself they would feed it black images."""
+        robust = RobustClassifier(
+            ranged_network(0, 255), Standard(), pixel_range=(0, 255)
+        )
+        images, labels = testing.images_and_labels(4)
+        for ask in (
+            robust,
+            robust.call,
+            functools.partial(robust, training=False),
+        ):
+            for build in (
+                functools.partial(attacks.get, "fgsm"),
+                functools.partial(attacks.get, "autoattack"),
+                functools.partial(attacks.get, "transfer", surrogate=ask),
+                GradientAlignment,
+            ):
+                network = ask
+                if "surrogate" in getattr(build, "keywords", {}):
+                    network = robust.network
+                with self.assertRaisesRegex(
+                    InputError, r"`robust.network`.*pixel_range=\(0.*255.*\)$"
+                ):
+                    build(network)
+        GradientAlignment(robust.network)(images, labels, 0.1)
+        plain = RobustClassifier(testing.small_network(), Standard())
+        attacks.get("fgsm", plain)(images, labels, 0.1)
+
     def test_evaluation_of_uint8(self):
         images, labels = testing.images_and_labels(4)
         gray = np.round(255 * images).astype("uint8")
@@ -321,17 +391,63 @@ class RefusalTest(tf.test.TestCase, parameterized.TestCase):
             robust.fit(batches.batch(8), verbose=0)
         self.assertEqual(int(robust.step), 2)
 
+    def test_dicts(self):
+        images, labels = testing.images_and_labels(4)
+        robust = self.robust("graph")
+        robust.fit({"images": images}, labels, verbose=0)  # No places.
+        for enter in (robust.fit, robust.evaluate, robust.predict):
+            for other in ({"pixels": images}, {"images": images, "x": labels}):
+                given = (other, labels) if enter != robust.predict else (other,)
+                with self.assertRaisesRegex(InputError, "Received: keys="):
+                    enter(*given, verbose=0)
+
     def test_images_of_0_1_where_0_255_is_stated(self):
         """They are inside the range, and 255 times too dark."""
         images, labels = testing.images_and_labels(8)
         robust = self.robust("graph", pixel_range=(0, 255))
-        with self.assertRaisesRegex(
-            InputError, r"in \[0, 255\].*pixel_range=\(0, 1\).*max=1$"
-        ):
-            robust.fit(images, labels, verbose=0)
+        for enter in (robust.fit, robust.evaluate):
+            with self.assertRaisesRegex(
+                InputError,
+                r"^Images .* pixels above 1 .*\[0, 255\], but all are in "
+                r"\[0, 1\].*pixel_range=\(0, 1\).* Received: min=0, max=1$",
+            ):
+                enter(images, labels, verbose=0)
+        # A single image may be that dark.
+        dark = np.full((1, 8, 8, 3), 0.4, "float32")
+        self.assertAllClose(
+            robust.predict(dark, verbose=0), robust(dark, training=False)
+        )
+        robust.predict_on_batch(dark)
+        with self.assertRaisesRegex(InputError, "max=256$"):
+            robust.predict(640 * dark, verbose=0)
         # Black images are black, and 0 and 1 may be gray levels.
         robust.fit(np.zeros_like(images), labels, verbose=0)
         robust.fit((images > 0.5).astype("float32"), labels, verbose=0)
+
+    def test_the_example_is_one_that_may_be_meant(self):
+        """Of other ranges than the two that are usual nothing is known."""
+        images, labels = testing.images_and_labels(4)
+        for pixel_range, example in (
+            ((0, 1), "such as pixel_range=(0, 255), "),
+            ((0.0, 255.0), "such as pixel_range=(0, 1), "),
+            ((-1, 1), None),
+        ):
+            robust = self.robust("graph", pixel_range=pixel_range)
+            with self.assertRaises(InputError) as caught:
+                robust.test_on_batch(300 * images, labels)
+            text = str(caught.exception)
+            self.assertRegex(text, "state the range of yours, .*, max=300$")
+            if example:
+                self.assertIn(example, text)
+            else:
+                self.assertNotIn("such as", text)
+        with self.assertRaisesRegex(
+            InputError,
+            r"in \[0, 1\]; `evaluate_robustness` .*`pixel_range`\. R",
+        ):
+            evaluate_robustness(
+                testing.small_network(), (2 * images - 1, labels), ["fgsm"]
+            )
 
     def test_rounding_is_no_refusal(self):
         images, labels = testing.images_and_labels(8)

@@ -11,6 +11,7 @@ from fastbat_tf.attacks.inputs import (
     as_labels,
     as_pixels,
     check_classes,
+    check_pixel_range,
 )
 from fastbat_tf.attacks.records import Clean
 from fastbat_tf.errors import InputError
@@ -23,9 +24,13 @@ class Classifier:
         network: Any callable from float32 images `(batch, height, width,
             channels)` in [0, 1] to logits `(batch, classes)`.
         batch_size: Integer, images per call of the network.
+
+    Raises:
+        InputError: If the network is a `RobustClassifier` of another range.
     """
 
     def __init__(self, network, batch_size=250):
+        check_pixel_range(network)
         self.network = network
         self.batch_size = as_count("batch_size", batch_size)
         self._ask = None

@@ -1,5 +1,6 @@
 """Checks of what attacks are given."""
 
+import functools
 import operator
 
 import numpy as np
@@ -40,6 +41,21 @@ def check_radius(epsilon, norm):
         )
 
 
+def check_pixel_range(network):
+    """Refuses a `RobustClassifier` that takes pixels in another range."""
+    model = network
+    while isinstance(model, functools.partial):
+        model = model.func
+    model = getattr(model, "__self__", model)  # A method of it.
+    pixel_range = tuple(getattr(model, "pixel_range", None) or (0, 1))
+    if pixel_range != (0, 1):
+        raise InputError(
+            "Attacks work on pixels in [0, 1]; expected the `network` of a "
+            "RobustClassifier of another range, `robust.network`. "
+            f"Received: network.pixel_range={pixel_range}"
+        )
+
+
 def as_pixels(images):
     """uint8 or float images as a float32 array in [0, 1]."""
     images = np.asarray(images)
@@ -58,7 +74,8 @@ def as_pixels(images):
     images = images.astype(np.float32)
     if not 0 <= images.min() <= images.max() <= 1:
         raise InputError(
-            "Images of floats are expected in [0, 1]. "
+            "Images of floats are expected in [0, 1]; `evaluate_robustness` "
+            "takes others with `pixel_range`. "
             f"Received: range=({images.min()}, {images.max()})"
         )
     return images

@@ -6,7 +6,6 @@ import tensorflow as tf
 
 from fastbat_tf import perturbation
 from fastbat_tf.derivatives import connected
-from fastbat_tf.errors import InputError
 from fastbat_tf.methods import memory, options
 from fastbat_tf.methods.base import Method, Solution
 
@@ -171,14 +170,6 @@ class FastBAT(Method):
                 step.variables,
                 output_gradients=vector,
             )
-            if implicit and all(part is None for part in implicit):
-                raise InputError(
-                    "The input gradient is expected to depend on the weights, "
-                    "but TensorFlow has no second derivative of a layer, such "
-                    'as Resizing by "bilinear"; expected another layer there, '
-                    'or implicit_gradient="finite_difference". '
-                    "Received: second derivative=None"
-                )
             return _filled(implicit, step.variables)
         # Not `h` itself: it overflows where the vector is tiny.
         largest = tf.reduce_max(tf.abs(vector))
