@@ -10,6 +10,7 @@ import tempfile
 import time
 
 import numpy as np
+import pytest
 from absl.testing import absltest
 
 from fastbat_tf.config import Config, DataConfig
@@ -151,6 +152,7 @@ class EvaluateTest(CommandLineTest):
         self.assertLen([c for c in table if c[:2] == ["worst", "case"]], 2)
         self.assertIn("40 examples, norm linf, seed 0.", lines)
 
+    @pytest.mark.slow
     def test_killed(self):
         flags = (
             f"--run_dir={self.run_dir}",

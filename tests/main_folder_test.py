@@ -103,6 +103,7 @@ class FolderTest(CommandLineTest):
         process = main("--mode=evaluate", f"--run_dir={self.run_dir}")
         self.assert_refused(process, "those of the training, ant, bird, cat")
 
+    @pytest.mark.slow
     def test_image_formats(self):
         """Gray, transparent, palette and 16-bit images are trained on."""
         image = Image.open(self.top / "train/cat/001.png")

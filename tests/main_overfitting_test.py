@@ -30,6 +30,7 @@ class MainTest(CommandLineTest):
 
 
 class OverfittingTest(MainTest):
+    @pytest.mark.slow
     def test_stop(self):
         flags = (
             "--method=fgsm",
@@ -119,8 +120,9 @@ class OverfittingTest(MainTest):
 
 
 class SeedsTest(MainTest):
-    small = TINY
+    small = (*NARROW, "--on_overfitting=off")
 
+    @pytest.mark.slow
     def test_seeds(self):
         flags = "--seeds=5,1", "--method=fgsm", "--epochs=1"
         output = self.train(*flags)

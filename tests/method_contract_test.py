@@ -19,6 +19,7 @@ from unittest import mock
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 
@@ -117,8 +118,16 @@ class ContractTest(tf.test.TestCase, parameterized.TestCase):
             declared, {name: forwards for name, (_, forwards) in ROWS.items()}
         )
 
-    @parameterized.parameters(*CASES)
+    @parameterized.parameters(*CASES[: len(ROWS)])
     def test_training(self, name, options, row):
+        self.check_training(name, options)
+
+    @parameterized.parameters(*VARIANTS)
+    @pytest.mark.slow
+    def test_training_of_variants(self, name, options, row):
+        self.check_training(name, options)
+
+    def check_training(self, name, options):
         """Eagerly, as a graph and by XLA: the same, finite, traced once."""
         runs = {
             "graph": build(name, options, jit_compile=False),

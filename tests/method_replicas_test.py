@@ -1,6 +1,7 @@
 """Every method on one device and on two: the same step."""
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 
@@ -87,6 +88,7 @@ class ReplicasTest(tf.test.TestCase, parameterized.TestCase):
         self.assert_same(train(name, 1, run_eagerly=True), train(name, 2))
 
     @parameterized.parameters("fgsm_mep_cs", "fgsm_fuap", "liet", "free")
+    @pytest.mark.slow
     def test_two_compiled_replicas(self, name):
         self.assert_same(
             train(name, 1, run_eagerly=True), train(name, 2, compiled=True)

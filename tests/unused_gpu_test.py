@@ -6,6 +6,7 @@ import sys
 import tempfile
 from unittest import mock
 
+import pytest
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
@@ -188,6 +189,7 @@ class SilentStartTest(absltest.TestCase):
         self.assertEqual(environment.start_messages(), "")
 
 
+@pytest.mark.slow
 class ProgramTest(CommandLineTest):
     def test_training_and_evaluation_say_it(self):
         if tf.config.list_physical_devices("GPU"):
