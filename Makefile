@@ -1,5 +1,6 @@
 # make demo    train, measure and export on 4,000 real images
-# make test    the tests, but for the slow ones, two at a time
+# make test    the tests, but for the slow ones, two at a time; PYTEST_FLAGS are
+#              flags of pytest
 # make test-slow    the slow ones: many processes, 20 kills, the longest replays
 # make lint    the checks that change nothing
 #
@@ -39,7 +40,7 @@ demo: $(INSTALLED)
 	$(BIN)/python main.py --flagfile=recipes/demo.cfg
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 --dist=loadscope
+	$(BIN)/python -m pytest -n 2 --dist=loadscope $(PYTEST_FLAGS)
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m "slow or slowest" -n 2 --dist=loadscope
