@@ -39,7 +39,7 @@ class AttackOutcomesTest(parameterized.TestCase, tf.test.TestCase):
         ("square", 8),
         ("autoattack", 8),
     )
-    @pytest.mark.slowest
+    @pytest.mark.slow
     def test_same_outcomes_slowly(self, name, count):
         self.check(name, count)
 
