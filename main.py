@@ -15,8 +15,9 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
 from absl import app, logging
 
 import flags
-from fastbat_tf import environment, preemption
 from fastbat_tf.errors import InputError, NonFiniteError
+from fastbat_tf.experiment import preemption
+from fastbat_tf.runtime import environment
 
 
 def main(_):
@@ -29,20 +30,21 @@ def main(_):
         # Now that the settings are known to be good.
         with environment.silent_start():
             import models.blocks  # Keras then knows what its files hold.
-            from fastbat_tf import distribution, run, run_evaluation, seeds
+            from fastbat_tf import distribution
+            from fastbat_tf.experiment import evaluate, seeds, train
 
             distribution.has_accelerator()
         where = command.run_dir, models.get
         how = command.resume, command.verbosity
         if command.mode == "export":
-            run.export_run(*where, command.verbosity)
+            train.export_run(*where, command.verbosity)
         elif command.mode == "evaluate":
             what = command.config, command.target
-            run_evaluation.evaluate(*what, *where, command.verbosity)
+            evaluate.evaluate(*what, *where, command.verbosity)
         elif command.seeds:
-            seeds.train(command.config, command.seeds, *where, *how)
+            seeds.train_each(command.config, command.seeds, *where, *how)
         else:
-            run.train(command.config, *where, *how)
+            train.train(command.config, *where, *how)
     except (InputError, NonFiniteError) as error:
         flags.fail(error)
 

@@ -19,7 +19,7 @@ import time
 from absl import app, flags, logging
 
 from benchmarks.shared import build_classifier
-from fastbat_tf import environment
+from fastbat_tf.runtime import environment
 
 WIDTH = flags.DEFINE_integer("width", 16, "Channels of the first group.")
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images per batch.")
@@ -74,8 +74,9 @@ def main(_):
     """Prints the table."""
     import numpy as np
 
-    from fastbat_tf import attacks, model_files
+    from fastbat_tf import attacks
     from fastbat_tf.distribution import peak_gigabytes
+    from fastbat_tf.saving import model_files
 
     network = model_files.logits_of(build_classifier(WIDTH.value))
     images = np.random.default_rng(0).uniform(size=(EXAMPLES.value, 32, 32, 3))

@@ -12,7 +12,7 @@ import time
 from absl import app, flags, logging
 
 from benchmarks.shared import build_classifier
-from fastbat_tf import environment
+from fastbat_tf.runtime import environment
 
 WIDTH = flags.DEFINE_integer("width", 16, "Channels of the first group.")
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Images per step.")

@@ -15,7 +15,7 @@ import statistics
 from absl import app, flags, logging
 
 from benchmarks import step_time
-from fastbat_tf import environment
+from fastbat_tf.runtime import environment
 
 
 def main(_):

@@ -22,7 +22,7 @@ import time
 from absl import app, flags, logging
 
 from benchmarks.shared import build_classifier
-from fastbat_tf import environment
+from fastbat_tf.runtime import environment
 
 MODEL = flags.DEFINE_string("model", "preact_resnet18", "Name of the network.")
 WIDTH = flags.DEFINE_integer("width", 16, "Channels of the first group.")

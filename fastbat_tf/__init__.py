@@ -42,14 +42,14 @@ _EXPORTS = {
     "Standard": "fastbat_tf.methods.standard",
     "TRADES": "fastbat_tf.methods.trades",
     "ZeroGrad": "fastbat_tf.methods.zerograd",
-    "EpsilonSchedule": "fastbat_tf.epsilon_schedule",
-    "GradientAlignment": "fastbat_tf.alignment",
-    "OverfittingGuard": "fastbat_tf.callbacks",
-    "OverfittingScores": "fastbat_tf.callbacks",
+    "EpsilonSchedule": "fastbat_tf.training.epsilon_schedule",
+    "GradientAlignment": "fastbat_tf.evaluation.alignment",
+    "OverfittingGuard": "fastbat_tf.training.callbacks",
+    "OverfittingScores": "fastbat_tf.training.callbacks",
     "Plan": "fastbat_tf.methods.state",
-    "RobustValidation": "fastbat_tf.callbacks",
-    "RobustClassifier": "fastbat_tf.trainer",
-    "evaluate_robustness": "fastbat_tf.evaluation",
+    "RobustValidation": "fastbat_tf.training.callbacks",
+    "RobustClassifier": "fastbat_tf.training.classifier",
+    "evaluate_robustness": "fastbat_tf.evaluation.robustness",
 }
 __all__ = sorted(_EXPORTS)
 

@@ -6,7 +6,6 @@ import re
 
 import tensorflow as tf
 
-from fastbat_tf import onednn, unused_gpu
 from fastbat_tf.errors import InputError
 
 
@@ -59,22 +58,6 @@ def has_accelerator():
         tf.config.list_physical_devices("GPU")
         + tf.config.list_physical_devices("TPU")
     )
-
-
-_said = set()
-
-
-def new_notes():
-    """What makes work on this machine slower than need be, each line once.
-
-    Returns:
-        A list of the lines that no call in this process has returned before.
-    """
-    if has_accelerator():
-        return []
-    notes = {unused_gpu.explain(), onednn.explain_off()} - {None} - _said
-    _said.update(notes)
-    return sorted(notes, reverse=True)
 
 
 def make_deterministic():

@@ -13,6 +13,9 @@ import tensorflow as tf
 
 # A coordinate this close to one of its bounds counts as being on it.
 BOUND_TOLERANCE = 1e-7
+# A gradient whose largest entry is below this counts as zero: the derivative
+# of its cosine, one over its length, would leave float32.
+SMALLEST = 1e-19
 
 
 def clip_to_pixels(perturbation, images):
@@ -48,3 +51,36 @@ def interior_mask(perturbation, images, epsilon):
     upper = tf.minimum(1.0 - images, epsilon) - BOUND_TOLERANCE
     inside = tf.logical_and(lower < perturbation, perturbation < upper)
     return tf.cast(inside, perturbation.dtype)
+
+
+def cosines(first, second):
+    """The cosines between the gradients of each example.
+
+    Args:
+        first: Tensor `(batch, ...)`.
+        second: Tensor like `first`.
+
+    Returns:
+        Tensor `(batch,)`, 0 where a gradient is zero; and a bool tensor
+        `(batch,)`, false there.
+    """
+    axes = list(range(1, first.shape.rank))
+    pair = [first, second]
+    # A cosine has no scale: divided by its largest entry, a constant, a tiny
+    # gradient has squares that float32 holds.
+    largest = [
+        tf.stop_gradient(tf.reduce_max(tf.abs(each), axes, keepdims=True))
+        for each in pair
+    ]
+    held = tf.logical_and(largest[0] > SMALLEST, largest[1] > SMALLEST)
+    pair = [
+        each / tf.where(held, size, tf.ones_like(size))
+        for each, size in zip(pair, largest, strict=True)
+    ]
+    valid = tf.reshape(held, [-1])
+    dot = tf.reduce_sum(pair[0] * pair[1], axes)
+    squares = [tf.reduce_sum(each**2, axes) for each in pair]
+    # The inner `where` keeps the derivatives of the roots finite at 0.
+    lengths = [tf.sqrt(tf.where(valid, s, tf.ones_like(s))) for s in squares]
+    cosine = dot / lengths[0] / lengths[1]
+    return tf.where(valid, cosine, tf.zeros_like(dot)), valid

@@ -11,9 +11,9 @@ from absl import flags as absl_flags
 from absl import logging  # noqa: F401 It defines --verbosity.
 
 from fastbat_tf.attacks import check_surrogate
-from fastbat_tf.config import Config, Target
 from fastbat_tf.errors import InputError
-from fastbat_tf.run_directory import RunDirectory, choose
+from fastbat_tf.experiment.config import Config, Target
+from fastbat_tf.experiment.run_directory import RunDirectory, choose
 from flags import (
     data,
     evaluation,
@@ -45,7 +45,7 @@ class Command(NamedTuple):
         run_dir: Path of the run directory; None for `--model_path`.
         config: The `Config`; None for `export`, which has the run's own.
         target: The `Target`; None unless the mode is `evaluate`.
-        resume: A word of `fastbat_tf.config.RESUME`, for `train`.
+        resume: A word of `fastbat_tf.experiment.config.RESUME`, for `train`.
         verbosity: Integer; 0, or what absl's flag of that name says.
         seeds: Integers, for one training each; none for that of the config.
     """

@@ -2,8 +2,8 @@
 
 from absl import flags as absl_flags
 
-from fastbat_tf.config import DataConfig
 from fastbat_tf.data import DATASETS
+from fastbat_tf.experiment.config import DataConfig
 
 _DEFAULT = DataConfig()
 

@@ -3,7 +3,7 @@
 from absl import flags as absl_flags
 
 from fastbat_tf.attacks import ATTACKS
-from fastbat_tf.config import NORMS, EvaluationConfig
+from fastbat_tf.experiment.config import NORMS, EvaluationConfig
 from flags import fractions
 
 _DEFAULT = EvaluationConfig()

@@ -2,7 +2,7 @@
 
 from absl import flags as absl_flags
 
-from fastbat_tf.config import parse_fraction
+from fastbat_tf.experiment.config import parse_fraction
 
 # The flags belong to the modules that call `define`.
 absl_flags.disclaim_key_flags()

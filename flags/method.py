@@ -2,7 +2,7 @@
 
 from absl import flags as absl_flags
 
-from fastbat_tf.config import MethodConfig
+from fastbat_tf.experiment.config import MethodConfig
 from fastbat_tf.methods import METHODS, options
 from flags import fractions
 

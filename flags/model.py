@@ -3,9 +3,9 @@
 from absl import flags as absl_flags
 
 import models
-from fastbat_tf.config import ModelConfig
 from fastbat_tf.errors import InputError
-from fastbat_tf.run_directory import weights_file
+from fastbat_tf.experiment.config import ModelConfig
+from fastbat_tf.experiment.run_directory import weights_file
 
 _DEFAULT = ModelConfig()
 

@@ -2,7 +2,7 @@
 
 from absl import flags as absl_flags
 
-from fastbat_tf.training_config import ON_OVERFITTING, OverfittingConfig
+from fastbat_tf.training.options import ON_OVERFITTING, OverfittingConfig
 
 _DEFAULT = OverfittingConfig()
 

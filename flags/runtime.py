@@ -2,7 +2,7 @@
 
 from absl import flags as absl_flags
 
-from fastbat_tf.config import (
+from fastbat_tf.experiment.config import (
     JIT_COMPILE,
     RESUME,
     STRATEGIES,

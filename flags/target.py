@@ -2,7 +2,7 @@
 
 from absl import flags as absl_flags
 
-from fastbat_tf.config import Target
+from fastbat_tf.experiment.config import Target
 
 MODEL_PATH = absl_flags.DEFINE_string(
     "model_path",

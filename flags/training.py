@@ -5,7 +5,7 @@ import dataclasses
 from absl import flags as absl_flags
 
 from fastbat_tf.errors import InputError
-from fastbat_tf.training_config import (
+from fastbat_tf.training.options import (
     ATTACK_LOSSES,
     LOSSES,
     OPTIMIZERS,

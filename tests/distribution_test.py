@@ -8,7 +8,7 @@ import tensorflow as tf
 from absl.testing import absltest
 
 from fastbat_tf import distribution
-from tests import testing
+from tests.support import testing
 
 
 class StrategyTest(absltest.TestCase):

@@ -7,7 +7,7 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 from fastbat_tf.draws import Draws, as_normal
-from tests import testing
+from tests.support import testing
 
 
 def draw(seed=1, step=2, replica=0, name="start", count=1000):

@@ -13,9 +13,14 @@ import numpy as np
 import pytest
 from absl.testing import absltest
 
-from fastbat_tf.config import Config, DataConfig
-from fastbat_tf.run_directory import RunDirectory
-from tests.command_line import TOP, CommandLineTest, main, user_environment
+from fastbat_tf.experiment.config import Config, DataConfig
+from fastbat_tf.experiment.run_directory import RunDirectory
+from tests.support.command_line import (
+    TOP,
+    CommandLineTest,
+    main,
+    user_environment,
+)
 
 # Enough for a network that is right and robust on some images.
 TRAINING = (

@@ -12,8 +12,8 @@ import tensorflow as tf
 from absl.testing import absltest
 from PIL import Image
 
-from tests.command_line import CommandLineTest, main
-from tests.image_data import write, write_folder
+from tests.support.command_line import CommandLineTest, main
+from tests.support.image_data import write, write_folder
 
 TINY = (
     "--dataset=folder",

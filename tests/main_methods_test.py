@@ -5,7 +5,7 @@ import csv
 import pytest
 from absl.testing import absltest, parameterized
 
-from tests.command_line import TINY, CommandLineTest, main
+from tests.support.command_line import TINY, CommandLineTest, main
 
 
 class MainMethodsTest(CommandLineTest):

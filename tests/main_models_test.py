@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from absl.testing import absltest
 
-from tests.command_line import TINY, CommandLineTest, main, python
+from tests.support.command_line import TINY, CommandLineTest, main, python
 
 
 def kernels(run_dir):

@@ -10,7 +10,7 @@ import statistics
 import pytest
 from absl.testing import absltest
 
-from tests.command_line import NARROW, TINY, CommandLineTest, main
+from tests.support.command_line import NARROW, TINY, CommandLineTest, main
 
 
 class MainTest(CommandLineTest):

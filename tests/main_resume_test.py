@@ -12,7 +12,7 @@ import time
 import pytest
 from absl.testing import absltest
 
-from tests.command_line import (
+from tests.support.command_line import (
     NARROW,
     TOP,
     CommandLineTest,

@@ -14,8 +14,8 @@ from absl.testing import absltest
 from tensorboard.backend.event_processing import event_accumulator
 
 from fastbat_tf.data import loading
-from fastbat_tf.evaluation_input import choose
-from tests.command_line import TINY, CommandLineTest, main
+from fastbat_tf.evaluation.inputs import choose
+from tests.support.command_line import TINY, CommandLineTest, main
 
 
 class BadPlaceTest(CommandLineTest):

@@ -9,7 +9,7 @@ import tempfile
 
 from absl.testing import absltest, parameterized
 
-from tests.command_line import TOP
+from tests.support.command_line import TOP
 
 LOCKS = "requirements.lock", "requirements-gpu.lock"
 # What `make` and its recipes call, and no Python of the machine.

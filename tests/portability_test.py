@@ -5,7 +5,7 @@ import tempfile
 
 from absl.testing import absltest
 
-from tests.command_line import python
+from tests.support.command_line import python
 
 # What there is on Linux alone, or on Unix alone.
 MISSING_MODULES = ("fcntl", "resource", "pwd", "grp", "termios", "pty", "tty")
@@ -76,7 +76,7 @@ windows = Windows()
 windows.name, windows.open = "nt", refuse_directories
 files.os = windows
 warnings.simplefilter("ignore")
-directory.create(fastbat_tf.config.Config())
+directory.create(fastbat_tf.experiment.config.Config())
 best = callbacks.BestWeights(directory.best, "val_accuracy")
 robust = RobustClassifier(model, FastAT())
 robust.compile("sgd")

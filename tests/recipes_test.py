@@ -7,7 +7,7 @@ import tempfile
 from absl.testing import absltest, flagsaver, parameterized
 
 import flags
-from tests.command_line import TOP
+from tests.support.command_line import TOP
 
 RECIPES = TOP / "recipes"
 ALL = sorted(path.relative_to(RECIPES) for path in RECIPES.rglob("*.cfg"))

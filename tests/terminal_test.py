@@ -7,7 +7,7 @@ import tempfile
 
 from absl.testing import absltest
 
-from tests.terminal import CTRL_C, HIDDEN, Terminal
+from tests.support.terminal import CTRL_C, HIDDEN, Terminal
 
 TINY = (
     "main.py",

@@ -32,8 +32,8 @@ from absl import app, logging
 from absl import flags as absl_flags
 
 import flags
-from fastbat_tf import environment
 from fastbat_tf.errors import InputError
+from fastbat_tf.runtime import environment
 
 # The attacks whose random starts `benchmarks.portable.measure` draws.
 PORTABLE = ("pgd", "apgd-ce", "apgd-dlr", "apgd-t")
@@ -52,7 +52,7 @@ def export(config, run_dir, build_model, data_file=None):
     Args:
         config: A `Config`.
         run_dir: Path of a new run directory.
-        build_model: As for `fastbat_tf.run.train`.
+        build_model: As for `fastbat_tf.experiment.train.train`.
         data_file: Path of the `.npz` of the images, written unless it exists;
             `data.npz` in the directory if None.
 
@@ -64,10 +64,11 @@ def export(config, run_dir, build_model, data_file=None):
     """
     import keras
 
-    from fastbat_tf import model_files, run
     from fastbat_tf.data import loading, pipeline
+    from fastbat_tf.experiment import train
+    from fastbat_tf.experiment.run_directory import RunDirectory
     from fastbat_tf.files import write_json
-    from fastbat_tf.run_directory import RunDirectory
+    from fastbat_tf.saving import model_files
 
     directory = RunDirectory(run_dir)
     directory.check(config, "never")
@@ -80,7 +81,7 @@ def export(config, run_dir, build_model, data_file=None):
             f"fits into memory. Received: dataset={config.data.dataset}"
         )
     keras.utils.set_random_seed(training.seed)
-    robust = run.begin(config, build_model)
+    robust = train.begin(config, build_model)
     if robust.method.replays != 1:
         raise InputError(
             "A method that replays its batches is not exported; expected "
@@ -89,7 +90,7 @@ def export(config, run_dir, build_model, data_file=None):
     steps_per_epoch = pipeline.batches_per_epoch(
         splits.train, training.batch_size
     )
-    run.compile_robust(config, robust, steps_per_epoch, splits.train.size)
+    train.compile_robust(config, robust, steps_per_epoch, splits.train.size)
     robust.optimizer.build(robust.trainable_variables)
     network = model_files.logits_of(robust.classifier)
     attacks = {
@@ -129,7 +130,7 @@ def export(config, run_dir, build_model, data_file=None):
         ],
         "epochs": training.epochs,
         "steps_per_epoch": steps_per_epoch,
-        "monitor": run.monitor(config),
+        "monitor": train.monitor(config),
         "attacks": {name: list(attack) for name, attack in attacks.items()},
         "stages": {
             name: {
@@ -169,15 +170,12 @@ def train_step(config, robust, examples):
     """The training step as (name, function, its arguments)."""
     import tensorflow as tf
 
-    from fastbat_tf.data import pipeline
     from fastbat_tf.draws import Draws
 
     def train(images, labels, chosen, epoch, batch):
         draws = Draws(config.training.seed, epoch, batch)
         augmentation = config.data.augmentation
-        images, labels = pipeline.pick(
-            images, labels, chosen, draws, augmentation
-        )
+        images, labels = _pick(images, labels, chosen, draws, augmentation)
         return robust.train_step(({"images": images, "index": chosen}, labels))
 
     arguments = {
@@ -190,11 +188,32 @@ def train_step(config, robust, examples):
     return "train", train, arguments
 
 
+def _pick(images, labels, chosen, draws, augmentation):
+    """Makes one training batch of tensors.
+
+    Args:
+        images: uint8 tensor `(examples, height, width, channels)`.
+        labels: int32 tensor `(examples,)`.
+        chosen: Integer tensor `(batch_size,)` of a static shape.
+        draws: The `Draws` of the augmentation.
+        augmentation: A `fastbat_tf.data.Augmentation`, None for none.
+
+    Returns:
+        Images, float32 in [0, 1], and labels.
+    """
+    import tensorflow as tf
+
+    from fastbat_tf.data.augmentation import augment, to_pixels
+
+    picked = augment(tf.gather(images, chosen), draws, augmentation)
+    return to_pixels(picked), tf.gather(labels, chosen)
+
+
 def classify(config, robust, examples):
     """The logits of a batch as (name, function, its arguments)."""
     import tensorflow as tf
 
-    from fastbat_tf import model_files
+    from fastbat_tf.saving import model_files
 
     network = model_files.logits_of(robust.classifier)
     size = min(config.evaluation.batch_size, len(examples.labels))

@@ -16,8 +16,8 @@ import numpy as np
 from absl import app, logging
 
 import flags
-from fastbat_tf import environment
 from fastbat_tf.errors import InputError
+from fastbat_tf.runtime import environment
 
 
 def load(run_dir, build_model):
@@ -25,7 +25,7 @@ def load(run_dir, build_model):
 
     Args:
         run_dir: Path of a run directory of `benchmarks.portable.run`.
-        build_model: As for `fastbat_tf.run.train`.
+        build_model: As for `fastbat_tf.experiment.train.train`.
 
     Returns:
         The `RobustClassifier`, not compiled; its `classifier` is the network.
@@ -33,11 +33,11 @@ def load(run_dir, build_model):
     Raises:
         InputError: If there is no run, or its weights do not fit.
     """
-    from fastbat_tf import run
-    from fastbat_tf.run_directory import RunDirectory
+    from fastbat_tf.experiment import train
+    from fastbat_tf.experiment.run_directory import RunDirectory
 
     directory = RunDirectory(run_dir)
-    robust = run.build(directory.load_config(), build_model)
+    robust = train.build(directory.load_config(), build_model)
     file = directory.path / "portable" / "best.npz"
     try:
         with np.load(file) as weights:
@@ -56,7 +56,7 @@ def main(_):
     """Writes the best weights of a run as its `best.weights.h5`."""
     try:
         import models
-        from fastbat_tf.run_directory import RunDirectory
+        from fastbat_tf.experiment.run_directory import RunDirectory
 
         run_dir = flags.runtime.RUN_DIR.value
         if not run_dir:

@@ -20,8 +20,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from fastbat_tf.derivatives import missing_operation
 from fastbat_tf.errors import InputError, look_up
+from fastbat_tf.layers.derivatives import missing_operation
 
 TINY = 1e-12
 FEWEST_CLASSES = {"dlr": 3, "targeted_dlr": 4}

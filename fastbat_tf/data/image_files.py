@@ -11,7 +11,6 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, UnidentifiedImageError
 
-from fastbat_tf import display
 from fastbat_tf.data import formats
 from fastbat_tf.data.augmentation import (
     center_crop,
@@ -19,6 +18,7 @@ from fastbat_tf.data.augmentation import (
     resize,
 )
 from fastbat_tf.errors import InputError
+from fastbat_tf.runtime import display
 
 # What Pillow and TensorFlow raise for files that are no images, are cut short,
 # or are broken.

@@ -6,8 +6,6 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from fastbat_tf import display
-from fastbat_tf.config import DataConfig
 from fastbat_tf.data import (
     MEMORY_LIMIT,
     archives,
@@ -15,8 +13,10 @@ from fastbat_tf.data import (
     prepared,
     splitting,
 )
+from fastbat_tf.data.options import DataConfig
 from fastbat_tf.data.sources import Examples, Files, Stream
 from fastbat_tf.errors import InputError
+from fastbat_tf.runtime import display
 
 EMBEDDED = pathlib.Path(__file__).parent
 

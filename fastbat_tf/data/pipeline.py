@@ -128,20 +128,3 @@ def epoch_order(count, batch_size, seed, epoch):
     )
     batches = count // batch_size
     return tf.reshape(order[: batches * batch_size], (batches, batch_size))
-
-
-def pick(images, labels, chosen, draws, augmentation):
-    """Makes one training batch of tensors.
-
-    Args:
-        images: uint8 tensor `(examples, height, width, channels)`.
-        labels: int32 tensor `(examples,)`.
-        chosen: Integer tensor `(batch_size,)` of a static shape.
-        draws: The `Draws` of the augmentation.
-        augmentation: A `fastbat_tf.data.Augmentation`, None for none.
-
-    Returns:
-        Images, float32 in [0, 1], and labels.
-    """
-    picked = augment(tf.gather(images, chosen), draws, augmentation)
-    return to_pixels(picked), tf.gather(labels, chosen)

@@ -9,9 +9,10 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf import json_format
 
-from fastbat_tf import data, display
+from fastbat_tf import data
 from fastbat_tf.data.sources import Examples, Records, reason_of
 from fastbat_tf.errors import InputError
+from fastbat_tf.runtime import display
 
 # What TensorFlow Datasets raises for directories that are something else, are
 # cut short, or were made by another version.

@@ -14,10 +14,10 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from fastbat_tf import display
 from fastbat_tf.data import MEMORY_LIMIT, image_files
 from fastbat_tf.draws import Draws
 from fastbat_tf.errors import InputError
+from fastbat_tf.runtime import display
 
 # Of TFRecord files: so many are read in turn, and so many of their records are
 # shuffled at a time, still encoded (of ImageNet about 0.5 GB).

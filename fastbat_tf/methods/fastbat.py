@@ -5,7 +5,7 @@ import math
 import tensorflow as tf
 
 from fastbat_tf import perturbation
-from fastbat_tf.derivatives import connected
+from fastbat_tf.layers.derivatives import connected
 from fastbat_tf.methods import memory, options
 from fastbat_tf.methods.base import Method, Solution
 

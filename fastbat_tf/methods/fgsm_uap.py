@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from fastbat_tf import perturbation
-from fastbat_tf.derivatives import connected
+from fastbat_tf.layers.derivatives import connected
 from fastbat_tf.methods import options
 from fastbat_tf.methods.base import Method, Solution
 from fastbat_tf.methods.state import Slot

@@ -6,10 +6,6 @@ from fastbat_tf import perturbation
 from fastbat_tf.methods import options
 from fastbat_tf.methods.base import Method, Solution
 
-# A gradient whose largest entry is below this counts as zero: the derivative
-# of its cosine, one over its length, would leave float32.
-SMALLEST = 1e-19
-
 
 class GradAlign(Method):
     """FGSM training with the gradient alignment penalty.
@@ -83,40 +79,7 @@ def mean_cosine(first, second):
     Pairs in which a gradient is zero are left out; with none left the mean is
     1, which is no penalty.
     """
-    cosine, valid = cosines(first, second)
+    cosine, valid = perturbation.cosines(first, second)
     count = tf.reduce_sum(tf.cast(valid, cosine.dtype))
     mean = tf.math.divide_no_nan(tf.reduce_sum(cosine), count)
     return tf.where(count > 0, mean, tf.ones_like(mean))
-
-
-def cosines(first, second):
-    """The cosines between the gradients of each example.
-
-    Args:
-        first: Tensor `(batch, ...)`.
-        second: Tensor like `first`.
-
-    Returns:
-        Tensor `(batch,)`, 0 where a gradient is zero; and a bool tensor
-        `(batch,)`, false there.
-    """
-    axes = list(range(1, first.shape.rank))
-    pair = [first, second]
-    # A cosine has no scale: divided by its largest entry, a constant, a tiny
-    # gradient has squares that float32 holds.
-    largest = [
-        tf.stop_gradient(tf.reduce_max(tf.abs(each), axes, keepdims=True))
-        for each in pair
-    ]
-    held = tf.logical_and(largest[0] > SMALLEST, largest[1] > SMALLEST)
-    pair = [
-        each / tf.where(held, size, tf.ones_like(size))
-        for each, size in zip(pair, largest, strict=True)
-    ]
-    valid = tf.reshape(held, [-1])
-    dot = tf.reduce_sum(pair[0] * pair[1], axes)
-    squares = [tf.reduce_sum(each**2, axes) for each in pair]
-    # The inner `where` keeps the derivatives of the roots finite at 0.
-    lengths = [tf.sqrt(tf.where(valid, s, tf.ones_like(s))) for s in squares]
-    cosine = dot / lengths[0] / lengths[1]
-    return tf.where(valid, cosine, tf.zeros_like(dot)), valid

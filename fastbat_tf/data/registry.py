@@ -1,0 +1,249 @@
+"""The data sets, by name."""
+
+from typing import NamedTuple
+
+from fastbat_tf.errors import look_up
+
+# A set that takes more than this as uint8 is streamed, not held in memory.
+MEMORY_LIMIT = 4 * 10**9  # Bytes.
+# The short side before a centre crop, over the size of the crop.
+SHORT_SIDE = 256 / 224
+
+
+class Reading(NamedTuple):
+    """How an encoded file becomes an image: in training, test and service.
+
+    The resizing is bilinear, and rounded to the 256 levels of uint8.
+
+    Attributes:
+        height: Integer, of the image.
+        width: Integer.
+        channels: Integer: 3, or 1 for gray levels.
+        short_side: Integer: the short side is resized to so many pixels, and
+            the centre is cropped. None: the whole image is resized, whatever
+            its aspect ratio.
+        antialias: Whether a smaller image averages over the pixels.
+    """
+
+    height: int
+    width: int
+    channels: int
+    short_side: int | None = None
+    antialias: bool = True
+
+    @classmethod
+    def center_crop(cls, height, width, channels):
+        """The test images of ImageNet: 256 pixels for a crop of 224."""
+        return cls(height, width, channels, round(height * SHORT_SIDE))
+
+    @property
+    def shape(self):
+        """`(height, width, channels)` of the image."""
+        return self[:3]
+
+
+class Augmentation(NamedTuple):
+    """What is drawn for each training image; half of them are flipped, too.
+
+    Attributes:
+        padding: Pixels of zeros on each side, before a crop of the old size.
+        degrees: Rotation by up to so much in either direction, after that.
+        resized_crop: Instead of both, a crop of random area and aspect ratio,
+            resized (Szegedy et al., CVPR 2015, arXiv 1409.4842).
+    """
+
+    padding: int = 0
+    degrees: int = 0
+    resized_crop: bool = False
+
+
+class DatasetSpec(NamedTuple):
+    """What is known of a data set before it is read.
+
+    Attributes:
+        source: Where it comes from: `"tfds"`, TensorFlow Datasets; `"archive"`,
+            its own published archive, unpacked; `"folder"`, the user's images;
+            `"embedded"`, this package.
+        num_classes: Number of labels, which count from 0; None for `folder`.
+        image_shape: `(height, width, channels)`; None for `folder`.
+        mean: Per channel, of the pixels in [0, 1].
+        std: Per channel.
+        augmentation: An `Augmentation`; None for none.
+        validation: The validation rule: which `validation_share` of the
+            training split becomes the validation split. `"last"`: its last
+            part, for sets whose order is shuffled. `"balanced"`: that share
+            of each class, rounded, at least one image but never all, drawn by
+            a fixed seed. `"balanced tracks"`: likewise, of the signs of each
+            class, with all photographs of a sign.
+        counts: Images in the training and the test split, as published; None
+            for `folder`.
+        tfds_name: Name and version in TensorFlow Datasets, or None.
+        source_url: What TensorFlow Datasets downloads from, or None.
+        test_split: The labelled test split in TensorFlow Datasets.
+        directory: What `data_dir` holds of an unpacked archive, or None.
+    """
+
+    source: str
+    num_classes: int | None
+    image_shape: tuple | None
+    mean: tuple
+    std: tuple
+    augmentation: Augmentation | None
+    validation: str
+    counts: tuple | None
+    tfds_name: str | None = None
+    source_url: str | None = None
+    test_split: str = "test"
+    directory: str | None = None
+
+    @property
+    def reading(self):
+        """The `Reading` of a file, as of the test split."""
+        if self.augmentation and self.augmentation.resized_crop:
+            return Reading.center_crop(*self.image_shape)
+        return Reading(*self.image_shape)
+
+
+_CROP_AND_FLIP = Augmentation(padding=4)
+_IMAGENET_COLORS = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+
+DATASETS = {
+    "cifar10": DatasetSpec(
+        source="tfds",
+        num_classes=10,
+        image_shape=(32, 32, 3),
+        mean=(0.4914, 0.4822, 0.4465),
+        std=(0.2470, 0.2435, 0.2616),
+        augmentation=_CROP_AND_FLIP,
+        validation="last",
+        counts=(50_000, 10_000),
+        tfds_name="cifar10:3.0.2",
+        source_url="https://www.cs.toronto.edu/~kriz/",
+    ),
+    "cifar100": DatasetSpec(
+        source="tfds",
+        num_classes=100,
+        image_shape=(32, 32, 3),
+        mean=(0.5071, 0.4865, 0.4409),
+        std=(0.2673, 0.2564, 0.2762),
+        augmentation=Augmentation(padding=4, degrees=15),
+        validation="last",
+        counts=(50_000, 10_000),
+        tfds_name="cifar100:3.0.2",
+        source_url="https://www.cs.toronto.edu/~kriz/",
+    ),
+    "svhn_cropped": DatasetSpec(
+        source="tfds",
+        num_classes=10,
+        image_shape=(32, 32, 3),
+        mean=(0.4377, 0.4438, 0.4728),
+        std=(0.1201, 0.1231, 0.1052),
+        augmentation=None,
+        validation="last",
+        counts=(73_257, 26_032),
+        tfds_name="svhn_cropped:3.1.0",
+        source_url="http://ufldl.stanford.edu/housenumbers/",
+    ),
+    "gtsrb": DatasetSpec(
+        source="archive",
+        num_classes=43,
+        image_shape=(32, 32, 3),
+        mean=(0.3403, 0.3121, 0.3214),
+        std=(0.2724, 0.2608, 0.2669),
+        augmentation=None,  # A flip makes another sign of "keep right".
+        validation="balanced tracks",
+        counts=(39_209, 12_630),
+        directory="GTSRB",
+    ),
+    "tiny_imagenet": DatasetSpec(
+        source="archive",
+        num_classes=200,
+        image_shape=(64, 64, 3),
+        **_IMAGENET_COLORS,
+        augmentation=_CROP_AND_FLIP,
+        validation="balanced",
+        counts=(100_000, 10_000),
+        directory="tiny-imagenet-200",
+    ),
+    "imagenet2012": DatasetSpec(
+        source="tfds",
+        num_classes=1000,
+        image_shape=(288, 288, 3),
+        **_IMAGENET_COLORS,
+        augmentation=Augmentation(resized_crop=True),
+        validation="last",
+        counts=(1_281_167, 50_000),
+        tfds_name="imagenet2012:5.1.0",
+        test_split="validation",  # The labels of its test split are secret.
+    ),
+    "mnist": DatasetSpec(
+        source="tfds",
+        num_classes=10,
+        image_shape=(28, 28, 1),
+        mean=(0.1307,),
+        std=(0.3081,),
+        augmentation=None,
+        validation="last",
+        counts=(60_000, 10_000),
+        tfds_name="mnist:3.0.1",
+        source_url="https://storage.googleapis.com/cvdf-datasets/mnist/"
+        "t10k-labels-idx1-ubyte.gz",
+    ),
+    "fashion_mnist": DatasetSpec(
+        source="tfds",
+        num_classes=10,
+        image_shape=(28, 28, 1),
+        mean=(0.2860,),
+        std=(0.3530,),
+        augmentation=None,
+        validation="last",
+        counts=(60_000, 10_000),
+        tfds_name="fashion_mnist:3.0.1",
+        source_url="http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+        "t10k-labels-idx1-ubyte.gz",
+    ),
+    "stl10": DatasetSpec(
+        source="tfds",
+        num_classes=10,
+        image_shape=(96, 96, 3),
+        mean=(0.4467, 0.4398, 0.4066),
+        std=(0.2603, 0.2566, 0.2713),
+        augmentation=Augmentation(padding=12),
+        validation="last",
+        counts=(5_000, 8_000),
+        tfds_name="stl10:1.0.0",
+        source_url="http://ai.stanford.edu/~acoates/stl10/",
+    ),
+    "folder": DatasetSpec(
+        source="folder",
+        num_classes=None,
+        image_shape=None,
+        **_IMAGENET_COLORS,
+        augmentation=_CROP_AND_FLIP,
+        validation="balanced",
+        counts=None,
+    ),
+}
+DATASETS["cifar10_mini"] = DATASETS["cifar10"]._replace(
+    source="embedded", counts=(4_000, 1_000), tfds_name=None, source_url=None
+)
+
+
+def get(name):
+    """Returns the `DatasetSpec` of `name`, or lists the known names."""
+    return look_up(DATASETS, "data set", dataset=name)
+
+
+def get_folder(num_classes, image_size):
+    """The `DatasetSpec` of the user's images, once they are known.
+
+    Args:
+        num_classes: Integer.
+        image_size: Integer, height and width to which they are resized.
+    """
+    return DATASETS["folder"]._replace(
+        num_classes=num_classes,
+        image_shape=(image_size, image_size, 3),
+        # An eighth: 4 of 32 pixels, as for CIFAR; 28 of 224.
+        augmentation=Augmentation(padding=image_size // 8),
+    )

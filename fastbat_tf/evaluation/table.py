@@ -1,0 +1,64 @@
+"""Results of an evaluation as text."""
+
+from fastbat_tf.runtime import display
+
+HEADINGS = ("attack", "epsilon", "accuracy", "95 % interval", "seconds")
+
+
+def show(results):
+    """Prints the results, with what must be known to read them.
+
+    Args:
+        results: As `evaluate_robustness` gives them.
+    """
+    display.table(_rows(results))
+    for line in _remarks(results):
+        display.result(line)
+
+
+def _rows(results):
+    rows = [
+        HEADINGS,
+        (
+            "none (clean)",
+            "",
+            f"{results['clean_accuracy']:.2%}",
+            _interval(results["clean_confidence_interval"]),
+            "",
+        ),
+    ]
+    for row in (*results["attacks"], *results["worst_case"]):
+        rows.append(_line(row, row["attack"], radius(row)))
+        for stage in row.get("stages", []):
+            rows.append(_line(stage, f"  after {stage['attack']}", ""))
+    return rows
+
+
+def _remarks(results):
+    return [
+        f"{results['examples']} examples, norm {results['norm']}, seed "
+        f"{results['seed']}.",
+        *results["notes"],
+        *(f"WARNING: {text}" for text in results["warnings"]),
+    ]
+
+
+def _line(row, name, epsilon):
+    return (
+        name,
+        epsilon,
+        f"{row['robust_accuracy']:.2%}",
+        _interval(row["confidence_interval"]),
+        f"{row['seconds']:.1f}",
+    )
+
+
+def radius(row):
+    """The radius of a row of the results, as people write it."""
+    if row["norm"] == "linf":
+        return f"{255 * row['epsilon']:g}/255"
+    return f"{row['epsilon']:g}"
+
+
+def _interval(bounds):
+    return " to ".join(f"{100 * bound:.1f}" for bound in bounds)

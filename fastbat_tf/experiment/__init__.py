@@ -1,0 +1,1 @@
+"""The program: a run, from its config to its results."""

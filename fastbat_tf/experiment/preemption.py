@@ -1,0 +1,225 @@
+"""SIGTERM and SIGINT: the run is to end now, and to go on later.
+
+SIGTERM comes from a cluster that takes the machine back, SIGINT from Ctrl-C.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+
+from fastbat_tf.runtime import display
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+GRACE_SECONDS = 25.0  # Clusters kill after 30.
+PATIENCE_SECONDS = 1.0  # After Ctrl-C, until a line says what it waits for.
+
+
+class Preempted(SystemExit):
+    """Ends the process with the status of a signal; raised where it arrives.
+
+    The status is 143 for SIGTERM and 130 for SIGINT, as shells report them.
+
+    Attributes:
+        number: Of the signal.
+    """
+
+    def __init__(self, number=signal.SIGTERM):
+        super().__init__(128 + number)
+        self.number = number
+        self.is_told = False
+
+
+class Preemption:
+    """Turns SIGTERM and Ctrl-C into `Preempted`, when all is consistent.
+
+    Inside `deferred`, the exception waits for the end of the block. A call of
+    TensorFlow that lasts too long for that, such as a compilation, cannot be
+    interrupted: after 25 seconds, or at the second Ctrl-C, the process ends
+    without it, and the last checkpoint counts.
+
+    Args:
+        tells: Whether the display says in the end how to go on.
+
+    Example:
+
+    ```python
+    with Preemption() as preemption:
+        try:
+            with preemption.deferred():
+                step()
+        except Preempted:
+            save()
+            raise
+    ```
+    """
+
+    def __init__(self, tells=False):
+        self._tells = tells
+        self._requested = None  # The number of the signal that came first.
+        self._raised = False
+        self._deferred = False
+        self._expendable = False
+        self._over = threading.Event()
+        self._own = 0  # Signals that this object has sent.
+
+    def __enter__(self):
+        self._is_main = threading.current_thread() is threading.main_thread()
+        if not self._is_main:  # Python handles signals in the main thread.
+            return self
+        self._before = {
+            number: signal.signal(number, self._handle)
+            for number in filter(_is_heard, SIGNALS)
+        }
+        self._hook, sys.unraisablehook = sys.unraisablehook, self._look_after
+        # Python's handlers wait for the call of TensorFlow that is running;
+        # a byte on this pipe does not.
+        self._reader, self._writer = socket.socketpair()
+        self._writer.setblocking(False)
+        self._fd_before = signal.set_wakeup_fd(self._writer.fileno())
+        threading.Thread(target=self._watch, daemon=True).start()
+        return self
+
+    def __exit__(self, kind, error, trace):
+        self._over.set()
+        if self._is_main:
+            signal.set_wakeup_fd(self._fd_before)
+            for number, before in self._before.items():
+                signal.signal(number, before)
+            sys.unraisablehook = self._hook
+            self._writer.close()
+        if self._tells and isinstance(error, Preempted) and not error.is_told:
+            error.is_told = True
+            display.current().end(farewell(error.number))
+
+    @contextlib.contextmanager
+    def deferred(self):
+        """A block that the signals do not interrupt, but end."""
+        self._deferred = True
+        try:
+            yield
+        finally:
+            self._deferred = False
+        if self._requested:
+            raise Preempted(self._requested)
+
+    @contextlib.contextmanager
+    def expendable(self, is_expendable=True):
+        """A block in which a signal ends the process at once.
+
+        Whatever it is in: for what may take long, such as a compilation, and
+        leaves nothing that the last checkpoint does not hold.
+        """
+        self._expendable = is_expendable
+        try:
+            if is_expendable and self._requested:
+                raise Preempted(self._requested)
+            yield
+        finally:
+            self._expendable = False
+
+    @contextlib.contextmanager
+    def interruptible(self):
+        """A block that the signals end at once, whatever they interrupt.
+
+        Inside of TensorFlow's C++ the exception may come out as another one.
+        """
+        try:
+            yield
+        except Exception as error:
+            if self._raised:
+                raise Preempted(self._requested) from error
+            raise
+
+    def _handle(self, number, _):
+        # A second signal must not interrupt what the first one set off.
+        first, self._requested = not self._requested, self._requested or number
+        if first and not self._deferred:
+            self._raised = True
+            raise Preempted(number)
+
+    def _look_after(self, lost):
+        """Raises again what was raised where Python can only print it."""
+        if not isinstance(lost.exc_value, Preempted):
+            self._hook(lost)
+            return
+
+        def raise_again():
+            if not self._over.is_set():
+                self._requested, self._own = None, self._own + 1
+                main = threading.main_thread().ident
+                signal.pthread_kill(main, lost.exc_value.number)
+
+        threading.Timer(0.05, raise_again).start()
+
+    def _watch(self):
+        """Sees the signals at once, whatever the main thread does."""
+        seen = []
+        while received := self._reader.recv(1):
+            if received[0] not in SIGNALS:
+                continue
+            number = signal.Signals(received[0])
+            if self._own:
+                self._own -= 1
+                continue
+            if self._expendable or (
+                number == signal.SIGINT and seen.count(number)
+            ):
+                self._end(number)
+            if not seen:
+                threading.Thread(
+                    target=self._wait, args=[number], daemon=True
+                ).start()
+            seen.append(number)
+        self._reader.close()
+
+    def _wait(self, number):
+        """Ends the process if it does not end in time."""
+        end = time.monotonic() + GRACE_SECONDS
+        if number == signal.SIGINT and not self._over.wait(PATIENCE_SECONDS):
+            if self._tells:
+                display.say("Stopping ... Ctrl-C again stops at once.")
+        if not self._over.wait(end - time.monotonic()):
+            self._end(number)
+
+    def _end(self, number):
+        """Ends the process without its main thread."""
+        status = 128 + number
+        # The main thread may hold what the display waits for.
+        threading.Timer(2.0, os._exit, [status]).start()
+        if self._tells and not self._over.is_set():
+            display.current().end(farewell(number))
+        os._exit(status)
+
+
+@contextlib.contextmanager
+def ended_at_once():
+    """A block that Ctrl-C ends at once, but for a `Preemption` inside of it."""
+
+    def end(number, _):
+        display.say(farewell(number))
+        os._exit(128 + number)
+
+    if not _is_heard(signal.SIGINT):
+        yield
+        return
+    signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:  # What is left is the end of the interpreter.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _is_heard(number):
+    """Whether a signal is for this process: shells spare those behind `&`."""
+    return signal.getsignal(number) != signal.SIG_IGN
+
+
+def farewell(number):
+    """The last line after a signal."""
+    if number == signal.SIGINT:
+        return "Stopped by Ctrl-C; the same command goes on."
+    return "Ended by SIGTERM; the same command goes on."

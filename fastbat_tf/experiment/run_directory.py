@@ -1,0 +1,325 @@
+"""The files of a run."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import platform
+import time
+from importlib import metadata
+
+from fastbat_tf import files
+from fastbat_tf.errors import InputError
+from fastbat_tf.experiment.config import Config
+
+VERSIONED = ("tensorflow", "keras", "numpy", "tensorflow-datasets")
+# Another process may look, for a moment, whether the run is left alone.
+SECONDS_TO_LOOK = 0.5
+
+
+class RunDirectory:
+    """The directory that tells the whole story of a run.
+
+    Args:
+        path: The directory; it need not exist.
+
+    Attributes:
+        config: `config.json`, all settings, versions and the seed.
+        history: `history.csv`, a row per epoch.
+        backup: Checkpoints, from which the run goes on if it is killed.
+        timing: `timing.csv`, seconds per epoch: what differs from run to run.
+        best: Weights of the epoch with the best validation.
+        last: Weights of the last epoch.
+        good: What a rollback goes back to: the state after a good epoch.
+        tensorboard: TensorBoard's directory.
+        evaluations: What an interrupted evaluation goes on with.
+        saved_model: The exported SavedModel.
+        results: `results.json`, accuracy per attack and epsilon.
+        ended: `ended.json`, written last: nothing is left to do.
+    """
+
+    def __init__(self, path):
+        self.path = pathlib.Path(path)
+        self.config = self.path / "config.json"
+        self.history = self.path / "history.csv"
+        self.timing = self.path / "timing.csv"
+        self.backup = self.path / "backup"
+        self.best = self.path / "checkpoints" / "best.weights.h5"
+        self.last = self.path / "checkpoints" / "last.weights.h5"
+        self.good = self.path / "checkpoints" / "good.npz"
+        self.tensorboard = self.path / "tensorboard"
+        self.evaluations = self.path / "evaluations"
+        self.saved_model = self.path / "saved_model"
+        self.results = self.path / "results.json"
+        self.ended = self.path / "ended.json"
+        self._lock_file = self.path / ".lock"
+        self._held = None
+
+    @property
+    def growing(self):
+        """The files that a checkpoint holds, relative to the directory."""
+        paths = (
+            self.history,
+            self.timing,
+            self.tensorboard,
+            self.best.parent,
+        )
+        return [str(path.relative_to(self.path)) for path in paths]
+
+    def check(self, config, resume="auto"):
+        """Whether the directory holds this run; refuses what cannot be used.
+
+        Args:
+            config: The `Config` of the run.
+            resume: `"auto"`; `"never"`: a run is refused; `"must"`: no run is
+                refused.
+
+        Raises:
+            InputError: If the directory holds a different run, or one that
+                another process works on, or cannot be written.
+        """
+        holds_run = self._exists(self.config)
+        if next(self.path.glob("seed-*"), None):
+            raise InputError(
+                "`run_dir` holds runs of several seeds; expected a new "
+                f"directory for one. Received: run_dir={self.path}"
+            )
+        if holds_run:
+            self._check_same(config, resume)
+            self.lock()
+        elif resume == "must":
+            raise InputError(
+                "`resume` is must, but there is no such run; expected the "
+                f"directory of one. Received: run_dir={self.path}"
+            )
+        parents = (self.path, *self.path.absolute().parents)
+        existing = next(path for path in parents if self._exists(path))
+        if not (existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)):
+            self._refuse()
+        return holds_run
+
+    def _check_same(self, config, resume):
+        before = self.load_config()
+        if before == config and resume != "never":
+            return
+        expected = "; expected a new directory"
+        which, others = "this", ""
+        if before != config:
+            which, others = "a different", _differences(before, config)
+        raise InputError(
+            f"`run_dir` holds {which} run already{others}{expected}. "
+            f"Received: run_dir={self.path}"
+        )
+
+    def lock(self):
+        """Keeps other processes from the run, until this one ends.
+
+        Raises:
+            InputError: If another one works on it.
+        """
+        self._lock(SECONDS_TO_LOOK)
+
+    def _lock(self, seconds):
+        if self._held is not None:
+            return
+        try:
+            self._held = files.lock(self._lock_file, seconds)
+        except TimeoutError:
+            raise InputError(
+                "Another process works on this run; expected one at a time. "
+                f"Received: run_dir={self.path}"
+            ) from None
+        except OSError as error:
+            self._refuse(error)
+
+    def unlock(self):
+        """Lets another process, or another call, work on the run."""
+        if self._held is not None:
+            self._held.release()
+            self._held = None
+
+    def _exists(self, path):
+        try:
+            path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:  # Not allowed to look, or too long a name.
+            self._refuse(error)
+        return True
+
+    def _refuse(self, error=None):
+        raise InputError(
+            "`run_dir` is expected to be a directory that can be written. "
+            f"Received: run_dir={self.path}"
+        ) from error
+
+    def create(self, config):
+        """Begins a run, or goes on: makes the directory and `config.json`."""
+        try:
+            files.make_directory(self.best.parent)
+        except OSError as error:
+            self._refuse(error)
+        self.lock()
+        if self._exists(self.config):  # Perhaps since `check`.
+            self._check_same(config, "auto")
+            self.ended.unlink(missing_ok=True)
+            return
+        versions = {name: metadata.version(name) for name in VERSIONED}
+        versions["python"] = platform.python_version()
+        files.write_json(
+            self.config, {**config.to_dict(), "versions": versions}
+        )
+
+    @property
+    def has_ended(self):
+        """Whether its run has nothing left to do.
+
+        Evaluation and export write into the run, too: their files alone are no
+        sign. Without them there is something left to do.
+        """
+        parts = (self.ended, self.results, self.saved_model)
+        return all(path.exists() for path in parts)
+
+    def end(self):
+        """Says that nothing is left to do, once all else is on the disk."""
+        for path in (*self.growing, self.saved_model):
+            files.flush_tree(self.path / path)
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        files.write_json(self.ended, {"ended": now})
+
+    def holds(self, config):
+        """Whether it holds this run."""
+        try:
+            return self.load_config() == config
+        except InputError:
+            return False
+
+    def is_left_alone(self):
+        """Whether no process works on it; nothing is written."""
+        if self._held is not None:
+            return False
+        if not self._lock_file.exists():
+            return True
+        try:
+            self._lock(0)
+        except InputError:
+            return False
+        self.unlock()
+        return True
+
+    def is_unfinished(self, config):
+        """Whether it holds this run, begun, not ended, and left alone."""
+        # In this order: there may be runs that only others may look into.
+        begun = self.holds(config) and not self.has_ended
+        return begun and self.is_left_alone()
+
+    def load_config(self):
+        """Reads `config.json`; raises `InputError` if there is no run."""
+        try:
+            return Config.from_dict(json.loads(self.config.read_text()))
+        except InputError:
+            raise
+        except (
+            AttributeError,
+            LookupError,
+            OSError,
+            TypeError,
+            ValueError,
+        ) as error:
+            raise InputError(
+                "`run_dir` is expected to hold a run, with its config.json. "
+                f"Received: run_dir={self.path}"
+            ) from error
+
+
+def weights_file(path):
+    """The file of weights that a path stands for; a run has its best ones.
+
+    Args:
+        path: A `.keras` or `.weights.h5` file, or a run directory.
+
+    Returns:
+        The `pathlib.Path` of the file.
+
+    Raises:
+        InputError: If there is no such file, or it is named otherwise.
+    """
+    file = pathlib.Path(path)
+    if file.is_dir():
+        file = RunDirectory(file).best
+    if not file.is_file() or not file.name.endswith((".keras", ".weights.h5")):
+        raise InputError(
+            "`init_weights` is expected to be a .keras file, a .weights.h5 "
+            "file, or a run directory with its best weights. "
+            f"Received: init_weights={path}"
+        )
+    return file
+
+
+def choose(config, resume, parent="runs", seeds=()):
+    """The directory of a run that was given none.
+
+    Args:
+        config: Its `Config`.
+        resume: A word of `fastbat_tf.experiment.config.RESUME`.
+        parent: Where the runs are.
+        seeds: The seeds, if there are several runs in it.
+
+    Returns:
+        The path of the newest run of this `Config` that was not ended, unless
+        `resume` is `"never"`; else a new one, named by method, data set, model
+        and time.
+    """
+    name = "-".join(
+        (
+            config.method.method,
+            config.data.dataset,
+            config.model.model.replace(":", "-"),
+            *(("seeds",) if seeds else ()),
+        )
+    )
+    begun = sorted(pathlib.Path(parent).glob(f"{name}-*"), reverse=True)
+    if resume != "never":
+        for path in begun:
+            if _is_unfinished(path, config, seeds):
+                return str(path)
+    return f"{parent}/{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def of_seed(path, seed):
+    """The directory of one of several runs."""
+    return pathlib.Path(path) / f"seed-{seed}"
+
+
+def summary_of_seeds(path):
+    """The file in which several runs are summed up."""
+    return pathlib.Path(path) / "seeds.json"
+
+
+def _is_unfinished(path, config, seeds):
+    if not seeds:
+        return RunDirectory(path).is_unfinished(config)
+    first = RunDirectory(of_seed(path, seeds[0]))
+    return (
+        first.holds(config.with_seed(seeds[0]))
+        and not summary_of_seeds(path).exists()
+        and all(
+            RunDirectory(of_seed(path, seed)).is_left_alone()
+            for seed in seeds
+            if of_seed(path, seed).exists()
+        )
+    )
+
+
+def _differences(before, now):
+    """Which settings differ, for a message."""
+    names = [
+        f"{field.name}={getattr(before_group, field.name)}"
+        for before_group, group in zip(
+            vars(before).values(), vars(now).values(), strict=True
+        )
+        for field in dataclasses.fields(group)
+        if field.compare
+        and getattr(before_group, field.name) != getattr(group, field.name)
+    ]
+    return f" ({', '.join(names)})"

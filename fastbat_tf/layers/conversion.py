@@ -1,0 +1,128 @@
+"""BatchNormalization with right second derivatives, and its exchange.
+
+`tf.nn.moments`, and with it Keras' BatchNormalization, GroupNormalization and
+LayerNormalization on TensorFlow, stops the gradient at the mean inside the
+variance. First derivatives are right, second derivatives are silently wrong.
+Fast-BAT's implicit term and GradAlign's penalty are second derivatives.
+"""
+
+import warnings
+
+import keras
+
+from fastbat_tf.errors import InputError
+from fastbat_tf.layers.batch_normalization import BatchNormalization
+
+# Layers of Keras whose second derivatives are wrong on TensorFlow.
+WRONG_SECOND_DERIVATIVES = (
+    keras.layers.BatchNormalization,
+    keras.layers.GroupNormalization,
+    keras.layers.LayerNormalization,
+)
+
+
+def make_twice_differentiable(model):
+    """Exchanges Keras' BatchNormalization for ours, or refuses.
+
+    Args:
+        model: A built `keras.Model`.
+
+    Returns:
+        `model` itself if it has nothing to exchange, else a functional model
+        of the same layers, in which each BatchNormalization is ours, with the
+        name and the very weights of the one that it stands for: `model` and
+        the result share all weights.
+
+    Raises:
+        ValueError: If a layer has wrong second derivatives and cannot be
+            exchanged: another normalization, a subclass, or a layer inside a
+            model that is not functional.
+    """
+    wrong = [x for x in flatten(model) if _is_wrong(x)]
+    if not wrong:
+        return model
+    for layer in wrong:
+        if type(layer) is not keras.layers.BatchNormalization or (
+            layer.renorm or layer.synchronized
+        ):
+            raise ValueError(
+                "This method differentiates twice, and the second derivatives "
+                "of Keras' normalization layers are wrong on TensorFlow. "
+                "Expected no such layer, or plain BatchNormalization, which is "
+                f"exchanged. Received: {layer.name}={type(layer).__name__}"
+            )
+    exchanged = _rebuild(model)
+    left = [x.name for x in flatten(exchanged) if _is_wrong(x)]
+    if left:
+        raise ValueError(
+            "Keras' BatchNormalization has wrong second derivatives on "
+            "TensorFlow and cannot be exchanged inside a layer or model that "
+            "is not functional; expected fastbat_tf.layers.BatchNormalization "
+            f"there. Received: layers={left}"
+        )
+    warnings.warn(
+        f"{len(wrong)} BatchNormalization layers of Keras, whose second "
+        "derivatives are wrong on TensorFlow, were exchanged for "
+        "fastbat_tf.layers.BatchNormalization; all weights are shared.",
+        stacklevel=3,
+    )
+    return exchanged
+
+
+def flatten(model):
+    """All layers of a model, those of models inside it too."""
+    return list(model._flatten_layers(include_self=False, recursive=True))
+
+
+def _is_wrong(layer):
+    return isinstance(layer, WRONG_SECOND_DERIVATIVES) and not isinstance(
+        layer, BatchNormalization
+    )
+
+
+def _rebuild(model):
+    # Only Keras' own functional and sequential models are what their layers
+    # are; a subclass may do anything in its `call`.
+    if not type(model).__module__.startswith("keras."):
+        return model
+    return keras.models.clone_model(model, clone_function=_exchange)
+
+
+def _exchange(layer):
+    if isinstance(layer, keras.Model):
+        return _rebuild(layer)
+    if not _is_wrong(layer):
+        return layer
+    config = layer.get_config()
+    for name in ("renorm", "renorm_clipping", "renorm_momentum"):
+        config.pop(name, None)
+    ours = BatchNormalization.from_config(config)
+    ours.share_weights(layer)
+    return ours
+
+
+def before_last_dense(classifier):
+    """The part of a classifier in front of its last layer, a dense one.
+
+    Args:
+        classifier: A functional `keras.Model`.
+
+    Returns:
+        A `keras.Model` from images to `(batch, features)`; the layers are
+        those of `classifier`.
+
+    Raises:
+        InputError: If the last layer is not a `Dense` layer.
+    """
+    last = classifier.layers[-1]
+    if not isinstance(last, keras.layers.Dense):
+        raise InputError(
+            "This method looks at the features before the last layer; "
+            "expected a Dense layer there. "
+            f"Received: {last.name}={type(last).__name__}"
+        )
+    # Not `last.input`, which is that of the first model that it was part of,
+    # nor `classifier.input`, which a Sequential model has once it was called.
+    history = classifier.outputs[0]._keras_history
+    node = last._inbound_nodes[history.node_index]
+    return keras.Model(classifier.inputs, node.input_tensors[0])

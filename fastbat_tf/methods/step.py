@@ -1,0 +1,262 @@
+"""What a method sees of one training step, and what comes of it."""
+
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from fastbat_tf.draws import as_normal
+from fastbat_tf.errors import InputError
+from fastbat_tf.layers.derivatives import connected
+from fastbat_tf.perturbation import clip_to_pixels
+
+
+class Step:
+    """One replica's view of one training step.
+
+    A method is written against this object alone, as if there were one
+    device: it gives the batch, the network, the loss, random draws and what
+    the method remembers, and takes scalars to log. Every forward pass in
+    training mode updates the moving statistics of BatchNormalization once.
+
+    Attributes:
+        images: Float tensor `(batch, height, width, channels)`, pixels in
+            [0, 1].
+        labels: Labels as the loss expects them, such as integers `(batch,)`.
+        index: Integer tensor `(batch,)`, the examples' places in the data set,
+            or None if the data have none.
+        network: The classifier, a callable `network(images, training=...)`
+            that returns logits `(batch, classes)`.
+        variables: List of the trainable variables of the classifier.
+        place: A `fastbat_tf.methods.state.Place`: epoch, batch and replay; or
+            None if the training has no plan.
+        state: Dict of what the method remembers.
+        reports: Dict of the scalars reported so far.
+        notes: Dict of the tensors noted so far, for `Method.update`.
+    """
+
+    def __init__(
+        self,
+        network,
+        loss,
+        images,
+        labels,
+        draws,
+        index=None,
+        attack_loss=None,
+        place=None,
+        state=None,
+        notes=None,
+        features=None,
+    ):
+        self.images = images
+        self.labels = labels
+        self.index = index
+        self.network = network
+        self.variables = [v.value for v in network.trainable_variables]
+        self.place = place
+        self.state = state or {}
+        self.reports = {}
+        self.notes = dict(notes or {})
+        self._loss = loss
+        self._attack_loss = attack_loss or loss
+        self._draws = draws
+        self._features = features
+
+    @property
+    def label_ids(self):
+        """The labels as int32 `(batch,)`, also where they are one-hot."""
+        labels = tf.convert_to_tensor(self.labels)
+        if labels.shape.rank == 2 and labels.shape[-1] != 1:
+            return tf.argmax(labels, -1, tf.int32)
+        return tf.cast(tf.reshape(labels, [-1]), tf.int32)
+
+    def logits(self, images, training=True):
+        """Logits of `images`, shape `(batch, classes)`, typed like the images.
+
+        Args:
+            images: Float tensor `(batch, height, width, channels)`.
+            training: Whether BatchNormalization uses, and accumulates, the
+                statistics of these images.
+        """
+        # In mixed precision the losses are still those of float32.
+        logits = self.network(images, training=training)
+        return tf.cast(logits, self.images.dtype)
+
+    def features(self, images, training=True):
+        """What the last layer of the network sees, `(batch, features)`.
+
+        For methods with `needs_features`.
+        """
+        features = self._features(images, training=training)
+        return tf.cast(features, self.images.dtype)
+
+    def losses(self, logits, label_ids=None):
+        """Per-example losses, shape `(batch,)`; what the upper level minimizes.
+
+        Args:
+            logits: `(batch, classes)`.
+            label_ids: Integers `(batch,)`; by default the labels of the step.
+        """
+        return self._loss(self._labels(logits, label_ids), logits)
+
+    def attack_losses(self, logits, label_ids=None):
+        """Likewise, what the lower level raises: the same unless set apart."""
+        return self._attack_loss(self._labels(logits, label_ids), logits)
+
+    def uniform(self, name, radius):
+        """Noise from U(-radius, radius), shaped and typed like the images.
+
+        Args:
+            name: String, names the draw: draws of different names are
+                independent, the same name gives the same numbers.
+            radius: Float, in pixels.
+        """
+        return self.draw(name, tf.shape(self.images), -radius, radius)
+
+    def random_start(self, radius, name="start"):
+        """Noise from U(-radius, radius), clipped to the pixels."""
+        return clip_to_pixels(self.uniform(name, radius), self.images)
+
+    def signs(self, name, radius):
+        """`radius` or `-radius` for each pixel, with equal odds."""
+        drawn = self.uniform(name, radius)
+        ones = tf.ones_like(drawn)
+        return radius * tf.where(drawn < 0, -ones, ones)
+
+    def normal(self, name, deviation):
+        """Noise from N(0, deviation^2), shaped and typed like the images.
+
+        Args:
+            name: As for `uniform`.
+            deviation: Float, in pixels; no draw is beyond 5.3 of it.
+        """
+        return deviation * as_normal(self.draw(name, tf.shape(self.images)))
+
+    def draw(self, name, shape, low=0.0, high=1.0):
+        """Numbers from U(low, high), of a shape, typed like the images."""
+        return self._draws.uniform(name, shape, low, high, self.images.dtype)
+
+    def coin(self, name):
+        """A scalar boolean tensor, true half of the time."""
+        return self.draw(name, ()) < 0.5
+
+    def input_gradient(self, perturbation, losses=None, training=True):
+        """Per-example gradients of the attack's loss.
+
+        Only the input is watched: no weight gradient is computed, and a
+        second-order graph exists only if a tape of the caller records this.
+
+        Args:
+            perturbation: Tensor like the images.
+            losses: Function from logits to per-example losses; by default
+                `attack_losses`.
+            training: The mode of the forward pass, as for `logits`.
+
+        Returns:
+            The gradient of the SUM of the losses over the batch at
+            `images + perturbation` with respect to `perturbation`, so that
+            each example has its own gradient.
+        """
+        return self.input_gradient_and_logits(perturbation, losses, training)[0]
+
+    def input_gradient_and_logits(
+        self, perturbation, losses=None, training=True
+    ):
+        """Likewise, and the logits at `images + perturbation`."""
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(perturbation)
+            logits = self.logits(self.images + perturbation, training)
+            values = (losses or self.attack_losses)(logits)
+        return connected(tape.gradient(values, perturbation)), logits
+
+    def report(self, **scalars):
+        """Logs scalars; their names are listed in `Method.reports`."""
+        self.reports.update(scalars)
+
+    def note(self, **tensors):
+        """Keeps tensors for `Method.update`, which finds them in `notes`."""
+        self.notes.update(tensors)
+
+    def sum_over_replicas(self, tensor):
+        """The sum over all replicas; in `Method.update` alone."""
+        context = tf.distribute.get_replica_context()
+        if context.num_replicas_in_sync == 1:
+            return tensor
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, tensor)
+
+    def _labels(self, logits, label_ids):
+        if label_ids is None:
+            return self.labels
+        if tf.convert_to_tensor(self.labels).shape.rank == 2:
+            return tf.one_hot(label_ids, logits.shape[-1], dtype=logits.dtype)
+        return label_ids
+
+
+class Outcome(NamedTuple):
+    """What one replica computed in one step.
+
+    Attributes:
+        loss: Scalar, the objective of this replica's batch.
+        logits: `(batch, classes)`, at the perturbed images.
+        gradients: List of tensors, one per trainable variable.
+        reports: Dict of scalars to log.
+        notes: Dict of tensors for `Method.update`.
+        solution: The `Solution` of the method.
+    """
+
+    loss: Any
+    logits: Any
+    gradients: Any
+    reports: Any
+    notes: Any
+    solution: Any
+
+
+def split_index(images):
+    """Images, and their places in the data set or None.
+
+    Args:
+        images: Tensor, or a dict of it as `images` and perhaps of `index`.
+
+    Raises:
+        InputError: If the dict is another one.
+    """
+    if not isinstance(images, dict):
+        return images, None
+    if "images" not in images or not images.keys() <= {"images", "index"}:
+        raise InputError(
+            'Images are expected as a tensor, or as {"images": images, '
+            '"index": index}. Received: keys=' + ", ".join(images)
+        )
+    return images["images"], images.get("index")
+
+
+def unpack(data, needs_index=False):
+    """Images, labels and places of a batch, as `keras.Model.fit` gives it.
+
+    Args:
+        data: Images and labels; the images may be `{"images": images,
+            "index": index}`.
+        needs_index: Whether the places in the data set are needed.
+
+    Raises:
+        ValueError: If there are sample weights, or no places.
+    """
+    images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    images, index = split_index(images)
+    if index is not None:
+        index = tf.convert_to_tensor(index)
+    images = tf.convert_to_tensor(images)
+    if needs_index and index is None:
+        raise InputError(
+            "The method remembers every example; expected images as "
+            '{"images": images, "index": index}, with their places in the '
+            "data set. Received: index=None"
+        )
+    if sample_weight is not None:
+        raise InputError(
+            "Sample and class weights are not supported, expected None. "
+            f"Received: sample_weight of shape {tuple(sample_weight.shape)}"
+        )
+    return images, labels, index

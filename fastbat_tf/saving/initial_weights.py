@@ -1,0 +1,102 @@
+"""The weights with which a training begins, from a file."""
+
+import contextlib
+import pathlib
+import zipfile
+
+import h5py
+
+from fastbat_tf.errors import InputError
+from fastbat_tf.layers import conversion
+from fastbat_tf.saving.model_files import UNREADABLE
+
+
+def load(classifier, path):
+    """Gives a classifier the weights of a file, layer by layer, by name.
+
+    Args:
+        classifier: A built functional `keras.Model`.
+        path: A `.keras` or `.weights.h5` file of a functional classifier or
+            of a `RobustClassifier`. Nothing but the weights of its layers is
+            read.
+
+    Raises:
+        InputError: If the file cannot be read, or if a layer does not fit;
+            the classifier then has the weights that it had.
+
+    Example:
+
+    >>> load(models.get("wrn16_8"), "runs/demo/checkpoints/best.weights.h5")
+    """
+    try:
+        found = _read(pathlib.Path(path))
+    except InputError:
+        raise
+    except UNREADABLE as error:
+        raise InputError(
+            "The weights cannot be read; expected the file of a functional "
+            f"Keras model. Received: init_weights={path} ({error})"
+        ) from error
+    targets = _by_name(
+        (layer.name, layer)
+        for layer in conversion.flatten(classifier)
+        if _own_weights(layer)
+    )
+    expected = {name: _own_weights(layer) for name, layer in targets.items()}
+    for name in [*expected, *found]:
+        ours, theirs = (_shapes(x.get(name, {})) for x in (expected, found))
+        if ours != theirs:
+            raise InputError(
+                f"The weights do not fit the model: the layer {name} is "
+                f"expected to have {ours or 'no weights'}, not "
+                f"{theirs or 'none'}. Received: init_weights={path}"
+            )
+    for name, own in found.items():
+        targets[name].load_own_variables(own)
+
+
+def _by_name(pairs):
+    named = {}
+    for name, value in pairs:
+        if name in named:
+            raise InputError(
+                "Each layer is expected to have a name of its own. "
+                f"Received: layer={name}"
+            )
+        named[name] = value
+    return named
+
+
+def _own_weights(layer):
+    """The weights of a layer itself, as Keras numbers them in files."""
+    own = {}
+    layer.save_own_variables(own)
+    return own
+
+
+def _shapes(own):
+    return [tuple(own[key].shape) for key in sorted(own, key=int)]
+
+
+def _read(file):
+    """The weights of each layer, by its name."""
+    with contextlib.ExitStack() as stack:
+        if file.suffix == ".keras":
+            archive = stack.enter_context(zipfile.ZipFile(file))
+            file = stack.enter_context(archive.open("model.weights.h5"))
+        root = stack.enter_context(h5py.File(file, "r"))
+        if "classifier" in root:  # Of a RobustClassifier.
+            root = root["classifier"]
+        groups = []
+
+        def visit(path, group):
+            # The states of random numbers are no weights.
+            if path.endswith("/vars") and "seed_generator" not in path:
+                groups.append(group)
+
+        root["layers"].visititems(visit)
+        return _by_name(
+            (group.attrs["name"], {key: group[key][()] for key in group})
+            for group in groups
+            if len(group)
+        )

@@ -1,0 +1,34 @@
+"""What watches a training."""
+
+from fastbat_tf.training.callbacks.finite import StopOnNonFinite
+from fastbat_tf.training.callbacks.overfitting import (
+    OverfittingGuard,
+    OverfittingScores,
+)
+from fastbat_tf.training.callbacks.progress import (
+    TimeForecast,
+    TrainingProgress,
+)
+from fastbat_tf.training.callbacks.tensorboard import Curves, PerturbationPanel
+from fastbat_tf.training.callbacks.timing import Timing
+from fastbat_tf.training.callbacks.validation import RobustValidation
+from fastbat_tf.training.callbacks.weights import (
+    BestWeights,
+    LastWeights,
+    save_weights,
+)
+
+__all__ = [
+    "BestWeights",
+    "Curves",
+    "LastWeights",
+    "OverfittingGuard",
+    "OverfittingScores",
+    "PerturbationPanel",
+    "RobustValidation",
+    "StopOnNonFinite",
+    "TimeForecast",
+    "Timing",
+    "TrainingProgress",
+    "save_weights",
+]

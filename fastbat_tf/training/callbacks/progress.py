@@ -1,0 +1,227 @@
+"""What a person sees of a training that runs."""
+
+import contextlib
+import time
+
+import keras
+
+from fastbat_tf.runtime import display
+from fastbat_tf.runtime.display import duration
+
+SECONDS_BETWEEN_LINES = 10.0
+# What of an epoch is told first, and how it is called.
+SHARES = {
+    "perturbed_accuracy": "train",
+    "val_accuracy": "val",
+    "val_robust_accuracy": "val robust",
+    "val_averaged_accuracy": "avg",
+    "val_averaged_robust_accuracy": "avg robust",
+}
+
+
+class Pace:
+    """How fast a training goes, and how long it will last.
+
+    The first step of the process also traces and compiles; it does not count,
+    unless it is the only one.
+
+    Args:
+        steps: Integer, of an epoch; None if that is not known.
+        epochs: Integer.
+    """
+
+    def __init__(self, steps, epochs):
+        self._steps, self._epochs = steps, epochs
+        self._overhead = 0.0  # Of an epoch, beside its steps.
+        self.step_seconds = None
+
+    def begin_epoch(self):
+        """Begins to count anew."""
+        self._begin = self._end = time.perf_counter()
+        self._taken = 0
+
+    def step(self):
+        """A step has ended."""
+        self._end = time.perf_counter()
+        self._taken += 1
+        if self.step_seconds is None:
+            self.step_seconds = self._end - self._begin
+            self._begin, self._taken = self._end, 0
+        else:
+            self.step_seconds = (self._end - self._begin) / self._taken
+
+    def end_epoch(self):
+        """What belongs to an epoch beside its steps is over."""
+        self._overhead = time.perf_counter() - self._end
+
+    def left_of_epoch(self, batch):
+        """Seconds to the last step of the epoch, behind this batch, or None."""
+        if self._steps is None:
+            return None
+        return (self._steps - batch - 1) * self.step_seconds
+
+    def left(self, epoch, batch=None):
+        """Seconds to the end of the training; None if that is not known.
+
+        Args:
+            epoch: Integer.
+            batch: Integer, the last that is done of the epoch; None if all of
+                the epoch is done.
+        """
+        if self._steps is None:
+            return None
+        steps = (self._epochs - epoch) * self._steps
+        steps -= self._steps if batch is None else batch + 1
+        epochs = self._epochs - epoch - (batch is None)
+        return steps * self.step_seconds + epochs * self._overhead
+
+
+class TrainingProgress(keras.callbacks.Callback):
+    """A line for each epoch and, on a terminal, bars for it and for the run.
+
+    It prints by `fastbat_tf.runtime.display`: by the `Display` that is shown
+    or, if there is none, lines alone.
+    """
+
+    def on_train_begin(self, logs=None):
+        self._pace = Pace(self.params["steps"], self.params["epochs"])
+        self._said = time.perf_counter()
+        self._told = 0.0
+        self._is_compiled = False
+        with contextlib.ExitStack() as stack:
+            self._epoch_task = stack.enter_context(display.task("epoch"))
+            self._run_task = stack.enter_context(display.task("run"))
+            self._tasks = stack.pop_all()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+        self._pace.begin_epoch()
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if not self._is_compiled:
+            self._show(batch, "compiling ...")
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._is_compiled = True
+        self._pace.step()
+        now = time.perf_counter()
+        is_last = batch + 1 == self.params["steps"]
+        # Not after each step: the loss would be fetched from the device.
+        if self._epoch_task.is_live and (
+            is_last or now - self._told > 1 / display.REFRESHES_PER_SECOND
+        ):
+            self._told = now
+            rate = 1 / max(self._pace.step_seconds, 1e-9)
+            speed = (
+                f"{rate:.3g} steps/s" if rate >= 1 else f"{1 / rate:.3g} s/step"
+            )
+            self._show(batch + 1, f"loss {_number(logs['loss'])}  {speed}")
+        elif now - self._said > SECONDS_BETWEEN_LINES:
+            self._said = now
+            left = self._pace.left_of_epoch(batch)
+            line = (
+                f"  step {self._count(batch + 1)}  "
+                f"loss {_number(logs['loss'])}  "
+                f"{self._pace.step_seconds:.2f} s/step"
+            )
+            if left is not None:
+                line += f"  {duration(left)} to the epoch's end"
+            display.say(line, verbosity=1)
+
+    def _count(self, done):
+        """Steps of the epoch; of a generator the last is not known."""
+        steps = self.params["steps"]
+        return f"{done}" if steps is None else f"{done}/{steps}"
+
+    def _show(self, done, detail):
+        """Moves both bars; the first step has a bar that only moves."""
+        steps, epochs = self.params["steps"], self.params["epochs"]
+        known = self._is_compiled
+        self._epoch_task.update(
+            done,
+            steps if known else None,
+            self._pace.left_of_epoch(done - 1) if known else None,
+            description=f"epoch {self._epoch + 1}/{epochs}",
+            count=self._count(done),
+            detail=detail,
+        )
+        if steps is None:
+            return
+        total, done_in_all = epochs * steps, self._epoch * steps + done
+        self._run_task.update(
+            done_in_all,
+            total,
+            self._pace.left(self._epoch, done - 1) if known else None,
+            count=f"{done_in_all / total:.0%}",
+        )
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._pace.end_epoch()
+        epochs = self.params["epochs"]
+        parts = [f"epoch {epoch + 1}/{epochs}"]
+        if "loss" in logs:
+            parts.append(f"loss {_number(logs['loss'])}")
+        parts += [
+            f"{word} {logs[name]:.1%}"
+            for name, word in SHARES.items()
+            if name in logs
+        ]
+        # None, if the steps were made by a killed process.
+        if self._pace.step_seconds is not None:
+            parts.append(f"{self._pace.step_seconds:.2f} s/step")
+            left = self._pace.left(epoch)
+            if left and not self._epoch_task.is_live and epoch + 1 < epochs:
+                parts.append(f"{duration(left)} left")
+        display.say("  ".join(parts))
+        told = {"loss", *SHARES}
+        others = [
+            f"{name} {value:.4g}"
+            for name, value in sorted(logs.items())
+            if name not in told
+        ]
+        if others:
+            display.say(f"  {'  '.join(others)}", verbosity=1)
+
+    def on_train_end(self, logs=None):
+        self._tasks.close()
+
+
+class TimeForecast(keras.callbacks.Callback):
+    """Says after the first steps how long the training will take.
+
+    Args:
+        hint: String, printed behind a forecast of more than half an hour.
+        steps: Integer, how many steps after the first are timed.
+    """
+
+    LONG = 1800  # Seconds.
+
+    def __init__(self, hint, steps=5):
+        super().__init__()
+        self.hint = hint
+        self.steps = steps
+        self._seen = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._seen += 1
+        if self._seen == 1:  # The first step also traces and compiles.
+            self._start = time.perf_counter()
+        elif self._seen == 1 + self.steps:
+            seconds = (time.perf_counter() - self._start) / self.steps
+            steps, epochs = self.params["steps"], self.params["epochs"]
+            if steps is None:  # Of a generator, which may go on for long.
+                display.say(f"{seconds:.2f} s/step")
+                return
+            total = seconds * steps * epochs
+            forecast = (
+                f"{seconds:.2f} s/step: about {duration(total)} for all "
+                f"{epochs} epochs, without validation and measurement."
+            )
+            hint = f" {self.hint}" if total > self.LONG else ""
+            display.say(forecast + hint)
+
+
+def _number(value):
+    """A loss in few letters."""
+    value = float(value)
+    return f"{value:.3f}" if 1e-2 <= abs(value) < 1e3 else f"{value:.3g}"

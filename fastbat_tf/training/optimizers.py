@@ -1,0 +1,251 @@
+"""Optimizers, and what happens to a gradient on its way to them."""
+
+import dataclasses
+import functools
+
+import keras
+import tensorflow as tf
+
+from fastbat_tf.errors import InputError, at_least, look_up, one_of
+from fastbat_tf.training.options import WEIGHT_DECAY_MODES, WEIGHT_DECAY_ON
+
+# With the epsilon of their papers: Kingma & Ba, ICLR 2015 (arXiv 1412.6980);
+# Loshchilov & Hutter, ICLR 2019 (1711.05101); You et al., ICLR 2020
+# (1904.00962). AdamW's weight decay is given to the `UpdateRule`.
+_OPTIMIZERS = {
+    "sgd": keras.optimizers.SGD,
+    "adam": functools.partial(keras.optimizers.Adam, epsilon=1e-8),
+    "adamw": functools.partial(
+        keras.optimizers.AdamW, epsilon=1e-8, weight_decay=0.0
+    ),
+    "lamb": functools.partial(keras.optimizers.Lamb, epsilon=1e-6),
+}
+
+
+def get(name, learning_rate, **options):
+    """Builds an optimizer of Keras.
+
+    Args:
+        name: A key of `fastbat_tf.training.options.OPTIMIZERS`.
+        learning_rate: Float or `LearningRateSchedule`.
+        **options: `momentum` and `nesterov`, or `beta_1` and `beta_2`.
+
+    Example:
+
+    >>> get("sgd", 0.1, momentum=0.9, nesterov=True).nesterov
+    True
+    """
+    build = look_up(_OPTIMIZERS, "optimizer", optimizer=name)
+    return build(learning_rate, **options)
+
+
+def check(optimizer, layers):
+    """Refuses an optimizer that cannot train these layers.
+
+    Args:
+        optimizer: What `compile` was given.
+        layers: List of the classifier's layers.
+
+    Raises:
+        InputError: If it is None, or if the loss would have to be scaled
+            anew in each step, as for gradients of float16.
+    """
+    if optimizer is None:
+        raise InputError(
+            "`optimizer` is expected to be a keras.optimizers.Optimizer or "
+            "its name. Received: optimizer=None"
+        )
+    half = [x.name for x in layers if x.compute_dtype == "float16"]
+    received = f"layer={half[0]} of float16" if half else ""
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        received = f"optimizer={optimizer.name}"
+    if received:
+        raise InputError(
+            "Loss scaling is not supported; expected a plain optimizer, "
+            "and float32 or mixed_bfloat16 instead of mixed_float16. "
+            f"Received: {received}"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class UpdateRule:
+    """Gradient clipping and weight decay, around an optimizer of Keras.
+
+    With g the mean of the gradients over the replicas, w the weights, and c
+    and d the settings:
+
+    ```
+    g <- g * min(1, c / norm(g))      the norm of all gradients together
+    g <- g + d * w                    "l2"
+    w <- w - rate * d * w             "decoupled", before the step
+    ```
+
+    Keras' own clipping comes before the sum over the replicas and, with L2,
+    would clip the decay too; so it is done here. The decoupled decay is that
+    of Keras' optimizers, done here so that the optimizer, which belongs to
+    the user, stays as it is. All other settings of an optimizer do what they
+    do in `keras.Model.fit`.
+
+    Attributes:
+        weight_decay: Float of at least 0, d.
+        weight_decay_mode: `"l2"`, as PyTorch's SGD and Adam, or
+            `"decoupled"`, as AdamW (Loshchilov & Hutter, ICLR 2019, arXiv
+            1711.05101).
+        weight_decay_on: `"all"` weights, or `"kernels"`: those of two and
+            more dimensions, which no bias is, nor the scale or the offset of
+            a normalization.
+        clip_norm: Float of at least 0, c; 0 for no clipping.
+    """
+
+    weight_decay: float = 0.0
+    weight_decay_mode: str = "l2"
+    weight_decay_on: str = "all"
+    clip_norm: float = 0.0
+
+    def __post_init__(self):
+        at_least(self, "weight_decay", 0)
+        one_of(self, "weight_decay_mode", WEIGHT_DECAY_MODES)
+        one_of(self, "weight_decay_on", WEIGHT_DECAY_ON)
+        at_least(self, "clip_norm", 0)
+
+    def prepare(self, optimizer, variables):
+        """Refuses an optimizer that would not do what the rule says.
+
+        Args:
+            optimizer: The Keras optimizer; it stays as it is.
+            variables: List of the variables that will be trained.
+
+        Raises:
+            InputError: If the optimizer has another weight decay already, or
+                a setting that is wrong with clipping or on several replicas.
+        """
+        self._refuse_second_decay(optimizer, variables)
+        if self.clip_norm and optimizer.gradient_accumulation_steps:
+            steps = optimizer.gradient_accumulation_steps
+            raise InputError(
+                f"`clip_norm` would clip each of the {steps} gradients that "
+                "are accumulated; expected the optimizer's `global_clipnorm`, "
+                f"which clips their mean. Received: clip_norm={self.clip_norm},"
+                f" optimizer.gradient_accumulation_steps={steps}"
+            )
+        if _replicas() > 1:
+            _refuse_on_replicas(optimizer)
+
+    def apply(self, optimizer, gradients, variables):
+        """Updates the weights by the gradients of one replica.
+
+        A gradient may be None: the loss does not depend on that variable,
+        which then neither the optimizer nor the weight decay moves.
+
+        Returns:
+            Whether the weights were updated: True or, if the optimizer
+            accumulates gradients, a scalar boolean tensor.
+        """
+        updates = _is_update(optimizer)
+        gradients = self._clip(list(gradients))
+        if self.weight_decay and self.weight_decay_mode == "l2":
+            gradients = [
+                self._add_decay(gradient, variable)
+                for gradient, variable in zip(gradients, variables, strict=True)
+            ]
+        # An optimizer that has the same decay already does it itself.
+        elif self.weight_decay and not optimizer.weight_decay:
+            moved = [
+                variable
+                for gradient, variable in zip(gradients, variables, strict=True)
+                if gradient is not None
+            ]
+            self._decay(optimizer, moved, updates)
+        # The optimizer sums over the replicas; the mean is wanted. And it
+        # divides by the scale of a loss.
+        scale = optimizer.loss_scale_factor
+        gradients = [
+            gradient
+            if gradient is None
+            else gradient / _replicas() * (1.0 if scale is None else scale)
+            for gradient in gradients
+        ]
+        optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        return updates
+
+    def _refuse_second_decay(self, optimizer, variables):
+        decays = {
+            name: value
+            for name in ("weight_decay", "adam_weight_decay")
+            if (value := getattr(optimizer, name, None))
+        }
+        if not self.weight_decay or not decays:
+            return
+        same = (
+            self.weight_decay_mode == "decoupled"
+            and decays == {"weight_decay": self.weight_decay}
+            and all(map(self._decays, variables))
+        )
+        if not same:
+            name, value = next(iter(decays.items()))
+            raise InputError(
+                "`weight_decay` is expected in one place. Received: "
+                f"weight_decay={self.weight_decay}, optimizer.{name}={value}"
+            )
+
+    def _clip(self, gradients):
+        if not self.clip_norm:
+            return gradients
+        places = [i for i, g in enumerate(gradients) if g is not None]
+        context = tf.distribute.get_replica_context()
+        means = context.all_reduce(
+            tf.distribute.ReduceOp.MEAN, [gradients[i] for i in places]
+        )
+        clipped, _ = tf.clip_by_global_norm(means, self.clip_norm)
+        for place, gradient in zip(places, clipped, strict=True):
+            gradients[place] = gradient
+        return gradients
+
+    def _add_decay(self, gradient, variable):
+        if gradient is None or not self._decays(variable):
+            return gradient
+        return gradient + self.weight_decay * variable
+
+    def _decay(self, optimizer, variables, updates):
+        for variable in filter(self._decays, variables):
+            rate = tf.cast(optimizer.learning_rate, variable.dtype)
+            if updates is not True:
+                rate *= tf.cast(updates, variable.dtype)
+            variable.assign_sub(variable * self.weight_decay * rate)
+
+    def _decays(self, variable):
+        return self.weight_decay_on == "all" or len(variable.shape) > 1
+
+
+def _is_update(optimizer):
+    """Whether the coming gradients move the weights, as a bool or tensor."""
+    steps = optimizer.gradient_accumulation_steps
+    if not steps:
+        return True
+    # The optimizer's `iterations` are the updates, these the gradients.
+    return tf.equal((optimizer._iterations + 1) % steps, 0)
+
+
+def _refuse_on_replicas(optimizer):
+    for name in ("clipnorm", "clipvalue", "global_clipnorm"):
+        value = getattr(optimizer, name)
+        if value is not None:
+            raise InputError(
+                f"`{name}` of an optimizer clips what each of the "
+                f"{_replicas()} replicas has; expected `clip_norm` "
+                f"instead. Received: optimizer.{name}={value}"
+            )
+    overwrites = optimizer.use_ema and optimizer.ema_overwrite_frequency
+    for name, value in (
+        ("gradient_accumulation_steps", optimizer.gradient_accumulation_steps),
+        ("ema_overwrite_frequency", overwrites),
+    ):
+        if value:
+            raise InputError(
+                f"Keras has no `{name}` on several replicas; expected None on "
+                f"{_replicas()} replicas. Received: optimizer.{name}={value}"
+            )
+
+
+def _replicas():
+    return tf.distribute.get_strategy().num_replicas_in_sync

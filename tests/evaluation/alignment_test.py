@@ -1,0 +1,102 @@
+"""The gradient-alignment score against gradients taken by hand."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl.testing import absltest, parameterized
+
+from fastbat_tf import GradientAlignment
+from fastbat_tf.draws import Draws
+from tests.support import testing
+
+
+def linear_network(classes=2):
+    """For two classes the gradient has one direction everywhere."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Flatten()(inputs)
+    return keras.Model(inputs, keras.layers.Dense(classes)(x))
+
+
+class GradientAlignmentTest(tf.test.TestCase, parameterized.TestCase):
+    def test_a_linear_network(self):
+        images, labels = testing.images_and_labels(10, classes=2)
+        score = GradientAlignment(linear_network())
+        self.assertAlmostEqual(score(images, labels, 0.1), 1.0, places=5)
+
+    def test_a_constant_network(self):
+        images, labels = testing.images_and_labels(5)
+
+        def network(points):
+            return 0.0 * points[:, 0, 0, :1] + tf.one_hot([1], 4)
+
+        self.assertEqual(GradientAlignment(network)(images, labels, 0.1), 1)
+
+    def test_tiny_gradients_count(self):
+        """The product of two squares of 1e-11 is no float32."""
+        images, labels = testing.images_and_labels(5)
+        network = testing.small_network(activation="relu")
+        scores = [
+            GradientAlignment(lambda x, scale=scale: scale * network(x))(
+                images, labels, 0.3
+            )
+            for scale in (1e-3, 1e-11)
+        ]
+        self.assertAlmostEqual(*scores, places=3)
+        self.assertLess(scores[0], 0.99)
+
+    @parameterized.parameters(1, 3, 7, 250)
+    def test_by_hand(self, batch_size):
+        images, labels = testing.images_and_labels(7)
+        network = testing.small_network(activation="relu")
+        noise = np.concatenate(
+            [
+                Draws(4, first).uniform(
+                    "alignment",
+                    images[first : first + batch_size].shape,
+                    -0.3,
+                    0.3,
+                    tf.float32,
+                )
+                for first in range(0, 7, batch_size)
+            ]
+        )
+        cosines = []
+        for image, label, moved in zip(images, labels, noise, strict=True):
+            gradients = []
+            for point in (image, image + moved):
+                point = tf.constant(point)[tf.newaxis]
+                with tf.GradientTape() as tape:
+                    tape.watch(point)
+                    loss = keras.losses.sparse_categorical_crossentropy(
+                        label[np.newaxis], network(point, training=False), True
+                    )
+                gradients.append(tape.gradient(loss, point).numpy().ravel())
+            first, second = gradients
+            length = np.linalg.norm(first) * np.linalg.norm(second)
+            cosines.append(first @ second / length)
+        score = GradientAlignment(
+            lambda points: network(points, training=False), batch_size
+        )
+        found = score(images, labels, 0.3, seed=4)
+        self.assertAlmostEqual(found, np.mean(cosines), places=5)
+        self.assertLess(found, 0.99)
+        self.assertNotEqual(found, score(images, labels, 0.3, seed=5))
+
+    def test_uint8_images(self):
+        images, labels = testing.images_and_labels(4)
+        images = np.round(255 * images).astype("uint8")
+        score = GradientAlignment(testing.small_network())
+        self.assertEqual(
+            score(images, labels, 0.1),
+            score(images.astype("float32") / 255, labels, 0.1),
+        )
+
+    def test_no_path_to_the_images(self):
+        images, labels = testing.images_and_labels(4)
+        score = GradientAlignment(lambda x: tf.zeros((tf.shape(x)[0], 4)))
+        self.assertEqual(score(images, labels, 8 / 255), 1.0)
+
+
+if __name__ == "__main__":
+    absltest.main()

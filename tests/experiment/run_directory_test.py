@@ -1,0 +1,425 @@
+"""Tests of the files of a run."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import platform
+import signal
+import tempfile
+import threading
+from importlib import metadata
+from unittest import mock
+
+from absl.testing import absltest, parameterized
+
+from fastbat_tf import files
+from fastbat_tf.errors import InputError
+from fastbat_tf.experiment.config import (
+    Config,
+    MethodConfig,
+    RuntimeConfig,
+    TrainingConfig,
+)
+from fastbat_tf.experiment.run_directory import VERSIONED, RunDirectory, choose
+from fastbat_tf.files import write_json
+
+NOBODY = 65534
+
+CONFIG = Config(training=TrainingConfig(epochs=3, seed=11))
+
+
+class RunDirectoryTest(parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        directory = self.enterContext(tempfile.TemporaryDirectory())
+        self.parent = pathlib.Path(directory)
+
+    def check_refused(self, path, message, config=CONFIG, resume="auto"):
+        """Refuses `path`, and leaves no trace of the attempt."""
+        before = sorted(self.parent.rglob("*"))
+        with self.assertRaisesRegex(
+            InputError, rf"{message}.* Received: run_dir={path}$"
+        ):
+            RunDirectory(path).check(config, resume)
+        self.assertEqual(sorted(self.parent.rglob("*")), before)
+
+    def test_paths(self):
+        directory = RunDirectory("runs/demo")
+        path = pathlib.Path("runs/demo")
+        self.assertEqual(directory.path, path)
+        self.assertEqual(directory.config, path / "config.json")
+        self.assertEqual(directory.history, path / "history.csv")
+        self.assertEqual(
+            directory.best, path / "checkpoints" / "best.weights.h5"
+        )
+        self.assertEqual(
+            directory.last, path / "checkpoints" / "last.weights.h5"
+        )
+        self.assertEqual(directory.tensorboard, path / "tensorboard")
+        self.assertEqual(directory.saved_model, path / "saved_model")
+        self.assertEqual(directory.results, path / "results.json")
+
+    def test_create(self):
+        directory = RunDirectory(self.parent / "runs" / "one")
+        directory.check(CONFIG)
+        self.assertEqual(list(self.parent.iterdir()), [])
+        directory.create(CONFIG)
+        self.assertTrue(directory.best.parent.is_dir())
+        written = json.loads(directory.config.read_text())
+        versions = written.pop("versions")
+        self.assertEqual(
+            versions,
+            {
+                **{name: metadata.version(name) for name in VERSIONED},
+                "python": platform.python_version(),
+            },
+        )
+        self.assertIn("tensorflow", versions)
+        self.assertIn("keras", versions)
+        self.assertEqual(written, json.loads(json.dumps(CONFIG.to_dict())))
+        self.assertEqual(written["training"]["seed"], 11)
+        # Nothing is left of the writing.
+        self.assertEqual(
+            {path.name for path in directory.path.iterdir()},
+            {"config.json", "checkpoints", ".lock"},
+        )
+
+    @parameterized.parameters(
+        CONFIG,
+        Config(method=MethodConfig("standard")),
+        Config(
+            method=MethodConfig("fastbat", {"implicit_lambda": float("inf")})
+        ),
+    )
+    def test_load_config(self, config):
+        RunDirectory(self.parent).create(config)
+        self.assertEqual(RunDirectory(self.parent).load_config(), config)
+
+    def test_free(self):
+        for path in (
+            self.parent,  # Exists, and is empty.
+            self.parent / "new",
+            self.parent / "a" / "b" / "c",
+        ):
+            for resume in ("auto", "never"):
+                self.assertFalse(RunDirectory(path).check(CONFIG, resume))
+            self.check_refused(
+                path,
+                "`resume` is must, but there is no such run",
+                CONFIG,
+                "must",
+            )
+        (self.parent / "notes.txt").write_text("Not a run.")
+        self.assertFalse(RunDirectory(self.parent).check(CONFIG))
+
+    def test_relative_path(self):
+        before = os.getcwd()
+        self.addCleanup(os.chdir, before)
+        os.chdir(self.parent)
+        RunDirectory("runs/one").check(CONFIG)
+
+    def create(self, config=CONFIG):
+        """A run that no process works on."""
+        directory = RunDirectory(self.parent)
+        directory.create(config)
+        directory.unlock()
+
+    def test_this_run(self):
+        self.create()
+        other = dataclasses.replace(
+            CONFIG, runtime=RuntimeConfig(save_every="3")
+        )
+        for config in (CONFIG, other):
+            for resume in ("auto", "must"):
+                directory = RunDirectory(self.parent)
+                self.assertTrue(directory.check(config, resume))
+                directory.unlock()
+        self.check_refused(
+            self.parent,
+            "^`run_dir` holds this run already; expected a new directory",
+            CONFIG,
+            "never",
+        )
+
+    @parameterized.parameters("auto", "never", "must")
+    def test_a_different_run(self, resume):
+        training = TrainingConfig(epochs=4, seed=12)
+        runtime = RuntimeConfig(save_every="3")
+        self.create(Config(training=training, runtime=runtime))
+        self.check_refused(
+            self.parent,
+            r"^`run_dir` holds a different run already \(epochs=4, seed=12\); "
+            "expected a new directory",
+            CONFIG,
+            resume,
+        )
+
+    def test_a_config_changed_by_hand(self):
+        self.create()
+        path = self.parent / "config.json"
+        path.write_text(path.read_text().replace('"epochs": 3', '"epochs": 5'))
+        self.check_refused(self.parent, r"different run already \(epochs=5\);")
+        path.write_text(path.read_text()[:-20])
+        self.check_refused(self.parent, "expected to hold a run, with its")
+
+    def test_one_process_at_a_time(self):
+        first, second = (RunDirectory(self.parent) for _ in range(2))
+        self.assertFalse(second.check(CONFIG))
+        first.create(CONFIG)
+        message = "^Another process works on this run; expected one at a time"
+        self.check_refused(self.parent, message)
+        with self.assertRaisesRegex(InputError, message):
+            second.create(CONFIG)
+        first.check(CONFIG)  # Its own lock does not disturb it.
+        first.unlock()
+        second.create(CONFIG)
+        self.check_refused(self.parent, message)
+        second.unlock()
+        second.unlock()
+
+    def test_a_process_that_is_killed_unlocks(self):
+        self.create()
+        process = os.fork()
+        if not process:
+            try:
+                RunDirectory(self.parent).check(CONFIG)
+                os.kill(os.getpid(), signal.SIGKILL)
+            finally:
+                os._exit(1)
+        _, status = os.waitpid(process, 0)
+        self.assertEqual(os.waitstatus_to_exitcode(status), -signal.SIGKILL)
+        self.assertTrue(RunDirectory(self.parent).check(CONFIG))
+
+    def test_create_in_the_directory_of_another(self):
+        directory = RunDirectory(self.parent)
+        self.assertFalse(directory.check(CONFIG))
+        self.create(Config())  # Since then.
+        before = directory.config.read_bytes()
+        with self.assertRaisesRegex(InputError, "holds a different run"):
+            directory.create(CONFIG)
+        self.assertEqual(directory.config.read_bytes(), before)
+
+    def test_create_again_changes_nothing(self):
+        self.create()
+        file = self.parent / "config.json"
+        file.write_text(before := file.read_text().replace("3.11", "3.10"))
+        self.create()
+        self.assertEqual(file.read_text(), before)
+
+    def test_no_directory(self):
+        file = self.parent / "file"
+        file.write_text("")
+        file.chmod(0o755)
+        for path in (file, file / "below", file / "far" / "below"):
+            self.check_refused(
+                path, "^`run_dir` is expected to be a directory that can be"
+            )
+
+    def test_read_only_directory(self):
+        with mock.patch("os.access", return_value=False) as access:
+            self.check_refused(
+                self.parent / "a" / "b",
+                "^`run_dir` is expected to be a directory that can be written",
+            )
+        path, mode = access.call_args.args
+        self.assertEqual(path, self.parent)
+        self.assertTrue(mode & os.W_OK and mode & os.X_OK)
+
+    def test_directory_that_cannot_be_entered(self):
+        locked = self.parent / "locked"
+        locked.mkdir()
+        locked.chmod(0)
+        self.addCleanup(locked.chmod, 0o700)
+        message = "`run_dir` is expected to be a directory that can be written"
+        if os.geteuid() == 0:  # Nothing is locked for root.
+            self.parent.chmod(0o755)
+            try:
+                os.seteuid(NOBODY)
+            except OSError:
+                self.skipTest("Cannot be anyone but root here.")
+            self.addCleanup(os.seteuid, 0)
+        for path in (locked, locked / "run"):
+            with self.assertRaisesRegex(InputError, message):
+                RunDirectory(path).check(CONFIG)
+
+    def test_name_that_is_too_long(self):
+        with self.assertRaisesRegex(InputError, "^`run_dir` is expected"):
+            RunDirectory(self.parent / ("x" * 300)).check(CONFIG)
+
+    @parameterized.parameters(
+        None,
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"{}",
+        b"\xff\xfe\x00 not text",
+        b'{"data": 1}',
+        json.dumps({**CONFIG.to_dict(), "training": {"no": 1}}).encode(),
+        json.dumps({**CONFIG.to_dict(), "method": {"options": []}}).encode(),
+    )
+    def test_no_run(self, content):
+        directory = RunDirectory(self.parent)
+        if content is not None:
+            directory.config.write_bytes(content)
+        with self.assertRaises(InputError) as caught:
+            directory.load_config()
+        self.assertEqual(
+            str(caught.exception),
+            "`run_dir` is expected to hold a run, with its config.json. "
+            f"Received: run_dir={self.parent}",
+        )
+
+    def test_settings_out_of_range(self):
+        groups = CONFIG.to_dict()
+        groups["training"]["epochs"] = -1
+        (self.parent / "config.json").write_text(json.dumps(groups))
+        with self.assertRaisesRegex(InputError, "epochs=-1"):
+            RunDirectory(self.parent).load_config()
+
+
+class ChooseTest(absltest.TestCase):
+    """Which run a command without --run_dir goes on with."""
+
+    def setUp(self):
+        super().setUp()
+        self.parent = self.enterContext(tempfile.TemporaryDirectory())
+
+    def begin(self, time, config=CONFIG):
+        name = f"fastbat-cifar10-preact_resnet18-{time}"
+        directory = RunDirectory(pathlib.Path(self.parent, name))
+        directory.create(config)
+        directory.unlock()
+        return directory
+
+    def choose(self, resume="auto"):
+        return choose(CONFIG, resume, self.parent)
+
+    def assert_new(self, path):
+        self.assertRegex(
+            path,
+            rf"^{self.parent}/fastbat-cifar10-preact_resnet18-\d{{8}}-\d{{6}}$",
+        )
+        self.assertFalse(os.path.exists(path))
+
+    def test_the_newest_that_is_unfinished(self):
+        self.assert_new(self.choose())
+        self.begin("20260101-000000")
+        older = self.begin("20260101-000001")
+        newer = self.begin("20260101-000002")
+        self.begin("20260101-000003", Config())  # A different run.
+        self.assertEqual(self.choose(), str(newer.path))
+        self.assertEqual(self.choose("must"), str(newer.path))
+        self.assert_new(self.choose("never"))
+        newer.check(CONFIG)  # Locks it.
+        self.assertEqual(self.choose(), str(older.path))
+        newer.unlock()
+        # What an evaluation and an export leave in a run that was killed.
+        newer.results.write_text("{}")
+        newer.saved_model.mkdir()
+        self.assertFalse(newer.has_ended)
+        self.assertEqual(self.choose(), str(newer.path))
+        newer.end()
+        self.assertTrue(newer.has_ended)
+        self.assertEqual(self.choose(), str(older.path))
+        # It goes on without a result, too, and has then not ended.
+        newer.results.unlink()
+        self.assertEqual(self.choose(), str(newer.path))
+        newer.create(CONFIG)
+        newer.unlock()
+        newer.results.write_text("{}")
+        self.assertFalse(newer.has_ended)
+
+    def test_what_cannot_be_read_is_passed_over(self):
+        older = self.begin("20260101-000001")
+        self.begin("20260101-000002").config.write_text("{")
+        self.begin("20260101-000003").config.unlink()
+        self.assertEqual(self.choose(), str(older.path))
+
+    def test_several_seeds(self):
+        def choose_seeds(resume="auto"):
+            return choose(CONFIG, resume, self.parent, seeds=(3, 4))
+
+        new = rf"^{self.parent}/fastbat-cifar10-preact_resnet18-seeds-\d{{8}}-"
+        self.begin("20260101-000001")  # Of one seed.
+        self.assertRegex(choose_seeds(), new)
+        first = self.begin("seeds-1/seed-3", CONFIG.with_seed(3))
+        parent = first.path.parent
+        self.assertEqual(choose_seeds(), str(parent))
+        self.assertRegex(choose_seeds("never"), new)
+        first.check(CONFIG.with_seed(3))  # Locks it.
+        self.assertRegex(choose_seeds(), new)
+        first.unlock()
+        first.results.write_text("{}")
+        first.saved_model.mkdir()
+        first.end()
+        self.assertEqual(choose_seeds(), str(parent))
+        (parent / "seeds.json").write_text("{}")
+        self.assertRegex(choose_seeds(), new)
+        self.begin("seeds-2/seed-3", CONFIG.with_seed(4))  # A different run.
+        self.assertRegex(choose_seeds(), new)
+        # Several seeds are none of one.
+        self.assertNotIn("seeds", self.choose())
+
+    def test_nothing_is_written(self):
+        """Not even a lock, or a time: the runs may be those of others."""
+        parent = pathlib.Path(self.parent)
+        unlocked = self.begin("20260101-000000")
+        unlocked.path.joinpath(".lock").unlink()  # A copy, perhaps.
+        locked = self.begin("20260101-000001")
+        self.begin("20260101-000002", Config())
+        self.begin("seeds-1/seed-3", CONFIG.with_seed(3))
+        self.begin("seeds-2/seed-3", CONFIG.with_seed(3))
+        fourth = self.begin("seeds-2/seed-4", CONFIG.with_seed(4))
+        fourth.path.joinpath(".lock").unlink()
+        for path in (parent, *parent.rglob("*")):
+            os.utime(path, (1, 1))
+        before = self.tree()
+        self.assertEndsWith(self.choose(), "-20260101-000001")
+        locked.check(CONFIG)  # Locks it.
+        self.assertEqual(self.choose(), str(unlocked.path))
+        chosen = choose(CONFIG, "auto", self.parent, seeds=(3, 4))
+        self.assertEqual(chosen, str(fourth.path.parent))
+        self.assertEqual(self.tree(), before)
+
+    def tree(self):
+        return {
+            path: (path.stat().st_mtime_ns, path.stat().st_size)
+            for path in pathlib.Path(self.parent).rglob("*")
+        }
+
+    def test_who_looks_does_not_disturb(self):
+        """A run that begins while another process looks is not refused."""
+        run = self.begin("20260101-000001")
+        looking = files.lock(run.path / ".lock", 0)
+        threading.Timer(0.1, looking.release).start()
+        self.assertTrue(run.check(CONFIG))
+
+
+class WriteJsonTest(absltest.TestCase):
+    def setUp(self):
+        super().setUp()
+        directory = self.enterContext(tempfile.TemporaryDirectory())
+        self.path = pathlib.Path(directory, "results.json")
+
+    def test_writes(self):
+        for content in ({"accuracy": 0.5}, {"accuracy": [1, None]}):
+            write_json(self.path, content)
+            self.assertEqual(json.loads(self.path.read_text()), content)
+            self.assertTrue(self.path.read_text().endswith("}\n"))
+        self.assertEqual(list(self.path.parent.iterdir()), [self.path])
+
+    def test_whole_or_old(self):
+        write_json(self.path, {"old": True})
+        with self.assertRaises(TypeError):
+            write_json(self.path, {"new": object()})
+        # Also when the new content was written, but nothing after it.
+        with mock.patch.object(pathlib.Path, "replace", side_effect=OSError):
+            with self.assertRaises(OSError):
+                write_json(self.path, {"new": True})
+        self.assertEqual(json.loads(self.path.read_text()), {"old": True})
+
+
+if __name__ == "__main__":
+    absltest.main()

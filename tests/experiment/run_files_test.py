@@ -1,0 +1,420 @@
+"""Every file of a run: what a kill, a power failure, or another process does.
+
+A tiny training is killed before each of its renamings, one after the other, and
+continued by the same call. After each kill nothing more reaches the disk: the
+cleaning up that a dead process could not do fails, too.
+"""
+
+import contextlib
+import fnmatch
+import io
+import os
+import pathlib
+import re
+import shutil
+import tempfile
+from unittest import mock
+
+import keras
+from absl.testing import absltest
+from tensorboard.backend.event_processing import plugin_event_multiplexer
+
+from fastbat_tf import files
+from fastbat_tf.errors import InputError
+from fastbat_tf.experiment import evaluate, train
+from fastbat_tf.experiment.config import (
+    Config,
+    DataConfig,
+    EvaluationConfig,
+    MethodConfig,
+    OverfittingConfig,
+    Target,
+    TrainingConfig,
+)
+from fastbat_tf.experiment.run_directory import RunDirectory
+
+TOP = pathlib.Path(__file__).absolute().parents[2]
+CONFIG = Config(
+    data=DataConfig("cifar10_mini", validation_share=0.9, training_examples=20),
+    method=MethodConfig("fastat"),
+    training=TrainingConfig(epochs=1, batch_size=20),
+    overfitting=OverfittingConfig(on_overfitting="rollback"),
+    evaluation=EvaluationConfig(
+        attacks=("pgd-1-1",),
+        epsilons=(4 / 255,),
+        max_examples=10,
+        validation_examples=40,
+        validation_attack="pgd-1-1",
+    ),
+)
+# In the order in which they take their places for the first time.
+WRITTEN = [
+    "config.json",
+    "backup/000000",
+    "checkpoints/good.npz",
+    "checkpoints/best.weights.h5",
+    "checkpoints/last.weights.h5",
+    "backup/000001",
+    "evaluations/training/settings.json",
+    "evaluations/training/state/clean.npz",
+    "evaluations/training/state/pgd-1-1-0.015686275-0.npz",
+    "evaluations/training/outcomes.npz",
+    "evaluations/training/results.json",
+    "results.json",
+    "saved_model.old",  # There is one already: see `measure_and_export`.
+    "saved_model",
+    "ended.json",
+]
+
+
+def build_model(name, *, num_classes, input_shape, **_):
+    inputs = keras.Input(input_shape)
+    features = keras.layers.AveragePooling2D(8)(inputs)
+    logits = keras.layers.Dense(num_classes)(keras.layers.Flatten()(features))
+    return keras.Model(inputs, logits, name="tiny")
+
+
+class Killed(BaseException):
+    """In the place of SIGKILL."""
+
+
+class Disk:
+    """Sees flushing and renaming, and ends the process before a renaming.
+
+    Attributes:
+        flushed: Dict from inode to size and time of the last change then.
+        wrong: What was renamed before it was flushed, or not made durable.
+        targets: The renamings, by their targets.
+    """
+
+    def __init__(self, root):
+        self.root = root
+        self.survived = set()
+        self.is_dead = False
+        self.flushed, self.wrong, self.targets = {}, [], []
+        self._waiting = None  # A directory that has to be flushed next.
+        self._real = {
+            name: getattr(os, name)
+            for name in ("fsync", "replace", "rename", "unlink", "rmdir")
+        }
+
+    @contextlib.contextmanager
+    def watch(self, kill=True):
+        self.is_dead, self._kills = False, kill
+        ours = {"fsync": self._fsync}
+        for name in ("replace", "rename"):
+            ours[name] = self._rename
+        for name in ("unlink", "rmdir"):
+            ours[name] = self._unless_dead(self._real[name])
+        with mock.patch.multiple(os, **ours):
+            yield
+
+    def _unless_dead(self, call):
+        def guarded(*args, **kwargs):
+            if self.is_dead:
+                raise Killed
+            return call(*args, **kwargs)
+
+        return guarded
+
+    def _fsync(self, descriptor):
+        if self.is_dead:
+            raise Killed
+        self._real["fsync"](descriptor)
+        status = os.fstat(descriptor)
+        self.flushed[status.st_ino] = status.st_size, status.st_mtime_ns
+        if status.st_ino == self._waiting:
+            self._waiting = None
+
+    def _rename(self, source, target):
+        name = str(pathlib.Path(target).relative_to(self.root))
+        if self._kills and name not in self.survived:
+            self.survived.add(name)
+            self.is_dead = True
+        if self.is_dead:
+            raise Killed
+        if self._waiting is not None:
+            self.wrong.append(f"{self.targets[-1]}: its directory")
+        self.targets.append(name)
+        source = pathlib.Path(source)
+        if not source.name.startswith("saved_model") or "partial" in str(
+            source
+        ):
+            self.wrong += self.unflushed(source)
+        self._real["replace"](source, target)
+        self._waiting = pathlib.Path(target).parent.stat().st_ino
+
+    def unflushed(self, path):
+        """The files at or below a path that a power failure may spoil."""
+        return [
+            str(each)
+            for each in (path, *path.rglob("*"))
+            if each.is_file()
+            and self.flushed.get(each.stat().st_ino)
+            != (each.stat().st_size, each.stat().st_mtime_ns)
+        ]
+
+
+def tensorboard_runs(directory):
+    multiplexer = plugin_event_multiplexer.EventMultiplexer()
+    multiplexer.AddRunsFromDirectory(str(directory))
+    return multiplexer
+
+
+def documented():
+    """The patterns in the first column of the table of the files."""
+    text = (TOP / "docs" / "resume.md").read_text()
+    _, _, table = text.partition("| file | written |")
+    patterns = []
+    for line in table.splitlines()[2:]:
+        if not line.startswith("|"):
+            break
+        patterns += re.findall(r"`([^`]+)`", line.split("|")[1])
+    return patterns
+
+
+class KilledTest(absltest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        scratch = cls.enterClassContext(tempfile.TemporaryDirectory())
+        cls.parent = pathlib.Path(scratch)
+        cls.run_dir = cls.parent / "run"
+        cls.disk = Disk(cls.run_dir)
+        cls.killed, cls.said, cls.shown, cls.found = [], [], [], set()
+        while cls.train():
+            cls.look()
+            if cls.killed[-1] == "checkpoints/last.weights.h5":
+                cls.measure_and_export()
+            if cls.killed[-1].endswith("settings.json"):
+                cls.lose_power()
+        cls.look()
+        cls.undisturbed = RunDirectory(cls.parent / "undisturbed")
+        with contextlib.redirect_stdout(io.StringIO()):
+            train.train(CONFIG, cls.undisturbed.path, build_model)
+
+    @classmethod
+    def train(cls):
+        """Whether it was killed."""
+        before = set(cls.disk.survived)
+        said = io.StringIO()
+        try:
+            with cls.disk.watch(), contextlib.redirect_stdout(said):
+                train.train(CONFIG, cls.run_dir, build_model)
+        except Killed:
+            cls.killed += cls.disk.survived - before
+        finally:
+            cls.said.append(said.getvalue())
+        return cls.disk.is_dead
+
+    @classmethod
+    def look(cls):
+        runs = tensorboard_runs(cls.parent).Runs()
+        cls.shown.append((cls.said[-1], sorted(runs)))
+        cls.found |= {
+            str(path.relative_to(cls.run_dir))
+            for path in cls.run_dir.rglob("*")
+            if path.is_file()
+        }
+
+    @classmethod
+    def lose_power(cls):
+        """What was not flushed is lost in part, or is something else."""
+        directory = RunDirectory(cls.run_dir)
+        with directory.history.open("ab") as file:
+            file.write(b"1,0.")
+        directory.timing.write_bytes(bytes(100))
+        directory.last.write_bytes(b"")
+        for path in directory.tensorboard.rglob("events.*"):
+            path.write_bytes(path.read_bytes()[:-20])
+        shutil.copytree(
+            directory.backup / "000001", directory.backup / "000002.partial"
+        )
+
+    @classmethod
+    def measure_and_export(cls):
+        """What a user may do with a run that was killed."""
+        quiet = contextlib.redirect_stdout(io.StringIO())
+        with quiet, cls.disk.watch(kill=False):
+            # An evaluation also beside a training.
+            training = RunDirectory(cls.run_dir)
+            training.lock()
+            evaluate.evaluate(CONFIG, Target(), cls.run_dir, build_model)
+            training.unlock()
+            train.export_run(cls.run_dir, build_model)
+        cls.measured = RunDirectory(cls.run_dir)
+        cls.had_ended = cls.measured.has_ended
+        cls.had_both = (
+            cls.measured.results.exists() and cls.measured.saved_model.exists()
+        )
+
+    def test_each_kill_is_survived(self):
+        self.assertEqual(self.killed, WRITTEN)
+        for said in self.said:
+            self.assertNotIn("This run had ended", said)
+            self.assertNotIn("damaged", said)
+        for said in self.said[3:7]:
+            self.assertIn("Going on: 0 epochs and 0 steps are done", said)
+        for said in self.said[7:]:
+            self.assertIn("Going on: 1 epochs and 0 steps are done", said)
+        self.assertTrue(RunDirectory(self.run_dir).has_ended)
+
+    def test_it_becomes_what_it_would_have_been(self):
+        directory = RunDirectory(self.run_dir)
+        for name in ("history", "timing"):
+            ours, theirs = (
+                getattr(each, name).read_text().splitlines()
+                for each in (directory, self.undisturbed)
+            )
+            self.assertLen(ours, 2)
+            self.assertEqual(ours[0], theirs[0])
+            self.assertEqual(len(ours[1].split(",")), len(ours[0].split(",")))
+        for name in ("best", "last"):
+            ours, theirs = (
+                getattr(each, name).stat().st_size
+                for each in (directory, self.undisturbed)
+            )
+            self.assertEqual(ours, theirs)
+        self.assertEqual(
+            {p.name for p in self.run_dir.iterdir()},
+            {p.name for p in self.undisturbed.path.iterdir()},
+        )
+        left_over = [p for p in self.run_dir.rglob("*") if "partial" in p.name]
+        # That of a checkpoint waits for the next one.
+        self.assertEqual([p.name for p in left_over], ["000002.partial"])
+
+    def test_evaluation_and_export_do_not_end_a_run(self):
+        self.assertTrue(self.had_both)
+        self.assertFalse(self.had_ended)
+        number = self.killed.index("checkpoints/last.weights.h5")
+        self.assertIn("Going on: 0 epochs", self.said[number + 1])
+
+    def test_renamed_after_flushing(self):
+        """So that a power failure leaves old or new, and no half."""
+        self.assertEqual(self.disk.wrong, [])
+        self.assertContainsSubset(WRITTEN, self.disk.targets)
+        self.assertEqual(self.disk.targets[-1], "ended.json")
+
+    def test_all_is_on_the_disk_at_the_end(self):
+        unflushed = [
+            path
+            for path in self.disk.unflushed(self.run_dir)
+            if not path.endswith(".lock") and "000002.partial" not in path
+        ]
+        self.assertEqual(unflushed, [])
+
+    def test_tensorboard_shows_two_runs(self):
+        """However often it was killed: that is the README's command."""
+        expected = ["run/tensorboard/train", "run/tensorboard/validation"]
+        for said, shown in self.shown:
+            self.assertContainsSubset(shown, expected, said)
+        self.assertEqual(self.shown[-1][1], expected)
+        self.assertTrue(list(self.run_dir.glob("backup/*/files/tensorboard/*")))
+        multiplexer = tensorboard_runs(self.run_dir)
+        multiplexer.Reload()
+        for name, tag in (
+            ("train", "epoch_loss"),
+            ("validation", "epoch_robust_accuracy"),
+            ("validation", "clean, perturbed, difference"),
+        ):
+            points = multiplexer.Tensors(f"tensorboard/{name}", tag)
+            self.assertEqual([point.step for point in points], [0], tag)
+
+    def test_every_file_is_documented(self):
+        patterns = documented()
+        self.assertGreater(len(patterns), 15)
+        for name in sorted(self.found):
+            self.assertTrue(
+                any(fnmatch.fnmatch(name, pattern) for pattern in patterns),
+                f"docs/resume.md is expected to name it: {name}",
+            )
+        # The others are not of every run, or are there for a moment.
+        others = {
+            "seeds.json",
+            "evaluations/*/adversarial_*.npz",
+            "evaluations/*/.lock",
+            ".results.json.lock",
+            "saved_model.old/*",
+        }
+        for pattern in set(patterns) - others:
+            self.assertNotEmpty(fnmatch.filter(self.found, pattern), pattern)
+
+
+class OtherProcessesTest(absltest.TestCase):
+    def setUp(self):
+        super().setUp()
+        scratch = self.enterContext(tempfile.TemporaryDirectory())
+        self.path = pathlib.Path(scratch)
+
+    def test_export_beside_a_training(self):
+        training = RunDirectory(self.path)
+        training.create(CONFIG)
+        with self.assertRaisesRegex(InputError, "^Another process works on"):
+            train.export_run(self.path, build_model)
+        training.unlock()
+        with self.assertRaisesRegex(InputError, "^The run has no weights yet"):
+            train.export_run(self.path, build_model)
+        training.lock()  # It is free again.
+
+    def test_evaluation_of_weights_that_are_gone(self):
+        """A training that ends meanwhile has measured better ones."""
+        directory = RunDirectory(self.path)
+        directory.create(CONFIG)
+        directory.best.write_text("old weights")
+        old = {"attacks": [], "weights_sha256": files.sha256(directory.best)}
+        directory.best.write_text("new weights")
+        directory.results.write_text("{}")
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said):
+            evaluate._add(directory, old)
+        self.assertStartsWith(said.getvalue(), "The run has other weights")
+        self.assertEqual(directory.results.read_text(), "{}")
+
+
+class ReplaceDirectoryTest(absltest.TestCase):
+    def setUp(self):
+        super().setUp()
+        scratch = self.enterContext(tempfile.TemporaryDirectory())
+        self.path = pathlib.Path(scratch, "saved_model")
+        self.disk = Disk(self.path.parent)
+
+    def replace(self, content, kill=False):
+        partial = self.path.with_name("saved_model.partial")
+        if partial.exists():
+            shutil.rmtree(partial)
+        partial.mkdir()
+        (partial / "weights").write_text(content)
+        (partial / f"only {content}").touch()
+        with self.disk.watch(kill):
+            files.replace_directory(partial, self.path)
+
+    def names(self):
+        return {path.name for path in self.path.parent.iterdir()}
+
+    def test_whole_or_beside(self):
+        """At each moment one of both is whole, and nothing is a mixture."""
+        self.replace("old")
+        for left in (
+            {"saved_model", "saved_model.partial"},
+            {"saved_model.old", "saved_model.partial"},
+        ):
+            with self.assertRaises(Killed):
+                self.replace("new", kill=True)
+            self.assertEqual(self.names(), left)
+        self.replace("newer")
+        self.assertEqual(
+            {path.name for path in self.path.iterdir()},
+            {"weights", "only newer"},
+        )
+        self.assertEqual(self.names(), {"saved_model"})
+        self.assertEqual(self.disk.wrong, [])
+
+    def test_a_file_in_the_way(self):
+        self.path.write_text("Not a model.")
+        with self.assertRaises(NotADirectoryError):
+            self.replace("new")
+        self.assertEqual(self.path.read_text(), "Not a model.")
+
+
+if __name__ == "__main__":
+    absltest.main()

@@ -1,0 +1,209 @@
+"""What every method makes of the ends of its draws, and of dead networks.
+
+A draw that comes once in 2**24 comes once an epoch; a resumed run draws it
+again. Here every draw is an end of its range, the network answers whatever the
+images are, or is as sure as can be, and images are black and white.
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl.testing import parameterized
+
+from fastbat_tf import Plan, RobustClassifier, methods
+from fastbat_tf.errors import InputError
+from fastbat_tf.methods import gradalign
+from fastbat_tf.training import losses
+from tests.methods.contract_test import CASES, LEAVES_PIXELS, ROWS
+from tests.support import testing
+
+EPSILON = 8 / 255
+BATCH, CLASSES = 4, 4
+LABELS = np.array([0, 1, 2, 3], "int32")
+PLAN = Plan(epochs=4, steps_per_epoch=2, batch_size=BATCH, examples=BATCH)
+# The first batch, and one that is guided, with what the first left behind.
+STEPS = (0, 5)
+GRAY = testing.images_and_labels(BATCH)[0]
+BLACK, WHITE = np.zeros_like(GRAY), np.ones_like(GRAY)
+BOTH = np.concatenate([BLACK[:2], WHITE[:2]])
+VARIANTS = (
+    *(case for case in CASES if case[0] != "trades"),
+    ("trades", {"steps": 2}, (1, 0)),
+    ("fastbat", {"linearization": "random"}, (1, 0)),
+    ("fastbat", {"linearization": "ns-gd"}, (1, 0)),
+    ("gradalign", {"form": "benchmark"}, (1, 0)),
+    ("fgsm_uap", {"form": "benchmark"}, (1, 0)),
+    ("nuat", {"attack_mode": "training"}, (1, 0)),
+)
+
+
+class Recorded(RobustClassifier):
+    """Keeps what each update computed."""
+
+    def compute_gradients(self, *args, **kwargs):
+        self.outcome = super().compute_gradients(*args, **kwargs)
+        return self.outcome
+
+
+def build(network, name, loss=None, **options):
+    robust = Recorded(network, methods.get(name, **options))
+    # So slow that weights of 1e4 stay what they are.
+    return robust.compile(
+        keras.optimizers.SGD(1e-9), loss, plan=PLAN, run_eagerly=True
+    )
+
+
+def silence(network):
+    """The same logits for all images: all input gradients are zero."""
+    for variable in network.get_layer("dense").trainable_variables:
+        variable.assign(tf.zeros_like(variable))
+
+
+def saturate(network):
+    """Logits of 1e4 and more, of either sign."""
+    dense = network.get_layer("dense")
+    dense.kernel.assign(1e4 * tf.sign(dense.kernel))
+    dense.bias.assign([1e4, -1e4, 0.0, 1e4])
+
+
+def leave(network):
+    del network
+
+
+# Whether the draws are the largest, what becomes of the network, the images.
+SITUATIONS = (
+    (False, leave, GRAY),
+    (False, silence, BLACK),
+    (False, saturate, BOTH),
+    (True, leave, BOTH),
+    (True, saturate, WHITE),
+)
+
+
+class Deaf(keras.layers.Layer):
+    """Features that are variables: no path joins them to the images."""
+
+    def build(self, input_shape):
+        del input_shape
+        self.features = self.add_weight(shape=(3,), name="features")
+
+    def call(self, images):
+        return tf.zeros((tf.shape(images)[0], 1)) + self.features
+
+
+def deaf_network():
+    inputs = keras.Input(GRAY.shape[1:])
+    dense = keras.layers.Dense(CLASSES, name="dense")
+    return keras.Model(inputs, dense(Deaf()(inputs)))
+
+
+class MethodExtremesTest(tf.test.TestCase, parameterized.TestCase):
+    def check(self, robust, images, reach, epsilon, message, steps=STEPS):
+        """Trains on two batches; nothing is NaN, and no bound is left."""
+        for step in steps:
+            robust.step.assign(step)
+            data = {"images": images, "index": np.arange(BATCH, dtype="int32")}
+            logs = robust.train_on_batch(data, LABELS, return_dict=True)
+            outcome = robust.outcome
+            for tensor in (
+                *logs.values(),
+                *robust.weights,
+                *outcome.gradients,
+                outcome.loss,
+            ):
+                finite = np.isfinite(tensor).all()
+                self.assertTrue(finite, message)
+            delta = outcome.solution.perturbation.numpy()
+            radius = np.float32(reach * epsilon)
+            if reach > 1:  # A sum, that may round.
+                radius *= 1 + 1e-6
+            self.assertLessEqual(np.abs(delta).max(), radius, message)
+            if robust.method.name not in LEAVES_PIXELS:
+                pixels = images + delta
+                self.assertGreaterEqual(pixels.min(), 0.0, message)
+                self.assertLessEqual(pixels.max(), 1.0, message)
+
+    @parameterized.parameters(*VARIANTS)
+    def test_draws_and_networks(self, name, options, row):
+        network = testing.small_network(width=2)
+        weights = network.get_weights()
+        robust = build(network, name, **options)
+        for highest, state, images in SITUATIONS:
+            network.set_weights(weights)
+            state(network)
+            with testing.extreme_draws(highest):
+                message = f"highest={highest}, {state.__name__}"
+                self.check(robust, images, row[0], EPSILON, message)
+
+    @parameterized.parameters(*ROWS)
+    def test_no_path_to_the_images(self, name):
+        """There is nothing to perturb along: refused, but for the standard."""
+        robust = build(deaf_network(), name)
+        if name == "standard":
+            self.check(robust, GRAY, 0, EPSILON, name)
+            return
+        before = robust.get_weights()
+        with self.assertRaisesRegex(InputError, r"depend on the images.*Deaf"):
+            robust.train_on_batch(
+                {"images": GRAY, "index": np.arange(BATCH, dtype="int32")},
+                LABELS,
+            )
+        for old, new in zip(before, robust.get_weights(), strict=True):
+            self.assertAllEqual(old, new)
+
+    @parameterized.product(name=tuple(ROWS), epsilon=(0.0, 1.0))
+    def test_ends_of_epsilon(self, name, epsilon):
+        options = {} if name == "standard" else {"epsilon": epsilon}
+        network = testing.small_network(width=2)
+        robust = build(network, name, **options)
+        reach = min(ROWS[name][0] * epsilon, 1.0)
+        if name in LEAVES_PIXELS:
+            reach = ROWS[name][0] * epsilon
+        with testing.extreme_draws(True):
+            self.check(robust, BOTH, 1, reach, f"epsilon={epsilon}")
+
+    @parameterized.parameters(silence, saturate)
+    def test_dlr_of_equal_and_of_large_logits(self, state):
+        """Its denominator is a difference of logits."""
+        network = testing.small_network(width=2)
+        state(network)
+        robust = build(network, "fastat", losses.get("dlr"))
+        self.check(robust, GRAY, 1, EPSILON, state.__name__, STEPS[:1])
+        largest = max(np.abs(g).max() for g in robust.outcome.gradients)
+        self.assertLess(largest, 1e4)
+
+    @parameterized.product(exponent=(-10, -18, -22, -36), jit_compile=(0, 1))
+    def test_cosines_of_tiny_gradients(self, exponent, jit_compile):
+        """They have no scale, until float32 cannot hold a derivative."""
+        random = np.random.default_rng(0)
+        pair = random.normal(size=(2, 4, 8, 8, 3)).astype("float32")
+
+        @tf.function(jit_compile=bool(jit_compile))
+        def mean_and_gradient(first, second):
+            with tf.GradientTape() as tape:
+                tape.watch(second)
+                mean = gradalign.mean_cosine(first, second)
+            return mean, tape.gradient(mean, second)
+
+        expected, of_large = mean_and_gradient(*pair)
+        scale = np.float32(10.0**exponent)
+        mean, gradient = mean_and_gradient(*(scale * pair))
+        if exponent < -20:
+            expected, of_large = 1.0, tf.zeros_like(of_large)
+        self.assertAllClose(mean, expected, 1e-4)
+        self.assertAllClose(scale * gradient, of_large, 1e-4, 1e-6)
+
+    @parameterized.parameters(1e30, 3e34, 1e38)
+    def test_finite_difference_along_a_tiny_vector(self, implicit_lambda):
+        """The vector is the smaller, the larger lambda is."""
+        options = {
+            "implicit_gradient": "finite_difference",
+            "implicit_lambda": implicit_lambda,
+        }
+        network = testing.small_network(width=2)
+        robust = build(network, "fastbat", **options)
+        self.check(robust, GRAY, 1, EPSILON, "")
+
+
+if __name__ == "__main__":
+    tf.test.main()

@@ -1,0 +1,142 @@
+"""WideResNet: counts, names, initialization and dropout.
+
+Its outputs and derivatives are held to recorded steps in golden_steps_test.
+"""
+
+import pathlib
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl.testing import parameterized
+
+import models
+from fastbat_tf import (
+    BatchNormalization,
+    FastAT,
+    FastBAT,
+    RobustClassifier,
+)
+from tests.support import golden_network, testing
+
+RECORDED = (
+    pathlib.Path(__file__).parents[1] / "golden/wrn10w1_fast_bat_eps8.npz"
+)
+
+
+def count(depth, widening, classes=10):
+    """Trainable parameters of a WideResNet, by hand."""
+    total, channels = 27 * 16, 16
+    for filters in (16 * widening, 32 * widening, 64 * widening):
+        total += channels * filters  # The convolution on the shortcut.
+        for _ in range((depth - 4) // 6):
+            total += 9 * channels * filters + 9 * filters**2
+            total += 2 * channels + 2 * filters  # BatchNorm.
+            channels = filters
+    return total + 2 * channels + (channels + 1) * classes
+
+
+class WideResNetTest(tf.test.TestCase, parameterized.TestCase):
+    @parameterized.parameters(
+        ("wrn22_8", 17_158_106),
+        ("wrn28_10", 36_479_194),
+        ("wrn34_10", 46_160_474),
+        ("wrn40_10", 55_841_754),
+        ("wrn70_2", count(70, 2)),
+    )
+    def test_parameter_count(self, name, expected):
+        self.assertEqual(testing.count_trainable(models.get(name)), expected)
+
+    @parameterized.parameters(
+        (22, 8, 17_158_106), (34, 10, 46_160_474), (70, 16, 266_796_506)
+    )
+    def test_the_formula(self, depth, widening, expected):
+        self.assertEqual(count(depth, widening), expected)
+
+    def test_names(self):
+        model = models.get("wrn16_1")
+        names = {v.path for v in model.weights}
+        self.assertContainsSubset(
+            {
+                "stem.conv/kernel",
+                # Also where it changes no shape.
+                "group1.block1.shortcut_conv/kernel",
+                "group2.block2.bn2/moving_mean",
+                "group3.block2.conv2/kernel",
+                "head.bn/gamma",
+                "head.dense/kernel",
+            },
+            names,
+        )
+        self.assertNotIn("group1.block2.shortcut_conv/kernel", names)
+        self.assertNotIn("group4.block1.conv1/kernel", names)
+
+    def test_initialization_is_that_of_the_recorded_network(self):
+        """N(0, 2 / fan_in), in ours and in what was recorded."""
+        recorded = golden_network.weights_of(
+            golden_network.load(RECORDED), "weights0"
+        )
+        keras.utils.set_random_seed(0)
+        ours = golden_network.named_weights(models.get("wrn16_1"))
+        compared = 0
+        for name, theirs in recorded.items():
+            if "conv" not in name:
+                continue
+            deviation = (2 / np.prod(theirs.shape[:-1])) ** 0.5
+            # Five standard errors.
+            tolerance = 5 / (2 * theirs.size) ** 0.5
+            for kernel in (theirs, ours[name].numpy()):
+                self.assertAllClose(kernel.std() / deviation, 1.0, 0, tolerance)
+                compared += kernel.size
+            if theirs.size > 9000:  # Not truncated at 2 deviations.
+                self.assertGreater(np.abs(ours[name]).max() / deviation, 2.5)
+        self.assertGreater(compared, 300_000)
+
+    def test_dropout(self):
+        keras.utils.set_random_seed(0)
+        model = models.get("wrn10_1", dropout=0.4)
+        dropped = [
+            layer
+            for layer in model.layers
+            if isinstance(layer, keras.layers.Dropout)
+        ]
+        self.assertEqual([x.rate for x in dropped], [0.4] * 3)
+        self.assertIs(
+            model.get_layer("group2.block1.conv2").input, dropped[1].output
+        )
+        self.assertIs(
+            dropped[1].input, model.get_layer("group2.block1.bn2.relu").output
+        )
+        images, _ = testing.images_and_labels(2, size=32)
+        first, second = (model(images, training=True) for _ in range(2))
+        self.assertNotAllClose(first, second)
+        first, second = (model(images, training=False) for _ in range(2))
+        self.assertAllEqual(first, second)
+        names = [layer.name for layer in models.get("wrn10_1").layers]
+        self.assertNotIn("group1.block1.dropout", names)
+
+    @parameterized.parameters(("replicas", FastBAT), ("xla", FastAT))
+    def test_dropout_in_a_step(self, where, method):
+        strategy = tf.distribute.get_strategy()
+        if where == "replicas":
+            strategy = testing.two_cpu_strategy()
+        images, labels = testing.images_and_labels(4)
+        keras.utils.set_random_seed(0)
+        with strategy.scope():
+            model = models.get(
+                "wrn10_1",
+                input_shape=(8, 8, 3),
+                dropout=0.4,
+                batch_normalization=BatchNormalization,
+            )
+            robust = RobustClassifier(model, method())
+            robust.compile(
+                keras.optimizers.SGD(0.1), jit_compile=where == "xla"
+            )
+        history = robust.fit(images, labels, batch_size=4, verbose=0).history
+        for name, values in history.items():
+            self.assertTrue(np.isfinite(values).all(), name)
+
+
+if __name__ == "__main__":
+    tf.test.main()

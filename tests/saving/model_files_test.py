@@ -1,0 +1,198 @@
+"""Tests of models that come from files."""
+
+import pathlib
+import tempfile
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl.testing import parameterized
+
+from fastbat_tf.errors import InputError
+from fastbat_tf.evaluation.robustness import evaluate_robustness
+from fastbat_tf.saving import model_files
+from fastbat_tf.saving.export import export
+from fastbat_tf.saving.model_files import logits_of
+from tests.evaluation.robustness_test import without_seconds
+from tests.support.testing import images_and_labels, small_network
+
+SPEC = tf.TensorSpec((None, 8, 8, 3), tf.float32, name="pixels")
+
+
+class FormsTest(tf.test.TestCase):
+    """One model, in all the forms that it can have."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        directory = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(directory.cleanup)
+        cls.directory = pathlib.Path(directory.name)
+        model = small_network(normalization=keras.layers.BatchNormalization)
+        # In training mode it would answer otherwise.
+        model.get_layer("bn").moving_variance.assign([0.1, 0.2, 0.3, 0.4])
+        model.save(cls.directory / "model.keras")
+        model.save(cls.directory / "model.h5")
+        export(model, cls.directory / "ours")
+        model.export(cls.directory / "of_keras", verbose=False)
+        cls.images, _ = images_and_labels(16)
+        cls.labels = model(cls.images).numpy().argmax(axis=-1)
+        cls.labels[::4] = (cls.labels[::4] + 1) % 4
+        cls.model = model
+
+    def forms(self):
+        names = "model.keras", "model.h5", "ours", "of_keras"
+        return {
+            "callable": lambda images: self.model(images, training=False),
+            "logits_of": logits_of(self.model),
+            **{name: self.directory / name for name in names},
+            "string": str(self.directory / "ours"),
+        }
+
+    def evaluate(self, model, form):
+        directory = self.directory / "results" / form
+        results = evaluate_robustness(
+            model,
+            (self.images, self.labels),
+            ["pgd-5-2", "apgd-ce-10", "fab-t-5"],
+            [0.01, 0.03],
+            directory=directory,
+        )
+        with np.load(directory / "outcomes.npz") as file:
+            return without_seconds(results), file["robust"]
+
+    def test_same_numbers(self):
+        expected, robust = self.evaluate(self.model, "keras.Model")
+        self.assertEqual(expected["clean_accuracy"], 0.75)
+        # The radii tell something, of each attack.
+        self.assertTrue(robust.any(axis=1)[:3].all())
+        self.assertBetween(robust.mean(), 0.05, 0.7)
+        for form, model in self.forms().items():
+            with self.subTest(form):
+                results, found = self.evaluate(model, form)
+                self.assertEqual(results, expected)
+                self.assertAllEqual(found, robust)
+
+    def test_load(self):
+        expected = self.model(self.images, training=False)
+        for form, path in self.forms().items():
+            if callable(path):
+                continue
+            with self.subTest(form):
+                network = model_files.load(path)
+                # In one piece and in parts; there is no fixed batch.
+                self.assertAllClose(network(self.images), expected, 1e-4)
+                self.assertAllClose(
+                    network(tf.constant(self.images[:3])), expected[:3], 1e-4
+                )
+
+    def test_surrogate(self):
+        transferred = [
+            evaluate_robustness(
+                self.model,
+                (self.images, self.labels),
+                ["transfer-pgd-3-1"],
+                [0.03],
+                surrogate=surrogate,
+            )["attacks"][0]["robust_accuracy"]
+            for surrogate in (self.model, self.directory / "ours")
+        ]
+        self.assertEqual(*transferred)
+        self.assertLess(transferred[0], 0.75)
+
+
+class RefusedTest(parameterized.TestCase, tf.test.TestCase):
+    def setUp(self):
+        super().setUp()
+        directory = self.enterContext(tempfile.TemporaryDirectory())
+        self.path = pathlib.Path(directory, "model")
+
+    def assert_refused(self, message):
+        with self.assertRaisesRegex(InputError, message) as caught:
+            model_files.load(self.path)
+        self.assertIn("Received: ", str(caught.exception))
+        self.assertNotIn("\n", str(caught.exception))
+
+    def save(self, answers):
+        """A SavedModel of two inputs, whose signature gives `answers`."""
+        module = tf.Module()
+        module.f = tf.function(answers, [SPEC], autograph=False)
+        tf.saved_model.save(
+            module, str(self.path), {"serving_default": module.f}
+        )
+
+    def test_nothing(self):
+        self.assert_refused(
+            "^A model is expected as a .keras file or the directory of a "
+            "SavedModel, but there is none. Received: model_path="
+            rf"{self.path}$"
+        )
+
+    def test_an_empty_directory(self):
+        self.path.mkdir()
+        self.assert_refused(
+            rf"^The model cannot be read;.* Received: model_path={self.path}"
+        )
+
+    @parameterized.parameters("model", "model.keras", "model.h5", "model.txt")
+    def test_no_model(self, name):
+        self.path = self.path.with_name(name)
+        self.path.write_text("No model.\n")
+        self.assert_refused(
+            rf"^The model cannot be read;.* Received: model_path={self.path}"
+        )
+
+    def test_half_a_file(self):
+        self.path = self.path.with_name("model.keras")
+        small_network().save(self.path)
+        content = self.path.read_bytes()
+        self.path.write_bytes(content[: len(content) // 2])
+        self.assert_refused("^The model cannot be read;")
+
+    def test_no_signature(self):
+        tf.saved_model.save(tf.Module(), str(self.path))
+        self.assert_refused(r"serving_default .*signatures=\[\]")
+
+    def test_two_outputs_without_logits(self):
+        self.save(lambda x: {"a": x, "b": x})
+        self.assert_refused(
+            "signature serving_default with one input, and with the output "
+            r"logits or one output alone\. Received: signatures="
+            r"\['serving_default'\], inputs=\['pixels'\], "
+            r"outputs=\['a', 'b'\]$"
+        )
+
+    def test_two_inputs(self):
+        module = tf.Module()
+        specs = [SPEC, tf.TensorSpec((), tf.float32, name="temperature")]
+        module.f = tf.function(lambda x, t: {"logits": x / t}, specs)
+        tf.saved_model.save(
+            module, str(self.path), {"serving_default": module.f}
+        )
+        self.assert_refused(r"one input.* inputs=\['pixels', 'temperature'\]")
+
+    def test_logits_among_others(self):
+        self.save(lambda x: {"a": x, "logits": 2 * x, "z": 3 * x})
+        images, _ = images_and_labels(2)
+        self.assertAllClose(model_files.load(self.path)(images), 2 * images)
+
+    def test_images_of_another_shape(self):
+        """TensorFlow would ask the network, which answers to some."""
+        self.save(lambda x: {"logits": 2 * x})
+        network = model_files.load(self.path)
+        for shape in ((4, 6, 6, 3), (4, 8, 8, 1), (8, 8, 3)):
+            with self.assertRaisesRegex(
+                InputError,
+                r"^The SavedModel expects images of the shape \(None, 8, 8, 3\)"
+                rf"\. Received: images.shape=\({', '.join(map(str, shape))}\)$",
+            ):
+                network(tf.zeros(shape))
+
+    def test_one_output_of_any_name(self):
+        self.save(lambda x: {"scores": 2 * x})
+        images, _ = images_and_labels(2)
+        self.assertAllClose(model_files.load(self.path)(images), 2 * images)
+
+
+if __name__ == "__main__":
+    tf.test.main()
