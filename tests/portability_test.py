@@ -51,11 +51,12 @@ def refuse_directories(path, flags, *arguments, **options):
 builtins.open = refuse_proc
 
 import pathlib
-import fastbat_tf
-from fastbat_tf import callbacks, distribution, evaluate_robustness, files
-from fastbat_tf import RobustClassifier, run_directory
+from fastbat_tf import distribution, evaluate_robustness, files
+from fastbat_tf import RobustClassifier
+from fastbat_tf.experiment import config, run_directory
+from fastbat_tf.training import callbacks
 from fastbat_tf.methods.fastat import FastAT
-from fastbat_tf.preemption import Preemption
+from fastbat_tf.experiment.preemption import Preemption
 
 with Preemption():
     pass
@@ -76,7 +77,7 @@ windows = Windows()
 windows.name, windows.open = "nt", refuse_directories
 files.os = windows
 warnings.simplefilter("ignore")
-directory.create(fastbat_tf.experiment.config.Config())
+directory.create(config.Config())
 best = callbacks.BestWeights(directory.best, "val_accuracy")
 robust = RobustClassifier(model, FastAT())
 robust.compile("sgd")

@@ -20,7 +20,7 @@ from fastbat_tf.experiment import backup
 # A process that may not write files of more than 30,000 bytes.
 LIMITED = """
 import resource, sys, numpy as np
-from fastbat_tf.backup import Backup
+from fastbat_tf.experiment.backup import Backup
 from fastbat_tf.errors import InputError
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))

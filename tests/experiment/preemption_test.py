@@ -14,8 +14,8 @@ from fastbat_tf.experiment.preemption import Preempted, Preemption
 TOP = pathlib.Path(__file__).absolute().parents[2]
 HEAD = """
 import os, signal, sys, time
-from fastbat_tf import preemption
-from fastbat_tf.preemption import Preempted, Preemption
+from fastbat_tf.experiment import preemption
+from fastbat_tf.experiment.preemption import Preempted, Preemption
 
 def say(line):
     print(line, flush=True)

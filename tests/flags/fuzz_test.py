@@ -21,12 +21,12 @@ SERVER = """
 import json, os, sys
 import flags, main
 from fastbat_tf.errors import InputError
-from fastbat_tf.run_directory import RunDirectory
+from fastbat_tf.experiment.run_directory import RunDirectory
 
 WHOLE = sys.argv[1] == "whole"
 if WHOLE:
     import models
-    from fastbat_tf import run, run_evaluation
+    from fastbat_tf.experiment import evaluate, train
 
 def begin(*_):
     os._exit(0)

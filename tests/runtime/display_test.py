@@ -16,8 +16,8 @@ from tests.support.terminal import CONTROL, CTRL_C, HIDDEN, Terminal
 
 HEAD = """
 import os, sys, time
-from fastbat_tf import display
-from fastbat_tf.preemption import Preempted, Preemption
+from fastbat_tf.runtime import display
+from fastbat_tf.experiment.preemption import Preempted, Preemption
 
 """
 WORK = """
