@@ -112,7 +112,7 @@ def check_outcomes(outcomes):
     """Compares the attacks at one radius.
 
     Args:
-        outcomes: List of `Outcome`s of the same examples.
+        outcomes: List of `AttackOutcome`s of the same examples.
 
     Returns:
         A list of strings.

@@ -20,7 +20,7 @@ from fastbat_tf.attacks.inputs import as_count
 from fastbat_tf.distribution import resolve_jit_compile
 from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation import checks, inputs
-from fastbat_tf.evaluation.runner import Outcome, run_attack
+from fastbat_tf.evaluation.runner import AttackOutcome, run_attack
 from fastbat_tf.evaluation.state import EvaluationState
 from fastbat_tf.runtime import display
 
@@ -306,7 +306,7 @@ def _notes(subset, dtype, built, classes):
 
 
 def _together(outcomes):
-    return Outcome(
+    return AttackOutcome(
         "worst case",
         True,
         np.all([outcome.robust for outcome in outcomes], axis=0),

@@ -10,7 +10,7 @@ from fastbat_tf.evaluation.table import radius
 SECONDS_BETWEEN_LINES = 10.0
 
 
-class Outcome(NamedTuple):
+class AttackOutcome(NamedTuple):
     """What one attack left at one radius.
 
     Attributes:
@@ -18,7 +18,7 @@ class Outcome(NamedTuple):
         white_box: Whether it uses gradients of the model.
         robust: bool array `(examples,)`.
         seconds: Float.
-        stages: For an ensemble the `Outcome`s of its parts, in order.
+        stages: For an ensemble the `AttackOutcome`s of its parts, in order.
         perturbation: float32 array like the images; None once it is saved.
     """
 
@@ -43,7 +43,7 @@ def run_attack(name, attack, clean, epsilon, seed, state, shown):
         shown: The `Display`.
 
     Returns:
-        An `Outcome`; with perturbations if the state keeps them.
+        An `AttackOutcome`; with perturbations if the state keeps them.
     """
     standing, stages = clean.correct, []
     found = np.zeros_like(clean.images) if state.keeps_perturbations else None
@@ -65,11 +65,11 @@ def run_attack(name, attack, clean, epsilon, seed, state, shown):
             record.update(found)
         standing = record.robust
         stages.append(
-            Outcome(
+            AttackOutcome(
                 stage.title or stage.name, stage.white_box, standing, seconds
             )
         )
-    return Outcome(
+    return AttackOutcome(
         name,
         any(stage.white_box for stage in stages),
         standing,

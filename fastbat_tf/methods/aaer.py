@@ -74,23 +74,23 @@ class AAER(Method):
             form=form,
         )
 
-    def solve(self, step):
+    def solve(self, context):
         strong = self.base_attack == options.NFGSM
         radius = 2 * self.epsilon if strong else self.epsilon
-        start = step.random_start(radius)
-        gradient, logits = step.input_gradient_and_logits(start)
+        start = context.random_start(radius)
+        gradient, logits = context.input_gradient_and_logits(start)
         delta = start + self.step_size * tf.sign(gradient)
         if strong:
-            delta = perturbation.clip_to_pixels(delta, step.images)
+            delta = perturbation.clip_to_pixels(delta, context.images)
         else:
-            delta = perturbation.project(delta, step.images, self.epsilon)
+            delta = perturbation.project(delta, context.images, self.epsilon)
         if self.form == options.BENCHMARK:
-            step.note(images=step.images + delta)
+            context.note(images=context.images + delta)
         return Solution(delta, logits)
 
-    def penalty(self, step, solution, logits):
-        before = step.losses(solution.memory)
-        after = tf.stop_gradient(step.losses(logits))
+    def penalty(self, context, solution, logits):
+        before = context.losses(solution.memory)
+        after = tf.stop_gradient(context.losses(logits))
         abnormal = before > after
         variation = tf.reduce_sum((solution.memory - logits) ** 2, -1)
         difference = mean_where(abnormal, variation) - tf.stop_gradient(
@@ -102,7 +102,7 @@ class AAER(Method):
             )
         fall = mean_where(abnormal, before - after)
         share = tf.reduce_mean(tf.cast(abnormal, logits.dtype))
-        step.report(abnormal_share=share)
+        context.report(abnormal_share=share)
         term = (
             self.loss_coefficient * fall
             + self.logit_coefficient * tf.nn.relu(difference)
@@ -110,9 +110,9 @@ class AAER(Method):
         mixed = tf.cast(tf.logical_and(share > 0.0, share < 1.0), share.dtype)
         return mixed * self.coefficient * share * term
 
-    def update(self, step):
+    def update(self, context):
         if self.form == options.BENCHMARK:
-            step.logits(step.notes["images"])
+            context.logits(context.notes["images"])
         return {}
 
 

@@ -8,17 +8,17 @@ Adversarial training solves, in every step,
 A method says how delta* is found and what is added to the upper-level
 gradient. `RobustClassifier.train_step` does everything else:
 
-    solution = method.solve(step)
-    loss     = method.objective(step, solution)     # one forward at x + delta*
+    solution = method.solve(context)
+    loss     = method.objective(context, solution)    # one forward at x + delta*
     gradient = d loss / d (weights, delta*)         # one backward pass
-    gradient = method.correct(step, solution, gradient, ...)
+    gradient = method.correct(context, solution, gradient, ...)
 
-    state    = method.update(step)                  # after the weights moved
+    state    = method.update(context)                 # after the weights moved
 
 What a method remembers from step to step is declared by `initial_state`, read
-from `Step.state` and returned by `update`: variables that are saved with the
+from `StepContext.state` and returned by `update`: variables that are saved with the
 weights, of which a step sees the rows of its own examples. What `update` needs
-of the step is kept by `Step.note`. A method that updates the weights several
+of the step is kept by `StepContext.note`. A method that updates the weights several
 times on one batch sets `replays`.
 
 How to add a method is described in CONTRIBUTING.md.
@@ -64,14 +64,14 @@ class Method(abc.ABC):
         trains_through_solve: Whether the weight gradient goes through `solve`
             too, as far as that does not stop it. Then `solve` stops it at
             delta* itself.
-        needs_plan: Whether the method reads `Step.place`, or its state has
+        needs_plan: Whether the method reads `StepContext.progress`, or its state has
             rows: `RobustClassifier.compile` then expects a `Plan`.
         remembers_examples: Whether its state has rows of the examples.
-        needs_features: Whether the method calls `Step.features`.
+        needs_features: Whether the method calls `StepContext.features`.
         radii: Names of the options that shrink where only a share of the
             radius is used, if the method has them: `scaled` multiplies them.
         whole: None, or in a copy made by `scaled` the method itself.
-        reports: Names of the scalars that the method logs by `Step.report`.
+        reports: Names of the scalars that the method logs by `StepContext.report`.
         replays: Integer, the updates on each batch; each solves anew.
     """
 
@@ -113,14 +113,14 @@ class Method(abc.ABC):
         return method
 
     @abc.abstractmethod
-    def solve(self, step):
-        """Solves the lower-level problem of `step`.
+    def solve(self, context):
+        """Solves the lower-level problem of `context`.
 
         Returns:
             A `Solution`, whose perturbation is a constant for the objective.
         """
 
-    def objective(self, step, solution):
+    def objective(self, context, solution):
         """The upper-level loss, and the logits that it was computed from.
 
         The default is the mean loss at `x + delta*` plus `penalty`. A method
@@ -129,20 +129,20 @@ class Method(abc.ABC):
         Returns:
             The scalar loss and the logits `(batch, classes)`.
         """
-        logits = step.logits(step.images + solution.perturbation)
-        loss = tf.reduce_mean(step.losses(logits))
-        return loss + self.penalty(step, solution, logits), logits
+        logits = context.logits(context.images + solution.perturbation)
+        loss = tf.reduce_mean(context.losses(logits))
+        return loss + self.penalty(context, solution, logits), logits
 
-    def penalty(self, step, solution, logits):
+    def penalty(self, context, solution, logits):
         """A scalar that is added to the mean loss; zero by default."""
-        del step, solution
+        del context, solution
         return tf.zeros([], logits.dtype)
 
-    def correct(self, step, solution, gradients, perturbation_gradient):
+    def correct(self, context, solution, gradients, perturbation_gradient):
         """Corrects the upper-level gradient; unchanged by default.
 
         Args:
-            step: The `Step`.
+            context: The `StepContext`.
             solution: What `solve` returned.
             gradients: Gradients of the objective, one per trainable variable.
             perturbation_gradient: Gradient of the objective with respect to
@@ -151,7 +151,7 @@ class Method(abc.ABC):
         Returns:
             A list like `gradients`.
         """
-        del step, solution, perturbation_gradient
+        del context, solution, perturbation_gradient
         return gradients
 
     def initial_state(self, sizes, draws):
@@ -167,20 +167,20 @@ class Method(abc.ABC):
         del sizes, draws
         return {}
 
-    def update(self, step):
+    def update(self, context):
         """What the method remembers of a step; nothing by default.
 
         It is called after the weights have moved, outside of what XLA
         compiles, on all replicas at once.
 
         Args:
-            step: The `Step`, with the `notes` of the hooks before.
+            context: The `StepContext`, with the `notes` of the hooks before.
 
         Returns:
-            Dict of new values of `Step.state`: rows of its own examples, or
+            Dict of new values of `StepContext.state`: rows of its own examples, or
             whole variables, which must be the same on all replicas.
         """
-        del step
+        del context
         return {}
 
     def get_config(self):

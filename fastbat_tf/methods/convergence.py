@@ -30,48 +30,55 @@ class SmoothConvergence(Method):
     def initial_state(self, sizes, draws):
         return {name: Slot(()) for name in ("previous", "sum", "count")}
 
-    def objective(self, step, solution):
-        logits = step.logits(step.images + solution.perturbation)
-        benign = step.logits(step.images + solution.memory)
-        losses = relaxed(step.losses, logits, self.label_factor)
-        benign_losses = relaxed(step.losses, benign, self.label_factor)
-        return tf.reduce_mean(losses) + self.term(step, benign_losses), logits
+    def objective(self, context, solution):
+        logits = context.logits(context.images + solution.perturbation)
+        benign = context.logits(context.images + solution.memory)
+        losses = relaxed(context.losses, logits, self.label_factor)
+        benign_losses = relaxed(context.losses, benign, self.label_factor)
+        return tf.reduce_mean(losses) + self.term(
+            context, benign_losses
+        ), logits
 
-    def update(self, step):
-        is_first = tf.equal(step.place.batch, 0)
-        new = {"previous": _previous(step)}
+    def update(self, context):
+        is_first = tf.equal(context.progress.batch, 0)
+        new = {"previous": _previous(context)}
         for name in ("sum", "count"):
-            old = step.state[name]
-            added = tf.cast(step.sum_over_replicas(step.notes[name]), old.dtype)
+            old = context.state[name]
+            added = tf.cast(
+                context.sum_over_replicas(context.notes[name]), old.dtype
+            )
             new[name] = tf.where(is_first, tf.zeros_like(old), old) + added
         return new
 
-    def term(self, step, losses):
+    def term(self, context, losses):
         """What is added to the loss if the benign loss has jumped.
 
         Args:
-            step: The `Step`; `sum` and `count` of the losses are noted.
+            context: The `StepContext`; `sum` and `count` of the losses are noted.
             losses: Those of the benign images, per example.
         """
-        place = step.place
+        progress = context.progress
         benign = tf.reduce_mean(losses)
-        step.note(
+        context.note(
             sum=tf.stop_gradient(tf.reduce_sum(losses)),
             count=tf.cast(tf.size(losses), losses.dtype),
         )
-        jump = tf.stop_gradient(benign) - tf.cast(_previous(step), benign.dtype)
+        jump = tf.stop_gradient(benign) - tf.cast(
+            _previous(context), benign.dtype
+        )
         active = tf.logical_and(
-            place.epoch > self.stride, place.epoch < place.epochs - self.stride
+            progress.epoch > self.stride,
+            progress.epoch < progress.epochs - self.stride,
         )
         active = tf.logical_and(active, tf.abs(jump) > self.tolerance)
         sign = tf.cast(active, jump.dtype) * tf.sign(jump)
-        step.report(convergence_sign=sign)
+        context.report(convergence_sign=sign)
         return self.coefficient * sign * benign
 
 
-def _previous(step):
+def _previous(context):
     """The mean benign loss of the epoch before; 0 in the first."""
-    state = step.state
+    state = context.state
     of_last_epoch = tf.math.divide_no_nan(state["sum"], state["count"])
-    is_first = tf.equal(step.place.batch, 0)
+    is_first = tf.equal(context.progress.batch, 0)
     return tf.where(is_first, of_last_epoch, state["previous"])

@@ -74,39 +74,41 @@ class ELLE(Method):
         names = ("weight", "count", "mean", "squares") if self._adapts else ()
         return {name: Slot(()) for name in names}
 
-    def solve(self, step):
-        start = step.random_start(self.epsilon)
-        ascent = self.step_size * tf.sign(step.input_gradient(start))
+    def solve(self, context):
+        start = context.random_start(self.epsilon)
+        ascent = self.step_size * tf.sign(context.input_gradient(start))
         return Solution(
-            perturbation.clip_to_pixels(start + ascent, step.images)
+            perturbation.clip_to_pixels(start + ascent, context.images)
         )
 
-    def penalty(self, step, solution, logits):
-        first = step.images + step.uniform("first", self.epsilon)
-        second = step.images + step.uniform("second", self.epsilon)
-        share = step.draw("share", tf.shape(step.images)[:1])
+    def penalty(self, context, solution, logits):
+        first = context.images + context.uniform("first", self.epsilon)
+        second = context.images + context.uniform("second", self.epsilon)
+        share = context.draw("share", tf.shape(context.images)[:1])
         pixel_share = tf.reshape(share, [-1, 1, 1, 1])
         between = (1.0 - pixel_share) * first + pixel_share * second
         images = tf.concat([first, second, between], 0)
-        losses = step.attack_losses(
-            step.logits(images), tf.tile(step.label_ids, [3])
+        losses = context.attack_losses(
+            context.logits(images), tf.tile(context.label_ids, [3])
         )
         at_first, at_second, at_between = tf.split(losses, 3)
         chord = (1.0 - share) * at_first + share * at_second
         error = tf.reduce_mean((at_between - chord) ** 2)
-        step.report(linearity_error=error)
+        context.report(linearity_error=error)
         weight = self.coefficient
         if self._adapts:
-            weight = tf.cast(step.state["weight"], error.dtype)
-            step.note(error=error)
+            weight = tf.cast(context.state["weight"], error.dtype)
+            context.note(error=error)
         return weight * error
 
-    def update(self, step):
+    def update(self, context):
         if not self._adapts:
             return {}
-        state = step.state
-        replicas = step.sum_over_replicas(tf.ones_like(step.notes["error"]))
-        error = step.sum_over_replicas(step.notes["error"]) / replicas
+        state = context.state
+        replicas = context.sum_over_replicas(
+            tf.ones_like(context.notes["error"])
+        )
+        error = context.sum_over_replicas(context.notes["error"]) / replicas
         error = tf.cast(error, state["mean"].dtype)
         # Welford's running mean and sum of squared deviations.
         count = state["count"] + 1.0

@@ -114,38 +114,40 @@ class FastBAT(Method):
             return {}
         return memory.slots(sizes, "delta")
 
-    def update(self, step):
+    def update(self, context):
         if not self.remembers_examples:
             return {}
-        return memory.record(step, delta=step.notes["delta"])
+        return memory.record(context, delta=context.notes["delta"])
 
-    def solve(self, step):
-        point = self._linearization_point(step)
+    def solve(self, context):
+        point = self._linearization_point(context)
         found = {"linearization_point": point}
         if self.differentiates_twice:
             with tf.GradientTape() as found["tape"]:
-                lower_gradient = step.input_gradient(point)
+                lower_gradient = context.input_gradient(point)
         elif self.needs_perturbation_gradient:
-            lower_gradient, found["weight_gradients"] = _gradients(step, point)
+            lower_gradient, found["weight_gradients"] = _gradients(
+                context, point
+            )
         else:
-            lower_gradient = step.input_gradient(point)
+            lower_gradient = context.input_gradient(point)
         found["lower_gradient"] = lower_gradient
-        delta = self._project(point + self.step_size * lower_gradient, step)
+        delta = self._project(point + self.step_size * lower_gradient, context)
         if self.remembers_examples:
-            step.note(delta=delta)
+            context.note(delta=delta)
         return Solution(delta, found)
 
-    def correct(self, step, solution, gradients, perturbation_gradient):
+    def correct(self, context, solution, gradients, perturbation_gradient):
         interior = perturbation.interior_mask(
-            solution.perturbation, step.images, self.epsilon
+            solution.perturbation, context.images, self.epsilon
         )
-        step.report(interior_fraction=tf.reduce_mean(interior))
+        context.report(interior_fraction=tf.reduce_mean(interior))
         if not self.needs_perturbation_gradient:
-            step.report(implicit_ratio=0.0, implicit_cosine=0.0)
+            context.report(implicit_ratio=0.0, implicit_cosine=0.0)
             return gradients
         # `perturbation_gradient` belongs to the mean loss: it carries the 1/B.
         vector = interior * perturbation_gradient / self.implicit_lambda
-        implicit = self._implicit_term(step, solution.memory, vector)
+        implicit = self._implicit_term(context, solution.memory, vector)
         plain_norm = tf.linalg.global_norm(gradients)
         implicit_norm = tf.linalg.global_norm(implicit)
         dot = tf.add_n(
@@ -154,7 +156,7 @@ class FastBAT(Method):
                 for a, b in zip(gradients, implicit, strict=True)
             ]
         )
-        step.report(
+        context.report(
             implicit_ratio=tf.math.divide_no_nan(implicit_norm, plain_norm),
             implicit_cosine=tf.math.divide_no_nan(
                 dot, implicit_norm * plain_norm
@@ -162,56 +164,56 @@ class FastBAT(Method):
         )
         return [a + b for a, b in zip(gradients, implicit, strict=True)]
 
-    def _implicit_term(self, step, found, vector):
+    def _implicit_term(self, context, found, vector):
         """The derivative of `<g(z), vector>` with respect to the weights."""
         if self.differentiates_twice:
             implicit = found["tape"].gradient(
                 found["lower_gradient"],
-                step.variables,
+                context.variables,
                 output_gradients=vector,
             )
-            return _filled(implicit, step.variables)
+            return _filled(implicit, context.variables)
         # Not `h` itself: it overflows where the vector is tiny.
         largest = tf.reduce_max(tf.abs(vector))
         move = DIFFERENCE * tf.math.divide_no_nan(vector, largest)
-        _, moved = _gradients(step, found["linearization_point"] + move)
+        _, moved = _gradients(context, found["linearization_point"] + move)
         return [
             (a - b) * (largest / DIFFERENCE)
             for a, b in zip(moved, found["weight_gradients"], strict=True)
         ]
 
-    def _project(self, delta, step):
-        return perturbation.project(delta, step.images, self.epsilon)
+    def _project(self, delta, context):
+        return perturbation.project(delta, context.images, self.epsilon)
 
-    def _linearization_point(self, step):
+    def _linearization_point(self, context):
         if self.linearization in ("fgsm", "ns-pgd-zero"):
-            start = tf.zeros_like(step.images)
+            start = tf.zeros_like(context.images)
         else:
-            start = step.random_start(self.epsilon)
+            start = context.random_start(self.epsilon)
         if self.linearization == "random":
             return start
         if self.remembers_examples:
-            remembered = memory.recall(step, "delta", start)
-            return self._project(remembered, step)
-        gradient = step.input_gradient(start)
+            remembered = memory.recall(context, "delta", start)
+            return self._project(remembered, context)
+        gradient = context.input_gradient(start)
         if self.linearization == "fgsm":
-            return self._project(self.epsilon * tf.sign(gradient), step)
+            return self._project(self.epsilon * tf.sign(gradient), context)
         if self.linearization == "pgd":
             ascent = 1.25 * self.epsilon * tf.sign(gradient)
-            return self._project(start + ascent, step)
+            return self._project(start + ascent, context)
         point = start + self.step_size * gradient
         if self.linearization == "ns-gd":
             return point
-        return self._project(point, step)
+        return self._project(point, context)
 
 
-def _gradients(step, delta):
+def _gradients(context, delta):
     """Gradients of the attack's summed loss: to `delta`, to the weights."""
     with tf.GradientTape() as tape:
         tape.watch(delta)
-        losses = step.attack_losses(step.logits(step.images + delta))
-    to_delta, to_weights = tape.gradient(losses, (delta, step.variables))
-    return connected(to_delta), _filled(to_weights, step.variables)
+        losses = context.attack_losses(context.logits(context.images + delta))
+    to_delta, to_weights = tape.gradient(losses, (delta, context.variables))
+    return connected(to_delta), _filled(to_weights, context.variables)
 
 
 def _filled(gradients, variables):

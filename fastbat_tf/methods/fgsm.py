@@ -35,11 +35,11 @@ class FGSM(Method):
     def __init__(self, epsilon=options.EPSILON, step_size=None):
         self.set_options(epsilon=epsilon, step_size=step_size)
 
-    def solve(self, step):
-        start = tf.zeros_like(step.images)
-        gradient = step.input_gradient(start)
+    def solve(self, context):
+        start = tf.zeros_like(context.images)
+        gradient = context.input_gradient(start)
         return Solution(
             perturbation.signed_step(
-                start, gradient, self.step_size, step.images, self.epsilon
+                start, gradient, self.step_size, context.images, self.epsilon
             )
         )

@@ -23,5 +23,5 @@ class FGSMCUAP(FGSMUAP):
     def count(self, sizes):
         return sizes.classes
 
-    def choose(self, step):
-        return step.label_ids
+    def choose(self, context):
+        return context.label_ids

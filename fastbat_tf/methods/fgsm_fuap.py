@@ -84,35 +84,35 @@ class FGSMFUAP(FGSMUAP):
                 state[f"{name}_square"] = Slot(shape)
         return {**state, "head_steps": Slot(())}
 
-    def begin(self, step):
-        return step.random_start(self.epsilon, "noise")
+    def begin(self, context):
+        return context.random_start(self.epsilon, "noise")
 
-    def choose(self, step):
+    def choose(self, context):
         features = tf.stop_gradient(
-            step.features(step.images + self.begin(step))
+            context.features(context.images + self.begin(context))
         )
         weights = [
-            tf.cast(step.state[name], features.dtype) for name in WEIGHTS
+            tf.cast(context.state[name], features.dtype) for name in WEIGHTS
         ]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(weights)
             hidden = tf.matmul(features, weights[0]) + weights[1]
             outputs = tf.matmul(tf.nn.relu(hidden), weights[2]) + weights[3]
-            loss = tf.reduce_mean(step.losses(outputs))
+            loss = tf.reduce_mean(context.losses(outputs))
         gradients = tape.gradient(loss, weights)
-        step.note(**dict(zip(WEIGHTS, gradients, strict=True)))
+        context.note(**dict(zip(WEIGHTS, gradients, strict=True)))
         return tf.argmax(hidden, -1, tf.int32)
 
-    def update(self, step):
-        steps = step.state["head_steps"] + 1.0
-        new = {**super().update(step), "head_steps": steps}
-        replicas = step.sum_over_replicas(tf.ones_like(steps))
+    def update(self, context):
+        steps = context.state["head_steps"] + 1.0
+        new = {**super().update(context), "head_steps": steps}
+        replicas = context.sum_over_replicas(tf.ones_like(steps))
         for name in WEIGHTS:
             old, mean, square = (
-                step.state[name + part] for part in ("", "_mean", "_square")
+                context.state[name + part] for part in ("", "_mean", "_square")
             )
             gradient = tf.cast(
-                step.sum_over_replicas(step.notes[name]), old.dtype
+                context.sum_over_replicas(context.notes[name]), old.dtype
             )
             gradient /= replicas
             mean = BETA_1 * mean + (1 - BETA_1) * gradient

@@ -72,21 +72,22 @@ class FGSMMEPCS(SmoothConvergence):
         rows = memory.slots(sizes, "delta", "momentum")
         return {**rows, **super().initial_state(sizes, draws)}
 
-    def solve(self, step):
+    def solve(self, context):
         start, momentum = memory.recall_prior(
-            step, self.epsilon, self.reset_epochs, self.momentum_decay
+            context, self.epsilon, self.reset_epochs, self.momentum_decay
         )
-        gradient = step.input_gradient(
-            start, lambda z: relaxed(step.attack_losses, z, self.label_factor)
+        gradient = context.input_gradient(
+            start,
+            lambda z: relaxed(context.attack_losses, z, self.label_factor),
         )
-        step.note(gradient=gradient, start=start, momentum=momentum)
+        context.note(gradient=gradient, start=start, momentum=momentum)
         delta = perturbation.signed_step(
-            start, gradient, self.step_size, step.images, self.epsilon
+            start, gradient, self.step_size, context.images, self.epsilon
         )
-        return Solution(delta, tf.zeros_like(step.images))
+        return Solution(delta, tf.zeros_like(context.images))
 
-    def update(self, step):
+    def update(self, context):
         return {
-            **memory.accumulate(step, self.epsilon, self.step_size),
-            **super().update(step),
+            **memory.accumulate(context, self.epsilon, self.step_size),
+            **super().update(context),
         }

@@ -67,32 +67,33 @@ class FGSMPCO(Method):
     def initial_state(self, sizes, draws):
         return memory.slots(sizes, "delta")
 
-    def solve(self, step):
-        start, _ = memory.recall_prior(step, self.epsilon)
-        gradient, logits = step.input_gradient_and_logits(
-            start, lambda z: relaxed(step.attack_losses, z, self.label_factor)
+    def solve(self, context):
+        start, _ = memory.recall_prior(context, self.epsilon)
+        gradient, logits = context.input_gradient_and_logits(
+            start,
+            lambda z: relaxed(context.attack_losses, z, self.label_factor),
         )
         gradient = tf.stop_gradient(gradient)
         moved = perturbation.signed_step(
-            start, gradient, self.step_size, step.images, self.epsilon
+            start, gradient, self.step_size, context.images, self.epsilon
         )
-        step.note(moved=moved)
+        context.note(moved=moved)
         probability = tf.gather(
-            tf.nn.softmax(logits), step.label_ids, batch_dims=1
+            tf.nn.softmax(logits), context.label_ids, batch_dims=1
         )
         share = tf.reshape(1.0 - probability, [-1, 1, 1, 1])
         mixed = share * start + (1.0 - share) * self.reach * moved
         return Solution(mixed, (logits, moved))
 
-    def objective(self, step, solution):
+    def objective(self, context, solution):
         at_start, moved = solution.memory
-        logits = step.logits(step.images + solution.perturbation)
-        at_moved = step.logits(step.images + moved)
-        losses = relaxed(step.losses, logits, self.label_factor)
+        logits = context.logits(context.images + solution.perturbation)
+        at_moved = context.logits(context.images + moved)
+        losses = relaxed(context.losses, logits, self.label_factor)
         difference = tf.reduce_mean((at_moved - at_start) ** 2)
         difference -= tf.reduce_mean((at_moved - logits) ** 2)
         loss = tf.reduce_mean(losses) + self.coefficient * tf.abs(difference)
         return loss, logits
 
-    def update(self, step):
-        return memory.record(step, delta=step.notes["moved"])
+    def update(self, context):
+        return memory.record(context, delta=context.notes["moved"])

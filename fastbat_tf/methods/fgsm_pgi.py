@@ -71,26 +71,26 @@ class FGSMPGI(Method):
     def initial_state(self, sizes, draws):
         return memory.slots(sizes, "delta", "momentum")
 
-    def solve(self, step):
+    def solve(self, context):
         start, momentum = memory.recall_prior(
-            step, self.epsilon, self.reset_epochs, self.momentum_decay
+            context, self.epsilon, self.reset_epochs, self.momentum_decay
         )
-        gradient, logits = step.input_gradient_and_logits(
-            perturbation.clip_to_pixels(start, step.images),
-            lambda z: relaxed(step.attack_losses, z, self.label_factor),
+        gradient, logits = context.input_gradient_and_logits(
+            perturbation.clip_to_pixels(start, context.images),
+            lambda z: relaxed(context.attack_losses, z, self.label_factor),
         )
         gradient = tf.stop_gradient(gradient)
-        step.note(gradient=gradient, start=start, momentum=momentum)
+        context.note(gradient=gradient, start=start, momentum=momentum)
         delta = perturbation.signed_step(
-            start, gradient, self.step_size, step.images, self.epsilon
+            start, gradient, self.step_size, context.images, self.epsilon
         )
         return Solution(delta, logits)
 
-    def objective(self, step, solution):
-        logits = step.logits(step.images + solution.perturbation)
-        losses = relaxed(step.losses, logits, self.label_factor)
+    def objective(self, context, solution):
+        logits = context.logits(context.images + solution.perturbation)
+        losses = relaxed(context.losses, logits, self.label_factor)
         distance = tf.reduce_mean((logits - solution.memory) ** 2)
         return tf.reduce_mean(losses) + self.coefficient * distance, logits
 
-    def update(self, step):
-        return memory.accumulate(step, self.epsilon, self.step_size)
+    def update(self, context):
+        return memory.accumulate(context, self.epsilon, self.step_size)

@@ -63,8 +63,8 @@ class FGSMRSCS(SmoothConvergence):
             label_factor=label_factor,
         )
 
-    def solve(self, step):
-        start = step.random_start(self.epsilon)
-        ascent = self.step_size * tf.sign(step.input_gradient(start))
-        delta = perturbation.clip_to_pixels(start + ascent, step.images)
+    def solve(self, context):
+        start = context.random_start(self.epsilon)
+        ascent = self.step_size * tf.sign(context.input_gradient(start))
+        delta = perturbation.clip_to_pixels(start + ascent, context.images)
         return Solution(delta, start)

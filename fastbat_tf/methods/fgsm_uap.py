@@ -73,13 +73,13 @@ class FGSMUAP(Method):
         del sizes
         return 1
 
-    def choose(self, step):
+    def choose(self, context):
         """Which of them each image gets, int32 `(batch,)`."""
-        return tf.zeros(tf.shape(step.images)[:1], tf.int32)
+        return tf.zeros(tf.shape(context.images)[:1], tf.int32)
 
-    def begin(self, step):
+    def begin(self, context):
         """Where the images are, relative to themselves, before it is added."""
-        return tf.zeros_like(step.images)
+        return tf.zeros_like(context.images)
 
     def initial_state(self, sizes, draws):
         shape = (self.count(sizes), *sizes.image_shape)
@@ -87,26 +87,28 @@ class FGSMUAP(Method):
         first = self.uap_epsilon * tf.where(drawn < 0, -1.0, 1.0)
         return {"uap": Slot(shape, first), "momentum": Slot(shape)}
 
-    def solve(self, step):
-        begin, chosen = self.begin(step), self.choose(step)
-        added = tf.cast(tf.gather(step.state["uap"], chosen), begin.dtype)
-        start = perturbation.project(begin + added, step.images, self.epsilon)
+    def solve(self, context):
+        begin, chosen = self.begin(context), self.choose(context)
+        added = tf.cast(tf.gather(context.state["uap"], chosen), begin.dtype)
+        start = perturbation.project(
+            begin + added, context.images, self.epsilon
+        )
         with tf.GradientTape(
             persistent=True, watch_accessed_variables=False
         ) as tape:
             tape.watch(start)
-            logits = step.logits(step.images + start)
-            loss = tf.reduce_mean(step.attack_losses(logits))
+            logits = context.logits(context.images + start)
+            loss = tf.reduce_mean(context.attack_losses(logits))
         gradient = tf.stop_gradient(connected(tape.gradient(loss, start)))
-        step.note(gradient=gradient, chosen=chosen)
+        context.note(gradient=gradient, chosen=chosen)
         delta = perturbation.signed_step(
-            start, gradient, self.step_size, step.images, self.epsilon
+            start, gradient, self.step_size, context.images, self.epsilon
         )
         return Solution(delta, (tape, start, logits))
 
-    def objective(self, step, solution):
+    def objective(self, context, solution):
         tape, start, at_start = solution.memory
-        logits = step.logits(step.images + solution.perturbation)
+        logits = context.logits(context.images + solution.perturbation)
         apart = logits - at_start
         distance = tf.reduce_mean(apart**2)
         if self.form == options.BENCHMARK:
@@ -117,19 +119,19 @@ class FGSMUAP(Method):
                 output_gradients=-2.0 * self.coefficient * apart / size,
                 unconnected_gradients=tf.UnconnectedGradients.ZERO,
             )
-            step.note(gradient=step.notes["gradient"] + extra)
-        loss = tf.reduce_mean(step.losses(logits))
+            context.note(gradient=context.notes["gradient"] + extra)
+        loss = tf.reduce_mean(context.losses(logits))
         return loss + self.coefficient * distance, logits
 
-    def update(self, step):
-        gradient, chosen = step.notes["gradient"], step.notes["chosen"]
-        uap, momentum = step.state["uap"], step.state["momentum"]
-        length = step.sum_over_replicas(tf.reduce_sum(tf.abs(gradient)))
+    def update(self, context):
+        gradient, chosen = context.notes["gradient"], context.notes["chosen"]
+        uap, momentum = context.state["uap"], context.state["momentum"]
+        length = context.sum_over_replicas(tf.reduce_sum(tf.abs(gradient)))
         gradient = tf.math.divide_no_nan(gradient, length)
-        sums = step.sum_over_replicas(
+        sums = context.sum_over_replicas(
             tf.math.unsorted_segment_sum(gradient, chosen, uap.shape[0])
         )
-        counts = step.sum_over_replicas(
+        counts = context.sum_over_replicas(
             tf.math.unsorted_segment_sum(
                 tf.ones_like(gradient[:, 0, 0, 0]), chosen, uap.shape[0]
             )

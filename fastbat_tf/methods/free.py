@@ -60,24 +60,24 @@ class Free(Method):
     def initial_state(self, sizes, draws):
         return {"perturbation": Slot(sizes.image_shape, rows="batch")}
 
-    def solve(self, step):
-        kept = step.state["perturbation"]
+    def solve(self, context):
+        kept = context.state["perturbation"]
         if self.start == "zero":
-            is_first = tf.equal(step.place.replay, 0)
+            is_first = tf.equal(context.progress.replay, 0)
             kept = tf.where(is_first, tf.zeros_like(kept), kept)
-        kept = tf.cast(kept, step.images.dtype)
+        kept = tf.cast(kept, context.images.dtype)
         # What is kept may be of a larger radius than that of now.
         kept = tf.clip_by_value(kept, -self.epsilon, self.epsilon)
-        delta = perturbation.project(kept, step.images, self.epsilon)
+        delta = perturbation.project(kept, context.images, self.epsilon)
         return Solution(delta, kept)
 
-    def correct(self, step, solution, gradients, perturbation_gradient):
+    def correct(self, context, solution, gradients, perturbation_gradient):
         if self.start == "zero":
             moved = perturbation.signed_step(
                 solution.perturbation,
                 perturbation_gradient,
                 self.step_size,
-                step.images,
+                context.images,
                 self.epsilon,
             )
         else:
@@ -85,8 +85,8 @@ class Free(Method):
             moved = tf.clip_by_value(
                 solution.memory + ascent, -self.epsilon, self.epsilon
             )
-        step.note(perturbation=moved)
+        context.note(perturbation=moved)
         return gradients
 
-    def update(self, step):
-        return {"perturbation": step.notes["perturbation"]}
+    def update(self, context):
+        return {"perturbation": context.notes["perturbation"]}

@@ -63,50 +63,53 @@ class GAT(Method):
             form=form,
         )
 
-    def solve(self, step):
-        clean = tf.nn.softmax(tf.stop_gradient(self._clean_logits(step)))
-        weight = self._weight(step)
-        guided = tf.equal(step.place.batch % 2, 1)
+    def solve(self, context):
+        clean = tf.nn.softmax(tf.stop_gradient(self._clean_logits(context)))
+        weight = self._weight(context)
+        guided = tf.equal(context.progress.batch % 2, 1)
 
         def losses(logits):
             probabilities = tf.nn.softmax(logits)
             apart = tf.reduce_sum((clean - probabilities) ** 2, -1)
-            plain = step.attack_losses(logits)
+            plain = context.attack_losses(logits)
             unguided = plain
             if self.form == options.BENCHMARK:
                 # Keras would take the softmax back if it saw that it is one.
-                unguided = step.attack_losses(tf.identity(probabilities))
+                unguided = context.attack_losses(tf.identity(probabilities))
             return tf.where(guided, plain + weight * apart, unguided)
 
         start = perturbation.clip_to_pixels(
-            step.signs("start", self.epsilon / 2), step.images
+            context.signs("start", self.epsilon / 2), context.images
         )
-        gradient = step.input_gradient(start, losses, training=False)
+        gradient = context.input_gradient(start, losses, training=False)
         return Solution(
             perturbation.signed_step(
-                start, gradient, self.step_size, step.images, self.epsilon
+                start, gradient, self.step_size, context.images, self.epsilon
             )
         )
 
-    def objective(self, step, solution):
-        logits = step.logits(step.images + solution.perturbation)
-        clean = step.logits(step.images)
+    def objective(self, context, solution):
+        logits = context.logits(context.images + solution.perturbation)
+        clean = context.logits(context.images)
         apart = (tf.nn.softmax(clean) - tf.nn.softmax(logits)) ** 2
         penalty = tf.reduce_mean(tf.reduce_sum(apart, -1))
-        loss = tf.reduce_mean(step.losses(clean))
-        return loss + self._weight(step) * penalty, logits
+        loss = tf.reduce_mean(context.losses(clean))
+        return loss + self._weight(context) * penalty, logits
 
-    def _clean_logits(self, step):
+    def _clean_logits(self, context):
         if self.form == options.PAPER:
-            return step.logits(step.images)
-        epoch, batch = step.place.epoch, step.place.batch
+            return context.logits(context.images)
+        epoch, batch = context.progress.epoch, context.progress.batch
         return tf.cond(
             tf.logical_and(epoch > 0, tf.equal(batch, 0)),
-            lambda: step.logits(step.images, training=False),
-            lambda: step.logits(step.images),
+            lambda: context.logits(context.images, training=False),
+            lambda: context.logits(context.images),
         )
 
-    def _weight(self, step):
-        over = 100 * step.place.epoch >= GROWTH_BEGINS * step.place.epochs
-        grown = tf.cast(over, step.images.dtype)
+    def _weight(self, context):
+        over = (
+            100 * context.progress.epoch
+            >= GROWTH_BEGINS * context.progress.epochs
+        )
+        grown = tf.cast(over, context.images.dtype)
         return self.coefficient * (1.0 + (self.growth - 1.0) * grown)

@@ -56,20 +56,20 @@ class GradAlign(Method):
             form=form,
         )
 
-    def solve(self, step):
-        start = tf.zeros_like(step.images)
-        clean_gradient = step.input_gradient(start)
+    def solve(self, context):
+        start = tf.zeros_like(context.images)
+        clean_gradient = context.input_gradient(start)
         delta = perturbation.signed_step(
-            start, clean_gradient, self.step_size, step.images, self.epsilon
+            start, clean_gradient, self.step_size, context.images, self.epsilon
         )
         return Solution(delta, memory=clean_gradient)
 
-    def penalty(self, step, solution, logits):
-        noise = step.uniform("alignment", self.epsilon)
+    def penalty(self, context, solution, logits):
+        noise = context.uniform("alignment", self.epsilon)
         if self.form == options.BENCHMARK:
-            noise = perturbation.clip_to_pixels(noise, step.images)
-        alignment = mean_cosine(solution.memory, step.input_gradient(noise))
-        step.report(gradient_alignment=alignment)
+            noise = perturbation.clip_to_pixels(noise, context.images)
+        alignment = mean_cosine(solution.memory, context.input_gradient(noise))
+        context.report(gradient_alignment=alignment)
         return self.coefficient * (1.0 - alignment)
 
 

@@ -80,47 +80,47 @@ class LIET(Method):
     def initial_state(self, sizes, draws):
         return {"indicative": Slot((sizes.classes, *sizes.image_shape))}
 
-    def solve(self, step):
-        indicative = tf.stop_gradient(self._indicative(step))
-        step.note(indicative=indicative)
+    def solve(self, context):
+        indicative = tf.stop_gradient(self._indicative(context))
+        context.note(indicative=indicative)
         start = perturbation.clip_to_pixels(
-            self._masked(step, indicative), step.images
+            self._masked(context, indicative), context.images
         )
-        gradient, logits = step.input_gradient_and_logits(
+        gradient, logits = context.input_gradient_and_logits(
             start,
-            lambda z: self._losses(step, z, "attack_smoothing", attack=True),
+            lambda z: self._losses(context, z, "attack_smoothing", attack=True),
         )
         delta = start + self.step_size * tf.sign(tf.stop_gradient(gradient))
         if self._projects:
-            delta = perturbation.project(delta, step.images, self.epsilon)
+            delta = perturbation.project(delta, context.images, self.epsilon)
         else:
-            delta = perturbation.clip_to_pixels(delta, step.images)
+            delta = perturbation.clip_to_pixels(delta, context.images)
         return Solution(delta, logits)
 
-    def objective(self, step, solution):
-        logits = step.logits(step.images + solution.perturbation)
-        losses = self._losses(step, logits, "smoothing")
+    def objective(self, context, solution):
+        logits = context.logits(context.images + solution.perturbation)
+        losses = self._losses(context, logits, "smoothing")
         apart = tf.reduce_mean(jensen_shannon(solution.memory, logits))
-        step.report(divergence=apart)
-        epoch = tf.cast(step.place.epoch + 1, logits.dtype)
-        weight = self.coefficient * epoch / step.place.epochs
+        context.report(divergence=apart)
+        epoch = tf.cast(context.progress.epoch + 1, logits.dtype)
+        weight = self.coefficient * epoch / context.progress.epochs
         return tf.reduce_mean(losses) + weight * apart, logits
 
-    def update(self, step):
-        noted = step.notes["indicative"]
-        context = tf.distribute.get_replica_context()
-        if context.num_replicas_in_sync > 1:
+    def update(self, context):
+        noted = context.notes["indicative"]
+        replicas = tf.distribute.get_replica_context()
+        if replicas.num_replicas_in_sync > 1:
             # Their labels were smoothed by draws of their own.
-            noted = context.all_gather(noted[tf.newaxis], axis=0)[0]
+            noted = replicas.all_gather(noted[tf.newaxis], axis=0)[0]
         return {"indicative": noted}
 
     @property
     def _projects(self):
         return (self.whole or self).epsilon <= LARGEST_PROJECTED_EPSILON
 
-    def _indicative(self, step):
+    def _indicative(self, context):
         """One image-shaped perturbation for each class."""
-        old = tf.cast(step.state["indicative"], step.images.dtype)
+        old = tf.cast(context.state["indicative"], context.images.dtype)
 
         def renew():
             gray = tf.fill(tf.shape(old), tf.cast(GRAY, old.dtype))
@@ -128,8 +128,8 @@ class LIET(Method):
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(gray)
                 losses = self._losses(
-                    step,
-                    step.logits(gray, training=False),
+                    context,
+                    context.logits(gray, training=False),
                     "gray_smoothing",
                     labels,
                     attack=True,
@@ -137,34 +137,34 @@ class LIET(Method):
             gradient = connected(tape.gradient(losses, gray))
             return self.epsilon * tf.sign(gradient)
 
-        due = tf.equal(step.place.batch % self.refresh_batches, 0)
+        due = tf.equal(context.progress.batch % self.refresh_batches, 0)
         return tf.cond(due, renew, lambda: old)
 
-    def _masked(self, step, indicative):
+    def _masked(self, context, indicative):
         radius = self.epsilon if self._projects else 2 * self.epsilon
-        ratio = step.draw(
+        ratio = context.draw(
             "mask_ratio", (), self.min_mask_ratio, self.max_mask_ratio
         )
-        masked = step.draw("mask", tf.shape(step.images)) < ratio
+        masked = context.draw("mask", tf.shape(context.images)) < ratio
         noise = tf.where(
             masked,
-            step.uniform("noise", radius),
+            context.uniform("noise", radius),
             # It may be of a larger radius than that of now.
             tf.clip_by_value(
-                tf.gather(indicative, step.label_ids),
+                tf.gather(indicative, context.label_ids),
                 -self.epsilon,
                 self.epsilon,
             ),
         )
-        return tf.where(step.coin("sign"), -noise, noise)
+        return tf.where(context.coin("sign"), -noise, noise)
 
-    def _losses(self, step, logits, name, labels=None, attack=False):
+    def _losses(self, context, logits, name, labels=None, attack=False):
         """Losses of randomly smoothed labels, drawn under `name`."""
-        losses = step.attack_losses if attack else step.losses
+        losses = context.attack_losses if attack else context.losses
         shape, classes = tf.shape(logits), logits.shape[-1]
-        ids = step.label_ids if labels is None else labels
+        ids = context.label_ids if labels is None else labels
         others = 1.0 - tf.one_hot(ids, classes, dtype=logits.dtype)
-        shares = tf.cast(step.draw(name, shape), logits.dtype) * others
+        shares = tf.cast(context.draw(name, shape), logits.dtype) * others
         shares = tf.math.divide_no_nan(
             shares, tf.reduce_sum(shares, -1, keepdims=True)
         )

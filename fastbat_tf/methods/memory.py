@@ -18,11 +18,11 @@ def slots(sizes, *names):
     return {"written": Slot((), -1, "examples", "int64"), **rows}
 
 
-def recall(step, name, fresh, reset_epochs=None):
+def recall(context, name, fresh, reset_epochs=None):
     """The rows of this step's examples.
 
     Args:
-        step: The `Step`.
+        context: The `StepContext`.
         name: String, the name of the rows.
         fresh: Tensor like the images, for examples that were not seen since
             the last reset.
@@ -31,23 +31,23 @@ def recall(step, name, fresh, reset_epochs=None):
     """
     since = 0
     if reset_epochs:
-        since = step.place.epoch - step.place.epoch % reset_epochs
-    remembered = tf.reshape(step.state["written"] >= since, [-1, 1, 1, 1])
-    row = tf.cast(step.state[name], step.images.dtype)
+        since = context.progress.epoch - context.progress.epoch % reset_epochs
+    remembered = tf.reshape(context.state["written"] >= since, [-1, 1, 1, 1])
+    row = tf.cast(context.state[name], context.images.dtype)
     return tf.where(remembered, row, fresh)
 
 
-def record(step, **rows):
+def record(context, **rows):
     """What `Method.update` returns to remember rows of this step."""
-    epoch = tf.cast(step.place.epoch, tf.int64)
-    return {"written": tf.fill(tf.shape(step.images)[:1], epoch), **rows}
+    epoch = tf.cast(context.progress.epoch, tf.int64)
+    return {"written": tf.fill(tf.shape(context.images)[:1], epoch), **rows}
 
 
-def recall_prior(step, epsilon, reset_epochs=None, decay=None):
+def recall_prior(context, epsilon, reset_epochs=None, decay=None):
     """The remembered start of FGSM-PGI and its heirs.
 
     Args:
-        step: The `Step`.
+        context: The `StepContext`.
         epsilon: Float; a fresh perturbation is `epsilon` or `-epsilon` in
             each pixel.
         reset_epochs: As for `recall`.
@@ -56,17 +56,19 @@ def recall_prior(step, epsilon, reset_epochs=None, decay=None):
     Returns:
         The perturbation, and the decayed momentum or None.
     """
-    start = recall(step, "delta", step.signs("start", epsilon), reset_epochs)
+    start = recall(
+        context, "delta", context.signs("start", epsilon), reset_epochs
+    )
     if tf.is_tensor(epsilon):
         # A share of the radius: what is remembered may be of a larger one.
         start = tf.clip_by_value(start, -epsilon, epsilon)
     if decay is None:
         return start, None
-    zeros = tf.zeros_like(step.images)
-    return start, decay * recall(step, "momentum", zeros, reset_epochs)
+    zeros = tf.zeros_like(context.images)
+    return start, decay * recall(context, "momentum", zeros, reset_epochs)
 
 
-def accumulate(step, epsilon, step_size):
+def accumulate(context, epsilon, step_size):
     """Moves the remembered perturbation along the momentum.
 
     ```
@@ -75,7 +77,7 @@ def accumulate(step, epsilon, step_size):
     ```
 
     Args:
-        step: The `Step`, whose notes are `gradient`, `start` and `momentum`,
+        context: The `StepContext`, whose notes are `gradient`, `start` and `momentum`,
             the decayed one.
         epsilon: Float.
         step_size: Float.
@@ -83,10 +85,12 @@ def accumulate(step, epsilon, step_size):
     Returns:
         What `Method.update` returns.
     """
-    gradient = step.notes["gradient"]
-    length = step.sum_over_replicas(tf.reduce_sum(tf.abs(gradient)))
-    momentum = tf.math.divide_no_nan(gradient, length) + step.notes["momentum"]
-    delta = perturbation.signed_step(
-        step.notes["start"], momentum, step_size, step.images, epsilon
+    gradient = context.notes["gradient"]
+    length = context.sum_over_replicas(tf.reduce_sum(tf.abs(gradient)))
+    momentum = (
+        tf.math.divide_no_nan(gradient, length) + context.notes["momentum"]
     )
-    return record(step, delta=delta, momentum=momentum)
+    delta = perturbation.signed_step(
+        context.notes["start"], momentum, step_size, context.images, epsilon
+    )
+    return record(context, delta=delta, momentum=momentum)

@@ -47,9 +47,9 @@ class NFGSM(Method):
             noise_scale=noise_scale,
         )
 
-    def solve(self, step):
-        noise = step.random_start(self.noise_scale * self.epsilon, "noise")
-        ascent = self.step_size * tf.sign(step.input_gradient(noise))
+    def solve(self, context):
+        noise = context.random_start(self.noise_scale * self.epsilon, "noise")
+        ascent = self.step_size * tf.sign(context.input_gradient(noise))
         return Solution(
-            perturbation.clip_to_pixels(noise + ascent, step.images)
+            perturbation.clip_to_pixels(noise + ascent, context.images)
         )

@@ -57,36 +57,36 @@ class NuAT(Method):
             attack_mode=attack_mode,
         )
 
-    def solve(self, step):
-        clean = tf.stop_gradient(step.logits(step.images))
-        guided = tf.equal(step.place.batch % 2, 1)
-        weight = tf.cast(guided, step.images.dtype) * self._weight(step)
+    def solve(self, context):
+        clean = tf.stop_gradient(context.logits(context.images))
+        guided = tf.equal(context.progress.batch % 2, 1)
+        weight = tf.cast(guided, context.images.dtype) * self._weight(context)
 
         def loss(logits):
-            losses = step.attack_losses(logits)
+            losses = context.attack_losses(logits)
             return tf.reduce_mean(losses) + weight * _distance(clean, logits)
 
         start = perturbation.clip_to_pixels(
-            step.signs("start", self.epsilon / 2), step.images
+            context.signs("start", self.epsilon / 2), context.images
         )
-        gradient = step.input_gradient(
+        gradient = context.input_gradient(
             start, loss, self.attack_mode == options.TRAINING
         )
         return Solution(
             perturbation.signed_step(
-                start, gradient, self.step_size, step.images, self.epsilon
+                start, gradient, self.step_size, context.images, self.epsilon
             )
         )
 
-    def objective(self, step, solution):
-        logits = step.logits(step.images + solution.perturbation)
-        clean = step.logits(step.images)
-        loss = tf.reduce_mean(step.losses(clean))
-        return loss + self._weight(step) * _distance(clean, logits), logits
+    def objective(self, context, solution):
+        logits = context.logits(context.images + solution.perturbation)
+        clean = context.logits(context.images)
+        loss = tf.reduce_mean(context.losses(clean))
+        return loss + self._weight(context) * _distance(clean, logits), logits
 
-    def _weight(self, step):
-        epoch = tf.cast(step.place.epoch, step.images.dtype)
-        return self.coefficient * epoch / step.place.epochs
+    def _weight(self, context):
+        epoch = tf.cast(context.progress.epoch, context.images.dtype)
+        return self.coefficient * epoch / context.progress.epochs
 
 
 def _distance(first, second):

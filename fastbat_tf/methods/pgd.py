@@ -53,12 +53,12 @@ class PGD(Method):
             attack_mode=attack_mode,
         )
 
-    def solve(self, step):
+    def solve(self, context):
         training = self.attack_mode == options.TRAINING
         delta = climb(
-            step,
-            step.random_start(self.epsilon),
-            lambda delta: step.input_gradient(delta, training=training),
+            context,
+            context.random_start(self.epsilon),
+            lambda delta: context.input_gradient(delta, training=training),
             self.steps,
             self.step_size,
             self.epsilon,
@@ -66,11 +66,11 @@ class PGD(Method):
         return Solution(delta)
 
 
-def climb(step, start, gradient, steps, step_size, epsilon):
+def climb(context, start, gradient, steps, step_size, epsilon):
     """K projected signed steps.
 
     Args:
-        step: The `Step`.
+        context: The `StepContext`.
         start: Tensor like the images, the first perturbation.
         gradient: Function from a perturbation to a tensor like it.
         steps: Integer, K.
@@ -83,7 +83,7 @@ def climb(step, start, gradient, steps, step_size, epsilon):
 
     def signed_step(delta):
         return perturbation.signed_step(
-            delta, gradient(delta), step_size, step.images, epsilon
+            delta, gradient(delta), step_size, context.images, epsilon
         )
 
     # A loop of the graph, not of Python: the trace does not grow with K.

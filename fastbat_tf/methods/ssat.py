@@ -49,32 +49,32 @@ class SSAT(Method):
             checkpoints=checkpoints,
         )
 
-    def solve(self, step):
-        start = step.random_start(self.epsilon)
-        gradient, logits = step.input_gradient_and_logits(start)
+    def solve(self, context):
+        start = context.random_start(self.epsilon)
+        gradient, logits = context.input_gradient_and_logits(start)
         delta = perturbation.signed_step(
-            start, gradient, self.step_size, step.images, self.epsilon
+            start, gradient, self.step_size, context.images, self.epsilon
         )
-        fraction = self._fractions(step, delta)
-        fraction *= tf.cast(_correct(step, logits), fraction.dtype)
-        step.report(step_fraction=tf.reduce_mean(fraction))
+        fraction = self._fractions(context, delta)
+        fraction *= tf.cast(_correct(context, logits), fraction.dtype)
+        context.report(step_fraction=tf.reduce_mean(fraction))
         return Solution(tf.reshape(fraction, [-1, 1, 1, 1]) * delta, fraction)
 
-    def _fractions(self, step, delta):
+    def _fractions(self, context, delta):
         """The smallest fraction that is misclassified, one per example."""
         count = self.checkpoints
         smallest = tf.ones(tf.shape(delta)[:1], delta.dtype)
         if count == 1:
             return smallest
-        parts = [step.images + k / count * delta for k in range(1, count)]
-        logits = step.logits(tf.concat(parts, 0), training=False)
+        parts = [context.images + k / count * delta for k in range(1, count)]
+        logits = context.logits(tf.concat(parts, 0), training=False)
         for k, part in reversed(
             list(enumerate(tf.split(logits, count - 1), 1))
         ):
             here = tf.fill(tf.shape(smallest), tf.cast(k / count, delta.dtype))
-            smallest = tf.where(_correct(step, part), smallest, here)
+            smallest = tf.where(_correct(context, part), smallest, here)
         return smallest
 
 
-def _correct(step, logits):
-    return tf.equal(tf.argmax(logits, -1, tf.int32), step.label_ids)
+def _correct(context, logits):
+    return tf.equal(tf.argmax(logits, -1, tf.int32), context.label_ids)

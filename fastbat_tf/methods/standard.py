@@ -14,5 +14,5 @@ class Standard(Method):
 
     name = "standard"
 
-    def solve(self, step):
-        return Solution(tf.zeros_like(step.images))
+    def solve(self, context):
+        return Solution(tf.zeros_like(context.images))

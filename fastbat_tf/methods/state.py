@@ -27,8 +27,8 @@ class Plan(NamedTuple):
     batch_size: int
     examples: int = 0
 
-    def place(self, step, replays=1):
-        """The `Place` of a step, a pure function of its number.
+    def progress(self, step, replays=1):
+        """The `Progress` of a step, a pure function of its number.
 
         Args:
             step: Integer or scalar tensor, the updates so far.
@@ -36,7 +36,7 @@ class Plan(NamedTuple):
         """
         step = tf.cast(step, tf.int64)
         batches = step // replays
-        return Place(
+        return Progress(
             batches // self.steps_per_epoch,
             batches % self.steps_per_epoch,
             step % replays,
@@ -44,7 +44,7 @@ class Plan(NamedTuple):
         )
 
 
-class Place(NamedTuple):
+class Progress(NamedTuple):
     """Where in the training a step is; all count from 0.
 
     Attributes:

@@ -11,7 +11,7 @@ from fastbat_tf.layers.derivatives import connected
 from fastbat_tf.perturbation import clip_to_pixels
 
 
-class Step:
+class StepContext:
     """One replica's view of one training step.
 
     A method is written against this object alone, as if there were one
@@ -28,7 +28,7 @@ class Step:
         network: The classifier, a callable `network(images, training=...)`
             that returns logits `(batch, classes)`.
         variables: List of the trainable variables of the classifier.
-        place: A `fastbat_tf.methods.state.Place`: epoch, batch and replay; or
+        progress: A `fastbat_tf.methods.state.Progress`: epoch, batch and replay; or
             None if the training has no plan.
         state: Dict of what the method remembers.
         reports: Dict of the scalars reported so far.
@@ -44,7 +44,7 @@ class Step:
         draws,
         index=None,
         attack_loss=None,
-        place=None,
+        progress=None,
         state=None,
         notes=None,
         features=None,
@@ -54,7 +54,7 @@ class Step:
         self.index = index
         self.network = network
         self.variables = [v.value for v in network.trainable_variables]
-        self.place = place
+        self.progress = progress
         self.state = state or {}
         self.reports = {}
         self.notes = dict(notes or {})
@@ -180,10 +180,10 @@ class Step:
 
     def sum_over_replicas(self, tensor):
         """The sum over all replicas; in `Method.update` alone."""
-        context = tf.distribute.get_replica_context()
-        if context.num_replicas_in_sync == 1:
+        replicas = tf.distribute.get_replica_context()
+        if replicas.num_replicas_in_sync == 1:
             return tensor
-        return context.all_reduce(tf.distribute.ReduceOp.SUM, tensor)
+        return replicas.all_reduce(tf.distribute.ReduceOp.SUM, tensor)
 
     def _labels(self, logits, label_ids):
         if label_ids is None:
@@ -193,7 +193,7 @@ class Step:
         return label_ids
 
 
-class Outcome(NamedTuple):
+class StepResult(NamedTuple):
     """What one replica computed in one step.
 
     Attributes:

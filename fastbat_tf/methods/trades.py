@@ -59,26 +59,26 @@ class TRADES(Method):
             attack_mode=attack_mode,
         )
 
-    def solve(self, step):
+    def solve(self, context):
         training = self.attack_mode == options.TRAINING
-        clean = tf.stop_gradient(step.logits(step.images, training))
-        start = step.normal("start", START_DEVIATION)
+        clean = tf.stop_gradient(context.logits(context.images, training))
+        start = context.normal("start", START_DEVIATION)
 
         def gradient(delta):
-            return step.input_gradient(
+            return context.input_gradient(
                 delta, lambda logits: divergence(clean, logits), training
             )
 
         delta = climb(
-            step, start, gradient, self.steps, self.step_size, self.epsilon
+            context, start, gradient, self.steps, self.step_size, self.epsilon
         )
         return Solution(delta)
 
-    def objective(self, step, solution):
-        clean = step.logits(step.images)
-        logits = step.logits(step.images + solution.perturbation)
+    def objective(self, context, solution):
+        clean = context.logits(context.images)
+        logits = context.logits(context.images + solution.perturbation)
         apart = tf.reduce_mean(divergence(clean, logits))
-        loss = tf.reduce_mean(step.losses(clean))
+        loss = tf.reduce_mean(context.losses(clean))
         return loss + self.coefficient * apart, logits
 
 

@@ -53,13 +53,15 @@ class ZeroGrad(Method):
             quantile=quantile,
         )
 
-    def solve(self, step):
+    def solve(self, context):
         def gradient(delta):
-            return zero_small_entries(step.input_gradient(delta), self.quantile)
+            return zero_small_entries(
+                context.input_gradient(delta), self.quantile
+            )
 
         delta = climb(
-            step,
-            step.random_start(self.epsilon),
+            context,
+            context.random_start(self.epsilon),
             gradient,
             self.steps,
             self.step_size,

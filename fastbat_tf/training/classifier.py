@@ -11,7 +11,7 @@ from fastbat_tf.draws import Draws
 from fastbat_tf.errors import InputError
 from fastbat_tf.layers import conversion, derivatives
 from fastbat_tf.methods import state as states
-from fastbat_tf.methods.step import Outcome, Step, split_index, unpack
+from fastbat_tf.methods.step import StepContext, StepResult, split_index, unpack
 from fastbat_tf.runtime import hints, onednn
 from fastbat_tf.training import (
     losses,
@@ -310,11 +310,11 @@ class RobustClassifier(PixelModel):
                 images, labels, index, state, self.step.value, replica
             )
             self.apply_gradients(gradients)
-            step = self._make_step(
+            context = self._make_context(
                 images, labels, None, index, state, self.step.value, notes
             )
             method = self._method_at(self.step.value, images.dtype)
-            self.method_state.write(method.update(step), *rows)
+            self.method_state.write(method.update(context), *rows)
             self.step.assign_add(1)
         self._update_reports(loss, reports, tf.shape(images)[0])
         return self.compute_metrics(images, labels, logits)
@@ -358,7 +358,7 @@ class RobustClassifier(PixelModel):
             step: Integer or scalar tensor, the updates so far.
 
         Returns:
-            An `Outcome`.
+            A `StepResult`.
 
         Raises:
             InputError: If a layer cannot be differentiated as often as the
@@ -367,23 +367,23 @@ class RobustClassifier(PixelModel):
         if state is None:
             state = self.method_state.read(index, 0, tf.shape(images)[0])
         method = self._method_at(step, images.dtype)
-        step = self._make_step(images, labels, draws, index, state, step)
-        if not step.variables:
+        context = self._make_context(images, labels, draws, index, state, step)
+        if not context.variables:
             raise InputError(
                 "The classifier is expected to have weights to train. "
                 f"Received: classifier={self.classifier.name}, with none"
             )
         with tf.GradientTape() as tape:
             if method.trains_through_solve:
-                solution = method.solve(step)
+                solution = method.solve(context)
             else:
                 with tape.stop_recording():
-                    solution = method.solve(step)
-            sources = list(step.variables)
+                    solution = method.solve(context)
+            sources = list(context.variables)
             if method.needs_perturbation_gradient:
                 tape.watch(solution.perturbation)
                 sources.append(solution.perturbation)
-            loss, logits = method.objective(step, solution)
+            loss, logits = method.objective(context, solution)
             # Regularizers, and what layers add.
             for extra in self.classifier.losses:
                 loss += tf.reduce_sum(tf.cast(extra, loss.dtype))
@@ -398,15 +398,15 @@ class RobustClassifier(PixelModel):
         if method.needs_perturbation_gradient:
             derivatives.connected(found[-1])
             delta_gradient = gradients.pop()
-        gradients = method.correct(step, solution, gradients, delta_gradient)
-        step.report(gradient_norm=tf.linalg.global_norm(gradients))
+        gradients = method.correct(context, solution, gradients, delta_gradient)
+        context.report(gradient_norm=tf.linalg.global_norm(gradients))
         # A weight that the loss does not depend on is none of the optimizer's.
         gradients = [
             None if was is None and new is old else new
             for was, old, new in zip(found, filled, gradients, strict=False)
         ]
-        return Outcome(
-            loss, logits, gradients, step.reports, step.notes, solution
+        return StepResult(
+            loss, logits, gradients, context.reports, context.notes, solution
         )
 
     def _method_at(self, step, dtype):
@@ -417,9 +417,11 @@ class RobustClassifier(PixelModel):
             tf.cast(self.epsilon_schedule.share(step), dtype)
         )
 
-    def _make_step(self, images, labels, draws, index, state, step, notes=()):
-        place = self.plan and self.plan.place(step, self.method.replays)
-        return Step(
+    def _make_context(
+        self, images, labels, draws, index, state, step, notes=()
+    ):
+        progress = self.plan and self.plan.progress(step, self.method.replays)
+        return StepContext(
             self.network,
             losses.by_example(self.loss),
             images,
@@ -427,7 +429,7 @@ class RobustClassifier(PixelModel):
             draws,
             index,
             self.attack_loss and losses.by_example(self.attack_loss),
-            place,
+            progress,
             state,
             notes,
             self.features and self._pixel_range.wrap(self.features),

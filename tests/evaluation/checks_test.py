@@ -13,7 +13,7 @@ from absl.testing import parameterized
 
 from fastbat_tf.attacks.classifier import Classifier
 from fastbat_tf.evaluation import checks
-from fastbat_tf.evaluation.robustness import Outcome, evaluate_robustness
+from fastbat_tf.evaluation.robustness import AttackOutcome, evaluate_robustness
 from tests.support.testing import small_network
 from tests.support.toy_evaluation import (
     as_floats,
@@ -142,7 +142,7 @@ def outcome(name, robust, white_box=True, stages=()):
     standing = np.zeros(1000, bool)
     for first, last in robust:
         standing[first:last] = True
-    return Outcome(name, white_box, standing, 1.0, tuple(stages), None)
+    return AttackOutcome(name, white_box, standing, 1.0, tuple(stages), None)
 
 
 class OutcomesTest(parameterized.TestCase):

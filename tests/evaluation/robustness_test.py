@@ -172,7 +172,9 @@ class ResultsTest(tf.test.TestCase):
         )
 
         def run(name, attack, clean, *_):
-            return robustness.Outcome(name, True, next(answers), 1.0, (), None)
+            return robustness.AttackOutcome(
+                name, True, next(answers), 1.0, (), None
+            )
 
         with mock.patch.object(robustness, "run_attack", run):
             results = self.evaluate(epsilons=[0.1])

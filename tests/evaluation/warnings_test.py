@@ -28,7 +28,7 @@ class WarningsTest(tf.test.TestCase):
         found = iter([robust, ~robust])
 
         def run(name, *_):
-            return robustness.Outcome(name, True, next(found), 1.0)
+            return robustness.AttackOutcome(name, True, next(found), 1.0)
 
         with (
             mock.patch.object(robustness, "run_attack", run),

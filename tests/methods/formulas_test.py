@@ -10,8 +10,8 @@ from fastbat_tf import Plan, methods
 from fastbat_tf.draws import Draws
 from fastbat_tf.methods import liet, nuat, trades, zerograd
 from fastbat_tf.methods.relaxation import relaxed
-from fastbat_tf.methods.state import Place
-from fastbat_tf.methods.step import Step
+from fastbat_tf.methods.state import Progress
+from fastbat_tf.methods.step import StepContext
 from fastbat_tf.training import losses
 from tests.support import testing
 from tests.support.method_steps import build, compute
@@ -111,7 +111,7 @@ class TradesTest(tf.test.TestCase):
         drawn = draws.uniform("start", images.shape, 0.0, 1.0, "float32")
         self.assertEqual(drawn.numpy().max(), 1 - 2**-24)
         network = testing.small_network()
-        step = Step(network, None, images, None, draws)
+        step = StepContext(network, None, images, None, draws)
         start = step.normal("start", trades.START_DEVIATION)
         self.assertAllInRange(start, -5.3e-3, 5.3e-3)
         self.assertAllClose(
@@ -123,18 +123,18 @@ class TradesTest(tf.test.TestCase):
 class ScheduleTest(tf.test.TestCase, parameterized.TestCase):
     def test_place(self):
         plan = Plan(epochs=6, steps_per_epoch=5, batch_size=2)
-        place = plan.place(tf.constant(3 * (2 * 5 + 4) + 1), replays=3)
-        self.assertEqual([int(x) for x in place], [2, 4, 1, 6])
+        progress = plan.progress(tf.constant(3 * (2 * 5 + 4) + 1), replays=3)
+        self.assertEqual([int(x) for x in progress], [2, 4, 1, 6])
 
     @parameterized.parameters((0, 10.0), (85, 10.0), (86, 40.0), (99, 40.0))
     def test_coefficient_of_gat(self, epoch, expected):
-        step = Step(
+        step = StepContext(
             testing.small_network(),
             None,
             tf.zeros((1, 2, 2, 3)),
             None,
             None,
-            place=Place(tf.constant(epoch), 0, 0, 100),
+            progress=Progress(tf.constant(epoch), 0, 0, 100),
         )
         self.assertAllClose(methods.get("gat")._weight(step), expected)
 
@@ -167,7 +167,7 @@ class ScheduleTest(tf.test.TestCase, parameterized.TestCase):
         logits = tf.constant(LOGITS, tf.float32)
         for smoothing in (0.0, 0.6):
             method = methods.get("liet", random_smoothing=smoothing)
-            step = Step(
+            step = StepContext(
                 plain.classifier,
                 plain.loss.call,
                 tf.zeros((5, 8, 8, 3)),

@@ -8,8 +8,8 @@ from absl.testing import parameterized
 from fastbat_tf import Plan, RobustClassifier, methods
 from fastbat_tf.errors import InputError
 from fastbat_tf.layers import conversion
-from fastbat_tf.methods.state import Place
-from fastbat_tf.methods.step import Step
+from fastbat_tf.methods.state import Progress
+from fastbat_tf.methods.step import StepContext
 from tests.support import testing
 from tests.support.method_steps import build, compute, train
 
@@ -17,7 +17,7 @@ EPSILON = 8 / 255
 
 
 def step_without_images(**given):
-    return Step(testing.small_network(), None, None, None, None, **given)
+    return StepContext(testing.small_network(), None, None, None, None, **given)
 
 
 class StateTest(tf.test.TestCase, parameterized.TestCase):
@@ -109,10 +109,10 @@ class StateTest(tf.test.TestCase, parameterized.TestCase):
 
     @parameterized.parameters((1, 0.0), (2, 1.0), (8, 1.0), (9, 0.0))
     def test_convergence_leaves_the_ends_alone(self, epoch, sign):
-        place = Place(tf.constant(epoch), tf.constant(1), 0, 10)
+        progress = Progress(tf.constant(epoch), tf.constant(1), 0, 10)
         names = ("previous", "sum", "count")
         state = {name: tf.constant(1.0) for name in names}
-        step = step_without_images(place=place, state=state)
+        step = step_without_images(progress=progress, state=state)
         losses = tf.constant([2.0, 4.0])
         for tolerance, factor in ((1.9, sign), (2.1, 0.0)):
             method = methods.get(

@@ -11,7 +11,7 @@ from fastbat_tf.errors import InputError
 from fastbat_tf.methods.fastat import FastAT
 from fastbat_tf.methods.fastbat import FastBAT
 from fastbat_tf.methods.gradalign import GradAlign
-from fastbat_tf.methods.step import Step
+from fastbat_tf.methods.step import StepContext
 from fastbat_tf.training import losses
 from fastbat_tf.training.classifier import RobustClassifier
 from tests.support import testing
@@ -144,7 +144,7 @@ class TrainingTest(tf.test.TestCase, parameterized.TestCase):
         plain, other = losses.get("crossentropy"), losses.get("dlr")
 
         def step(*attack_loss):
-            return Step(
+            return StepContext(
                 network,
                 other.call,
                 images,
