@@ -173,7 +173,11 @@ class ContractTest(tf.test.TestCase, parameterized.TestCase):
 
         def compute(step):
             return robust.compute_gradients(
-                tf.constant(images), labels, Draws(0, step), index, step=step
+                tf.constant(images),
+                labels,
+                Draws(0, step),
+                index=index,
+                step=step,
             )
 
         # By the first layer, which the features of the network share.

@@ -71,8 +71,8 @@ class Recorded(RobustClassifier):
     def draws(self, step, replica):
         return Draws(int(step))
 
-    def compute_gradients(self, *args):
-        outcome = super().compute_gradients(*args)
+    def compute_gradients(self, *args, **kwargs):
+        outcome = super().compute_gradients(*args, **kwargs)
         self.outcomes.append(outcome)
         return outcome
 

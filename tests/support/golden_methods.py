@@ -45,8 +45,8 @@ class Replayed(RobustClassifier):
     def draws(self, step, replica):
         return golden_network.RecordedDraws(self.recorded)
 
-    def compute_gradients(self, *args):
-        outcome = super().compute_gradients(*args)
+    def compute_gradients(self, *args, **kwargs):
+        outcome = super().compute_gradients(*args, **kwargs)
         self.outcomes.append(outcome)
         return outcome
 

@@ -33,6 +33,6 @@ def compute(robust, index, seed=0, step=None):
         tf.constant(images),
         labels,
         Draws(robust.seed, step),
-        tf.constant(index),
+        index=tf.constant(index),
         step=step,
     )

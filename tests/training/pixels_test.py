@@ -41,8 +41,8 @@ def ranged_network(low, high):
 class Watched(RobustClassifier):
     """Keeps what a method saw and found in each step."""
 
-    def compute_gradients(self, images, *args):
-        outcome = super().compute_gradients(images, *args)
+    def compute_gradients(self, images, *args, **kwargs):
+        outcome = super().compute_gradients(images, *args, **kwargs)
         self.seen.append((images, outcome.solution.perturbation))
         return outcome
 
@@ -481,8 +481,8 @@ class PrecisionTest(tf.test.TestCase, parameterized.TestCase):
         seen = []
 
         class Seen(type(robust)):
-            def compute_gradients(self, images, *args):
-                outcome = super().compute_gradients(images, *args)
+            def compute_gradients(self, images, *args, **kwargs):
+                outcome = super().compute_gradients(images, *args, **kwargs)
                 seen.append((images, outcome.solution.perturbation))
                 return outcome
 

@@ -1,0 +1,246 @@
+"""The training step: it exists once, for every method.
+
+```
+solution = method.solve(context)                  # the perturbation delta*
+loss     = method.objective(context, solution)    # one forward at x + delta*
+gradient = d loss / d (weights, delta*)           # one backward pass
+gradient = method.correct(context, solution, gradient, ...)
+weights  = optimizer(weights, gradient)
+state    = method.update(context)
+```
+"""
+
+import keras
+import tensorflow as tf
+
+from fastbat_tf.draws import Draws
+from fastbat_tf.errors import InputError
+from fastbat_tf.layers import derivatives
+from fastbat_tf.methods.step import StepContext, StepResult, unpack
+from fastbat_tf.training import losses
+from fastbat_tf.training.pixels import PixelModel
+
+
+class TrainingStep(PixelModel):
+    """A model with the training step of every method.
+
+    `RobustClassifier` adds what the step works with: the constructor sets
+    `classifier`, `method`, `seed` and `features`, and `compile` sets the rest.
+
+    Args:
+        pixel_range: Pair of floats, the lowest and highest pixel value. See
+            `RobustClassifier`.
+        **kwargs: Arguments of `keras.Model`.
+    """
+
+    def train_step(self, data):
+        images, labels, index = unpack(data, self.method.remembers_examples)
+        images, checked = self.enter(images, self._image_dtype)
+        # Check the images before anything changes, counters included.
+        with tf.control_dependencies(checked):
+            return self._whole_step(images, labels, index)
+
+    def _build_step_functions(self):
+        """Compiles as much of the step with XLA as XLA can own."""
+        self._whole_step, self._replica_step = self._update, self._gradients
+        if self.run_eagerly:
+            return
+        # Under a strategy XLA cannot own the optimizer's variable writes, so
+        # it ends at the gradients.
+        whole = self.compiles_step and not tf.distribute.has_strategy()
+        # A `tf.function` of its own, with or without XLA: Keras traces its
+        # step twice, this part is traced once.
+        self._replica_step = tf.function(
+            self._gradients,
+            jit_compile=self.compiles_step and not whole,
+            autograph=False,
+        )
+        if whole:
+            self._whole_step = tf.function(
+                self._update, jit_compile=True, autograph=False
+            )
+
+    def _update(self, images, labels, index):
+        """Computes the gradients and applies them, once for each replay."""
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        rows = index, replica, tf.shape(images)[0]
+        for _ in range(self.method.replays):
+            state = self.method_state.read(*rows)
+            loss, logits, gradients, reports, notes = self._replica_step(
+                images=images,
+                labels=labels,
+                index=index,
+                state=state,
+                step=self.step.value,
+                replica=replica,
+            )
+            self.apply_gradients(gradients)
+            context = self._make_context(
+                images,
+                labels,
+                index=index,
+                state=state,
+                step=self.step.value,
+                notes=notes,
+            )
+            method = self._method_at(self.step.value, images.dtype)
+            self.method_state.write(method.update(context), *rows)
+            self.step.assign_add(1)
+        self._update_reports(loss, reports, tf.shape(images)[0])
+        return self.compute_metrics(images, labels, logits)
+
+    def _gradients(self, *, images, labels, index, state, step, replica):
+        result = self.compute_gradients(
+            images,
+            labels,
+            self.draws(step, replica),
+            index=index,
+            state=state,
+            step=step,
+        )
+        return result[:5]  # XLA returns tensors; the solution may hold others.
+
+    @derivatives.named
+    def compute_gradients(
+        self, images, labels, draws, *, index=None, state=None, step=0
+    ):
+        """Computes one replica's step: everything except the updates.
+
+        Means are over this replica's batch. The function is pure, except that
+        it updates the moving statistics of BatchNormalization.
+
+        Args:
+            images: Float tensor `(batch, height, width, channels)` in [0, 1],
+                whatever `pixel_range` is.
+            labels: Labels, as the loss expects them.
+            draws: A `Draws`.
+            index: Integer tensor `(batch,)`, the index of each example in the
+                data set. Defaults to `None`.
+            state: Dict, what the method remembers. Defaults to the current
+                state, as the first replica sees it.
+            step: Integer or scalar tensor, the number of updates so far.
+                Defaults to `0`.
+
+        Returns:
+            A `StepResult`.
+
+        Raises:
+            InputError: If the classifier has no trainable weights, or a layer
+                cannot be differentiated as often as the method does.
+        """
+        if state is None:
+            state = self.method_state.read(index, 0, tf.shape(images)[0])
+        method = self._method_at(step, images.dtype)
+        context = self._make_context(
+            images, labels, draws=draws, index=index, state=state, step=step
+        )
+        if not context.variables:
+            raise InputError(
+                "The classifier is expected to have trainable weights. "
+                f"Received: classifier={self.classifier.name}, with none"
+            )
+        with tf.GradientTape() as tape:
+            if method.trains_through_solve:
+                solution = method.solve(context)
+            else:
+                with tape.stop_recording():
+                    solution = method.solve(context)
+            sources = list(context.variables)
+            if method.needs_perturbation_gradient:
+                tape.watch(solution.perturbation)
+                sources.append(solution.perturbation)
+            loss, logits = method.objective(context, solution)
+            # Regularizers, and losses that layers add.
+            for extra in self.classifier.losses:
+                loss += tf.reduce_sum(tf.cast(extra, loss.dtype))
+        found = tape.gradient(loss, sources)
+        filled = [
+            tf.zeros_like(source)
+            if gradient is None
+            else tf.convert_to_tensor(gradient)
+            for source, gradient in zip(sources, found, strict=True)
+        ]
+        gradients, delta_gradient = list(filled), None
+        if method.needs_perturbation_gradient:
+            derivatives.connected(found[-1])
+            delta_gradient = gradients.pop()
+        gradients = method.correct(context, solution, gradients, delta_gradient)
+        context.report(gradient_norm=tf.linalg.global_norm(gradients))
+        # The optimizer leaves alone a weight that the loss does not depend on.
+        gradients = [
+            None if was is None and new is old else new
+            for was, old, new in zip(found, filled, gradients, strict=False)
+        ]
+        return StepResult(
+            loss=loss,
+            logits=logits,
+            gradients=gradients,
+            reports=context.reports,
+            notes=context.notes,
+            solution=solution,
+        )
+
+    def draws(self, step, replica):
+        """Returns the random draws of a step. Tests override this."""
+        return Draws(self.seed, step, replica)
+
+    def apply_gradients(self, gradients):
+        """Updates the weights, and their moving average if there is one."""
+        updated = self.update_rule.apply(
+            self.optimizer, gradients, self.trainable_variables
+        )
+        if self.weight_average is not None:
+            self.weight_average.update(self._averaged_variables, updated)
+
+    def _method_at(self, step, dtype):
+        """The method, with the share of its radius that a step uses."""
+        if self.epsilon_schedule is None:
+            return self.method
+        return self.method.scaled(
+            tf.cast(self.epsilon_schedule.share(step), dtype)
+        )
+
+    def _make_context(
+        self, images, labels, *, index, state, step, draws=None, notes=()
+    ):
+        progress = self.plan and self.plan.progress(step, self.method.replays)
+        return StepContext(
+            network=self.network,
+            loss=losses.by_example(self.loss),
+            images=images,
+            labels=labels,
+            draws=draws,
+            index=index,
+            attack_loss=self.attack_loss
+            and losses.by_example(self.attack_loss),
+            progress=progress,
+            state=state,
+            notes=notes,
+            features=self.features and self._pixel_range.wrap(self.features),
+        )
+
+    def test_step(self, data):
+        trained = {metric.name for metric in self._report_metrics}
+        trained.add("epsilon_share")
+        results = super().test_step(data)
+        return {k: v for k, v in results.items() if k not in trained}
+
+    def get_metrics_result(self):
+        results = super().get_metrics_result()
+        if self.epsilon_schedule is not None:
+            last_step = self.step.value - 1
+            results["epsilon_share"] = self.epsilon_schedule.share(last_step)
+        return results
+
+    def _update_reports(self, loss, reports, batch):
+        reports = {**reports, "loss": loss}
+        for metric in self.metrics:
+            if metric.name in reports:
+                metric.update_state(reports[metric.name], sample_weight=batch)
+
+    @property
+    def _image_dtype(self):
+        # float64 if the classifier computes in it, but never half precision.
+        return keras.backend.result_type(
+            "float32", self.classifier.compute_dtype
+        )
