@@ -10,7 +10,7 @@ python main.py --mode=export --run_dir=runs/demo
 import signal
 
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # No traceback of an import.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # No traceback from imports.
 
 from absl import app, logging
 
@@ -21,30 +21,36 @@ from fastbat_tf.runtime import environment
 
 
 def main(_):
-    """Does what the command line says."""
+    """Runs the command that the command line gives."""
     try:
         command = flags.get_command()
-        # TensorFlow logs by absl, and `--verbosity`, which is read, is absl's.
+        # TensorFlow logs with absl, whose flag `--verbosity` has been read.
         logging.set_verbosity(logging.ERROR)
         environment.enable_onednn()
-        # Now that the settings are known to be good.
+        # TensorFlow is imported only once the settings are known to be good.
         with environment.silent_start():
-            import models.blocks  # Keras then knows what its files hold.
+            import models.blocks  # Registers what Keras finds in its files.
             from fastbat_tf import distribution
             from fastbat_tf.experiment import evaluate, seeds, train
 
             distribution.has_accelerator()
-        where = command.run_dir, models.get
-        how = command.resume, command.verbosity
+        arguments = {
+            "run_dir": command.run_dir,
+            "build_model": models.get,
+            "verbosity": command.verbosity,
+        }
         if command.mode == "export":
-            train.export_run(*where, command.verbosity)
-        elif command.mode == "evaluate":
-            what = command.config, command.target
-            evaluate.evaluate(*what, *where, command.verbosity)
+            train.export_run(**arguments)
+            return
+        arguments["config"] = command.config
+        if command.mode == "evaluate":
+            evaluate.evaluate(target=command.target, **arguments)
         elif command.seeds:
-            seeds.train_each(command.config, command.seeds, *where, *how)
+            seeds.train_each(
+                seeds=command.seeds, resume=command.resume, **arguments
+            )
         else:
-            train.train(command.config, *where, *how)
+            train.train(resume=command.resume, **arguments)
     except (InputError, NonFiniteError) as error:
         flags.fail(error)
 

@@ -13,7 +13,7 @@ from absl import logging  # noqa: F401 It defines --verbosity.
 from fastbat_tf.attacks import check_surrogate
 from fastbat_tf.errors import InputError
 from fastbat_tf.experiment.config import Config, Target
-from fastbat_tf.experiment.run_directory import RunDirectory, choose
+from fastbat_tf.experiment.run_directory import RunDirectory, choose_run_dir
 from flags import (
     data,
     evaluation,
@@ -103,7 +103,7 @@ def get_command():
     resume = runtime.RESUME_FLAG.value
     seeds = training.get_seeds()
     if not run_dir:
-        run_dir = choose(config, resume, seeds=seeds)
+        run_dir = choose_run_dir(config, resume, seeds=seeds)
     return Command(
         mode,
         run_dir,

@@ -155,7 +155,7 @@ class SeedsTest(MainTest):
 
         # Another seed goes on where these have ended.
         output = self.train("--seeds=5,1,2", *flags[1:])
-        self.assertEqual(output.count("This run had ended"), 2)
+        self.assertEqual(output.count("This run is finished"), 2)
         summary = json.loads((self.run_dir / "seeds.json").read_text())
         self.assertLen(summary["rows"][0]["accuracies"], 3)
 

@@ -66,7 +66,7 @@ class ResumeTest(CommandLineTest):
         self.assertEqual(process.wait(timeout=30), 143, self.log.read_text())
         output = self.log.read_text()
         self.assertNotIn("Traceback", output)
-        line = "Ended by SIGTERM; the same command goes on."
+        line = "Ended by SIGTERM; run the same command to resume."
         self.assertEqual(output.splitlines()[-1], line)
 
     def place(self):
@@ -89,7 +89,7 @@ class ResumeTest(CommandLineTest):
         time.sleep(0.3)
         self.terminate(process)
         text = self.log.read_text()
-        self.assertIn("Going on: 0 epochs and 4 steps are done.", text)
+        self.assertIn("Resuming: 0 epochs and 4 steps are done.", text)
         self.assertEqual(self.place(), (1, 0))
         self.assertFalse((self.run_dir / "results.json").exists())
 
@@ -97,7 +97,7 @@ class ResumeTest(CommandLineTest):
         self.wait_for(process, "results.json")
         self.terminate(process)
         text = self.log.read_text()
-        self.assertIn("Going on: 1 epochs and 0 steps are done.", text)
+        self.assertIn("Resuming: 1 epochs and 0 steps are done.", text)
         self.assertFalse((self.run_dir / "saved_model").exists())
 
         # As if that one had been killed in its export.
@@ -131,7 +131,7 @@ class ResumeTest(CommandLineTest):
         self.assertEqual(again.returncode, 0, again.stderr)
         self.assertEqual(
             again.stdout,
-            process.stdout + f"This run had ended: {self.run_dir}\n",
+            process.stdout + f"This run is finished: {self.run_dir}\n",
         )
         self.assertEqual(self.content(), before)
 
@@ -149,7 +149,7 @@ class ResumeTest(CommandLineTest):
         command = (*flags, f"--run_dir={self.run_dir}")
         self.assert_refused(
             main(*command),
-            "Another process works on this run; expected one at a time. "
+            "Another process is working on this run; expected one at a time. "
             f"Received: run_dir={self.run_dir}$",
         )
         self.terminate(process)
@@ -159,7 +159,7 @@ class ResumeTest(CommandLineTest):
         self.assertLen(rows, 1 + epochs)
 
         process = self.start(*flags)
-        expected = f"Going on: {epochs} epochs and {steps} steps are done.\n"
+        expected = f"Resuming: {epochs} epochs and {steps} steps are done.\n"
         self.wait(process, lambda: expected in self.log.read_text())
         self.wait(
             process, lambda: f"epoch {epochs + 1}/500" in self.log.read_text()
@@ -215,7 +215,7 @@ class FullDiskTest(CommandLineTest):
             self.assertEmpty(list(self.run_dir.glob("backup/*.partial")))
         process = main(*flags)
         self.assertEqual(process.returncode, 0, process.stderr)
-        self.assertIn("Going on: 0 epochs and 0 steps", process.stdout)
+        self.assertIn("Resuming: 0 epochs and 0 steps", process.stdout)
 
     def test_full_then_read_only_then_large_enough(self):
         self.disk = self.directory / "disk"
@@ -240,13 +240,13 @@ class FullDiskTest(CommandLineTest):
         self.mount("remount,ro")
         self.assert_refused(
             main(*flags),
-            f"directory that can be written. Received: run_dir={run_dir}$",
+            f"writable directory. Received: run_dir={run_dir}$",
         )
 
         self.mount("remount,rw,size=20m")
         process = main(*flags)
         self.assertEqual(process.returncode, 0, process.stderr)
-        self.assertIn("Going on: ", process.stdout)
+        self.assertIn("Resuming: ", process.stdout)
         rows = pathlib.Path(run_dir, "history.csv").read_text().splitlines()
         self.assertLen(rows, 3)
 

@@ -26,7 +26,7 @@ class BadPlaceTest(CommandLineTest):
         file.write_text("")
         process = main(*TINY, f"--run_dir={file}/run")
         self.assert_refused(
-            process, f"directory that can be written.*run_dir={file}/run$"
+            process, f"writable directory.*run_dir={file}/run$"
         )
         self.assertEqual(list(self.directory.iterdir()), [file])
 
@@ -395,7 +395,7 @@ class TrainingTest(absltest.TestCase):
             first.index("method: fastbat\n") : first.index("\ntime: ")
         ]
         self.assertEqual(
-            process.stdout, f"{table}\nThis run had ended: {self.run_dir}\n"
+            process.stdout, f"{table}\nThis run is finished: {self.run_dir}\n"
         )
         self.assertEqual(self.files(), before)
 

@@ -21,7 +21,7 @@ TINY = (
     "--max_examples=20",
     "--attacks=pgd-1-1",
 )
-STOPPED = "Stopped by Ctrl-C; the same command goes on."
+STOPPED = "Stopped by Ctrl-C; run the same command to resume."
 # A bar and a part of what stands beside it.
 BAR = "━.*"
 
@@ -115,7 +115,7 @@ class TerminalTest(absltest.TestCase):
         terminal.wait_for("compiling")
         terminal.press(CTRL_C)
         self.check_stopped(terminal)
-        self.seen(terminal, f"Going on: {state['epoch']} epochs and ")
+        self.seen(terminal, f"Resuming: {state['epoch']} epochs and ")
         self.assertEqual(self.state(), state)
 
     def test_an_error_and_verbosity(self):

@@ -65,7 +65,7 @@ def export(config, run_dir, build_model, data_file=None):
     import keras
 
     from fastbat_tf.data import loading, pipeline
-    from fastbat_tf.experiment import train
+    from fastbat_tf.experiment import building, callbacks
     from fastbat_tf.experiment.run_directory import RunDirectory
     from fastbat_tf.files import write_json
     from fastbat_tf.saving import model_files
@@ -81,7 +81,7 @@ def export(config, run_dir, build_model, data_file=None):
             f"fits into memory. Received: dataset={config.data.dataset}"
         )
     keras.utils.set_random_seed(training.seed)
-    robust = train.begin(config, build_model)
+    robust = building.build_initial(config, build_model)
     if robust.method.replays != 1:
         raise InputError(
             "A method that replays its batches is not exported; expected "
@@ -90,7 +90,7 @@ def export(config, run_dir, build_model, data_file=None):
     steps_per_epoch = pipeline.batches_per_epoch(
         splits.train, training.batch_size
     )
-    train.compile_robust(config, robust, steps_per_epoch, splits.train.size)
+    building.compile_robust(config, robust, steps_per_epoch, splits.train.size)
     robust.optimizer.build(robust.trainable_variables)
     network = model_files.logits_of(robust.classifier)
     attacks = {
@@ -130,7 +130,7 @@ def export(config, run_dir, build_model, data_file=None):
         ],
         "epochs": training.epochs,
         "steps_per_epoch": steps_per_epoch,
-        "monitor": train.monitor(config),
+        "monitor": callbacks.monitored_column(config),
         "attacks": {name: list(attack) for name, attack in attacks.items()},
         "stages": {
             name: {

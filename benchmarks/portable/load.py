@@ -33,11 +33,11 @@ def load(run_dir, build_model):
     Raises:
         InputError: If there is no run, or its weights do not fit.
     """
-    from fastbat_tf.experiment import train
+    from fastbat_tf.experiment import building
     from fastbat_tf.experiment.run_directory import RunDirectory
 
     directory = RunDirectory(run_dir)
-    robust = train.build(directory.load_config(), build_model)
+    robust = building.build_robust(directory.load_config(), build_model)
     file = directory.path / "portable" / "best.npz"
     try:
         with np.load(file) as weights:

@@ -1,4 +1,4 @@
-"""Whole states of a run on disk, the last three, each checked when read."""
+"""Checkpoints of a run on disk: the last three, verified when read."""
 
 import json
 import pathlib
@@ -16,13 +16,13 @@ SUMS = "SHA256SUMS"
 
 
 class Saved(NamedTuple):
-    """What `Backup.restore` found.
+    """The checkpoint that `Backup.restore` has read.
 
     Attributes:
-        arrays: List of arrays, as they were given.
-        state: Dict of JSON's types, as it was given.
-        files: Path of a directory that holds the copied files, by their path
-            relative to the root.
+        arrays: List of the arrays that were saved.
+        state: The saved state, of JSON's types.
+        files: Path of the directory that holds the copied files, each at its
+            path relative to the root.
     """
 
     arrays: list
@@ -31,21 +31,21 @@ class Saved(NamedTuple):
 
 
 class Backup:
-    """Checkpoints `<directory>/<number>`, of which the last three are kept.
+    """Writes and reads the checkpoints `<directory>/<number>`.
 
     A checkpoint is a directory with `variables.npz`, `state.json`, copies of
-    files that grow with the run, and the checksums of them all, as `sha256sum`
-    writes them. It is written to the side and renamed: it is whole or not
-    there, whenever the process is killed. Numbers rise from one to the next.
-    The copies of TensorBoard's event files have other names, so that it does
-    not show each checkpoint as further runs.
+    the files that grow with the run, and their checksums as `sha256sum` writes
+    them. It is written to a temporary directory, then renamed, so a killed
+    process leaves no partial checkpoint. Numbers increase from one checkpoint
+    to the next. Copies of TensorBoard's event files are renamed, so that
+    TensorBoard does not show each checkpoint as another run.
 
     Args:
-        directory: Where the checkpoints are.
-        root: The directory whose files are copied.
-        files: Paths relative to `root`, of files and directories; those that
-            do not exist are left out.
-        kept: Integer, how many checkpoints are kept.
+        directory: Path of the directory that holds the checkpoints.
+        root: Path of the directory whose files are copied.
+        files: Paths of files and directories relative to `root`. Those that do
+            not exist are skipped. Defaults to `()`.
+        kept: Integer, how many checkpoints are kept. Defaults to `3`.
     """
 
     def __init__(self, directory, root, files=(), kept=3):
@@ -59,10 +59,11 @@ class Backup:
 
         Args:
             arrays: List of arrays.
-            state: Anything that JSON can hold.
+            state: Any value that JSON can hold.
 
         Raises:
-            InputError: If it cannot be written; the others stay as they were.
+            InputError: If it cannot be written. The earlier checkpoints are
+                not changed.
         """
         before = self._checkpoints()
         number = int(before[-1].name) + 1 if before else 0
@@ -73,7 +74,7 @@ class Backup:
                 shutil.rmtree(left_over)
             make_directory(self._directory)
             partial.mkdir()
-            _write(partial, arrays, state, self._root, self._files)
+            _write(partial, arrays, state, root=self._root, files=self._files)
             partial.rename(target)
             flush(self._directory)
             for old in [*before, target][: -self._kept]:
@@ -81,21 +82,21 @@ class Backup:
         except OSError as error:
             shutil.rmtree(partial, ignore_errors=True)
             raise InputError(
-                "The run cannot be saved; expected room on the disk, and the "
-                "right to write. The checkpoints before are whole. "
+                "The run cannot be saved; check free space and permissions. "
+                "Earlier checkpoints are intact. "
                 f"Received: path={target} ({error.strerror or error})"
             ) from error
 
     def restore(self):
-        """Reads the newest whole checkpoint, and puts its files back.
+        """Reads the newest checkpoint, and puts its files back.
 
-        A damaged one is named in a line on the standard output.
+        If it is damaged, a line says so and the previous one is used.
 
         Returns:
             A `Saved`, or None if there is no checkpoint.
 
         Raises:
-            InputError: If there are checkpoints, but no whole one.
+            InputError: If all checkpoints are damaged.
         """
         checkpoints = self._checkpoints()
         for checkpoint in reversed(checkpoints):
@@ -103,16 +104,17 @@ class Backup:
                 saved = _read(checkpoint)
             except (KeyError, OSError, ValueError) as error:
                 display.say(
-                    f"The checkpoint {checkpoint} is damaged and left out; "
-                    f"the one before is looked at. ({error})"
+                    f"The checkpoint {checkpoint} is damaged; trying the "
+                    f"previous one. ({error})"
                 )
                 continue
             self._put_back(saved.files)
             return saved
         if checkpoints:
             raise InputError(
-                "No checkpoint of the run is whole; expected one, or a new "
-                f"directory for a new run. Received: path={self._directory}"
+                "All checkpoints of the run are damaged; expected an intact "
+                "one, or a new directory for a new run. "
+                f"Received: path={self._directory}"
             )
         return None
 
@@ -131,17 +133,17 @@ class Backup:
 
 
 def _hide(name):
-    """A name that TensorBoard, which looks for "tfevents", passes over."""
+    """A name that TensorBoard, which looks for "tfevents", ignores."""
     return re.sub("tf(-*)events", r"tf-\1events", name)
 
 
 def _reveal(name):
-    """What `_hide` was given; a name of older checkpoints stays."""
+    """The inverse of `_hide`; keeps the names in older checkpoints."""
     return re.sub("tf-(-*)events", r"tf\1events", name)
 
 
 def _copy(source, target, rename):
-    if source.is_dir():  # `copytree` would go on after an error.
+    if source.is_dir():  # `shutil.copytree` continues after an error.
         target.mkdir(parents=True)
         for path in source.iterdir():
             _copy(path, target / rename(path.name), rename)
@@ -150,7 +152,7 @@ def _copy(source, target, rename):
         shutil.copyfile(source, target)
 
 
-def _write(directory, arrays, state, root, files):
+def _write(directory, arrays, state, *, root, files):
     np.savez(directory / "variables.npz", *arrays)
     (directory / "state.json").write_text(json.dumps(state))
     for name in files:
@@ -169,10 +171,10 @@ def _read(directory):
     sums = dict(reversed(line.split("  ", 1)) for line in lines)
     for name in ("variables.npz", "state.json"):
         if name not in sums:
-            raise ValueError(f"{SUMS} does not name {name}")
+            raise ValueError(f"{SUMS} does not list {name}")
     for name, expected in sums.items():
         if sha256(directory / name) != expected:
-            raise ValueError(f"{name} does not have its checksum")
+            raise ValueError(f"the checksum of {name} does not match")
     with np.load(directory / "variables.npz") as file:
         arrays = [file[name] for name in file.files]
     state = json.loads((directory / "state.json").read_text())

@@ -1,44 +1,96 @@
-"""Who watches a run, put together from its settings."""
+"""Builds a run's callbacks from its config."""
+
+from typing import NamedTuple
 
 import keras
 
 from fastbat_tf import attacks, distribution
 from fastbat_tf.evaluation.alignment import GradientAlignment
+from fastbat_tf.experiment.building import compiles_with_xla
 from fastbat_tf.saving import model_files
 from fastbat_tf.training import callbacks
 from fastbat_tf.training.options import OFF
 
 
-def get_validation(config, robust, examples, averaged_weights, jit_compile):
-    """The `RobustValidation` of a `Config`; its arguments are named there."""
+class RunCallbacks(NamedTuple):
+    """The callbacks of a run.
+
+    Attributes:
+        validations: List of callbacks that add to the logs of an epoch. They
+            run first, and may take long.
+        others: List of the other callbacks, in the order in which they run.
+        checkpointed: List of the callbacks whose `state` a checkpoint keeps.
+            Its order is that of the checkpoints on disk.
+        best: The `BestWeights`.
+        timing: The `Timing`.
+    """
+
+    validations: list
+    others: list
+    checkpointed: list
+    best: callbacks.BestWeights
+    timing: callbacks.Timing
+
+
+def build(config, robust, examples, directory):
+    """Builds the callbacks of a run.
+
+    Args:
+        config: A `Config`.
+        robust: The compiled `RobustClassifier`.
+        examples: `Examples` to validate on.
+        directory: The `RunDirectory`.
+
+    Returns:
+        A `RunCallbacks`.
+    """
+    averaged_weights = None
+    if config.training.weight_averaging:
+        averaged_weights = robust.averaged_weights
+    validation = _build_validation(config, robust, examples, averaged_weights)
+    scores, guards = _build_guard(config, robust, examples, directory.good)
+    best = callbacks.BestWeights(
+        directory.best, monitored_column(config), averaged_weights
+    )
+    timing = callbacks.Timing(directory.timing)
+    return RunCallbacks(
+        validations=[validation, *scores],
+        others=_in_order(directory, validation, best, guards, timing=timing),
+        checkpointed=[best, timing, *guards],
+        best=best,
+        timing=timing,
+    )
+
+
+def monitored_column(config):
+    """The column of the history that decides which epoch is the best."""
+    # Standard training makes nothing robust: its best epoch is the most
+    # accurate one.
+    standard = config.method.method == "standard"
+    return "val_accuracy" if standard else "val_robust_accuracy"
+
+
+def _build_validation(config, robust, examples, averaged_weights):
     settings = config.evaluation
     attack = attacks.get(
         settings.validation_attack,
         model_files.logits_of(robust.classifier),
         batch_size=settings.batch_size,
-        jit_compile=jit_compile,
+        jit_compile=compiles_with_xla(config),
     )
     return callbacks.RobustValidation(
         attack,
         examples,
-        settings.validation_epsilon,
-        config.training.seed,
-        averaged_weights,
+        epsilon=settings.validation_epsilon,
+        seed=config.training.seed,
+        averaged_weights=averaged_weights,
     )
 
 
-def get_guard(config, robust, examples, path, say):
-    """The `OverfittingScores` and `OverfittingGuard`, if there is a guard.
+def _build_guard(config, robust, examples, path):
+    """The `OverfittingScores` and the `OverfittingGuard`, each in a list.
 
-    Args:
-        config: A `Config`.
-        robust: The `RobustClassifier`.
-        examples: `Examples` to validate on.
-        path: Where the guard keeps what it goes back to.
-        say: Function that prints a line.
-
-    Returns:
-        Two lists of callbacks: what belongs to the validation, and what acts.
+    Both lists are empty if catastrophic overfitting is not watched for.
     """
     settings = config.overfitting
     if settings.on_overfitting == OFF:
@@ -49,46 +101,37 @@ def get_guard(config, robust, examples, path, say):
         attacks.get("fgsm", network, batch_size=batch_size),
         GradientAlignment(network, batch_size),
         examples,
-        config.evaluation.validation_epsilon,
-        config.training.seed,
+        epsilon=config.evaluation.validation_epsilon,
+        seed=config.training.seed,
     )
     guard = callbacks.OverfittingGuard(
         settings.on_overfitting,
-        settings.overfitting_threshold,
-        path,
-        settings.rollback_factor,
-        say,
+        threshold=settings.overfitting_threshold,
+        path=path,
+        factor=settings.rollback_factor,
     )
     return [scores], [guard]
 
 
-def get_callbacks(directory, validate, best, guard, timing):
-    """The other callbacks of a run, in the order that they need.
-
-    Args:
-        directory: The `RunDirectory`.
-        validate: The `RobustValidation`.
-        best: The `BestWeights`.
-        guard: List of what may change the weights.
-        timing: The `Timing`.
-    """
+def _in_order(directory, validation, best, guards, *, timing):
+    """What runs after the validations, in the order that it needs."""
     curves = callbacks.Curves(str(directory.tensorboard), write_graph=False)
-    watching = [
+    ordered = [
         callbacks.StopOnNonFinite(),
-        callbacks.PerturbationPanel(validate, curves),
+        callbacks.PerturbationPanel(validation, curves),
         best,
-        *guard,
+        *guards,  # After `best`: a rollback changes the weights.
         callbacks.LastWeights(directory.last),
         keras.callbacks.CSVLogger(str(directory.history), append=True),
-        timing,
+        timing,  # After the log of what must not depend on the time.
         curves,
         callbacks.TrainingProgress(),
     ]
     if not distribution.has_accelerator():
-        watching.append(
+        ordered.append(
             callbacks.TimeForecast(
                 "There is no GPU here; `--flagfile=recipes/demo.cfg` shows the "
                 "method in a few minutes."
             )
         )
-    return watching
+    return ordered

@@ -1,4 +1,4 @@
-"""The story of an evaluation: which model, which data, what came of it."""
+"""Measures the robustness of a run, or of a model file."""
 
 import dataclasses
 import json
@@ -11,25 +11,28 @@ from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation import table
 from fastbat_tf.evaluation.robustness import evaluate_robustness
 from fastbat_tf.experiment import results_file
+from fastbat_tf.experiment.building import load_best
 from fastbat_tf.experiment.preemption import Preemption
 from fastbat_tf.experiment.run_directory import RunDirectory
-from fastbat_tf.experiment.train import load_best
 from fastbat_tf.runtime import display, hints
 
 
 def evaluate(config, target, run_dir, build_model, verbosity=0):
     """Measures a run or a model on the test split, and prints a table.
 
-    Everything goes to a directory of its own; the rows of a run go to its
-    `results.json` too. The same call continues what was interrupted. A run
-    that is in training may be measured: the weights are the best so far.
+    Everything is written to a directory of its own; the rows of a run are also
+    added to its `results.json`. The same call resumes an interrupted
+    measurement. A run may be measured while it trains: its weights are the
+    best so far.
 
     Args:
-        config: A `Config`, with the evaluation that is wanted.
+        config: A `Config`, whose `evaluation` says what is measured.
         target: A `Target`.
-        run_dir: Path of a run directory; None with `target.model_path`.
-        build_model: As for `train.train`.
-        verbosity: As for `train.train`.
+        run_dir: Path of a run directory, or None with `target.model_path`.
+        build_model: Function that builds the network; see
+            `fastbat_tf.experiment.building.build_robust`.
+        verbosity: Integer. Below 0: only the results; 0: also bars and lines
+            of progress; above 0: more lines. Defaults to `0`.
 
     Returns:
         The dict of `results.json`.
@@ -50,27 +53,27 @@ def _evaluate(config, target, run_dir, build_model):
     model = target.model_path
     if model is None:
         run = RunDirectory(run_dir)
-        results_file.read(run.results)  # Now, not after hours.
-        weights = _weights_of(run_dir)
+        results_file.read(run.results)  # Refused now, not after hours.
+        weights = _weights_checksum(run_dir)
         with display.task("reading the weights"):
             model = load_best(run, config, build_model).classifier
     with display.task("reading the data"):
         test = loading.load_test(config.data)
-    for note in hints.new_hints():
-        display.say(note)
+    for hint in hints.new_hints():
+        display.say(hint)
     results = evaluate_robustness(
         model,
         test,
-        settings.attacks,
-        settings.epsilons,
-        settings.norm,
-        settings.max_examples,
-        target.surrogate,
-        settings.batch_size,
-        settings.seed,
-        config.runtime.compiles,
-        directory,
-        target.save_images,
+        attacks=settings.attacks,
+        epsilons=settings.epsilons,
+        norm=settings.norm,
+        max_examples=settings.max_examples,
+        surrogate=target.surrogate,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        jit_compile=config.runtime.compiles,
+        directory=directory,
+        save_images=target.save_images,
         verbose=True,
     )
     if target.model_path is None:
@@ -79,7 +82,7 @@ def _evaluate(config, target, run_dir, build_model):
 
 
 def results_directory(config, target, run_dir):
-    """Where the results go: one place for each combination of settings."""
+    """The directory of the results: one for each combination of settings."""
     settings = config.evaluation
     if target.results_dir is not None:
         return pathlib.Path(target.results_dir)
@@ -90,16 +93,16 @@ def results_directory(config, target, run_dir):
         "dataset": config.data.dataset,
         "data_dir": config.data.dataset == "folder" and config.data.data_dir,
         "image_size": config.data.image_size,
-        "batch_size": None,  # Changes no outcome.
-        "weights": None if target.model_path else _weights_of(run_dir),
+        "batch_size": None,  # Does not change the outcome.
+        "weights": None if target.model_path else _weights_checksum(run_dir),
     }
     digest = zlib.crc32(json.dumps(everything, sort_keys=True).encode())
     names = "_".join(settings.attacks)[:60]
     return parent / f"{names}-{digest:08x}"
 
 
-def _weights_of(run_dir):
-    """The checksum of the run's best weights, which a training exchanges."""
+def _weights_checksum(run_dir):
+    """The checksum of a run's best weights, which training may replace."""
     try:
         return files.sha256(RunDirectory(run_dir).best)
     except OSError:  # `load_best` says what is wrong.
@@ -107,16 +110,17 @@ def _weights_of(run_dir):
 
 
 def _add(run, results):
-    """Adds rows to the results of a run, unless it has better weights now."""
-    if _weights_of(run.path) != results["weights_sha256"]:
+    """Adds rows to a run's results, unless its weights have changed."""
+    if _weights_checksum(run.path) != results["weights_sha256"]:
         display.say(
-            "The run has other weights by now: its results.json stays as it is."
+            "The run's weights have changed since: its results.json is left "
+            "as it is."
         )
         return
     try:
         results_file.add(run.results, results)
     except OSError as error:
         raise InputError(
-            "The run's results cannot be written; expected room on the disk, "
-            f"and the right to write. Received: path={run.results} ({error})"
+            "The run's results cannot be written; check free space and "
+            f"permissions. Received: path={run.results} ({error})"
         ) from error

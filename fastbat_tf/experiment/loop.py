@@ -1,108 +1,77 @@
-"""The training loop of a run, which can be left and entered at any batch.
+"""The training loop of a run, which can stop and resume at any batch.
 
-Keras' `fit` begins with a whole epoch. This loop is what `fit` does, around the
-same `train_function` and the same callbacks, with a place to begin.
+Keras' `fit` can only begin at the start of an epoch. This loop does what `fit`
+does, with the same `train_function` and the same callbacks, from any batch on.
 """
-
-import time
 
 import keras
 import tensorflow as tf
 
-from fastbat_tf.errors import InputError
-from fastbat_tf.experiment.config import parse_interval
 from fastbat_tf.experiment.preemption import Preempted
-from fastbat_tf.training import variables
 
 
 def fit(
     robust,
     make_batches,
+    *,
     epochs,
     steps_per_epoch,
     validations,
     callbacks,
-    keeper,
+    checkpointer,
     preemption,
 ):
-    """Trains, from where the last checkpoint is, to the end.
+    """Trains from the last checkpoint to the end.
 
     Args:
         robust: A compiled `RobustClassifier`.
-        make_batches: Function from an integer, the number of batches to skip,
-            to a `tf.data.Dataset` that does not end.
+        make_batches: Function from the number of batches to skip, an integer,
+            to an endless `tf.data.Dataset`.
         epochs: Integer.
         steps_per_epoch: Integer.
         validations: List of callbacks that add to the logs of an epoch. They
-            may take long, and are interrupted by signals.
-        callbacks: List of other callbacks.
-        keeper: A `Keeper`.
+            may take long, and signals interrupt them.
+        callbacks: List of the other callbacks.
+        checkpointer: A `Checkpointer`.
         preemption: A `Preemption`.
 
     Returns:
         Whether there was anything left to do.
 
     Raises:
-        Preempted: After a checkpoint, if SIGTERM or Ctrl-C has come.
+        Preempted: After a checkpoint, on SIGTERM or Ctrl-C.
     """
-    strategy = robust.distribute_strategy
-    build(robust)
-    place = keeper.restore()
-    if place is None:
-        # From now on the files that grow can always be put back.
-        keeper.save(keeper.snapshot(0, 0))
-    epoch, batch = begin = place or (0, 0)
+    make_variables(robust)
+    resume_point = checkpointer.restore()
+    if resume_point is None:
+        resume_point = 0, 0
+        # From now on, files that grow can be put back as they were.
+        checkpointer.save(checkpointer.snapshot(*resume_point))
+    epoch, batch = resume_point
     if epoch == epochs:
         return False
     batches = make_batches(epoch * steps_per_epoch + batch)
-    iterator = iter(strategy.experimental_distribute_dataset(batches))
-    callbacks = keras.callbacks.CallbackList(
-        callbacks, model=robust, epochs=epochs, steps=steps_per_epoch
+    strategy = robust.distribute_strategy
+    loop = _Loop(
+        robust,
+        iter(strategy.experimental_distribute_dataset(batches)),
+        resume_point,
+        epochs=epochs,
+        steps_per_epoch=steps_per_epoch,
+        validations=validations,
+        callbacks=callbacks,
+        checkpointer=checkpointer,
+        preemption=preemption,
     )
-    for validation in validations:
-        validation.set_model(robust)
-    robust.make_train_function()
-    robust.stop_training = False
-    callbacks.on_train_begin()
-    snapshot, is_first = None, True
-    try:
-        while epoch < epochs and not robust.stop_training:
-            callbacks.on_epoch_begin(epoch)
-            while batch < steps_per_epoch:
-                with preemption.deferred():
-                    callbacks.on_train_batch_begin(batch)
-                    # It compiles; the last checkpoint is from before it.
-                    with preemption.expendable(is_first):
-                        logs = robust.train_function(iterator)
-                    is_first = False
-                    callbacks.on_train_batch_end(batch, logs)
-                    batch += 1
-                    if batch < steps_per_epoch:
-                        keeper.save_if_due(epoch, batch)
-            logs = {k: float(v) for k, v in robust.get_metrics_result().items()}
-            # Taken now: the validation puts averaged weights in their place.
-            snapshot = keeper.snapshot(epoch, batch)
-            with preemption.interruptible():
-                for validation in validations:
-                    validation.on_epoch_end(epoch, logs)
-            with preemption.deferred():
-                snapshot = None
-                callbacks.on_epoch_end(epoch, logs)
-                robust.reset_metrics()
-                epoch, batch = epoch + 1, 0
-                keeper.save(keeper.snapshot(epoch, batch))
-    except Preempted:
-        keeper.save(snapshot or keeper.snapshot(epoch, batch))
-        raise
-    callbacks.on_train_end()
-    return (epoch, batch) != begin
+    loop.run()
+    return (loop.epoch, loop.batch) != resume_point
 
 
-def build(robust):
-    """Makes the variables that Keras makes in the first step.
+def make_variables(robust):
+    """Creates the variables that Keras creates in the first step.
 
-    They are those of the optimizer and of the metrics; a checkpoint must have
-    where to put them.
+    They belong to the optimizer and to the metrics. A checkpoint can be
+    restored only once they exist.
     """
     shape = (robust.distribute_strategy.num_replicas_in_sync,)
     images = tf.zeros(shape + robust.classifier.input_shape[1:])
@@ -113,95 +82,80 @@ def build(robust):
     robust.reset_metrics()
 
 
-class Interval:
-    """So many steps, or so many minutes.
+class _Loop:
+    """One call of `fit`: `batch` batches of `epoch` are done."""
 
-    Args:
-        every: Text such as `"500"`, steps, or `"15min"`.
-    """
-
-    def __init__(self, every):
-        self._steps, self._seconds = parse_interval(every)
-        self.restart()
-
-    def restart(self):
-        """Begins to count anew."""
-        self._taken = 0
-        self._start = time.monotonic()
-
-    def has_passed(self):
-        """Counts a step, and answers."""
-        self._taken += 1
-        elapsed = time.monotonic() - self._start
-        return self._taken >= self._steps or elapsed >= self._seconds
-
-
-class Keeper:
-    """Saves and restores a training: variables, place, callbacks, files.
-
-    Args:
-        robust: The `RobustClassifier`.
-        backup: A `Backup`.
-        interval: An `Interval` that says when, beside the end of each epoch.
-        callbacks: List of objects with an attribute `state`, of JSON's types,
-            that can be read and set.
-        say: Function that prints a line.
-    """
-
-    def __init__(self, robust, backup, interval, callbacks=(), say=print):
+    def __init__(
+        self,
+        robust,
+        iterator,
+        resume_point,
+        *,
+        epochs,
+        steps_per_epoch,
+        validations,
+        callbacks,
+        checkpointer,
+        preemption,
+    ):
+        self.epoch, self.batch = resume_point
         self._robust = robust
-        self._backup = backup
-        self._interval = interval
-        self._callbacks = callbacks
-        self._say = say
+        self._iterator = iterator
+        self._epochs, self._steps = epochs, steps_per_epoch
+        self._validations = validations
+        self._callbacks = keras.callbacks.CallbackList(
+            callbacks, model=robust, epochs=epochs, steps=steps_per_epoch
+        )
+        self._checkpointer = checkpointer
+        self._preemption = preemption
+        self._snapshot = None  # While validations run.
+        self._is_compiled = False
 
-    def restore(self):
-        """Goes back to the last checkpoint.
+    def run(self):
+        """Trains to the end; saves if it is preempted."""
+        for validation in self._validations:
+            validation.set_model(self._robust)
+        self._robust.make_train_function()
+        self._robust.stop_training = False
+        self._callbacks.on_train_begin()
+        try:
+            while self.epoch < self._epochs and not self._robust.stop_training:
+                self._callbacks.on_epoch_begin(self.epoch)
+                while self.batch < self._steps:
+                    self._run_step()
+                self._end_epoch()
+        except Preempted:
+            self._checkpointer.save(self._snapshot or self._take_snapshot())
+            raise
+        self._callbacks.on_train_end()
 
-        Returns:
-            Its epoch and batch; None if there is no checkpoint.
+    def _run_step(self):
+        with self._preemption.deferred():
+            self._callbacks.on_train_batch_begin(self.batch)
+            # The first step compiles; until it ends, the last checkpoint is
+            # up to date.
+            with self._preemption.expendable(not self._is_compiled):
+                logs = self._robust.train_function(self._iterator)
+            self._is_compiled = True
+            self._callbacks.on_train_batch_end(self.batch, logs)
+            self.batch += 1
+            if self.batch < self._steps:
+                self._checkpointer.save_if_due(self.epoch, self.batch)
 
-        Raises:
-            InputError: If none is whole, or it is of another model.
-        """
-        saved = self._backup.restore()
-        if saved is None:
-            return None
-        kept = variables.state_variables(self._robust)
-        shapes = [tuple(variable.shape) for variable in kept]
-        if shapes != [array.shape[1:] for array in saved.arrays]:
-            raise InputError(
-                "The checkpoint is of another model or optimizer; expected "
-                "that of this version of the program. "
-                f"Received: path={saved.files.parent}"
-            )
-        for variable, array in zip(kept, saved.arrays, strict=True):
-            variables.assign(variable, array)
-        states = saved.state["callbacks"]
-        for callback, state in zip(self._callbacks, states, strict=True):
-            callback.state = state
-        epoch, batch = saved.state["epoch"], saved.state["batch"]
-        self._say(f"Going on: {epoch} epochs and {batch} steps are done.")
-        return epoch, batch
+    def _end_epoch(self):
+        results = self._robust.get_metrics_result()
+        logs = {name: float(value) for name, value in results.items()}
+        # Taken now: the validation swaps in the averaged weights.
+        self._snapshot = self._take_snapshot()
+        with self._preemption.interruptible():
+            for validation in self._validations:
+                validation.on_epoch_end(self.epoch, logs)
+        with self._preemption.deferred():
+            self._snapshot = None
+            self._callbacks.on_epoch_end(self.epoch, logs)
+            self._robust.reset_metrics()
+            self.epoch, self.batch = self.epoch + 1, 0
+            self._checkpointer.save(self._take_snapshot())
 
-    def save_if_due(self, epoch, batch):
-        """Saves, if so many steps or minutes have passed."""
-        if self._interval.has_passed():
-            self.save(self.snapshot(epoch, batch))
-
-    def snapshot(self, epoch, batch):
-        """A copy of all that is saved: `batch` batches of `epoch` are done."""
-        arrays = [
-            variables.values(v) for v in variables.state_variables(self._robust)
-        ]
-        state = {
-            "epoch": epoch,
-            "batch": batch,
-            "callbacks": [callback.state for callback in self._callbacks],
-        }
-        return arrays, state
-
-    def save(self, snapshot):
-        """Writes a checkpoint."""
-        self._backup.save(*snapshot)
-        self._interval.restart()
+    def _take_snapshot(self):
+        return self._checkpointer.snapshot(self.epoch, self.batch)

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: the run is to end now, and to go on later.
+"""SIGTERM and SIGINT: end the run now, so that it can resume later.
 
 SIGTERM comes from a cluster that takes the machine back, SIGINT from Ctrl-C.
 """
@@ -15,16 +15,16 @@ from fastbat_tf.runtime import display
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 GRACE_SECONDS = 25.0  # Clusters kill after 30.
-PATIENCE_SECONDS = 1.0  # After Ctrl-C, until a line says what it waits for.
+PATIENCE_SECONDS = 1.0  # After Ctrl-C, until a line says that it is stopping.
 
 
 class Preempted(SystemExit):
-    """Ends the process with the status of a signal; raised where it arrives.
+    """Raised when a signal arrives; ends the process with its status.
 
     The status is 143 for SIGTERM and 130 for SIGINT, as shells report them.
 
-    Attributes:
-        number: Of the signal.
+    Args:
+        number: The signal. Defaults to `signal.SIGTERM`.
     """
 
     def __init__(self, number=signal.SIGTERM):
@@ -34,15 +34,16 @@ class Preempted(SystemExit):
 
 
 class Preemption:
-    """Turns SIGTERM and Ctrl-C into `Preempted`, when all is consistent.
+    """Turns SIGTERM and Ctrl-C into `Preempted`, in a consistent state.
 
-    Inside `deferred`, the exception waits for the end of the block. A call of
-    TensorFlow that lasts too long for that, such as a compilation, cannot be
-    interrupted: after 25 seconds, or at the second Ctrl-C, the process ends
-    without it, and the last checkpoint counts.
+    Inside `deferred`, the exception waits for the end of the block. A long
+    TensorFlow call, such as a compilation, cannot be interrupted: after 25
+    seconds, or at the second Ctrl-C, the process ends without waiting for it,
+    and the run resumes from the last checkpoint.
 
     Args:
-        tells: Whether the display says in the end how to go on.
+        tells: Boolean, whether the display says at the end how to resume.
+            Defaults to `False`.
 
     Example:
 
@@ -64,7 +65,7 @@ class Preemption:
         self._deferred = False
         self._expendable = False
         self._over = threading.Event()
-        self._own = 0  # Signals that this object has sent.
+        self._own = 0  # The number of signals that this object has sent.
 
     def __enter__(self):
         self._is_main = threading.current_thread() is threading.main_thread()
@@ -75,8 +76,8 @@ class Preemption:
             for number in filter(_is_heard, SIGNALS)
         }
         self._hook, sys.unraisablehook = sys.unraisablehook, self._look_after
-        # Python's handlers wait for the call of TensorFlow that is running;
-        # a byte on this pipe does not.
+        # Python's handlers wait until TensorFlow returns; a byte on this pipe
+        # does not.
         self._reader, self._writer = socket.socketpair()
         self._writer.setblocking(False)
         self._fd_before = signal.set_wakeup_fd(self._writer.fileno())
@@ -97,7 +98,7 @@ class Preemption:
 
     @contextlib.contextmanager
     def deferred(self):
-        """A block that the signals do not interrupt, but end."""
+        """A block at whose end, not inside of which, signals are raised."""
         self._deferred = True
         try:
             yield
@@ -110,8 +111,12 @@ class Preemption:
     def expendable(self, is_expendable=True):
         """A block in which a signal ends the process at once.
 
-        Whatever it is in: for what may take long, such as a compilation, and
-        leaves nothing that the last checkpoint does not hold.
+        It is for what may take long, such as a compilation, and adds nothing
+        to the last checkpoint.
+
+        Args:
+            is_expendable: Boolean; if false, the block is an ordinary one.
+                Defaults to `True`.
         """
         self._expendable = is_expendable
         try:
@@ -123,9 +128,10 @@ class Preemption:
 
     @contextlib.contextmanager
     def interruptible(self):
-        """A block that the signals end at once, whatever they interrupt.
+        """A block that signals interrupt at once.
 
-        Inside of TensorFlow's C++ the exception may come out as another one.
+        TensorFlow's C++ may turn the exception into another one; it leaves
+        the block as `Preempted` all the same.
         """
         try:
             yield
@@ -135,14 +141,14 @@ class Preemption:
             raise
 
     def _handle(self, number, _):
-        # A second signal must not interrupt what the first one set off.
+        # A second signal must not interrupt the handling of the first.
         first, self._requested = not self._requested, self._requested or number
         if first and not self._deferred:
             self._raised = True
             raise Preempted(number)
 
     def _look_after(self, lost):
-        """Raises again what was raised where Python can only print it."""
+        """Raises `Preempted` again if Python could only print it."""
         if not isinstance(lost.exc_value, Preempted):
             self._hook(lost)
             return
@@ -156,7 +162,7 @@ class Preemption:
         threading.Timer(0.05, raise_again).start()
 
     def _watch(self):
-        """Sees the signals at once, whatever the main thread does."""
+        """Sees signals at once, even while the main thread is busy."""
         seen = []
         while received := self._reader.recv(1):
             if received[0] not in SIGNALS:
@@ -177,7 +183,7 @@ class Preemption:
         self._reader.close()
 
     def _wait(self, number):
-        """Ends the process if it does not end in time."""
+        """Ends the process if the main thread does not end it in time."""
         end = time.monotonic() + GRACE_SECONDS
         if number == signal.SIGINT and not self._over.wait(PATIENCE_SECONDS):
             if self._tells:
@@ -186,9 +192,9 @@ class Preemption:
             self._end(number)
 
     def _end(self, number):
-        """Ends the process without its main thread."""
+        """Ends the process without waiting for the main thread."""
         status = 128 + number
-        # The main thread may hold what the display waits for.
+        # The main thread may hold a lock that the display waits for.
         threading.Timer(2.0, os._exit, [status]).start()
         if self._tells and not self._over.is_set():
             display.current().end(farewell(number))
@@ -197,7 +203,7 @@ class Preemption:
 
 @contextlib.contextmanager
 def ended_at_once():
-    """A block that Ctrl-C ends at once, but for a `Preemption` inside of it."""
+    """A block that Ctrl-C ends at once, unless a `Preemption` is active."""
 
     def end(number, _):
         display.say(farewell(number))
@@ -209,17 +215,17 @@ def ended_at_once():
     signal.signal(signal.SIGINT, end)
     try:
         yield
-    finally:  # What is left is the end of the interpreter.
+    finally:  # Only the shutdown of the interpreter is left.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _is_heard(number):
-    """Whether a signal is for this process: shells spare those behind `&`."""
+    """Whether the process hears a signal; shells mute some after `&`."""
     return signal.getsignal(number) != signal.SIG_IGN
 
 
 def farewell(number):
-    """The last line after a signal."""
+    """The last line that is printed after a signal."""
     if number == signal.SIGINT:
-        return "Stopped by Ctrl-C; the same command goes on."
-    return "Ended by SIGTERM; the same command goes on."
+        return "Stopped by Ctrl-C; run the same command to resume."
+    return "Ended by SIGTERM; run the same command to resume."

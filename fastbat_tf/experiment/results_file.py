@@ -1,4 +1,4 @@
-"""The `results.json` of a run, to which training and evaluations add."""
+"""Reads and extends the `results.json` of a run."""
 
 import json
 
@@ -7,41 +7,42 @@ from fastbat_tf.errors import InputError
 
 GROUPS = ("attacks", "worst_case")
 TEXTS = ("warnings", "notes")
-SECONDS_TO_ADD = 60.0  # Another process is done with it in milliseconds.
+SECONDS_TO_ADD = 60.0  # Another process needs it for milliseconds.
 
 
 def read(path):
-    """The run's `results.json`; a run that was cut short has none.
+    """Reads a run's `results.json`; returns `{}` if there is none yet.
 
     Raises:
-        InputError: If it cannot be read.
+        InputError: If the file cannot be read.
     """
     if not path.exists():
         return {}
     try:
         story = json.loads(path.read_text())
         if not isinstance(story, dict):
-            raise ValueError("no object")
+            raise ValueError("not an object")
     except (OSError, ValueError) as error:
         raise InputError(
-            "The run's results are expected as JSON; mend or remove the file. "
+            "The run's results are expected as JSON; repair or remove the "
+            "file. "
             f"Received: path={path} ({error})"
         ) from error
     return story
 
 
 def add(path, results, of_training=False):
-    """Adds to the run's results, in the place of older rows like the new.
+    """Adds to a run's results; new rows replace old ones of the same kind.
 
-    What was measured on other weights goes: `weights_sha256` tells. Several
-    processes may add at once: one waits for the other.
+    Rows that were measured on other weights, as `weights_sha256` says, are
+    removed. Several processes may add at the same time: they take turns.
 
     Args:
-        path: Of the file.
-        results: What `evaluate_robustness` returns, with `weights_sha256`, the
-            checksum of the file of the weights.
-        of_training: Whether it is the measurement that ends the training,
-            which stands above the others.
+        path: Path of the file.
+        results: The dict that `evaluate_robustness` returns, with
+            `weights_sha256`, the checksum of the weights file.
+        of_training: Boolean, whether this is the measurement at the end of the
+            training, whose rows come before the others. Defaults to `False`.
 
     Returns:
         The dict that was written.
@@ -54,7 +55,7 @@ def add(path, results, of_training=False):
         story = read(path)
         weights = story.get("weights_sha256")
         if weights is None and not of_training:
-            weights = results.get("weights_sha256")  # It does not say.
+            weights = results.get("weights_sha256")  # An older file.
         if weights != results.get("weights_sha256"):
             story = {}
         story = _merge(story, results, of_training)

@@ -1,4 +1,4 @@
-"""The files of a run."""
+"""The files of a run, and which run a directory holds."""
 
 import dataclasses
 import json
@@ -13,29 +13,30 @@ from fastbat_tf.errors import InputError
 from fastbat_tf.experiment.config import Config
 
 VERSIONED = ("tensorflow", "keras", "numpy", "tensorflow-datasets")
-# Another process may look, for a moment, whether the run is left alone.
+# Another process may hold the lock for a moment, to see whether it is free.
 SECONDS_TO_LOOK = 0.5
 
 
 class RunDirectory:
-    """The directory that tells the whole story of a run.
+    """The directory that holds everything about a run.
 
     Args:
         path: The directory; it need not exist.
 
     Attributes:
-        config: `config.json`, all settings, versions and the seed.
-        history: `history.csv`, a row per epoch.
-        backup: Checkpoints, from which the run goes on if it is killed.
-        timing: `timing.csv`, seconds per epoch: what differs from run to run.
+        config: `config.json`: all settings, versions and the seed.
+        history: `history.csv`: a row per epoch.
+        backup: Directory of the checkpoints from which a killed run resumes.
+        timing: `timing.csv`: seconds per epoch, which differ from run to run.
         best: Weights of the epoch with the best validation.
         last: Weights of the last epoch.
-        good: What a rollback goes back to: the state after a good epoch.
+        good: The state after a good epoch, which a rollback restores.
         tensorboard: TensorBoard's directory.
-        evaluations: What an interrupted evaluation goes on with.
+        evaluations: Directory of the state from which an interrupted
+            evaluation resumes.
         saved_model: The exported SavedModel.
-        results: `results.json`, accuracy per attack and epsilon.
-        ended: `ended.json`, written last: nothing is left to do.
+        results: `results.json`: accuracy per attack and epsilon.
+        ended: `ended.json`: written last, when nothing is left to do.
     """
 
     def __init__(self, path):
@@ -57,7 +58,7 @@ class RunDirectory:
 
     @property
     def growing(self):
-        """The files that a checkpoint holds, relative to the directory."""
+        """The files that a checkpoint copies, relative to the directory."""
         paths = (
             self.history,
             self.timing,
@@ -67,16 +68,20 @@ class RunDirectory:
         return [str(path.relative_to(self.path)) for path in paths]
 
     def check(self, config, resume="auto"):
-        """Whether the directory holds this run; refuses what cannot be used.
+        """Refuses a directory that this run cannot use.
 
         Args:
             config: The `Config` of the run.
-            resume: `"auto"`; `"never"`: a run is refused; `"must"`: no run is
-                refused.
+            resume: `"auto"`; `"never"`, which refuses a directory that holds
+                this run; or `"must"`, which refuses one that does not.
+                Defaults to `"auto"`.
+
+        Returns:
+            Whether the directory holds this run.
 
         Raises:
-            InputError: If the directory holds a different run, or one that
-                another process works on, or cannot be written.
+            InputError: If the directory cannot be written, or holds a
+                different run, or another process is working on it.
         """
         holds_run = self._exists(self.config)
         if next(self.path.glob("seed-*"), None):
@@ -102,20 +107,19 @@ class RunDirectory:
         before = self.load_config()
         if before == config and resume != "never":
             return
-        expected = "; expected a new directory"
-        which, others = "this", ""
+        which, differences = "this", ""
         if before != config:
-            which, others = "a different", _differences(before, config)
+            which, differences = "a different", _differences(before, config)
         raise InputError(
-            f"`run_dir` holds {which} run already{others}{expected}. "
-            f"Received: run_dir={self.path}"
+            f"`run_dir` holds {which} run already{differences}; expected a new "
+            f"directory. Received: run_dir={self.path}"
         )
 
     def lock(self):
-        """Keeps other processes from the run, until this one ends.
+        """Locks the run until `unlock`, or until this process ends.
 
         Raises:
-            InputError: If another one works on it.
+            InputError: If another process holds the lock.
         """
         self._lock(SECONDS_TO_LOOK)
 
@@ -126,14 +130,15 @@ class RunDirectory:
             self._held = files.lock(self._lock_file, seconds)
         except TimeoutError:
             raise InputError(
-                "Another process works on this run; expected one at a time. "
+                "Another process is working on this run; expected one at a "
+                "time. "
                 f"Received: run_dir={self.path}"
             ) from None
         except OSError as error:
             self._refuse(error)
 
     def unlock(self):
-        """Lets another process, or another call, work on the run."""
+        """Releases the lock, for another process or another call."""
         if self._held is not None:
             self._held.release()
             self._held = None
@@ -143,18 +148,18 @@ class RunDirectory:
             path.lstat()
         except (FileNotFoundError, NotADirectoryError):
             return False
-        except OSError as error:  # Not allowed to look, or too long a name.
+        except OSError as error:  # No permission, or the name is too long.
             self._refuse(error)
         return True
 
     def _refuse(self, error=None):
         raise InputError(
-            "`run_dir` is expected to be a directory that can be written. "
+            "`run_dir` is expected to be a writable directory. "
             f"Received: run_dir={self.path}"
         ) from error
 
     def create(self, config):
-        """Begins a run, or goes on: makes the directory and `config.json`."""
+        """Creates the directory and `config.json`, unless they are there."""
         try:
             files.make_directory(self.best.parent)
         except OSError as error:
@@ -172,30 +177,31 @@ class RunDirectory:
 
     @property
     def has_ended(self):
-        """Whether its run has nothing left to do.
+        """Whether the run has nothing left to do.
 
-        Evaluation and export write into the run, too: their files alone are no
-        sign. Without them there is something left to do.
+        `ended.json` decides, not the results and the SavedModel, which an
+        evaluation and an export write, too. But if one of those is missing,
+        there is something left to do.
         """
         parts = (self.ended, self.results, self.saved_model)
         return all(path.exists() for path in parts)
 
     def end(self):
-        """Says that nothing is left to do, once all else is on the disk."""
+        """Flushes the run to the disk, then marks it as ended."""
         for path in (*self.growing, self.saved_model):
             files.flush_tree(self.path / path)
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         files.write_json(self.ended, {"ended": now})
 
     def holds(self, config):
-        """Whether it holds this run."""
+        """Whether the directory holds this run."""
         try:
             return self.load_config() == config
         except InputError:
             return False
 
     def is_left_alone(self):
-        """Whether no process works on it; nothing is written."""
+        """Whether no process is working on the run; writes nothing."""
         if self._held is not None:
             return False
         if not self._lock_file.exists():
@@ -208,13 +214,17 @@ class RunDirectory:
         return True
 
     def is_unfinished(self, config):
-        """Whether it holds this run, begun, not ended, and left alone."""
-        # In this order: there may be runs that only others may look into.
+        """Whether the directory holds this run, unfinished and not in use."""
+        # In this order: there may be runs that only other users can read.
         begun = self.holds(config) and not self.has_ended
         return begun and self.is_left_alone()
 
     def load_config(self):
-        """Reads `config.json`; raises `InputError` if there is no run."""
+        """Reads the `Config` from `config.json`.
+
+        Raises:
+            InputError: If there is no run, or its config cannot be read.
+        """
         try:
             return Config.from_dict(json.loads(self.config.read_text()))
         except InputError:
@@ -233,7 +243,7 @@ class RunDirectory:
 
 
 def weights_file(path):
-    """The file of weights that a path stands for; a run has its best ones.
+    """The weights file that a path stands for: of a run, its best weights.
 
     Args:
         path: A `.keras` or `.weights.h5` file, or a run directory.
@@ -242,7 +252,7 @@ def weights_file(path):
         The `pathlib.Path` of the file.
 
     Raises:
-        InputError: If there is no such file, or it is named otherwise.
+        InputError: If there is no such file, or it has another extension.
     """
     file = pathlib.Path(path)
     if file.is_dir():
@@ -256,19 +266,20 @@ def weights_file(path):
     return file
 
 
-def choose(config, resume, parent="runs", seeds=()):
-    """The directory of a run that was given none.
+def choose_run_dir(config, resume, parent="runs", seeds=()):
+    """Chooses the directory of a run for which the user has named none.
 
     Args:
-        config: Its `Config`.
-        resume: A word of `fastbat_tf.experiment.config.RESUME`.
-        parent: Where the runs are.
-        seeds: The seeds, if there are several runs in it.
+        config: The `Config` of the run.
+        resume: `"auto"`, `"never"` or `"must"`.
+        parent: Path of the directory of all runs. Defaults to `"runs"`.
+        seeds: The seeds, if the directory is to hold a run for each. Defaults
+            to `()`.
 
     Returns:
-        The path of the newest run of this `Config` that was not ended, unless
-        `resume` is `"never"`; else a new one, named by method, data set, model
-        and time.
+        The path, a string: of the newest unfinished run of this `Config`,
+        unless `resume` is `"never"`; otherwise of a new directory, named after
+        method, data set, model and time.
     """
     name = "-".join(
         (
@@ -286,33 +297,33 @@ def choose(config, resume, parent="runs", seeds=()):
     return f"{parent}/{name}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
-def of_seed(path, seed):
-    """The directory of one of several runs."""
+def seed_directory(path, seed):
+    """The directory of the run with one of several seeds."""
     return pathlib.Path(path) / f"seed-{seed}"
 
 
-def summary_of_seeds(path):
-    """The file in which several runs are summed up."""
+def seeds_summary(path):
+    """The file that summarizes the runs with several seeds."""
     return pathlib.Path(path) / "seeds.json"
 
 
 def _is_unfinished(path, config, seeds):
     if not seeds:
         return RunDirectory(path).is_unfinished(config)
-    first = RunDirectory(of_seed(path, seeds[0]))
+    first = RunDirectory(seed_directory(path, seeds[0]))
     return (
         first.holds(config.with_seed(seeds[0]))
-        and not summary_of_seeds(path).exists()
+        and not seeds_summary(path).exists()
         and all(
-            RunDirectory(of_seed(path, seed)).is_left_alone()
+            RunDirectory(seed_directory(path, seed)).is_left_alone()
             for seed in seeds
-            if of_seed(path, seed).exists()
+            if seed_directory(path, seed).exists()
         )
     )
 
 
 def _differences(before, now):
-    """Which settings differ, for a message."""
+    """The previous values of the settings that differ, for a message."""
     names = [
         f"{field.name}={getattr(before_group, field.name)}"
         for before_group, group in zip(

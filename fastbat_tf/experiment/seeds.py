@@ -1,4 +1,4 @@
-"""The same training with several seeds, and what comes of them."""
+"""Trains with several seeds, and summarizes the results."""
 
 import pathlib
 import statistics
@@ -11,8 +11,8 @@ from fastbat_tf.experiment import train
 from fastbat_tf.experiment.preemption import Preemption
 from fastbat_tf.experiment.run_directory import (
     RunDirectory,
-    of_seed,
-    summary_of_seeds,
+    seed_directory,
+    seeds_summary,
 )
 from fastbat_tf.files import write_json
 from fastbat_tf.runtime import display
@@ -20,49 +20,47 @@ from fastbat_tf.runtime import display
 HEADINGS = ("attack", "epsilon", "mean", "sd", "each")
 
 
-def train_each(config, seeds, run_dir, build_model, resume="auto", verbosity=0):
-    """Trains once for each seed, and prints mean and standard deviation.
+def train_each(
+    config, seeds, run_dir, build_model, *, resume="auto", verbosity=0
+):
+    """Trains once with each seed, and prints mean and standard deviation.
 
-    The runs are `<run_dir>/seed-<seed>`; `<run_dir>/seeds.json` sums them up.
-    The same command goes on where one was killed.
+    The runs are `<run_dir>/seed-<seed>`; `<run_dir>/seeds.json` summarizes
+    them. After an interruption, the same call resumes.
 
     Args:
-        config: A `Config`; its seed does not count.
+        config: A `Config`; its seed is ignored.
         seeds: Integers, two or more.
         run_dir: Path of a directory.
-        build_model: As for `train.train`.
-        resume: As for `train.train`.
-        verbosity: As for `train.train`.
+        build_model: Function that builds the network; see
+            `fastbat_tf.experiment.building.build_robust`.
+        resume: `"auto"`, `"never"` or `"must"`; see `train.train`. Defaults to
+            `"auto"`.
+        verbosity: Integer; see `train.train`. Defaults to `0`.
 
     Returns:
         The dict of `seeds.json`.
 
     Raises:
-        InputError: As `train.train` does, or if the directory holds other runs.
+        InputError: If something cannot be used, or the directory holds other
+            runs.
         NonFiniteError: If a training diverges.
     """
     with display.shown(verbosity), Preemption(tells=True):
         _check(config, seeds, pathlib.Path(run_dir), resume)
-        results = [
-            _train_one(config, seed, number, len(seeds), run_dir, build_model)
-            for number, seed in enumerate(seeds)
-        ]
+        results = []
+        for number, seed in enumerate(seeds, start=1):
+            # Keras numbers layer names per process; each run starts anew.
+            keras.utils.clear_session()
+            display.say(f"\nSeed {seed} ({number} of {len(seeds)})")
+            path = seed_directory(run_dir, seed)
+            seed_config = config.with_seed(seed)
+            results.append(train.train(seed_config, path, build_model))
         summary = summarize(config, seeds, results)
         with train.refuse_unwritable(run_dir):
-            write_json(summary_of_seeds(run_dir), summary)
+            write_json(seeds_summary(run_dir), summary)
         show(config, summary)
     return summary
-
-
-def _train_one(config, seed, number, count, run_dir, build_model):
-    # Names of layers count up in a process; each run begins with the same.
-    keras.utils.clear_session()
-    display.say(f"\nSeed {seed} ({number + 1} of {count})")
-    return train.train(
-        config.with_seed(seed),
-        of_seed(run_dir, seed),
-        build_model,
-    )
 
 
 def _check(config, seeds, parent, resume):
@@ -76,11 +74,10 @@ def _check(config, seeds, parent, resume):
     others = {int(name) for name in names if name.isdigit()}
     begun = False
     for seed in sorted(others.union(seeds)):
-        directory = RunDirectory(of_seed(parent, seed))
+        directory = RunDirectory(seed_directory(parent, seed))
         holds_run = directory.config.exists()
-        # Those behind a seed that was killed need not have begun.
-        how = resume if holds_run else "auto"
-        directory.check(config.with_seed(seed), how)
+        # If an earlier seed was killed, the later ones have not begun.
+        directory.check(config.with_seed(seed), resume if holds_run else "auto")
         directory.unlock()
         begun = begun or holds_run
     if resume == "must" and not begun:
@@ -91,16 +88,16 @@ def _check(config, seeds, parent, resume):
 
 
 def summarize(config, seeds, results):
-    """Mean and sample standard deviation of several evaluations.
+    """Computes mean and sample standard deviation over the seeds.
 
     Args:
         config: The `Config` of the runs.
         seeds: Integers.
-        results: Dicts of `results.json`, one for each seed.
+        results: List of the dicts of `results.json`, one for each seed.
 
     Returns:
-        A dict of JSON's types: `seeds`, `examples`, and `rows`, one for the
-        clean images and one for each attack and radius of the config.
+        A dict of JSON's types: `method`, `seeds`, `examples`, and `rows`: one
+        for the clean images, and one for each attack and radius of the config.
     """
     rows = [_row("none (clean)", "", results, "clean_accuracy")]
     settings = config.evaluation
@@ -118,7 +115,7 @@ def summarize(config, seeds, results):
 
 
 def _find(results, attack, epsilon):
-    """What the training has measured; evaluations may have added others."""
+    """The row that the training measured; evaluations may have added others."""
     return next(
         row
         for row in results["attacks"]

@@ -21,8 +21,7 @@ from benchmarks.portable import export, load, measure
 from fastbat_tf import attacks
 from fastbat_tf.data import loading, pipeline
 from fastbat_tf.errors import InputError
-from fastbat_tf.experiment import config
-from fastbat_tf.experiment import train as run
+from fastbat_tf.experiment import building, config
 from fastbat_tf.saving import model_files
 from tests.support import testing
 
@@ -79,7 +78,9 @@ class ExportTest(parameterized.TestCase, tf.test.TestCase):
         self.assertContainsSubset(self.description["classifier"], after)
         self.assertContainsSubset(self.description["reset_every_epoch"], after)
         velocities = [name for name in after if name.endswith("_momentum")]
-        trainable = run.build(self.config, models.get).trainable_variables
+        trainable = building.build_robust(
+            self.config, models.get
+        ).trainable_variables
         self.assertLen(velocities, len(trainable))
 
     def test_results_of_a_step(self):
@@ -97,7 +98,7 @@ class ExportTest(parameterized.TestCase, tf.test.TestCase):
 
     def test_initial_values_are_those_of_a_run(self):
         keras.utils.set_random_seed(self.config.training.seed)
-        robust = run.build(self.config, models.get)
+        robust = building.build_robust(self.config, models.get)
         with np.load(self.folder / "initial.npz") as initial:
             for variable in robust.classifier.variables:
                 self.assertAllEqual(initial[variable.path], variable)
@@ -145,7 +146,7 @@ class ExportTest(parameterized.TestCase, tf.test.TestCase):
 
     def test_weights_come_back(self):
         keras.utils.set_random_seed(1)
-        trained = run.build(self.config, models.get).classifier
+        trained = building.build_robust(self.config, models.get).classifier
         weights = {v.path: v.numpy() for v in trained.variables}
         np.savez(self.folder / "best.npz", **weights)
         loaded = load.load(self.path / "run", models.get).classifier
@@ -228,8 +229,8 @@ class RunTest(tf.test.TestCase):
             )
 
         keras.utils.set_random_seed(SMOOTH.training.seed)
-        robust = run.build(SMOOTH, models.get)
-        run.compile_robust(SMOOTH, robust, steps_per_epoch=1)
+        robust = building.build_robust(SMOOTH, models.get)
+        building.compile_robust(SMOOTH, robust, steps_per_epoch=1)
         splits = load_splits(SMOOTH)
         batches = pipeline.training_batches(
             splits.train, 50, SMOOTH.training.seed, SMOOTH.data.augmentation

@@ -223,7 +223,7 @@ class BackupTest(parameterized.TestCase):
         before = (self.root / "history.csv").read_text()
         with self.assertRaisesRegex(
             InputError,
-            "^No checkpoint of the run is whole; .* Received: path="
+            "^All checkpoints of the run are damaged; .* Received: path="
             f"{self.root}/backup$",
         ):
             self.restore()

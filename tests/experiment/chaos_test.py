@@ -49,7 +49,7 @@ class ChaosTest(absltest.TestCase):
 
     def test_last_words(self):
         steps = chaos.place(self.reference)
-        self.assertEqual(steps, "Going on: 2 epochs and 0 steps")
+        self.assertEqual(steps, "Resuming: 2 epochs and 0 steps")
         self.assertEqual(chaos.place(self.directory), "Running on")
 
     @property

@@ -1,4 +1,4 @@
-"""Tests of the training loop: left and entered anywhere, to the same bits."""
+"""The training loop stops and resumes anywhere, with the same bits."""
 
 import csv
 import functools
@@ -20,10 +20,12 @@ from fastbat_tf.data.sources import Examples
 from fastbat_tf.errors import InputError
 from fastbat_tf.experiment import loop
 from fastbat_tf.experiment.backup import Backup
+from fastbat_tf.experiment.checkpointer import Checkpointer, Interval
 from fastbat_tf.experiment.preemption import Preempted, Preemption
 from fastbat_tf.methods.base import Solution
 from fastbat_tf.methods.fastat import FastAT
 from fastbat_tf.methods.state import Slot
+from fastbat_tf.runtime import display
 from fastbat_tf.training import callbacks, variables, weight_averaging
 from fastbat_tf.training.classifier import RobustClassifier
 from tests.support import testing
@@ -31,7 +33,9 @@ from tests.support import testing
 EPOCHS, STEPS = 2, 3
 IMAGES, LABELS = testing.images_and_labels(20)
 EXAMPLES = Examples((255 * IMAGES).astype(np.uint8), LABELS)
-PLACES = [(epoch, batch) for epoch in range(EPOCHS) for batch in range(STEPS)]
+POSITIONS = [
+    (epoch, batch) for epoch in range(EPOCHS) for batch in range(STEPS)
+]
 
 
 class Growing(FastAT):
@@ -49,11 +53,11 @@ class Growing(FastAT):
 
 
 class Killed(BaseException):
-    """As SIGKILL: nothing is saved."""
+    """Stands for SIGKILL: nothing is saved."""
 
 
 class Validation(keras.callbacks.Callback):
-    """A number that falls, raw and averaged, in place of accuracies."""
+    """Logs numbers that fall, raw and averaged, instead of accuracies."""
 
     def __init__(self, terminate_in):
         super().__init__()
@@ -76,18 +80,18 @@ class Validation(keras.callbacks.Callback):
 
 
 class Stop(keras.callbacks.Callback):
-    """Ends the process, so to say, in a step."""
+    """Calls a function that ends the process at the end of a step."""
 
-    def __init__(self, place, how):
+    def __init__(self, position, end):
         super().__init__()
-        self._place, self._how = place, how
+        self._position, self._end = position, end
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
 
     def on_train_batch_end(self, batch, logs=None):
-        if (self._epoch, batch) == self._place:
-            self._how()
+        if (self._epoch, batch) == self._position:
+            self._end()
 
 
 def terminate():
@@ -99,20 +103,21 @@ def kill():
 
 
 class Process:
-    """What one process does to a run; its first weights are its own.
+    """What one process does to a run.
 
     Args:
         directory: Path.
-        seed: Integer. Another process begins with other weights, so that what
-            is not restored differs.
+        seed: Integer. Each process begins with other weights, so that what is
+            not restored differs.
         width, optimizer, averaging, method, replicas: Of the training.
-        every: As `--save_every`.
+        every: The setting `save_every`.
     """
 
     def __init__(
         self,
         directory,
         seed=0,
+        *,
         width=4,
         optimizer="adam",
         averaging=0.0,
@@ -140,20 +145,21 @@ class Process:
         self.timing = callbacks.Timing(self.directory / "timing.csv")
         files = ("history.csv", "timing.csv", "checkpoints")
         self.said, self.skipped = [], []
-        self.keeper = loop.Keeper(
+        self.checkpointer = Checkpointer(
             self.robust,
             Backup(self.directory / "backup", self.directory, files),
-            loop.Interval(every),
+            Interval(every),
             [self.best, self.timing],
-            self.said.append,
         )
 
     def make_batches(self, skipped):
         self.skipped.append(skipped)
-        return pipeline.training_batches(EXAMPLES, 6, 5, None, skipped)
+        return pipeline.training_batches(
+            EXAMPLES, 6, 5, augmentation=None, first_batch=skipped
+        )
 
     def fit(self, stop_at=None, stop=terminate, validation=None):
-        """Trains; whether there was anything left, and Preempted if so."""
+        """Trains; returns whether there was anything left to do."""
         history = self.directory / "history.csv"
         watching = [
             Stop(stop_at, stop),
@@ -161,21 +167,22 @@ class Process:
             keras.callbacks.CSVLogger(str(history), append=True),
             self.timing,
         ]
-        with Preemption() as preemption:
+        say = mock.patch.object(display, "say", self.said.append)
+        with Preemption() as preemption, say:
             return loop.fit(
                 self.robust,
                 self.make_batches,
-                EPOCHS,
-                STEPS,
-                [Validation(validation)],
-                watching,
-                self.keeper,
-                preemption,
+                epochs=EPOCHS,
+                steps_per_epoch=STEPS,
+                validations=[Validation(validation)],
+                callbacks=watching,
+                checkpointer=self.checkpointer,
+                preemption=preemption,
             )
 
     def state(self):
         """All that must be the same, to the bit."""
-        arrays, state = self.keeper.snapshot(EPOCHS, 0)
+        arrays, state = self.checkpointer.snapshot(EPOCHS, 0)
         history = (self.directory / "history.csv").read_text()
         return [array.tobytes() for array in arrays], state, history
 
@@ -201,10 +208,10 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
     def test_terminated_after_every_step(self, **settings):
         expected = self.reference(**settings)
         directory = self.directory()
-        for number, place in enumerate(PLACES):
+        for number, position in enumerate(POSITIONS):
             process = Process(directory, seed=number, **settings)
             with self.assertRaises(Preempted):
-                process.fit(place)
+                process.fit(position)
             self.assertEqual(process.skipped, [number])
         for epoch in range(EPOCHS):  # And in every validation.
             with self.subTest(epoch=epoch):
@@ -217,7 +224,7 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
                 self.assertEqual(again.skipped, [STEPS * (epoch + 1)])
                 self.assertEqual(
                     again.said,
-                    [f"Going on: {epoch} epochs and 3 steps are done."],
+                    [f"Resuming: {epoch} epochs and 3 steps are done."],
                 )
         last = Process(directory, seed=9, **settings)
         self.assertEqual(self.state(last), expected)
@@ -267,10 +274,10 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
         ((1, 0), "1000", 3),
         ((1, 2), "1000", 3),
     )
-    def test_killed(self, place, every, expected):
+    def test_killed(self, position, every, expected):
         directory = self.directory()
         with self.assertRaises(Killed):
-            Process(directory, every=every).fit(place, kill)
+            Process(directory, every=every).fit(position, kill)
         process = Process(directory, 8, every=every)
         self.assertEqual(self.state(process), self.reference())
         self.assertEqual(process.skipped, [expected])
@@ -280,7 +287,7 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
         """The files have grown already, the checkpoint is the one before."""
         directory = self.directory()
         process = Process(directory)
-        save, rest = process.keeper.save, [epoch + 1]
+        save, rest = process.checkpointer.save, [epoch + 1]
 
         def save_or_die(snapshot):
             if not rest[0]:
@@ -288,7 +295,7 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
             rest[0] -= 1
             save(snapshot)
 
-        with mock.patch.object(process.keeper, "save", save_or_die):
+        with mock.patch.object(process.checkpointer, "save", save_or_die):
             with self.assertRaises(Killed):
                 process.fit()
         history = process.directory / "history.csv"
@@ -319,11 +326,15 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
                 now += seconds
                 terminate()
 
-            for seconds, place in ((7, (0, 0)), (20, (0, 1)), (300, (1, 2))):
+            for seconds, position in (
+                (7, (0, 0)),
+                (20, (0, 1)),
+                (300, (1, 2)),
+            ):
                 now += 5000  # Between the processes.
                 process = Process(directory)
                 with self.assertRaises(Preempted):
-                    process.fit(place, functools.partial(after, seconds))
+                    process.fit(position, functools.partial(after, seconds))
             process = Process(directory)
             process.fit()
         self.assertEqual(process.timing.total(), 327)
@@ -353,8 +364,8 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
             with self.assertRaises(Preempted):
                 process.fit((1, 1))
             again = Process(directory, 4, method=FastAT, replicas=after)
-            loop.build(again.robust)
-            self.assertEqual(again.keeper.restore(), (1, 2))
+            loop.make_variables(again.robust)
+            self.assertEqual(again.checkpointer.restore(), (1, 2))
             for ours, theirs in zip(
                 again.robust.weights, process.robust.weights, strict=True
             ):
@@ -365,34 +376,13 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
 
     def test_variables_are_complete_and_none_is_saved_twice(self):
         process = Process(self.directory(), averaging=0.9)
-        loop.build(process.robust)
+        loop.make_variables(process.robust)
         before = variables.state_variables(process.robust)
         process.fit()
         after = variables.state_variables(process.robust)
         # The first step has made none that a checkpoint would not have.
         self.assertEqual([id(v) for v in after], [id(v) for v in before])
         self.assertLen({id(v) for v in after}, len(after))
-
-
-class IntervalTest(tf.test.TestCase):
-    def test_steps(self):
-        interval = loop.Interval("3")
-        found = [interval.has_passed() for _ in range(4)]
-        self.assertEqual(found, [False, False, True, True])
-        interval.restart()
-        found = [interval.has_passed() for _ in range(3)]
-        self.assertEqual(found, [False, False, True])
-
-    def test_minutes(self):
-        with mock.patch.object(loop.time, "monotonic") as clock:
-            clock.return_value = 50.0
-            interval = loop.Interval("1.5min")
-            for now, expected in ((139.9, False), (140.0, True)):
-                clock.return_value = now
-                self.assertEqual(interval.has_passed(), expected)
-            interval.restart()
-            clock.return_value = 200.0
-            self.assertFalse(interval.has_passed())
 
 
 if __name__ == "__main__":

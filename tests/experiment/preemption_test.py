@@ -343,7 +343,7 @@ assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
         self.check(program, 0, ["goes on"])
 
     def test_before_the_work(self):
-        line = "Stopped by Ctrl-C; the same command goes on."
+        line = "Stopped by Ctrl-C; run the same command to resume."
         program = """
 with preemption.ended_at_once():
     with Preemption():
@@ -358,7 +358,7 @@ with preemption.ended_at_once():
 with Preemption(tells=True), Preemption(tells=True):
     terminate()
 """
-        line = "Ended by SIGTERM; the same command goes on."
+        line = "Ended by SIGTERM; run the same command to resume."
         self.check(program, 143, [line])
 
 

@@ -21,7 +21,11 @@ from fastbat_tf.experiment.config import (
     RuntimeConfig,
     TrainingConfig,
 )
-from fastbat_tf.experiment.run_directory import VERSIONED, RunDirectory, choose
+from fastbat_tf.experiment.run_directory import (
+    VERSIONED,
+    RunDirectory,
+    choose_run_dir,
+)
 from fastbat_tf.files import write_json
 
 NOBODY = 65534
@@ -167,7 +171,9 @@ class RunDirectoryTest(parameterized.TestCase):
         first, second = (RunDirectory(self.parent) for _ in range(2))
         self.assertFalse(second.check(CONFIG))
         first.create(CONFIG)
-        message = "^Another process works on this run; expected one at a time"
+        message = (
+            "^Another process is working on this run; expected one at a time"
+        )
         self.check_refused(self.parent, message)
         with self.assertRaisesRegex(InputError, message):
             second.create(CONFIG)
@@ -220,7 +226,7 @@ class RunDirectoryTest(parameterized.TestCase):
         with mock.patch("os.access", return_value=False) as access:
             self.check_refused(
                 self.parent / "a" / "b",
-                "^`run_dir` is expected to be a directory that can be written",
+                "^`run_dir` is expected to be a writable directory",
             )
         path, mode = access.call_args.args
         self.assertEqual(path, self.parent)
@@ -231,7 +237,7 @@ class RunDirectoryTest(parameterized.TestCase):
         locked.mkdir()
         locked.chmod(0)
         self.addCleanup(locked.chmod, 0o700)
-        message = "`run_dir` is expected to be a directory that can be written"
+        message = "`run_dir` is expected to be a writable directory"
         if os.geteuid() == 0:  # Nothing is locked for root.
             self.parent.chmod(0o755)
             try:
@@ -294,7 +300,7 @@ class ChooseTest(absltest.TestCase):
         return directory
 
     def choose(self, resume="auto"):
-        return choose(CONFIG, resume, self.parent)
+        return choose_run_dir(CONFIG, resume, self.parent)
 
     def assert_new(self, path):
         self.assertRegex(
@@ -339,7 +345,7 @@ class ChooseTest(absltest.TestCase):
 
     def test_several_seeds(self):
         def choose_seeds(resume="auto"):
-            return choose(CONFIG, resume, self.parent, seeds=(3, 4))
+            return choose_run_dir(CONFIG, resume, self.parent, seeds=(3, 4))
 
         new = rf"^{self.parent}/fastbat-cifar10-preact_resnet18-seeds-\d{{8}}-"
         self.begin("20260101-000001")  # Of one seed.
@@ -379,7 +385,7 @@ class ChooseTest(absltest.TestCase):
         self.assertEndsWith(self.choose(), "-20260101-000001")
         locked.check(CONFIG)  # Locks it.
         self.assertEqual(self.choose(), str(unlocked.path))
-        chosen = choose(CONFIG, "auto", self.parent, seeds=(3, 4))
+        chosen = choose_run_dir(CONFIG, "auto", self.parent, seeds=(3, 4))
         self.assertEqual(chosen, str(fourth.path.parent))
         self.assertEqual(self.tree(), before)
 

@@ -251,12 +251,12 @@ class KilledTest(absltest.TestCase):
     def test_each_kill_is_survived(self):
         self.assertEqual(self.killed, WRITTEN)
         for said in self.said:
-            self.assertNotIn("This run had ended", said)
+            self.assertNotIn("This run is finished", said)
             self.assertNotIn("damaged", said)
         for said in self.said[3:7]:
-            self.assertIn("Going on: 0 epochs and 0 steps are done", said)
+            self.assertIn("Resuming: 0 epochs and 0 steps are done", said)
         for said in self.said[7:]:
-            self.assertIn("Going on: 1 epochs and 0 steps are done", said)
+            self.assertIn("Resuming: 1 epochs and 0 steps are done", said)
         self.assertTrue(RunDirectory(self.run_dir).has_ended)
 
     def test_it_becomes_what_it_would_have_been(self):
@@ -287,7 +287,7 @@ class KilledTest(absltest.TestCase):
         self.assertTrue(self.had_both)
         self.assertFalse(self.had_ended)
         number = self.killed.index("checkpoints/last.weights.h5")
-        self.assertIn("Going on: 0 epochs", self.said[number + 1])
+        self.assertIn("Resuming: 0 epochs", self.said[number + 1])
 
     def test_renamed_after_flushing(self):
         """So that a power failure leaves old or new, and no half."""

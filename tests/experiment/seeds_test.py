@@ -17,7 +17,7 @@ from fastbat_tf.experiment.config import (
     EvaluationConfig,
     MethodConfig,
 )
-from fastbat_tf.experiment.run_directory import RunDirectory, of_seed
+from fastbat_tf.experiment.run_directory import RunDirectory, seed_directory
 
 CONFIG = Config(
     data=DataConfig("cifar10_mini"),
@@ -104,7 +104,9 @@ class DirectoryTest(parameterized.TestCase):
             return results(0.5, 0.01 * config.training.seed)
 
         with mock.patch.object(train, "train", train_one):
-            return seeds.train(config, which, self.parent, None, resume, -1)
+            return seeds.train_each(
+                config, which, self.parent, None, resume=resume, verbosity=-1
+            )
 
     def refuse(self, message, **arguments):
         before = list(self.trained)
@@ -137,7 +139,7 @@ class DirectoryTest(parameterized.TestCase):
             RunDirectory(self.parent).check(CONFIG)
 
     def test_a_later_seed_is_in_the_way(self):
-        begun = RunDirectory(of_seed(self.parent, 1))
+        begun = RunDirectory(seed_directory(self.parent, 1))
         begun.create(CONFIG.with_seed(9))
         begun.unlock()
         self.refuse("holds a different run.*/seed-1$")
@@ -154,7 +156,7 @@ class DirectoryTest(parameterized.TestCase):
     def test_no_room(self):
         error = OSError(28, "No space left on device")
         with mock.patch.object(seeds, "write_json", side_effect=error):
-            with self.assertRaisesRegex(InputError, "room on the disk.*/runs "):
+            with self.assertRaisesRegex(InputError, "free space.*/runs "):
                 self.train()
 
 

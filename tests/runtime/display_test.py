@@ -184,7 +184,7 @@ class TerminalTest(parameterized.TestCase):
         self.assertTrue(terminal.is_clean, terminal.output)
         self.assertNotIn("Traceback", terminal.output)
         self.assertEqual(
-            terminal.lines[-2], "Stopped by Ctrl-C; the same command goes on."
+            terminal.lines[-2], "Stopped by Ctrl-C; run the same command to resume."
         )
 
     def test_ctrl_c_in_what_can_be_lost(self):

@@ -128,7 +128,7 @@ def place(run_dir):
     if not checkpoints:
         return "Running on"
     state = json.loads((max(checkpoints) / "state.json").read_text())
-    return f"Going on: {state['epoch']} epochs and {state['batch']} steps"
+    return f"Resuming: {state['epoch']} epochs and {state['batch']} steps"
 
 
 def differences(run_dir, reference):
@@ -216,7 +216,7 @@ def main():
             duration = min(duration, time.monotonic() - begin)
         found = differences(run_dir, reference) if status == 0 else [log]
         said = log.read_text()[read:]
-        if expected not in said and "This run had ended" not in said:
+        if expected not in said and "This run is finished" not in said:
             found.append(f"no line '{expected}'")
         failed |= bool(found)
         print(

@@ -126,7 +126,7 @@ def _build(recording, case):
         plan=Plan(EPOCHS, STEPS_PER_EPOCH, meta["batch"], len(rows)),
         run_eagerly=True,  # The replay itself is the graph.
     )
-    loop.build(robust)
+    loop.make_variables(robust)
     updates_per_epoch = STEPS_PER_EPOCH * method.replays
     robust.step.assign(meta["epoch"] * updates_per_epoch)
     return robust

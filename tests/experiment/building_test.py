@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
-from fastbat_tf.experiment import train
+from fastbat_tf.experiment import building
 from fastbat_tf.experiment.config import Config
 from fastbat_tf.methods.fastat import FastAT
 from fastbat_tf.training.classifier import RobustClassifier
@@ -21,7 +21,7 @@ class Replaying(FastAT):
 def compiled(method=FastAT, steps_per_epoch=10, **settings):
     robust = RobustClassifier(testing.small_network(), method())
     config = Config(training=TrainingConfig(**settings))
-    return train.compile_robust(config, robust, steps_per_epoch)
+    return building.compile_robust(config, robust, steps_per_epoch)
 
 
 class CompileTest(tf.test.TestCase, parameterized.TestCase):

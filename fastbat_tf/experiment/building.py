@@ -1,0 +1,170 @@
+"""Builds a run's classifier from its config."""
+
+import keras
+import tensorflow as tf
+
+from fastbat_tf import distribution, methods
+from fastbat_tf.errors import InputError
+from fastbat_tf.experiment.run_directory import weights_file
+from fastbat_tf.layers import conversion
+from fastbat_tf.methods.state import Plan
+from fastbat_tf.saving import initial_weights
+from fastbat_tf.training import losses, optimizers, schedules
+from fastbat_tf.training.classifier import RobustClassifier
+from fastbat_tf.training.epsilon_schedule import EpsilonSchedule
+from fastbat_tf.training.options import ROLLBACK
+
+
+def build_robust(config, build_model):
+    """Builds the `RobustClassifier` of a config, with new weights.
+
+    Args:
+        config: A `Config`.
+        build_model: Function from a model's name, and `num_classes`, `mean`,
+            `std`, `input_shape`, `batch_normalization` and the options of
+            `ModelConfig`, to a classifier.
+
+    Returns:
+        A `RobustClassifier`, not compiled.
+
+    Raises:
+        InputError: If the network cannot be built, or not for the method.
+    """
+    spec = config.data.spec
+    method = methods.get(config.method.method, **config.method.options)
+    try:
+        classifier = build_model(
+            config.model.model,
+            num_classes=spec.num_classes,
+            mean=spec.mean if config.model.normalize else None,
+            std=spec.std if config.model.normalize else None,
+            input_shape=spec.image_shape,
+            batch_normalization=conversion.BatchNormalization,
+            **config.model.options,
+        )
+        return RobustClassifier(classifier, method, seed=config.training.seed)
+    except ValueError as error:  # What Keras and the zoo raise.
+        raise InputError(str(error)) from error
+
+
+def build_initial(config, build_model):
+    """Builds the `RobustClassifier` that a training begins with.
+
+    Args:
+        config: A `Config`. If it has `init_weights`, they are loaded.
+        build_model: Function; see `build_robust`.
+
+    Returns:
+        A `RobustClassifier`, not compiled.
+
+    Raises:
+        InputError: If the network cannot be built, or `init_weights` do not
+            fit it.
+    """
+    robust = build_robust(config, build_model)
+    if config.model.init_weights is not None:
+        initial_weights.load(
+            robust.classifier, weights_file(config.model.init_weights)
+        )
+    return robust
+
+
+def load_best(directory, config, build_model):
+    """Builds the `RobustClassifier` of a run, with its best weights.
+
+    Args:
+        directory: A `RunDirectory`.
+        config: The `Config` of its network.
+        build_model: Function; see `build_robust`.
+
+    Returns:
+        A `RobustClassifier`, not compiled.
+
+    Raises:
+        InputError: If there are no weights, or those of another model.
+    """
+    if not directory.best.exists():
+        raise InputError(
+            "The run has no weights yet; expected at least one finished "
+            f"epoch. Received: run_dir={directory.path}"
+        )
+    try:
+        robust = build_robust(config, build_model)
+        robust.load_weights(directory.best)
+    except (KeyError, OSError, ValueError, tf.errors.OpError) as error:
+        raise InputError(
+            "The run cannot be read; expected undamaged weights of the model "
+            "in its config.json. "
+            f"Received: run_dir={directory.path} ({error})"
+        ) from error
+    return robust
+
+
+def compile_robust(config, robust, steps_per_epoch, examples=0):
+    """Compiles a classifier with the training settings of a config.
+
+    Args:
+        config: A `Config`.
+        robust: The `RobustClassifier`.
+        steps_per_epoch: Integer, the batches of an epoch.
+        examples: Integer, the number of images in the training split. Defaults
+            to `0`, which means unknown.
+
+    Returns:
+        The `RobustClassifier`.
+    """
+    training = config.training
+    learning_rate = schedules.get(
+        training.schedule,
+        training.learning_rate,
+        epochs=training.epochs,
+        steps_per_epoch=steps_per_epoch,
+        **training.options("schedule"),
+    )
+    optimizer = optimizers.get(
+        training.optimizer, learning_rate, **training.options("optimizer")
+    )
+    attack_loss = None
+    if training.attack_loss != "same":
+        attack_loss = losses.get(training.attack_loss)
+    return robust.compile(
+        optimizer,
+        losses.get(training.loss, **training.options("loss")),
+        metrics=[keras.metrics.SparseCategoricalAccuracy("perturbed_accuracy")],
+        weight_decay=training.weight_decay,
+        weight_decay_mode=training.weight_decay_mode,
+        weight_decay_on=training.weight_decay_on,
+        clip_norm=training.clip_norm,
+        weight_averaging=training.weight_averaging,
+        attack_loss=attack_loss,
+        epsilon_schedule=_epsilon_schedule(config, steps_per_epoch),
+        plan=Plan(
+            # A method that replays batches makes more updates per pass, so it
+            # makes fewer passes.
+            epochs=training.epochs // robust.method.replays,
+            steps_per_epoch=steps_per_epoch,
+            batch_size=training.batch_size,
+            examples=examples,
+        ),
+        jit_compile=compiles_with_xla(config),
+    )
+
+
+def _epsilon_schedule(config, steps_per_epoch):
+    """The `EpsilonSchedule` of a config, or None for a constant radius."""
+    training = config.training
+    if not (
+        training.clean_epochs
+        or training.epsilon_ramp_epochs
+        or config.overfitting.on_overfitting == ROLLBACK
+    ):
+        return None
+    return EpsilonSchedule(
+        clean_steps=training.clean_epochs * steps_per_epoch,
+        ramp_steps=training.epsilon_ramp_epochs * steps_per_epoch,
+    )
+
+
+def compiles_with_xla(config):
+    """Whether XLA compiles the steps of a run, as a bool."""
+    return distribution.resolve_jit_compile(config.runtime.compiles)

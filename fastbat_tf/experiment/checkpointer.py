@@ -1,0 +1,101 @@
+"""Saves and restores a training at any step."""
+
+import time
+
+from fastbat_tf.errors import InputError
+from fastbat_tf.experiment.config import parse_interval
+from fastbat_tf.runtime import display
+from fastbat_tf.training import variables
+
+
+class Interval:
+    """A number of steps, or of minutes, between two checkpoints.
+
+    Args:
+        every: String such as `"500"`, steps, or `"15min"`.
+    """
+
+    def __init__(self, every):
+        self._steps, self._seconds = parse_interval(every)
+        self.restart()
+
+    def restart(self):
+        """Starts counting again."""
+        self._taken = 0
+        self._start = time.monotonic()
+
+    def has_passed(self):
+        """Counts a step, and returns whether the interval is over."""
+        self._taken += 1
+        elapsed = time.monotonic() - self._start
+        return self._taken >= self._steps or elapsed >= self._seconds
+
+
+class Checkpointer:
+    """Saves and restores a training: variables, epoch, callbacks, files.
+
+    Args:
+        robust: The `RobustClassifier`.
+        backup: The `Backup` that holds the checkpoints.
+        interval: An `Interval`: when to save between the ends of epochs.
+        callbacks: List of objects with a `state`, of JSON's types, that can be
+            read and set. Defaults to `()`.
+    """
+
+    def __init__(self, robust, backup, interval, callbacks=()):
+        self._robust = robust
+        self._backup = backup
+        self._interval = interval
+        self._callbacks = callbacks
+
+    def restore(self):
+        """Restores the last checkpoint.
+
+        Returns:
+            Its epoch and batch, or None if there is no checkpoint.
+
+        Raises:
+            InputError: If every checkpoint is damaged, or it is of another
+                model.
+        """
+        saved = self._backup.restore()
+        if saved is None:
+            return None
+        kept = variables.state_variables(self._robust)
+        shapes = [tuple(variable.shape) for variable in kept]
+        if shapes != [array.shape[1:] for array in saved.arrays]:
+            raise InputError(
+                "The checkpoint is of another model or optimizer; expected "
+                "that of this version of the program. "
+                f"Received: path={saved.files.parent}"
+            )
+        for variable, array in zip(kept, saved.arrays, strict=True):
+            variables.assign(variable, array)
+        states = saved.state["callbacks"]
+        for callback, state in zip(self._callbacks, states, strict=True):
+            callback.state = state
+        epoch, batch = saved.state["epoch"], saved.state["batch"]
+        display.say(f"Resuming: {epoch} epochs and {batch} steps are done.")
+        return epoch, batch
+
+    def save_if_due(self, epoch, batch):
+        """Saves, if the interval is over."""
+        if self._interval.has_passed():
+            self.save(self.snapshot(epoch, batch))
+
+    def snapshot(self, epoch, batch):
+        """Copies all that is saved; `batch` batches of `epoch` are done."""
+        arrays = [
+            variables.values(v) for v in variables.state_variables(self._robust)
+        ]
+        state = {
+            "epoch": epoch,
+            "batch": batch,
+            "callbacks": [callback.state for callback in self._callbacks],
+        }
+        return arrays, state
+
+    def save(self, snapshot):
+        """Writes a checkpoint."""
+        self._backup.save(*snapshot)
+        self._interval.restart()
