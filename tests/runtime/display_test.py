@@ -184,7 +184,8 @@ class TerminalTest(parameterized.TestCase):
         self.assertTrue(terminal.is_clean, terminal.output)
         self.assertNotIn("Traceback", terminal.output)
         self.assertEqual(
-            terminal.lines[-2], "Stopped by Ctrl-C; run the same command to resume."
+            terminal.lines[-2],
+            "Stopped by Ctrl-C; run the same command to resume.",
         )
 
     def test_ctrl_c_in_what_can_be_lost(self):
@@ -313,6 +314,22 @@ class PipeTest(parameterized.TestCase):
             self.assertIs(inner, outer)
             self.assertIs(display.get(1), outer)
         self.assertIsNot(display.current(), outer)
+
+
+class DurationTest(parameterized.TestCase):
+    @parameterized.parameters(
+        (0, "0 s"),
+        (1.4, "1 s"),
+        (119, "119 s"),
+        (120, "2 min"),
+        (200, "3 min"),
+        (3540, "59 min"),
+        (3599, "1 h 0 min"),
+        (5000, "1 h 23 min"),
+        (100 * 3600, "100 h 0 min"),
+    )
+    def test_duration(self, seconds, expected):
+        self.assertEqual(display.duration(seconds), expected)
 
 
 if __name__ == "__main__":

@@ -53,7 +53,9 @@ def faulty_operations_of_a_step(name):
     classifier = keras.Model(inputs, keras.layers.Dense(4)(x))
     robust = RobustClassifier(classifier, methods.get(name))
     robust.compile(jit_compile=False)
-    loop.make_variables(robust)  # Variables cannot be made in a graph of its own.
+    loop.make_variables(
+        robust
+    )  # Variables cannot be made in a graph of its own.
     batch = map(tf.constant, testing.images_and_labels(6, size=16))
     step = tf.function(lambda *batch: robust.train_step(batch))
     return faulty_operations(step.get_concrete_function(*batch).graph)

@@ -1,4 +1,4 @@
-"""What watches a training."""
+"""Keras callbacks that measure, guard, save and show a training."""
 
 from fastbat_tf.training.callbacks.finite import StopOnNonFinite
 from fastbat_tf.training.callbacks.overfitting import (

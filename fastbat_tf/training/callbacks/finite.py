@@ -1,4 +1,9 @@
-"""Stops a training that has diverged."""
+"""Stops a training that has diverged.
+
+Keras' `TerminateOnNaN(raise_error=True)` looks at the loss alone, and names
+neither the epoch nor a step that a user counts; a gradient that is not finite
+spoils the weights one step before the loss shows it.
+"""
 
 import math
 
@@ -8,17 +13,17 @@ from fastbat_tf.errors import NonFiniteError
 
 
 class StopOnNonFinite(keras.callbacks.Callback):
-    """Stops at the first step whose loss or gradient is not finite.
+    """Stops at the first step whose loss or gradient norm is not finite.
 
     Raises:
-        NonFiniteError: Names epoch and step.
+        NonFiniteError: With the epoch and the step, both counted from 1.
     """
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
 
     def on_train_batch_end(self, batch, logs=None):
-        # Means over the epoch: one value that is not finite stays in them.
+        # Means over the epoch: a single non-finite value makes them non-finite.
         for name in ("loss", "gradient_norm"):
             if not math.isfinite(logs[name]):
                 raise NonFiniteError(

@@ -1,8 +1,8 @@
 """A guard against catastrophic overfitting.
 
-A network that is trained with single-step attacks may, within an epoch, learn
-to withstand them alone: FGSM fails on it, and PGD always succeeds. It was
-described by Wong et al. (ICLR 2020, arXiv 2001.03994).
+A network that is trained with single-step attacks may, within an epoch, become
+robust to these alone: FGSM fails on it, and PGD always succeeds. Wong et al.
+describe this (ICLR 2020, arXiv 2001.03994).
 """
 
 import pathlib
@@ -18,18 +18,30 @@ from fastbat_tf.training.options import ROLLBACK, STOP, WARN
 
 
 class OverfittingScores(keras.callbacks.Callback):
-    """Adds the signs of catastrophic overfitting to the logs of each epoch.
+    """Adds signs of catastrophic overfitting to the logs of each epoch.
 
-    `val_fgsm_accuracy`, a fraction; `val_overfitting_gap`, by how much it is
-    above `val_robust_accuracy`; and `val_gradient_alignment`. It stands behind
-    `RobustValidation`, and measures the same images at the same radius.
+    The logs get `val_fgsm_accuracy`, a fraction in [0, 1];
+    `val_overfitting_gap`, which is `val_fgsm_accuracy - val_robust_accuracy`;
+    and `val_gradient_alignment`, a cosine in [-1, 1]. List this callback after
+    `RobustValidation`, with the same images and radius.
 
     Args:
         fgsm: An `FGSMAttack` on the classifier in training.
-        alignment: A `GradientAlignment` of it.
-        examples: `Examples` to validate on.
-        epsilon: Float, the radius.
-        seed: Integer.
+        alignment: A `GradientAlignment` of that classifier.
+        examples: `Examples` to validate on: uint8 or float images `(examples,
+            height, width, channels)` and integer labels `(examples,)`.
+        epsilon: Float, the radius, a fraction of the pixel range.
+        seed: Integer, the seed of the random draws. Defaults to `0`.
+
+    Example:
+
+    ```python
+    network = robust.network
+    scores = OverfittingScores(
+        FGSMAttack(network), GradientAlignment(network), examples, 8 / 255
+    )
+    robust.fit(data, epochs=20, callbacks=[validation, scores])
+    ```
     """
 
     def __init__(self, fgsm, alignment, examples, epsilon, seed=0):
@@ -41,46 +53,49 @@ class OverfittingScores(keras.callbacks.Callback):
         self.seed = seed
 
     def on_epoch_end(self, epoch, logs=None):
-        where = *self.examples, self.epsilon, self.seed
+        settings = {"epsilon": self.epsilon, "seed": self.seed}
         with display.task("signs of overfitting"):
-            accuracy = float(self.fgsm(*where).robust.mean())
-            alignment = self.alignment(*where)
+            found = self.fgsm(*self.examples, **settings)
+            accuracy = float(found.robust.mean())
+            alignment = self.alignment(*self.examples, **settings)
         logs["val_fgsm_accuracy"] = accuracy
         logs["val_overfitting_gap"] = accuracy - logs["val_robust_accuracy"]
         logs["val_gradient_alignment"] = alignment
 
 
 class OverfittingGuard(keras.callbacks.Callback):
-    """Raises an alarm where FGSM is far less successful than PGD.
+    """Raises an alarm if FGSM is far less successful than PGD.
 
-    An epoch whose `val_overfitting_gap` is above the threshold is an alarm; a
-    third of it is enough if `val_robust_accuracy` has fallen below half of its
-    best. A line is printed, `overfitting_alarm` is 1 in the logs, and
+    An epoch raises an alarm if its `val_overfitting_gap` is above `threshold`,
+    or above a third of it when `val_robust_accuracy` has fallen below half of
+    its best. The guard then prints a line, sets `overfitting_alarm` to 1 in
+    the logs, and acts:
 
-    * `"warn"`: the training goes on;
-    * `"stop"`: it ends;
-    * `"rollback"`: weights, averages, optimizer and what the method remembers
-      become those of the last good epoch (or those at the beginning), the
-      share of epsilon that is used is multiplied by `factor`, and the training
-      goes on with the next epoch: the learning rate and the random numbers are
-      those of its place. An epoch is good if it has no alarm, and
-      `val_robust_accuracy` is at least 3/4 of the best since the last
-      rollback: a collapse may take some epochs until its alarm.
+    * `"warn"`: training continues.
+    * `"stop"`: training ends.
+    * `"rollback"`: weights, averages, optimizer state and the method's state
+      are restored from the last good epoch, or from the beginning if there is
+      none. The radius in use is multiplied by `factor`. Training continues
+      with the next epoch, with that epoch's learning rate and random numbers.
+      An epoch is good if it raises no alarm and its `val_robust_accuracy` is
+      at least 3/4 of the best since the last rollback: a collapse may begin a
+      few epochs before its alarm.
 
-    It stands behind `OverfittingScores`.
+    List this callback after `OverfittingScores`.
 
     Args:
-        action: `"warn"`, `"stop"` or `"rollback"`.
-        threshold: Float in (0, 1), the largest gap without an alarm.
-        path: rollback: path of the file, ending in `.npz`, that keeps what it
-            goes back to.
-        factor: rollback: Float in (0, 1). The classifier is compiled with an
-            `EpsilonSchedule`.
-        say: Function that prints a line.
+        action: `"warn"`, `"stop"` or `"rollback"`. Defaults to `"warn"`.
+        threshold: Float in (0, 1), the largest gap without an alarm. Defaults
+            to `0.15`.
+        path: Path of a file, ending in `.npz`, to which a rollback saves what
+            it restores. Required for `"rollback"`. Defaults to `None`.
+        factor: Float in (0, 1), by which a rollback multiplies the radius. The
+            classifier must be compiled with an `EpsilonSchedule`. Defaults to
+            `0.5`.
 
     Raises:
-        InputError: If the action is another, or a rollback has no path or no
-            schedule.
+        InputError: If `action` is unknown, or if a rollback has no `path` or
+            no `EpsilonSchedule`.
 
     Example:
 
@@ -91,9 +106,7 @@ class OverfittingGuard(keras.callbacks.Callback):
     ```
     """
 
-    def __init__(
-        self, action=WARN, threshold=0.15, path=None, factor=0.5, say=print
-    ):
+    def __init__(self, action=WARN, *, threshold=0.15, path=None, factor=0.5):
         super().__init__()
         self.action = action
         one_of(self, "action", (WARN, STOP, ROLLBACK))
@@ -104,10 +117,9 @@ class OverfittingGuard(keras.callbacks.Callback):
         self.threshold = threshold
         self.path = path and pathlib.Path(path)
         self.factor = factor
-        self.say = say
-        # Of the last good epoch, counting from 1; 0: the beginning.
+        # The last good epoch, counted from 1; 0 is the beginning.
         self._good_epoch = None
-        self._best = 0.0  # Of `val_robust_accuracy`, since a rollback.
+        self._best = 0.0  # `val_robust_accuracy`, since the last rollback.
         self._has_stopped = False
 
     def on_train_begin(self, logs=None):
@@ -124,7 +136,7 @@ class OverfittingGuard(keras.callbacks.Callback):
                 "EpsilonSchedule(...)). Received: epsilon_schedule=None"
             )
         if self._good_epoch is None:
-            # Keras makes momenta and the like later.
+            # Keras would create its variables in the first step.
             with model.distribute_strategy.scope():
                 model.optimizer.build(model.trainable_variables)
             self._keep(0)
@@ -135,12 +147,13 @@ class OverfittingGuard(keras.callbacks.Callback):
         is_alarm = gap > self.threshold / (3 if has_fallen else 1)
         logs["overfitting_alarm"] = float(is_alarm)
         if is_alarm:
-            self.say(
+            best = self._best
+            action = self._act()
+            display.say(
                 f"Catastrophic overfitting in epoch {epoch + 1}: "
                 f"{100 * logs['val_fgsm_accuracy']:.1f} % of the validation "
                 f"images withstand FGSM, {100 * robust:.1f} % the validation "
-                f"attack (the best so far: {100 * self._best:.1f} %). "
-                f"{self._act()}"
+                f"attack (best so far: {100 * best:.1f} %). {action}"
             )
             return
         if self.action == ROLLBACK and robust >= 0.75 * self._best:
@@ -148,23 +161,23 @@ class OverfittingGuard(keras.callbacks.Callback):
         self._best = max(self._best, robust)
 
     def _act(self):
-        """Does what is to be done, and says what it was."""
+        """Takes the action, and returns a sentence about it."""
         if self.action == WARN:
-            return "The training goes on."
+            return "Training continues."
         if self.action == STOP:
             self.model.stop_training = self._has_stopped = True
-            return "The training ends."
+            return "Training ends."
         with np.load(self.path) as kept:
             for number, variable in enumerate(self._variables()):
                 variables.assign(variable, kept[f"arr_{number}"])
         schedule = self.model.epsilon_schedule
         schedule.lower(self.factor)
-        self._best = 0.0  # Less epsilon may withstand less.
-        whence = f"after epoch {self._good_epoch}"
+        self._best = 0.0  # With a smaller radius it may stay lower.
+        source = f"after epoch {self._good_epoch}"
         if not self._good_epoch:
-            whence = "at the beginning"
+            source = "at the beginning"
         return (
-            f"Back to the weights {whence}, and on with "
+            f"Back to the weights {source}; training continues with "
             f"{float(schedule.factor.numpy()):.3g} of epsilon."
         )
 
@@ -174,13 +187,13 @@ class OverfittingGuard(keras.callbacks.Callback):
         self._good_epoch = epoch
 
     def _variables(self):
-        """What goes back: not where the training is, nor the factor."""
+        """What a rollback restores: neither the step nor the factor."""
         model = self.model
-        stay = {
+        kept = {
             id(variable)
             for variable in (
                 model.step,
-                # `iterations` is no variable where gradients are accumulated.
+                # `iterations` is not a variable if gradients accumulate.
                 model.optimizer._iterations,
                 *model.epsilon_schedule.variables,
                 *model.metrics_variables,
@@ -189,14 +202,13 @@ class OverfittingGuard(keras.callbacks.Callback):
         return [
             variable
             for variable in variables.state_variables(model)
-            # The latter are those of Dropout.
-            if id(variable) not in stay
-            and variable.name != "seed_generator_state"
+            if id(variable) not in kept
+            and variable.name != "seed_generator_state"  # Dropout's.
         ]
 
     @property
     def state(self):
-        """What a checkpoint keeps, beside the file."""
+        """What a checkpoint keeps, besides the file."""
         return {
             "good_epoch": self._good_epoch,
             "best": self._best,

@@ -1,4 +1,4 @@
-"""What TensorBoard shows."""
+"""Writes curves and images for TensorBoard."""
 
 import keras
 import numpy as np
@@ -8,11 +8,15 @@ from fastbat_tf.attacks.inputs import as_pixels
 
 
 class Curves(keras.callbacks.TensorBoard):
-    """Keras' callback, with all of an epoch on the disk at its end."""
+    """Keras' `TensorBoard` callback, flushed to the disk after each epoch.
+
+    Args:
+        **kwargs: Arguments of `keras.callbacks.TensorBoard`.
+    """
 
     @property
     def validation_writer(self):
-        """The writer of the run `validation`."""
+        """The summary writer of the run `validation`."""
         return self._val_writer
 
     def on_epoch_end(self, epoch, logs=None):
@@ -22,34 +26,34 @@ class Curves(keras.callbacks.TensorBoard):
 
 
 class PerturbationPanel(keras.callbacks.Callback):
-    """Shows clean and perturbed images, and their difference, in TensorBoard.
+    """Writes clean and perturbed images, and their difference.
 
-    Three rows: images that were classified correctly, the same with the
-    perturbation that the validation found, and the difference, with -epsilon
-    black, zero gray and +epsilon white.
+    The panel has three rows: images that are classified correctly, the same
+    images with the perturbation that the validation found, and the difference,
+    in which -epsilon is black, 0 is gray and +epsilon is white.
 
     Args:
         validation: The `RobustValidation` whose perturbations are shown.
-        where: Path of a directory of TensorBoard, for a run of its own, or
-            the `Curves` whose validation shows the images as well.
-        columns: Integer, how many images.
+        target: A `Curves`, whose validation run then shows the images, or the
+            path of a TensorBoard directory for a run of its own.
+        columns: Integer, how many images are shown. Defaults to `8`.
     """
 
-    def __init__(self, validation, where, columns=8):
+    def __init__(self, validation, target, columns=8):
         super().__init__()
         self.validation = validation
-        self.where = where
+        self.target = target
         self.columns = columns
 
     def on_train_begin(self, logs=None):
-        # TensorBoard does not follow two files of one run that both grow.
-        if isinstance(self.where, Curves):
-            self._writer = self.where.validation_writer
+        # TensorBoard cannot follow two growing files of one run.
+        if isinstance(self.target, Curves):
+            self._writer = self.target.validation_writer
         else:
-            self._writer = tf.summary.create_file_writer(str(self.where))
+            self._writer = tf.summary.create_file_writer(str(self.target))
 
     def on_train_end(self, logs=None):
-        if not isinstance(self.where, Curves):
+        if not isinstance(self.target, Curves):
             self._writer.close()
 
     def on_epoch_end(self, epoch, logs=None):
@@ -62,7 +66,7 @@ class PerturbationPanel(keras.callbacks.Callback):
         contrast = 0.5 + delta / (2 * max(self.validation.epsilon, 1e-6))
         rows = [np.hstack(row) for row in (clean, clean + delta, contrast)]
         panel = np.vstack(rows)
-        # Enlarged: TensorBoard shows small images small.
+        # Enlarged, because TensorBoard shows images at their size.
         panel = panel.repeat(3, axis=0).repeat(3, axis=1)[np.newaxis]
         with self._writer.as_default():
             tf.summary.image("clean, perturbed, difference", panel, epoch)

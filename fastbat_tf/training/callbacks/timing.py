@@ -1,4 +1,4 @@
-"""How long the epochs take, and how much memory."""
+"""Records the time and the memory of each epoch."""
 
 import csv
 import time
@@ -11,24 +11,28 @@ COLUMNS = "epoch", "seconds", "first_step_seconds", "peak_gigabytes"
 
 
 class Timing(keras.callbacks.Callback):
-    """Writes the time of each epoch to a file, and adds it to the logs.
+    """Appends the time of each epoch to a file, and adds it to the logs.
 
-    The file goes on where a killed process has left it.
+    The columns are:
 
-    The columns are `epoch`; `seconds`, of the steps of the epoch;
-    `first_step_seconds`, of the first step that this process made in it:
-    tracing and compilation; and `peak_gigabytes`, the most memory that the
-    fullest GPU, or without one the process, has held so far. It stands behind
-    what must not depend on the time.
+    * `epoch`, counted from 0;
+    * `seconds`: the time of the epoch's steps;
+    * `first_step_seconds`: the time of the first step that this process made
+      in the epoch, with tracing and compilation;
+    * `peak_gigabytes`: the most memory, in units of 2**30 bytes, that the
+      fullest GPU has held so far, or the process if there is no GPU.
+
+    After an interruption the file continues. List this callback after all that
+    must not depend on the time.
 
     Args:
-        path: The file, `timing.csv`.
+        path: A `pathlib.Path` of the file, such as `timing.csv`.
     """
 
     def __init__(self, path):
         super().__init__()
         self.path = path
-        self._before = 0.0  # Of this epoch, in processes that were killed.
+        self._before = 0.0  # Seconds of this epoch in earlier processes.
         self._start = self._first_step = self._seconds = None
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -53,13 +57,13 @@ class Timing(keras.callbacks.Callback):
         self._before, self._seconds = 0.0, None
 
     def total(self):
-        """The seconds of all epochs so far."""
+        """Returns the seconds of all epochs so far."""
         with self.path.open(newline="") as file:
             return sum(float(row["seconds"]) for row in csv.DictReader(file))
 
     @property
     def state(self):
-        """The seconds of this epoch so far; what a checkpoint keeps."""
+        """The seconds of this epoch so far, which a checkpoint keeps."""
         return self._before + (self._seconds or 0.0)
 
     @state.setter

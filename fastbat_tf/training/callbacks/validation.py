@@ -1,4 +1,4 @@
-"""Clean and robust accuracy on the validation split, after each epoch."""
+"""Measures clean and robust validation accuracy after each epoch."""
 
 import keras
 
@@ -10,21 +10,32 @@ AVERAGED = "val_averaged_"
 class RobustValidation(keras.callbacks.Callback):
     """Adds clean and robust validation accuracy to the logs of each epoch.
 
-    The logs get `val_accuracy` and `val_robust_accuracy`, fractions; if the
-    weights are averaged, also `val_averaged_accuracy` and
-    `val_averaged_robust_accuracy`. It stands before the callbacks that read
-    them.
+    The logs get `val_accuracy` and `val_robust_accuracy`, fractions in [0, 1].
+    With `averaged_weights`, they also get `val_averaged_accuracy` and
+    `val_averaged_robust_accuracy`. List this callback before those that read
+    these columns.
 
     Args:
-        attack: A `PGDAttack` on the classifier in training.
-        examples: `Examples` to validate on.
-        epsilon: Float, the radius of the attack.
-        seed: Integer.
-        averaged_weights: `RobustClassifier.averaged_weights`, or None if
-            there are none.
+        attack: An attack on the classifier in training, such as a `PGDAttack`.
+        examples: `Examples` to validate on: uint8 or float images `(examples,
+            height, width, channels)` and integer labels `(examples,)`.
+        epsilon: Float, the radius of the attack, a fraction of the pixel
+            range.
+        seed: Integer, the seed of the attack. Defaults to `0`.
+        averaged_weights: The method `RobustClassifier.averaged_weights`, to
+            measure the averaged weights, too. Defaults to `None`.
 
     Attributes:
-        result: The `AttackResult` of the last epoch, of the raw weights.
+        result: The `AttackResult` of the last epoch, for the raw weights.
+
+    Example:
+
+    ```python
+    validation = RobustValidation(
+        PGDAttack(robust.network, steps=10), examples, epsilon=8 / 255
+    )
+    robust.fit(data, epochs=20, callbacks=[validation])
+    ```
     """
 
     def __init__(
@@ -49,8 +60,8 @@ class RobustValidation(keras.callbacks.Callback):
             result = self.attack(
                 *self.examples,
                 self.epsilon,
-                self.seed,
-                lambda decided, total: task.update(
+                seed=self.seed,
+                listener=lambda decided, total: task.update(
                     decided, total, count=f"{decided}/{total}"
                 ),
             )

@@ -1,4 +1,4 @@
-"""The weights that a training keeps."""
+"""Saves the best and the last weights of a training."""
 
 import contextlib
 import io
@@ -13,17 +13,20 @@ from fastbat_tf.training.callbacks.validation import AVERAGED
 class BestWeights(keras.callbacks.Callback):
     """Saves the weights of the best epoch, raw or averaged.
 
-    The averaged ones, if there are any, are saved in the place of the raw
-    ones, so that the file is read without knowing. Of equals the first stay.
+    Averaged weights are saved as the weights of the model, so the file is read
+    like any other. Ties keep the earlier epoch, and raw weights over averaged
+    ones.
 
     Args:
-        path: The file, ending in `.weights.h5`.
-        monitor: Column of the logs of `RobustValidation` for raw weights.
-        averaged_weights: As for `RobustValidation`.
+        path: A `pathlib.Path` of the file, ending in `.weights.h5`.
+        monitor: String, the column of the logs that decides for raw weights:
+            `"val_accuracy"` or `"val_robust_accuracy"`. Higher is better.
+        averaged_weights: The method `RobustClassifier.averaged_weights`, to
+            consider the averaged weights, too. Defaults to `None`.
 
     Attributes:
-        best: The highest value of the column so far.
-        column: The column that had it.
+        best: The highest value so far.
+        column: The column in which it was found.
     """
 
     def __init__(self, path, monitor, averaged_weights=None):
@@ -57,7 +60,7 @@ class LastWeights(keras.callbacks.Callback):
     """Saves the weights after each epoch.
 
     Args:
-        path: The file, ending in `.weights.h5`.
+        path: A `pathlib.Path` of the file, ending in `.weights.h5`.
     """
 
     def __init__(self, path):
@@ -69,7 +72,7 @@ class LastWeights(keras.callbacks.Callback):
 
 
 class _Memory(io.BytesIO):
-    """A file in memory, with the name that Keras checks."""
+    """A file in memory, with a name whose extension Keras checks."""
 
     def __init__(self, path):
         super().__init__()
@@ -80,17 +83,19 @@ class _Memory(io.BytesIO):
 
 
 def save_weights(model, path):
-    """Saves so that the file is whole or old; it takes its size in memory.
+    """Saves the weights of a model to a file, completely or not at all.
+
+    The file is first written to memory, which takes as much as its size.
 
     Args:
         model: A compiled `keras.Model`.
-        path: A `pathlib.Path`, ending in `.weights.h5`.
+        path: A `pathlib.Path` of the file, ending in `.weights.h5`.
 
     Raises:
-        OSError: If there is no room on the disk.
+        OSError: If the file cannot be written; it is then left as it was.
     """
-    # Where the disk is full, HDF5 ends the process without a word: it writes
-    # to memory.
+    # HDF5 would end the process without a message if the disk were full, so
+    # it writes to memory.
     memory = _Memory(path)
     model.save_weights(memory)
     with replacing(path) as file:

@@ -1,5 +1,7 @@
 """The guard against catastrophic overfitting."""
 
+import contextlib
+import io
 import pathlib
 import tempfile
 from unittest import mock
@@ -20,6 +22,7 @@ from fastbat_tf import (
 )
 from fastbat_tf.data.sources import Examples
 from fastbat_tf.errors import InputError
+from fastbat_tf.runtime import display
 from fastbat_tf.saving.model_files import logits_of
 from fastbat_tf.training import variables
 from tests.support import method_steps, testing
@@ -70,6 +73,7 @@ class GuardTest(tf.test.TestCase, parameterized.TestCase):
         directory = self.enterContext(tempfile.TemporaryDirectory())
         self.path = pathlib.Path(directory, "good.npz")
         self.said = []
+        self.enterContext(mock.patch.object(display, "say", self.said.append))
 
     def build(self, name="fgsm_pgi", **settings):
         robust = method_steps.build(name)
@@ -84,9 +88,7 @@ class GuardTest(tf.test.TestCase, parameterized.TestCase):
         return robust
 
     def guard(self, action, robust=None, **settings):
-        guard = OverfittingGuard(
-            action, path=self.path, say=self.said.append, **settings
-        )
+        guard = OverfittingGuard(action, path=self.path, **settings)
         guard.set_model(robust or mock.Mock(stop_training=False))
         return guard
 
@@ -110,8 +112,8 @@ class GuardTest(tf.test.TestCase, parameterized.TestCase):
             self.assertEqual(
                 self.said[0],
                 "Catastrophic overfitting in epoch 5: 75.0 % of the validation "
-                "images withstand FGSM, 25.0 % the validation attack (the "
-                "best so far: 0.0 %). The training goes on.",
+                "images withstand FGSM, 25.0 % the validation attack (best so "
+                "far: 0.0 %). Training continues.",
             )
 
     def test_a_third_of_the_threshold(self):
@@ -141,7 +143,7 @@ class GuardTest(tf.test.TestCase, parameterized.TestCase):
         self.assertFalse(guard.model.stop_training)
         self.end_epoch(guard, 1, BAD)
         self.assertTrue(guard.model.stop_training)
-        self.assertEndsWith(self.said[0], "The training ends.")
+        self.assertEndsWith(self.said[0], "Training ends.")
         # The process that goes on with it has nothing to train.
         again = self.guard("stop")
         again.state = guard.state
@@ -185,7 +187,8 @@ class GuardTest(tf.test.TestCase, parameterized.TestCase):
         self.assertGreater(changed, 20)
         self.assertEndsWith(
             self.said[0],
-            "Back to the weights after epoch 1, and on with 0.5 of epsilon.",
+            "Back to the weights after epoch 1; training continues with 0.5 "
+            "of epsilon.",
         )
         self.assertFalse(robust.stop_training)
 
@@ -348,12 +351,12 @@ class FitTest(tf.test.TestCase):
         network = logits_of(robust.classifier)
         examples = Examples(*testing.images_and_labels(12, seed=1))
         directory = self.enterContext(tempfile.TemporaryDirectory())
-        lines = []
+        printed = io.StringIO()
+        self.enterContext(contextlib.redirect_stdout(printed))
         guard = OverfittingGuard(
             "rollback",
             threshold=-1.0,  # Any gap is too much.
             path=pathlib.Path(directory, "good.npz"),
-            say=lines.append,
         )
         history = robust.fit(
             *testing.images_and_labels(8),
@@ -371,7 +374,7 @@ class FitTest(tf.test.TestCase):
                 guard,
             ],
         ).history
-        self.assertLen(lines, 3)
+        self.assertLen(printed.getvalue().splitlines(), 3)
         self.assertEqual(history["overfitting_alarm"], [1, 1, 1])
         self.assertAllClose(history["epsilon_share"], [1, 0.5, 0.25])
 

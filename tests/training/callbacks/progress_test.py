@@ -1,87 +1,16 @@
-"""Tests of what is written and printed at the end of an epoch."""
+"""The lines and bars of a training."""
 
 import contextlib
-import csv
 import io
-import os
-import pathlib
-import resource
-import tempfile
 import time
 from unittest import mock
 
-import numpy as np
+import tensorflow as tf
 from absl.testing import absltest, parameterized
 
-from fastbat_tf.methods.fastat import FastAT
 from fastbat_tf.runtime import display
 from fastbat_tf.training import callbacks
-from fastbat_tf.training.classifier import RobustClassifier
-from tests.support.testing import images_and_labels, small_network
-
-
-class Clock:
-    """`time.perf_counter`, as a test wants it."""
-
-    def __init__(self, test):
-        self.now = 100.0
-        clock = test.enterContext(mock.patch.object(time, "perf_counter"))
-        clock.side_effect = lambda: self.now
-
-
-class TimingTest(absltest.TestCase):
-    def setUp(self):
-        super().setUp()
-        directory = self.enterContext(tempfile.TemporaryDirectory())
-        self.path = pathlib.Path(directory, "timing.csv")
-        self.clock = Clock(self)
-
-    def epoch(self, timing, epoch, steps):
-        """An epoch whose steps take so many seconds."""
-        timing.on_epoch_begin(epoch)
-        for batch, seconds in enumerate(steps):
-            self.clock.now += seconds
-            timing.on_train_batch_end(batch)
-
-    def end(self, timing, epoch):
-        self.clock.now += 1000  # The validation does not count.
-        logs = {}
-        timing.on_epoch_end(epoch, logs)
-        return logs
-
-    def rows(self):
-        with self.path.open() as file:
-            head, *rows = csv.reader(file)
-        self.assertEqual(head[-1], "peak_gigabytes")
-        for *_, peak in rows:  # TensorFlow alone takes this much.
-            self.assertBetween(float(peak), 0.1, 1000)
-        return [row[:-1] for row in rows]
-
-    def test_seconds(self):
-        timing = callbacks.Timing(self.path)
-        self.epoch(timing, 0, [30, 2, 2])
-        self.assertEqual(self.end(timing, 0), {"seconds": 34.0})
-        self.assertEqual(timing.state, 0)
-        self.epoch(timing, 1, [2, 3])
-        self.assertEqual(self.end(timing, 1), {"seconds": 5.0})
-        self.assertEqual(
-            self.rows(), [["0", "34.0", "30.0"], ["1", "5.0", "2.0"]]
-        )
-        self.assertEqual(timing.total(), 39)
-
-    def test_of_several_processes(self):
-        first, second, third = (callbacks.Timing(self.path) for _ in range(3))
-        self.epoch(first, 0, [30, 2])
-        self.assertEqual(first.state, 32)
-        second.state = first.state
-        self.epoch(second, 0, [20, 2, 2])
-        self.assertEqual(second.state, 56)
-        third.state = second.state
-        self.epoch(third, 0, [])  # All its steps were made.
-        self.assertEqual(third.state, 56)
-        self.assertEqual(self.end(third, 0), {"seconds": 56})
-        self.assertEqual(self.rows(), [["0", "56.0", ""]])
-        self.assertEqual(third.total(), 56)
+from tests.support.small_training import Clock, SmallTraining
 
 
 class TrainingProgressTest(parameterized.TestCase):
@@ -89,7 +18,9 @@ class TrainingProgressTest(parameterized.TestCase):
         super().setUp()
         self.clock = Clock(self)
 
-    def lines(self, batches, seconds, verbosity=0, epochs=1, steps=10, **logs):
+    def lines(
+        self, batches, seconds, *, verbosity=0, epochs=1, steps=10, **logs
+    ):
         """What is printed; the first step takes a minute."""
         logs = {"loss": 2.0, "val_accuracy": 0.5, **logs}
         progress = callbacks.TrainingProgress()
@@ -144,7 +75,7 @@ class TrainingProgressTest(parameterized.TestCase):
         self.assertStartsWith(line, f"epoch 1/3  loss {expected}  val 50.0%  ")
 
     def test_more_lines(self):
-        lines = self.lines(range(10), 4, 1, interior_fraction=0.25)
+        lines = self.lines(range(10), 4, verbosity=1, interior_fraction=0.25)
         self.assertEqual(
             lines[:-2],
             [
@@ -160,7 +91,7 @@ class TrainingProgressTest(parameterized.TestCase):
 
     def test_an_unknown_number_of_steps(self):
         self.assertEqual(
-            self.lines(range(10), 4, 1, epochs=2, steps=None),
+            self.lines(range(10), 4, verbosity=1, epochs=2, steps=None),
             [
                 "  step 1  loss 2.500  60.00 s/step",
                 "  step 4  loss 2.500  4.00 s/step",
@@ -204,7 +135,7 @@ class TrainingProgressTest(parameterized.TestCase):
         )
 
     def test_no_lines(self):
-        self.assertEqual(self.lines(range(10), 4, -1), [])
+        self.assertEqual(self.lines(range(10), 4, verbosity=-1), [])
 
     def test_goes_on_in_an_epoch(self):
         (line,) = self.lines(range(8, 10), 4)
@@ -212,72 +143,69 @@ class TrainingProgressTest(parameterized.TestCase):
 
     def test_goes_on_at_the_end_of_an_epoch(self):
         for verbosity in (0, 1):
-            (line,) = self.lines((), 4, verbosity)
+            (line,) = self.lines((), 4, verbosity=verbosity)
             self.assertEqual(line, "epoch 1/3  loss 2.000  val 50.0%")
 
 
-class SaveWeightsTest(parameterized.TestCase):
-    def setUp(self):
-        super().setUp()
-        directory = self.enterContext(tempfile.TemporaryDirectory())
-        self.path = pathlib.Path(directory, "last.weights.h5")
+class TimeForecastTest(parameterized.TestCase, tf.test.TestCase):
+    def test_prints_once(self):
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            SmallTraining().fit(callbacks.TimeForecast("Buy a GPU.", steps=2))
+        lines = printed.getvalue().strip().splitlines()
+        self.assertLen(lines, 1)
+        self.assertRegex(
+            lines[0],
+            r"^\d+\.\d\d s/step: about \d+ s for all 2 epochs, without "
+            r"validation and measurement\.$",
+        )
 
-    def trained(self, width=4, optimizer="adam"):
-        robust = RobustClassifier(small_network(width=width), FastAT(0.1))
-        robust.compile(optimizer, weight_averaging=0.9)
-        robust.train_on_batch(*images_and_labels(4))
-        return robust
-
-    def test_last_weights(self):
-        robust = self.trained()
-        last = callbacks.LastWeights(self.path)
-        last.set_model(robust)
-        for epoch in (0, 1):
-            robust.train_on_batch(*images_and_labels(4))
-            last.on_epoch_end(epoch)
-            again = self.trained()
-            again.load_weights(self.path)
-            for ours, theirs in zip(again.weights, robust.weights, strict=True):
-                np.testing.assert_array_equal(ours, theirs)
-            self.assertEqual(again.optimizer.iterations, 2 + epoch)
-        self.assertEqual(list(self.path.parent.iterdir()), [self.path])
-
-    def test_whole_or_old(self):
-        robust = self.trained()
-        callbacks.save_weights(robust, self.path)
-        before = self.path.read_bytes()
-        for where, name in (
-            (os, "fsync"),
-            (pathlib.Path, "replace"),
+    @parameterized.parameters(
+        # 2,000 steps, timed on 3 of them: long ones get the hint.
+        (7.5, "2.50 s/step: about 1 h 23 min", " Hint."),
+        (2.73, "0.91 s/step: about 30 min", " Hint."),
+        (2.67, "0.89 s/step: about 30 min", ""),
+        (0.15, "0.05 s/step: about 100 s", ""),
+    )
+    def test_the_first_step_is_left_out(self, seconds, expected, hint):
+        forecast = callbacks.TimeForecast("Hint.", steps=3)
+        forecast.set_params({"steps": 100, "epochs": 20})
+        printed, now = io.StringIO(), 0.0
+        with (
+            contextlib.redirect_stdout(printed),
+            mock.patch.object(time, "perf_counter") as clock,
         ):
-            error = OSError(28, "No space left on device")
-            with mock.patch.object(where, name, side_effect=error):
-                with self.assertRaises(OSError):
-                    callbacks.save_weights(robust, self.path)
-            self.assertEqual(self.path.read_bytes(), before)
-            self.assertEqual(list(self.path.parent.iterdir()), [self.path])
+            clock.side_effect = lambda: now
+            for step in range(200):
+                # The first step takes a minute, those not timed too.
+                now += seconds / 3 if 1 <= step <= 3 else 60
+                forecast.on_train_batch_end(step)
+                self.assertEqual(bool(printed.getvalue()), step >= 3)
+        self.assertEqual(
+            printed.getvalue().strip(),
+            f"{expected} for all 20 epochs, without validation and "
+            f"measurement.{hint}",
+        )
 
-    @parameterized.parameters(3_000, 30_000)
-    def test_no_room(self, limit):
-        """HDF5 itself ends the process where the disk is full."""
-        robust = self.trained(16, "adam")
-        self.path.write_text("before")
-        before = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
-        try:
-            with self.assertRaisesRegex(OSError, "File too large"):
-                callbacks.save_weights(robust, self.path)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        self.assertEqual(self.path.read_text(), "before")
-        self.assertEqual(list(self.path.parent.iterdir()), [self.path])
-        callbacks.save_weights(robust, self.path)
-        self.assertGreater(self.path.stat().st_size, limit)
-
-    def test_the_name_that_keras_expects(self):
-        with self.assertRaisesRegex(ValueError, "must end in `.weights.h5`"):
-            callbacks.save_weights(self.trained(), self.path.with_suffix(".h4"))
-        self.assertEqual(list(self.path.parent.iterdir()), [])
+    def test_a_generator_of_unknown_length(self):
+        """Nobody knows how long it will take; all else is told."""
+        batches = list(SmallTraining().batches.take(3).as_numpy_iterator())
+        robust = SmallTraining().robust
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            robust.fit(
+                (batch for batch in batches),
+                epochs=1,
+                shuffle=False,
+                callbacks=[
+                    callbacks.TrainingProgress(),
+                    callbacks.TimeForecast("Buy a GPU.", steps=2),
+                ],
+                verbose=0,
+            )
+        forecast, epoch = printed.getvalue().splitlines()
+        self.assertRegex(forecast, r"^\d+\.\d\d s/step$")
+        self.assertRegex(epoch, r"^epoch 1/1  loss \d.* s/step$")
 
 
 if __name__ == "__main__":
