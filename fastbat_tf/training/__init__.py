@@ -1,1 +1,1 @@
-"""What trains a Keras model: `RobustClassifier` and its parts."""
+"""Trains Keras classifiers: `RobustClassifier` and its parts."""

@@ -1,4 +1,4 @@
-"""Which share of its radius a method uses in each step."""
+"""Schedules the radius: which share of it each step uses."""
 
 import keras
 import tensorflow as tf
@@ -8,19 +8,22 @@ from fastbat_tf.errors import InputError
 
 @keras.saving.register_keras_serializable("fastbat_tf")
 class EpsilonSchedule(keras.layers.Layer):
-    """Clean steps, then a straight line up to the whole of epsilon.
+    """Starts with clean steps, then raises epsilon linearly to its value.
 
     ```
     share(k) = factor * min(max(k + 1 - clean_steps, 0) / ramp_steps, 1)
     ```
 
-    for the step k = 0, 1, ...; without a ramp the share is 0 or `factor`. The
-    radii and signed steps of the method (`Method.radii`) are multiplied by
-    it. The factor is 1 until it is lowered; it is saved with the model.
+    for step k = 0, 1, ... Without a ramp, the share is 0, then `factor`. The
+    radii and step sizes of the method (`Method.radii`) are multiplied by the
+    share. `factor` is 1 until `lower` is called, and is saved with the model.
 
     Args:
-        clean_steps: Integer, steps at the beginning with epsilon = 0.
-        ramp_steps: Integer, steps of the line after them.
+        clean_steps: Integer, the number of steps at the beginning with a
+            radius of 0. Defaults to `0`.
+        ramp_steps: Integer, the number of steps after them in which the radius
+            rises. Defaults to `0`.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Raises:
         InputError: If one of them is negative.
@@ -35,8 +38,8 @@ class EpsilonSchedule(keras.layers.Layer):
         super().__init__(**kwargs)
         if min(clean_steps, ramp_steps) < 0:
             raise InputError(
-                "`clean_steps` and `ramp_steps` are expected to be zero or "
-                f"above. Received: clean_steps={clean_steps}, "
+                "`clean_steps` and `ramp_steps` are expected to be at least 0. "
+                f"Received: clean_steps={clean_steps}, "
                 f"ramp_steps={ramp_steps}"
             )
         self.clean_steps = clean_steps
@@ -52,17 +55,17 @@ class EpsilonSchedule(keras.layers.Layer):
         self.built = True
 
     def share(self, step):
-        """The share in [0, 1], float32.
+        """Returns the share of the radius, a float32 scalar in [0, 1].
 
         Args:
-            step: Integer or scalar tensor, the updates so far.
+            step: Integer or scalar tensor, the number of updates so far.
         """
         behind = tf.cast(step, tf.float32) + 1.0 - self.clean_steps
         line = tf.clip_by_value(behind / max(self.ramp_steps, 1), 0.0, 1.0)
         return line * self.factor.value
 
     def lower(self, factor):
-        """Multiplies the share of all steps that come."""
+        """Multiplies the share of all later steps by `factor`."""
         self.factor.assign(self.factor * factor)
 
     def get_config(self):

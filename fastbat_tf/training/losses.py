@@ -1,4 +1,4 @@
-"""The losses of the training, of logits and integer labels."""
+"""Training losses of logits and integer labels."""
 
 import keras
 import tensorflow as tf
@@ -15,14 +15,15 @@ class SmoothedCrossentropy(keras.losses.Loss):
     loss = - sum_j t_j log softmax(z)_j,   t_j = (1 - s) [j = y] + s / C
     ```
 
-    over all C classes: the label keeps `1 - s + s / C`. It is what Keras'
-    `CategoricalCrossentropy` does for one-hot labels, for integers.
+    over all C classes, where `s` is `label_smoothing`: the label keeps
+    `1 - s + s / C`. Keras' `CategoricalCrossentropy` computes the same from
+    one-hot labels.
 
     Reference: Szegedy et al., "Rethinking the Inception Architecture for
     Computer Vision", CVPR 2016 (arXiv 1512.00567).
 
     Args:
-        label_smoothing: Float in [0, 1), s.
+        label_smoothing: Float in [0, 1).
         **kwargs: Arguments of `keras.losses.Loss`.
     """
 
@@ -47,19 +48,22 @@ class SmoothedCrossentropy(keras.losses.Loss):
 
 @keras.saving.register_keras_serializable("fastbat_tf")
 class DLR(keras.losses.Loss):
-    """The difference of logits ratio, lower for a safer label.
+    """The difference of logits ratio, which is lower for a safer label.
 
     ```
     loss = (max_{i != y} z_i - z_y) / (z_pi1 - z_pi3)
     ```
 
-    with pi the classes from the highest logit down. It is the very loss that
-    the attack `apgd-dlr` raises. With two classes, or where the logits of the
-    denominator are equal, it is the numerator.
+    where `pi` orders the classes by logit, highest first. It is the loss that
+    the attack `apgd-dlr` maximizes. With two classes, or where the denominator
+    is zero, it is the numerator.
 
     Reference: Croce & Hein, "Reliable evaluation of adversarial robustness
     with an ensemble of diverse parameter-free attacks", ICML 2020 (arXiv
     2003.01690).
+
+    Args:
+        **kwargs: Arguments of `keras.losses.Loss`.
     """
 
     def call(self, y_true, y_pred):
@@ -68,7 +72,7 @@ class DLR(keras.losses.Loss):
 
 
 def _as_classes(labels):
-    # Keras hands labels over as floats, or as a column.
+    # Keras passes labels as floats, or as a column.
     return tf.cast(tf.reshape(labels, [-1]), tf.int32)
 
 
@@ -86,7 +90,11 @@ def get(name, **options):
 
     Args:
         name: `"crossentropy"` or `"dlr"`.
-        **options: `label_smoothing`, a float in [0, 1), of the cross-entropy.
+        **options: `label_smoothing`, a float in [0, 1), for
+            `"crossentropy"`.
+
+    Returns:
+        A `keras.losses.Loss`.
 
     Example:
 
@@ -97,10 +105,19 @@ def get(name, **options):
 
 
 def check(name, loss):
-    """Refuses what is no loss of logits, given as the argument `name`.
+    """Refuses a loss that training cannot use.
 
-    The training minimizes a mean over the examples, so a loss that reduces
-    otherwise is refused; for the attack each example has its own loss.
+    Training minimizes a mean over the examples, so it takes no other
+    reduction. The attack uses the loss of each example, whatever the
+    reduction.
+
+    Args:
+        name: `"loss"` or `"attack_loss"`, the argument it was given as.
+        loss: The value of that argument.
+
+    Raises:
+        InputError: If it is not a Keras loss of logits, reduces otherwise, or
+            computes in half precision.
     """
     if not isinstance(loss, keras.losses.Loss) or not loss.get_config().get(
         "from_logits", True
@@ -111,25 +128,29 @@ def check(name, loss):
         )
     if name == "loss" and loss.reduction in ("sum", "none", None):
         raise InputError(
-            "The training minimizes the mean of `loss`; expected "
+            "Training minimizes the mean of `loss`; expected "
             'reduction="sum_over_batch_size". '
             f"Received: loss.reduction={loss.reduction}"
         )
     if tf.as_dtype(loss.dtype).size < 4:
         raise InputError(
-            f"`{name}` is computed in float32, also in mixed precision; "
+            f"`{name}` is computed in float32, even in mixed precision; "
             f"expected dtype=None. Received: {name}.dtype={loss.dtype}"
         )
 
 
 def by_example(loss):
-    """A Keras loss as a function from labels and logits to `(batch,)`.
+    """Turns a Keras loss into one that returns a value for each example.
 
-    As in Keras, the labels come as floats, and what has further axes is
-    averaged over them.
+    As in Keras, labels are cast to the dtype of the logits, and further axes
+    are averaged.
 
-    Raises:
-        InputError: When it is called, if the loss has reduced the batch.
+    Args:
+        loss: A `keras.losses.Loss`.
+
+    Returns:
+        A function from labels and logits to losses `(batch,)`. It raises an
+        `InputError` if `loss.call` has reduced the batch.
     """
 
     def losses(labels, logits):

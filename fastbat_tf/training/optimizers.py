@@ -1,4 +1,4 @@
-"""Optimizers, and what happens to a gradient on its way to them."""
+"""Optimizers, gradient clipping and weight decay."""
 
 import dataclasses
 import functools
@@ -9,9 +9,9 @@ import tensorflow as tf
 from fastbat_tf.errors import InputError, at_least, look_up, one_of
 from fastbat_tf.training.options import WEIGHT_DECAY_MODES, WEIGHT_DECAY_ON
 
-# With the epsilon of their papers: Kingma & Ba, ICLR 2015 (arXiv 1412.6980);
+# `epsilon` is that of the papers: Kingma & Ba, ICLR 2015 (arXiv 1412.6980);
 # Loshchilov & Hutter, ICLR 2019 (1711.05101); You et al., ICLR 2020
-# (1904.00962). AdamW's weight decay is given to the `UpdateRule`.
+# (1904.00962). The `UpdateRule` applies AdamW's weight decay.
 _OPTIMIZERS = {
     "sgd": keras.optimizers.SGD,
     "adam": functools.partial(keras.optimizers.Adam, epsilon=1e-8),
@@ -23,12 +23,16 @@ _OPTIMIZERS = {
 
 
 def get(name, learning_rate, **options):
-    """Builds an optimizer of Keras.
+    """Builds a Keras optimizer.
 
     Args:
         name: A key of `fastbat_tf.training.options.OPTIMIZERS`.
         learning_rate: Float or `LearningRateSchedule`.
-        **options: `momentum` and `nesterov`, or `beta_1` and `beta_2`.
+        **options: `momentum` and `nesterov` for `"sgd"`, `beta_1` and `beta_2`
+            for the others.
+
+    Returns:
+        A `keras.optimizers.Optimizer`.
 
     Example:
 
@@ -43,12 +47,12 @@ def check(optimizer, layers):
     """Refuses an optimizer that cannot train these layers.
 
     Args:
-        optimizer: What `compile` was given.
+        optimizer: A `keras.optimizers.Optimizer` or None.
         layers: List of the classifier's layers.
 
     Raises:
-        InputError: If it is None, or if the loss would have to be scaled
-            anew in each step, as for gradients of float16.
+        InputError: If it is None, or if training would need dynamic loss
+            scaling, as float16 gradients do.
     """
     if optimizer is None:
         raise InputError(
@@ -56,7 +60,7 @@ def check(optimizer, layers):
             "its name. Received: optimizer=None"
         )
     half = [x.name for x in layers if x.compute_dtype == "float16"]
-    received = f"layer={half[0]} of float16" if half else ""
+    received = f"layer={half[0]} in float16" if half else ""
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         received = f"optimizer={optimizer.name}"
     if received:
@@ -69,32 +73,32 @@ def check(optimizer, layers):
 
 @dataclasses.dataclass(frozen=True)
 class UpdateRule:
-    """Gradient clipping and weight decay, around an optimizer of Keras.
-
-    With g the mean of the gradients over the replicas, w the weights, and c
-    and d the settings:
+    """Gradient clipping and weight decay, around a Keras optimizer.
 
     ```
-    g <- g * min(1, c / norm(g))      the norm of all gradients together
-    g <- g + d * w                    "l2"
-    w <- w - rate * d * w             "decoupled", before the step
+    g <- g * min(1, c / norm(g))      the global norm of all gradients
+    g <- g + d * w                    weight_decay_mode="l2"
+    w <- w - learning_rate * d * w    "decoupled", before the step
     ```
 
-    Keras' own clipping comes before the sum over the replicas and, with L2,
-    would clip the decay too; so it is done here. The decoupled decay is that
-    of Keras' optimizers, done here so that the optimizer, which belongs to
-    the user, stays as it is. All other settings of an optimizer do what they
-    do in `keras.Model.fit`.
+    where `g` is the gradient averaged over the replicas, `w` the weights, `c`
+    is `clip_norm` and `d` is `weight_decay`.
+
+    Keras clips before it sums over the replicas, and would clip the L2 term,
+    too; therefore clipping is done here. The decoupled decay is that of Keras
+    optimizers; it is done here so that the user's optimizer is not changed.
+    All other settings of the optimizer do what they do in `keras.Model.fit`.
 
     Attributes:
-        weight_decay: Float of at least 0, d.
-        weight_decay_mode: `"l2"`, as PyTorch's SGD and Adam, or
+        weight_decay: Float of at least 0. Defaults to `0.0`.
+        weight_decay_mode: `"l2"`, as PyTorch's SGD and Adam have it, or
             `"decoupled"`, as AdamW (Loshchilov & Hutter, ICLR 2019, arXiv
-            1711.05101).
-        weight_decay_on: `"all"` weights, or `"kernels"`: those of two and
-            more dimensions, which no bias is, nor the scale or the offset of
-            a normalization.
-        clip_norm: Float of at least 0, c; 0 for no clipping.
+            1711.05101). Defaults to `"l2"`.
+        weight_decay_on: `"all"` weights, or only `"kernels"`: weights of two
+            or more dimensions, so no biases, and no scales or offsets of
+            normalization layers. Defaults to `"all"`.
+        clip_norm: Float of at least 0. Defaults to `0.0`, which disables
+            clipping.
     """
 
     weight_decay: float = 0.0
@@ -109,15 +113,16 @@ class UpdateRule:
         at_least(self, "clip_norm", 0)
 
     def prepare(self, optimizer, variables):
-        """Refuses an optimizer that would not do what the rule says.
+        """Refuses an optimizer that does not work with this rule.
 
         Args:
-            optimizer: The Keras optimizer; it stays as it is.
-            variables: List of the variables that will be trained.
+            optimizer: The Keras optimizer; it is not changed.
+            variables: List of the trainable variables.
 
         Raises:
-            InputError: If the optimizer has another weight decay already, or
-                a setting that is wrong with clipping or on several replicas.
+            InputError: If the optimizer has a different weight decay, or a
+                setting that would be wrong with clipping or on several
+                replicas.
         """
         self._refuse_second_decay(optimizer, variables)
         if self.clip_norm and optimizer.gradient_accumulation_steps:
@@ -132,10 +137,14 @@ class UpdateRule:
             _refuse_on_replicas(optimizer)
 
     def apply(self, optimizer, gradients, variables):
-        """Updates the weights by the gradients of one replica.
+        """Updates the weights with the gradients of one replica.
 
-        A gradient may be None: the loss does not depend on that variable,
-        which then neither the optimizer nor the weight decay moves.
+        Args:
+            optimizer: The Keras optimizer.
+            gradients: List of tensors, one for each variable. None stands for
+                a variable that the loss does not depend on; neither the
+                optimizer nor the weight decay changes it.
+            variables: List of the trainable variables.
 
         Returns:
             Whether the weights were updated: True or, if the optimizer
@@ -148,7 +157,7 @@ class UpdateRule:
                 self._add_decay(gradient, variable)
                 for gradient, variable in zip(gradients, variables, strict=True)
             ]
-        # An optimizer that has the same decay already does it itself.
+        # An optimizer with the same decay applies it itself.
         elif self.weight_decay and not optimizer.weight_decay:
             moved = [
                 variable
@@ -156,8 +165,8 @@ class UpdateRule:
                 if gradient is not None
             ]
             self._decay(optimizer, moved, updates)
-        # The optimizer sums over the replicas; the mean is wanted. And it
-        # divides by the scale of a loss.
+        # The optimizer sums over the replicas, where we want the mean, and it
+        # divides by its loss scale.
         scale = optimizer.loss_scale_factor
         gradients = [
             gradient
@@ -184,21 +193,21 @@ class UpdateRule:
         if not same:
             name, value = next(iter(decays.items()))
             raise InputError(
-                "`weight_decay` is expected in one place. Received: "
+                "`weight_decay` is expected once. Received: "
                 f"weight_decay={self.weight_decay}, optimizer.{name}={value}"
             )
 
     def _clip(self, gradients):
         if not self.clip_norm:
             return gradients
-        places = [i for i, g in enumerate(gradients) if g is not None]
+        indices = [i for i, g in enumerate(gradients) if g is not None]
         context = tf.distribute.get_replica_context()
         means = context.all_reduce(
-            tf.distribute.ReduceOp.MEAN, [gradients[i] for i in places]
+            tf.distribute.ReduceOp.MEAN, [gradients[i] for i in indices]
         )
         clipped, _ = tf.clip_by_global_norm(means, self.clip_norm)
-        for place, gradient in zip(places, clipped, strict=True):
-            gradients[place] = gradient
+        for i, gradient in zip(indices, clipped, strict=True):
+            gradients[i] = gradient
         return gradients
 
     def _add_decay(self, gradient, variable):
@@ -218,11 +227,11 @@ class UpdateRule:
 
 
 def _is_update(optimizer):
-    """Whether the coming gradients move the weights, as a bool or tensor."""
+    """Whether the next gradients update the weights, a bool or a tensor."""
     steps = optimizer.gradient_accumulation_steps
     if not steps:
         return True
-    # The optimizer's `iterations` are the updates, these the gradients.
+    # `iterations` counts the updates, `_iterations` the gradients.
     return tf.equal((optimizer._iterations + 1) % steps, 0)
 
 
@@ -231,8 +240,8 @@ def _refuse_on_replicas(optimizer):
         value = getattr(optimizer, name)
         if value is not None:
             raise InputError(
-                f"`{name}` of an optimizer clips what each of the "
-                f"{_replicas()} replicas has; expected `clip_norm` "
+                f"`{name}` of an optimizer clips the gradient of each of the "
+                f"{_replicas()} replicas by itself; expected `clip_norm` "
                 f"instead. Received: optimizer.{name}={value}"
             )
     overwrites = optimizer.use_ema and optimizer.ema_overwrite_frequency
@@ -242,8 +251,9 @@ def _refuse_on_replicas(optimizer):
     ):
         if value:
             raise InputError(
-                f"Keras has no `{name}` on several replicas; expected None on "
-                f"{_replicas()} replicas. Received: optimizer.{name}={value}"
+                f"Keras does not support `{name}` on several replicas; "
+                f"expected None on {_replicas()} replicas. "
+                f"Received: optimizer.{name}={value}"
             )
 
 

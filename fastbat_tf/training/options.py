@@ -1,7 +1,8 @@
-"""The settings of the training: their defaults and checks, no TensorFlow.
+"""The settings of a training: their defaults and checks.
 
-Each table below has the options of a choice with their defaults. An option of
-another choice is refused.
+This module does not import TensorFlow, so a wrong setting is refused at once.
+Each table below lists the options of a choice with their defaults. An option
+of another choice is refused.
 """
 
 import dataclasses
@@ -22,7 +23,7 @@ OPTIMIZERS = {
 }
 
 _L2 = {"weight_decay": 5e-4, "weight_decay_mode": "l2"}
-# What every optimizer has, with another default each.
+# What every optimizer has, with its own default.
 RECIPES = {
     "sgd": {"learning_rate": 0.2, **_L2},
     "adam": {"learning_rate": 1e-3, **_L2},
@@ -37,7 +38,7 @@ RECIPES = {
 _UNIT = {"schedule_unit": "batch"}
 _WARMUP = {"warmup_epochs": 0}
 SCHEDULES = {
-    # Held during an epoch, these two would begin with an epoch of rate 0.
+    # Held for an epoch, these two would begin with an epoch of rate 0.
     "cyclic": {},
     "piecewise": {},
     "onecycle": _UNIT,
@@ -68,41 +69,56 @@ ATTACK_LOSSES = ("same", "crossentropy")
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
-    """How it is trained; docs/training.md has the formulas.
+    """The settings of a training; docs/training.md has the formulas.
 
-    None stands for the default of the optimizer, schedule or loss, and stays
-    where the setting does not apply to it.
+    None stands for the default of the chosen optimizer, schedule or loss. It
+    remains if the setting does not apply to that choice.
 
     Attributes:
-        epochs: Number of epochs.
-        batch_size: Images per step, over all replicas.
-        seed: Of initialization, shuffling, augmentation and method.
-        optimizer: A key of `OPTIMIZERS`.
-        learning_rate: The highest learning rate.
-        momentum: Of SGD.
-        nesterov: Whether the momentum of SGD is Nesterov's.
-        beta_1: Of Adam, AdamW and LAMB: decay of the mean of the gradients.
-        beta_2: Likewise, of the mean of their squares.
-        weight_decay: The coefficient; 0 for none.
-        weight_decay_mode: `"l2"`: added to the gradient; `"decoupled"`: taken
-            from the weights directly.
-        weight_decay_on: `"all"` weights, or the `"kernels"`: not biases, nor
-            scales and offsets of normalizations.
-        clip_norm: The largest norm of the gradient; 0 for any.
-        loss: A key of `LOSSES`.
-        label_smoothing: Share of the label given to all classes alike.
-        attack_loss: What the lower level raises: `"same"`, the training loss,
-            or plain `"crossentropy"`.
-        schedule: A key of `SCHEDULES`.
-        schedule_unit: Whether the rate changes per `"batch"` or `"epoch"`.
-        warmup_epochs: Epochs of linear warm-up before the schedule.
-        milestones: Shares of the epochs at which multistep decays.
-        decay: What multistep multiplies the rate by at each.
-        weight_averaging: Decay of the moving average of the weights; 0 for no
-            average.
-        clean_epochs: Epochs at the beginning with an epsilon of 0.
-        epsilon_ramp_epochs: Epochs after them in which epsilon rises, batch by
-            batch, on a straight line to its value.
+        epochs: Integer. Defaults to `20`.
+        batch_size: Integer, images per step, over all replicas. Defaults to
+            `128`.
+        seed: Integer in [0, 2**31), the seed of initialization, shuffling,
+            augmentation and method. Defaults to `37`.
+        optimizer: A key of `OPTIMIZERS`. Defaults to `"sgd"`.
+        learning_rate: Float, the highest learning rate. Defaults to `0.2` for
+            SGD, otherwise to `0.001`.
+        momentum: Float in [0, 1), for SGD. Defaults to `0.9`.
+        nesterov: Boolean, whether SGD's momentum is Nesterov's. Defaults to
+            `False`.
+        beta_1: Float in [0, 1), for Adam, AdamW and LAMB: the decay of the
+            mean of the gradients. Defaults to `0.9`.
+        beta_2: Float in [0, 1), for Adam, AdamW and LAMB: the decay of the
+            mean of the squared gradients. Defaults to `0.999`.
+        weight_decay: Float, the coefficient; 0 disables weight decay. Defaults
+            to `0.01` for AdamW, otherwise to `0.0005`.
+        weight_decay_mode: `"l2"` adds it to the gradient, `"decoupled"`
+            subtracts it from the weights. Defaults to `"decoupled"` for AdamW,
+            otherwise to `"l2"`.
+        weight_decay_on: `"all"` weights, or only `"kernels"`: no biases, and
+            no scales or offsets of normalization layers. Defaults to `"all"`.
+        clip_norm: Float, the largest global norm of the gradient. Defaults to
+            `0.0`, which disables clipping.
+        loss: A key of `LOSSES`. Defaults to `"crossentropy"`.
+        label_smoothing: Float in [0, 1), the share of the label that is spread
+            over all classes. Defaults to `0.0`.
+        attack_loss: The loss that the attack maximizes: `"same"`, the training
+            loss, or plain `"crossentropy"`. Defaults to `"same"`.
+        schedule: A key of `SCHEDULES`. Defaults to `"cyclic"`.
+        schedule_unit: `"batch"` or `"epoch"`: how often the learning rate
+            changes. Defaults to `"batch"`.
+        warmup_epochs: Integer, epochs of linear warm-up before the schedule.
+            Defaults to `0`.
+        milestones: Tuple of shares of the epochs, in (0, 1) and increasing, at
+            which the multistep schedule decays. Defaults to `(0.5, 0.75)`.
+        decay: Float in (0, 1], the factor at each milestone. Defaults to
+            `0.1`.
+        weight_averaging: Float in [0, 1), the decay of the moving average of
+            the weights. Defaults to `0.0`, which disables averaging.
+        clean_epochs: Integer, epochs at the beginning with an epsilon of 0.
+            Defaults to `0`.
+        epsilon_ramp_epochs: Integer, epochs after them in which epsilon rises
+            linearly, batch by batch, to its value. Defaults to `0`.
     """
 
     epochs: int = 20
@@ -151,8 +167,8 @@ class TrainingConfig:
         self._below("clean_epochs", self.epochs)
         if self.clean_epochs + self.epsilon_ramp_epochs > self.epochs:
             raise InputError(
-                "`clean_epochs` and `epsilon_ramp_epochs` are expected to be "
-                f"at most the {self.epochs} epochs together. Received: "
+                "`clean_epochs` and `epsilon_ramp_epochs` together are "
+                f"expected to be at most the {self.epochs} epochs. Received: "
                 f"clean_epochs={self.clean_epochs}, "
                 f"epsilon_ramp_epochs={self.epsilon_ramp_epochs}"
             )
@@ -163,6 +179,14 @@ class TrainingConfig:
 
     def options(self, choice):
         """The options of the chosen `"optimizer"`, `"schedule"` or `"loss"`.
+
+        Args:
+            choice: One of these three words.
+
+        Returns:
+            Dict of the resolved options, by name.
+
+        Example:
 
         >>> TrainingConfig(momentum=0.8).options("optimizer")
         {'momentum': 0.8, 'nesterov': False}
@@ -189,13 +213,13 @@ class TrainingConfig:
                 self._below(name, 1)
         if self.nesterov and not self.momentum:
             raise InputError(
-                "`nesterov` is expected with a momentum above 0. "
+                "`nesterov` needs a momentum above 0. "
                 f"Received: nesterov=True, momentum={self.momentum}"
             )
         if self.optimizer == "adamw" and self.weight_decay_mode == "l2":
             raise InputError(
                 "`weight_decay_mode` is expected to be decoupled for adamw; "
-                "adam has both. Received: weight_decay_mode=l2"
+                "adam takes both. Received: weight_decay_mode=l2"
             )
 
     def _check_schedule(self):
@@ -205,19 +229,19 @@ class TrainingConfig:
             self._below("warmup_epochs", self.epochs)
         if self.milestones is None:
             return
-        # JSON knows no tuples.
+        # JSON has no tuples.
         object.__setattr__(self, "milestones", tuple(self.milestones))
         ends = (0, *self.milestones, 1)
         rising = all(a < b for a, b in zip(ends, ends[1:], strict=False))
         if not (self.milestones and rising):
             raise InputError(
-                "`milestones` are expected as shares of the epochs, in (0, 1) "
-                "and rising, such as 0.5,0.75. "
+                "`milestones` are expected to be shares of the epochs, in (0, "
+                "1) and increasing, such as 0.5,0.75. "
                 f"Received: milestones={self.milestones}"
             )
         if self.milestones[0] * self.epochs <= self.warmup_epochs:
             raise InputError(
-                "`milestones` are expected behind the warm-up. Received: "
+                "`milestones` are expected after the warm-up. Received: "
                 f"milestones={self.milestones}, epochs={self.epochs}, "
                 f"warmup_epochs={self.warmup_epochs}"
             )
@@ -236,18 +260,17 @@ class TrainingConfig:
 
 @dataclasses.dataclass(frozen=True)
 class OverfittingConfig:
-    """What is done about catastrophic overfitting.
+    """The reaction to catastrophic overfitting.
 
     Attributes:
-        on_overfitting: A word of `ON_OVERFITTING`; by default `"warn"`, but
-            `"off"` for the method standard.
-        overfitting_threshold: In (0, 1): an alarm is raised where the share of
-            validation images that withstand FGSM is larger by more than this
-            than the share of those that withstand the validation attack; a
-            third is enough where the latter has lost half of its best. By
-            default 0.15.
-        rollback_factor: In (0, 1): what a rollback leaves of the epsilon that
-            is trained with.
+        on_overfitting: One of `ON_OVERFITTING`. Defaults to `"off"` for the
+            method `standard`, otherwise to `"warn"`.
+        overfitting_threshold: Float in (0, 1). An alarm is raised if FGSM
+            accuracy exceeds robust accuracy on the validation images by more
+            than this, or by more than a third of it once robust accuracy has
+            lost half of its best. Defaults to `0.15`.
+        rollback_factor: Float in (0, 1), by which a rollback multiplies the
+            training epsilon. Defaults to `0.5`.
     """
 
     on_overfitting: str | None = None

@@ -1,8 +1,8 @@
-"""Learning-rate schedules, of the number of updates so far.
+"""Learning-rate schedules, as functions of the number of updates so far.
 
-Below, s is the share of the training that is over, in [0, 1). Keras'
+Below, `s` is the finished share of the training, in [0, 1). Keras'
 `CosineDecay`, `PolynomialDecay` and `PiecewiseConstantDecay` are used where
-they are the formula.
+they compute the formula.
 """
 
 import math
@@ -17,11 +17,11 @@ LearningRateSchedule = keras.optimizers.schedules.LearningRateSchedule
 
 @keras.saving.register_keras_serializable("fastbat_tf")
 class PiecewiseLinear(LearningRateSchedule):
-    """Linear between given points, and constant outside of them.
+    """A schedule that is linear between given points, constant outside.
 
     Args:
-        steps: Rising floats, the steps of the points.
-        rates: Floats, the learning rates there.
+        steps: Increasing floats, the steps of the points.
+        rates: Floats, the learning rates at the points.
 
     Example:
 
@@ -50,23 +50,24 @@ class PiecewiseLinear(LearningRateSchedule):
 
 @keras.saving.register_keras_serializable("fastbat_tf")
 class OneCycle(LearningRateSchedule):
-    """Up on a cosine for 30 % of the steps, then down to almost nothing.
+    """A schedule that rises for 30 % of the steps, then falls to almost zero.
 
     ```
-    peak / 25 -> peak           from step 0 to step 0.3 steps - 1
+    peak / 25 -> peak           from step 0 to step 0.3 * steps - 1
     peak -> peak / 250,000      from there to step steps - 1
-    a -> b:   b + (a - b) (1 + cos(pi share of the phase)) / 2
+    a -> b:   b + (a - b) * (1 + cos(pi * t)) / 2,    t the share of the phase
     ```
 
-    It is the schedule of PyTorch's `OneCycleLR` with its defaults. That one
-    also lets the momentum go from 0.95 to 0.85 and back; here it stays.
+    It is the schedule of PyTorch's `OneCycleLR` with its default arguments,
+    except that it does not change the momentum, which `OneCycleLR` lowers from
+    0.95 to 0.85 and raises again.
 
     Reference: Smith & Topin, "Super-Convergence: Very Fast Training of Neural
     Networks Using Large Learning Rates", 2019 (arXiv 1708.07120).
 
     Args:
         peak: Float, the highest learning rate.
-        steps: Integer, the number of steps of the whole training.
+        steps: Integer, the steps of the whole training.
     """
 
     def __init__(self, peak, steps):
@@ -87,13 +88,13 @@ class OneCycle(LearningRateSchedule):
 
 def _cosine(start, end, share):
     share = ops.clip(share, 0.0, 1.0)
-    # (1 + cos(pi share)) / 2 without its cancellation at the end.
+    # (1 + cos(pi * share)) / 2, without its cancellation at the end.
     return end + (start - end) * ops.square(ops.cos(math.pi / 2 * share))
 
 
 @keras.saving.register_keras_serializable("fastbat_tf")
 class WarmUp(LearningRateSchedule):
-    """Linear up to a peak, then another schedule from its start.
+    """A linear warm-up to a peak, followed by another schedule.
 
     ```
     rate(step) = peak * (step + 1) / steps      for step < steps
@@ -103,9 +104,9 @@ class WarmUp(LearningRateSchedule):
     in 1 Hour", 2017 (arXiv 1706.02677).
 
     Args:
-        peak: Float.
+        peak: Float, the learning rate at the end of the warm-up.
         steps: Integer of at least 1, the steps of the warm-up.
-        schedule: The `LearningRateSchedule` afterwards.
+        schedule: The `LearningRateSchedule` that follows, from its step 0.
     """
 
     def __init__(self, peak, steps, schedule):
@@ -133,10 +134,10 @@ class WarmUp(LearningRateSchedule):
 
 @keras.saving.register_keras_serializable("fastbat_tf")
 class PerEpoch(LearningRateSchedule):
-    """Holds the rate during an epoch.
+    """A schedule that changes the learning rate once per epoch.
 
     Args:
-        schedule: A `LearningRateSchedule` of epochs, counted from 0.
+        schedule: A `LearningRateSchedule` of the epoch, counted from 0.
         steps: Integer, the steps of an epoch.
     """
 
@@ -159,14 +160,14 @@ class PerEpoch(LearningRateSchedule):
 
 
 def cyclic(peak, steps):
-    """Linear from 0 to the peak at s = 1/2, and back (Wong et al., 2020)."""
+    """Linear from 0 to the peak at s = 1/2 and back (Wong et al., 2020)."""
     return PiecewiseLinear((0, steps / 2, steps), (0.0, peak, 0.0))
 
 
 def piecewise(peak, steps):
-    """0, peak, peak/20, 0 at s = 0, 2/5, 4/5, 1, linear in between.
+    """Linear between 0, peak, peak / 20 and 0, at s = 0, 2/5, 4/5 and 1.
 
-    The shape of `cyclic`, with the peak at 2/5 as in Rice et al., ICML 2020
+    It is like `cyclic`, with the peak at 2/5 as in Rice et al., ICML 2020
     (arXiv 2002.11569), and a long tail of small rates.
     """
     return PiecewiseLinear(
@@ -176,8 +177,8 @@ def piecewise(peak, steps):
 
 def multistep(peak, steps, milestones, decay):
     """peak * decay**(number of milestones up to s)."""
-    # Keras changes the rate behind a boundary; here the milestone is the first
-    # step with the new rate. The rounding undoes that of the product.
+    # Keras changes the rate after a boundary; here the milestone is the first
+    # step with the new rate. `round` undoes the rounding of the product.
     boundaries = [math.ceil(round(m * steps, 6)) - 1 for m in milestones]
     rates = [peak * decay**n for n in range(len(milestones) + 1)]
     return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, rates)
@@ -189,12 +190,12 @@ def cosine(peak, steps):
 
 
 def quadratic(peak, steps):
-    """peak * (1 - s)**2: the square of the share that remains."""
+    """peak * (1 - s)**2."""
     return keras.optimizers.schedules.PolynomialDecay(peak, steps, 0.0, 2.0)
 
 
 def constant(peak, steps):
-    """The peak."""
+    """The peak, at all steps."""
     return PiecewiseLinear((0, steps), (peak, peak))
 
 
@@ -210,17 +211,18 @@ _SHAPES = {
 
 
 def get(name, peak, epochs, steps_per_epoch, **options):
-    """Builds the schedule of a training.
+    """Builds the learning-rate schedule of a training.
 
     Args:
         name: A key of `fastbat_tf.training.options.SCHEDULES`.
         peak: Float, the highest learning rate.
-        epochs: Integer.
+        epochs: Integer, the epochs of the training.
         steps_per_epoch: Integer, the updates of an epoch: its batches times
             the replays of the method.
-        **options: As in that table: `schedule_unit`, `warmup_epochs`,
-            `milestones`, `decay`. A warm-up comes first, and the schedule has
-            the epochs behind it; milestones are shares of all epochs.
+        **options: Options of that table, which has their defaults:
+            `schedule_unit`, `warmup_epochs`, `milestones`, `decay`. The
+            schedule has the epochs after the warm-up; milestones are shares of
+            all epochs.
 
     Returns:
         A `LearningRateSchedule`.

@@ -1,10 +1,14 @@
-"""The variables of a training, and their values on every replica."""
+"""Reads and assigns the variables of a training, on every replica."""
 
 import numpy as np
 
 
 def state_variables(robust):
-    """All that a training step reads and writes, each variable once."""
+    """Lists all variables that a training step reads or writes, once each.
+
+    Args:
+        robust: A compiled `RobustClassifier`.
+    """
     variables = (
         *robust.variables,
         *robust.optimizer.variables,
@@ -14,10 +18,10 @@ def state_variables(robust):
 
 
 def values(variable):
-    """An array `(copies, *shape)`: one copy, unless the replicas differ.
+    """Reads a variable as an array `(copies, *shape)`.
 
-    They do in the statistics of BatchNormalization, of which each replica has
-    its own, and in metrics.
+    There is one copy, unless the replicas differ: each replica has its own
+    BatchNormalization statistics and metrics.
     """
     copies = [copy.numpy() for copy in _copies(variable)]
     equal = len({copy.tobytes() for copy in copies}) == 1
@@ -25,12 +29,14 @@ def values(variable):
 
 
 def assign(variable, values):
-    """Gives a variable what `values` has returned."""
-    # Perhaps there are more replicas than there were, or fewer.
+    """Assigns what `values` has returned.
+
+    The number of replicas may have changed since.
+    """
     for i, copy in enumerate(_copies(variable)):
         copy.assign(values[i % len(values)])
 
 
 def _copies(variable):
-    """The variable of each replica; the one that there is, without replicas."""
+    """The variable of each replica, or the only one without replicas."""
     return getattr(variable.value, "values", (variable.value,))

@@ -1,4 +1,4 @@
-"""The moving average of the weights, and of the statistics of BatchNorm."""
+"""Moving averages of weights and BatchNormalization statistics."""
 
 import contextlib
 
@@ -13,15 +13,16 @@ class WeightAverage(keras.layers.Layer):
     average_1 = w_1,    average_t = decay average_{t-1} + (1 - decay) w_t
     ```
 
-    with w_t the values after update t; a batch whose gradient is only
-    accumulated is none. Keras' `use_ema` starts likewise, but
-    knows nothing of the moving statistics of BatchNormalization, without
-    which averaged weights are those of another network, and it overwrites the
-    weights when `fit` ends.
+    where `w_t` are the values after update t. A batch whose gradient is only
+    accumulated is not an update.
+
+    Keras' `use_ema` starts in the same way, but it leaves out the moving
+    statistics of BatchNormalization, without which averaged weights form a
+    different network, and it overwrites the weights when `fit` ends.
 
     The averages are weights of this layer, so they are saved with the model.
-    The variables that they belong to are given to each call: as attributes
-    they would be weights of this layer too.
+    The averaged variables are passed to each call: stored as attributes, they
+    would become weights of this layer, too.
 
     Reference: Izmailov et al., "Averaging Weights Leads to Wider Optima and
     Better Generalization", UAI 2018 (arXiv 1803.05407); for adversarial
@@ -29,7 +30,8 @@ class WeightAverage(keras.layers.Layer):
 
     Args:
         decay: Float in (0, 1).
-        variables: List of the `keras.Variable`s.
+        variables: List of the `keras.Variable`s to average.
+        **kwargs: Arguments of `keras.layers.Layer`.
     """
 
     def __init__(self, decay, variables, **kwargs):
@@ -56,20 +58,21 @@ class WeightAverage(keras.layers.Layer):
         self.built = True
 
     def update(self, variables, counts=True):
-        """Takes the values after an update of the weights into account.
+        """Adds the current values to the averages.
 
-        On several replicas each averages what it sees: the same weights, and
-        the statistics of its own, as BatchNormalization itself does.
+        Each replica averages its own view: the same weights, and its own
+        statistics, as BatchNormalization does.
 
         Args:
-            variables: List of the `keras.Variable`s.
-            counts: Whether there was an update: a bool or a scalar boolean
-                tensor.
+            variables: List of the `keras.Variable`s that the layer was made
+                for.
+            counts: Boolean or scalar boolean tensor, whether the weights were
+                updated. If not, the averages stay. Defaults to `True`.
         """
         is_first = tf.equal(self.updates.value, 0)
         for average, variable in zip(self.averages, variables, strict=True):
             old, new = average.value, tf.convert_to_tensor(variable.value)
-            # In this form, what does not change stays as it is to the bit.
+            # In this form, a value that does not change keeps its bits.
             moved = old + (1.0 - self.decay) * (new - old)
             moved = tf.where(is_first, new, moved)
             average.assign(
@@ -79,7 +82,7 @@ class WeightAverage(keras.layers.Layer):
 
     @contextlib.contextmanager
     def swapped_into(self, variables):
-        """Gives the variables their averages for the length of a `with`."""
+        """Swaps the averages into the variables for a `with` block."""
         kept = [variable.numpy() for variable in variables]
         _assign(variables, [average.numpy() for average in self.averages])
         try:

@@ -26,7 +26,6 @@ from fastbat_tf.experiment.run_directory import (
     RunDirectory,
     choose_run_dir,
 )
-from fastbat_tf.files import write_json
 
 NOBODY = 65534
 
@@ -219,7 +218,7 @@ class RunDirectoryTest(parameterized.TestCase):
         file.chmod(0o755)
         for path in (file, file / "below", file / "far" / "below"):
             self.check_refused(
-                path, "^`run_dir` is expected to be a directory that can be"
+                path, "^`run_dir` is expected to be a writable directory"
             )
 
     def test_read_only_directory(self):
@@ -401,30 +400,6 @@ class ChooseTest(absltest.TestCase):
         looking = files.lock(run.path / ".lock", 0)
         threading.Timer(0.1, looking.release).start()
         self.assertTrue(run.check(CONFIG))
-
-
-class WriteJsonTest(absltest.TestCase):
-    def setUp(self):
-        super().setUp()
-        directory = self.enterContext(tempfile.TemporaryDirectory())
-        self.path = pathlib.Path(directory, "results.json")
-
-    def test_writes(self):
-        for content in ({"accuracy": 0.5}, {"accuracy": [1, None]}):
-            write_json(self.path, content)
-            self.assertEqual(json.loads(self.path.read_text()), content)
-            self.assertTrue(self.path.read_text().endswith("}\n"))
-        self.assertEqual(list(self.path.parent.iterdir()), [self.path])
-
-    def test_whole_or_old(self):
-        write_json(self.path, {"old": True})
-        with self.assertRaises(TypeError):
-            write_json(self.path, {"new": object()})
-        # Also when the new content was written, but nothing after it.
-        with mock.patch.object(pathlib.Path, "replace", side_effect=OSError):
-            with self.assertRaises(OSError):
-                write_json(self.path, {"new": True})
-        self.assertEqual(json.loads(self.path.read_text()), {"old": True})
 
 
 if __name__ == "__main__":

@@ -8,12 +8,10 @@ cleaning up that a dead process could not do fails, too.
 import contextlib
 import fnmatch
 import io
-import os
 import pathlib
 import re
 import shutil
 import tempfile
-from unittest import mock
 
 import keras
 from absl.testing import absltest
@@ -32,6 +30,7 @@ from fastbat_tf.experiment.config import (
     TrainingConfig,
 )
 from fastbat_tf.experiment.run_directory import RunDirectory
+from tests.support.disk import Disk, Killed
 
 TOP = pathlib.Path(__file__).absolute().parents[2]
 CONFIG = Config(
@@ -72,87 +71,6 @@ def build_model(name, *, num_classes, input_shape, **_):
     features = keras.layers.AveragePooling2D(8)(inputs)
     logits = keras.layers.Dense(num_classes)(keras.layers.Flatten()(features))
     return keras.Model(inputs, logits, name="tiny")
-
-
-class Killed(BaseException):
-    """In the place of SIGKILL."""
-
-
-class Disk:
-    """Sees flushing and renaming, and ends the process before a renaming.
-
-    Attributes:
-        flushed: Dict from inode to size and time of the last change then.
-        wrong: What was renamed before it was flushed, or not made durable.
-        targets: The renamings, by their targets.
-    """
-
-    def __init__(self, root):
-        self.root = root
-        self.survived = set()
-        self.is_dead = False
-        self.flushed, self.wrong, self.targets = {}, [], []
-        self._waiting = None  # A directory that has to be flushed next.
-        self._real = {
-            name: getattr(os, name)
-            for name in ("fsync", "replace", "rename", "unlink", "rmdir")
-        }
-
-    @contextlib.contextmanager
-    def watch(self, kill=True):
-        self.is_dead, self._kills = False, kill
-        ours = {"fsync": self._fsync}
-        for name in ("replace", "rename"):
-            ours[name] = self._rename
-        for name in ("unlink", "rmdir"):
-            ours[name] = self._unless_dead(self._real[name])
-        with mock.patch.multiple(os, **ours):
-            yield
-
-    def _unless_dead(self, call):
-        def guarded(*args, **kwargs):
-            if self.is_dead:
-                raise Killed
-            return call(*args, **kwargs)
-
-        return guarded
-
-    def _fsync(self, descriptor):
-        if self.is_dead:
-            raise Killed
-        self._real["fsync"](descriptor)
-        status = os.fstat(descriptor)
-        self.flushed[status.st_ino] = status.st_size, status.st_mtime_ns
-        if status.st_ino == self._waiting:
-            self._waiting = None
-
-    def _rename(self, source, target):
-        name = str(pathlib.Path(target).relative_to(self.root))
-        if self._kills and name not in self.survived:
-            self.survived.add(name)
-            self.is_dead = True
-        if self.is_dead:
-            raise Killed
-        if self._waiting is not None:
-            self.wrong.append(f"{self.targets[-1]}: its directory")
-        self.targets.append(name)
-        source = pathlib.Path(source)
-        if not source.name.startswith("saved_model") or "partial" in str(
-            source
-        ):
-            self.wrong += self.unflushed(source)
-        self._real["replace"](source, target)
-        self._waiting = pathlib.Path(target).parent.stat().st_ino
-
-    def unflushed(self, path):
-        """The files at or below a path that a power failure may spoil."""
-        return [
-            str(each)
-            for each in (path, *path.rglob("*"))
-            if each.is_file()
-            and self.flushed.get(each.stat().st_ino)
-            != (each.stat().st_size, each.stat().st_mtime_ns)
-        ]
 
 
 def tensorboard_runs(directory):
@@ -349,7 +267,9 @@ class OtherProcessesTest(absltest.TestCase):
     def test_export_beside_a_training(self):
         training = RunDirectory(self.path)
         training.create(CONFIG)
-        with self.assertRaisesRegex(InputError, "^Another process works on"):
+        with self.assertRaisesRegex(
+            InputError, "^Another process is working on"
+        ):
             train.export_run(self.path, build_model)
         training.unlock()
         with self.assertRaisesRegex(InputError, "^The run has no weights yet"):
@@ -367,53 +287,8 @@ class OtherProcessesTest(absltest.TestCase):
         said = io.StringIO()
         with contextlib.redirect_stdout(said):
             evaluate._add(directory, old)
-        self.assertStartsWith(said.getvalue(), "The run has other weights")
+        self.assertStartsWith(said.getvalue(), "The run's weights have changed")
         self.assertEqual(directory.results.read_text(), "{}")
-
-
-class ReplaceDirectoryTest(absltest.TestCase):
-    def setUp(self):
-        super().setUp()
-        scratch = self.enterContext(tempfile.TemporaryDirectory())
-        self.path = pathlib.Path(scratch, "saved_model")
-        self.disk = Disk(self.path.parent)
-
-    def replace(self, content, kill=False):
-        partial = self.path.with_name("saved_model.partial")
-        if partial.exists():
-            shutil.rmtree(partial)
-        partial.mkdir()
-        (partial / "weights").write_text(content)
-        (partial / f"only {content}").touch()
-        with self.disk.watch(kill):
-            files.replace_directory(partial, self.path)
-
-    def names(self):
-        return {path.name for path in self.path.parent.iterdir()}
-
-    def test_whole_or_beside(self):
-        """At each moment one of both is whole, and nothing is a mixture."""
-        self.replace("old")
-        for left in (
-            {"saved_model", "saved_model.partial"},
-            {"saved_model.old", "saved_model.partial"},
-        ):
-            with self.assertRaises(Killed):
-                self.replace("new", kill=True)
-            self.assertEqual(self.names(), left)
-        self.replace("newer")
-        self.assertEqual(
-            {path.name for path in self.path.iterdir()},
-            {"weights", "only newer"},
-        )
-        self.assertEqual(self.names(), {"saved_model"})
-        self.assertEqual(self.disk.wrong, [])
-
-    def test_a_file_in_the_way(self):
-        self.path.write_text("Not a model.")
-        with self.assertRaises(NotADirectoryError):
-            self.replace("new")
-        self.assertEqual(self.path.read_text(), "Not a model.")
 
 
 if __name__ == "__main__":

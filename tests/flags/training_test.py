@@ -37,7 +37,8 @@ class RefusedTest(CommandLineTest):
         ("--epsilon_ramp_epochs=-1", "at least 0.* epsilon_ramp_epochs=-1$"),
         (
             "--clean_epochs=1 --epsilon_ramp_epochs=2",
-            "2 epochs together.* clean_epochs=1, epsilon_ramp_epochs=2$",
+            "together .* at most the 2 epochs.* clean_epochs=1, "
+            "epsilon_ramp_epochs=2$",
         ),
         (
             "--method=standard --clean_epochs=1",

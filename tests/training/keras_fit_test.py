@@ -15,79 +15,18 @@ from keras import losses, optimizers
 from fastbat_tf import RobustClassifier, Standard
 from fastbat_tf.errors import InputError
 from tests.support import testing
+from tests.support.keras_networks import (
+    Scalar,
+    SquaredError,
+    embedded,
+    half_used,
+    normalized,
+    regularized,
+    small,
+)
 
 IMAGES, LABELS = testing.images_and_labels(8, size=4)
 ONE_HOT = np.eye(4, dtype="int32")[LABELS]
-
-
-class AddsLosses(keras.layers.Layer):
-    """A loss for each example, and one of an integer."""
-
-    def call(self, x):
-        self.add_loss(0.1 * tf.reduce_sum(x**2, -1))
-        self.add_loss(tf.constant(3))
-        return x
-
-
-class HasUnusedWeight(keras.layers.Layer):
-    """A weight that the loss does not depend on."""
-
-    def build(self, shape):
-        self.unused = self.add_weight(shape=(3, 2), initializer="ones")
-
-    def call(self, x):
-        return x
-
-
-class Embeds(keras.layers.Layer):
-    """A weight with a gradient of few rows."""
-
-    def build(self, shape):
-        self.embedding = keras.layers.Embedding(5, shape[-1])
-
-    def call(self, x):
-        return x + self.embedding(tf.constant([1, 1]))[:1]
-
-
-class SquaredError(losses.Loss):
-    """Written, as Keras allows, for labels of the logits' type."""
-
-    def call(self, y_true, y_pred):
-        return tf.square(y_true - y_pred)  # `(batch, classes)`.
-
-
-class Scalar(losses.Loss):
-    def call(self, y_true, y_pred):
-        return tf.reduce_mean(tf.square(y_true - y_pred))
-
-
-def small(x):
-    return keras.layers.Dense(4, name="dense")(keras.layers.Flatten()(x))
-
-
-def normalized(x):
-    x = keras.layers.Conv2D(2, 3, activation="tanh")(x)
-    return small(keras.layers.BatchNormalization()(x))
-
-
-def regularized(x):
-    x = keras.layers.Conv2D(
-        2,
-        3,
-        kernel_regularizer=keras.regularizers.L2(0.1),
-        activity_regularizer=keras.regularizers.L1(0.1),
-    )(x)
-    x = keras.layers.Dropout(0.5, seed=3)(x)
-    frozen = keras.layers.Conv2D(2, 1, trainable=False)
-    return small(AddsLosses()(keras.layers.Flatten()(frozen(x))))
-
-
-def half_used(x):
-    return small(HasUnusedWeight()(x))
-
-
-def embedded(x):
-    return small(Embeds()(keras.layers.Flatten()(x)))
 
 
 def cross_entropy(**options):
@@ -120,6 +59,7 @@ def build(layers):
 def train(
     make_optimizer,
     layers=small,
+    *,
     robust=True,
     loss=cross_entropy,
     labels=LABELS,
@@ -415,7 +355,7 @@ class KerasFitTest(tf.test.TestCase, parameterized.TestCase):
             networks, ("float32", "mixed_float16"), strict=True
         ):
             robust = RobustClassifier(network, Standard(), dtype=policy)
-            with self.assertRaisesRegex(InputError, "layer=.* of float16$"):
+            with self.assertRaisesRegex(InputError, "layer=.* in float16$"):
                 robust.compile()
 
     def test_what_keras_cannot_on_replicas_is_refused(self):

@@ -153,7 +153,7 @@ class UpdateTest(tf.test.TestCase, parameterized.TestCase):
         variables = [keras.Variable(np.ones((2, 2)))]
         adamw = keras.optimizers.AdamW(0.1, weight_decay=0.01)
         message = (
-            r"one place\. Received: weight_decay=0.1, "
+            r"expected once\. Received: weight_decay=0.1, "
             r"optimizer\.weight_decay=0.01$"
         )
         for rule in (UpdateRule(0.1), UpdateRule(0.1, "decoupled")):

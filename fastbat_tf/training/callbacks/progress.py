@@ -1,4 +1,4 @@
-"""What a person sees of a training that runs."""
+"""Shows the progress of a training: lines, bars, and the time left."""
 
 import contextlib
 import time
@@ -9,8 +9,8 @@ from fastbat_tf.runtime import display
 from fastbat_tf.runtime.display import duration
 
 SECONDS_BETWEEN_LINES = 10.0
-# What of an epoch is told first, and how it is called.
-SHARES = {
+# The columns that the line of an epoch begins with, and their labels.
+LABELS = {
     "perturbed_accuracy": "train",
     "val_accuracy": "val",
     "val_robust_accuracy": "val robust",
@@ -20,28 +20,28 @@ SHARES = {
 
 
 class Pace:
-    """How fast a training goes, and how long it will last.
+    """Measures the speed of a training, and estimates the time left.
 
-    The first step of the process also traces and compiles; it does not count,
+    The first step of the process, which also traces and compiles, is left out
     unless it is the only one.
 
     Args:
-        steps: Integer, of an epoch; None if that is not known.
-        epochs: Integer.
+        steps: Integer, the steps of an epoch, or None if unknown.
+        epochs: Integer, the epochs of the training.
     """
 
     def __init__(self, steps, epochs):
         self._steps, self._epochs = steps, epochs
-        self._overhead = 0.0  # Of an epoch, beside its steps.
+        self._overhead = 0.0  # Seconds of an epoch outside its steps.
         self.step_seconds = None
 
     def begin_epoch(self):
-        """Begins to count anew."""
+        """Starts measuring an epoch."""
         self._begin = self._end = time.perf_counter()
         self._taken = 0
 
     def step(self):
-        """A step has ended."""
+        """Counts a step that has ended."""
         self._end = time.perf_counter()
         self._taken += 1
         if self.step_seconds is None:
@@ -51,22 +51,22 @@ class Pace:
             self.step_seconds = (self._end - self._begin) / self._taken
 
     def end_epoch(self):
-        """What belongs to an epoch beside its steps is over."""
+        """Ends the measurement, after validation and other callbacks."""
         self._overhead = time.perf_counter() - self._end
 
     def left_of_epoch(self, batch):
-        """Seconds to the last step of the epoch, behind this batch, or None."""
+        """Seconds from this batch to the end of the epoch's steps, or None."""
         if self._steps is None:
             return None
         return (self._steps - batch - 1) * self.step_seconds
 
     def left(self, epoch, batch=None):
-        """Seconds to the end of the training; None if that is not known.
+        """Seconds to the end of the training, or None if unknown.
 
         Args:
-            epoch: Integer.
-            batch: Integer, the last that is done of the epoch; None if all of
-                the epoch is done.
+            epoch: Integer, the current epoch.
+            batch: Integer, the last finished batch of the epoch. Defaults to
+                `None`: the whole epoch is finished.
         """
         if self._steps is None:
             return None
@@ -77,16 +77,17 @@ class Pace:
 
 
 class TrainingProgress(keras.callbacks.Callback):
-    """A line for each epoch and, on a terminal, bars for it and for the run.
+    """Prints a line for each epoch and, on a terminal, shows two bars.
 
-    It prints by `fastbat_tf.runtime.display`: by the `Display` that is shown
-    or, if there is none, lines alone.
+    One bar is for the epoch, one for the whole training. Both are drawn by the
+    `fastbat_tf.runtime.display.Display` that is shown; if none is shown, there
+    are only lines.
     """
 
     def on_train_begin(self, logs=None):
         self._pace = Pace(self.params["steps"], self.params["epochs"])
-        self._said = time.perf_counter()
-        self._told = 0.0
+        self._last_line = time.perf_counter()
+        self._last_refresh = 0.0
         self._is_compiled = False
         with contextlib.ExitStack() as stack:
             self._epoch_task = stack.enter_context(display.task("epoch"))
@@ -106,18 +107,19 @@ class TrainingProgress(keras.callbacks.Callback):
         self._pace.step()
         now = time.perf_counter()
         is_last = batch + 1 == self.params["steps"]
-        # Not after each step: the loss would be fetched from the device.
+        # Not after each step: reading the loss waits for the device.
         if self._epoch_task.is_live and (
-            is_last or now - self._told > 1 / display.REFRESHES_PER_SECOND
+            is_last
+            or now - self._last_refresh > 1 / display.REFRESHES_PER_SECOND
         ):
-            self._told = now
+            self._last_refresh = now
             rate = 1 / max(self._pace.step_seconds, 1e-9)
             speed = (
                 f"{rate:.3g} steps/s" if rate >= 1 else f"{1 / rate:.3g} s/step"
             )
             self._show(batch + 1, f"loss {_number(logs['loss'])}  {speed}")
-        elif now - self._said > SECONDS_BETWEEN_LINES:
-            self._said = now
+        elif now - self._last_line > SECONDS_BETWEEN_LINES:
+            self._last_line = now
             left = self._pace.left_of_epoch(batch)
             line = (
                 f"  step {self._count(batch + 1)}  "
@@ -125,16 +127,16 @@ class TrainingProgress(keras.callbacks.Callback):
                 f"{self._pace.step_seconds:.2f} s/step"
             )
             if left is not None:
-                line += f"  {duration(left)} to the epoch's end"
+                line += f"  {duration(left)} left in the epoch"
             display.say(line, verbosity=1)
 
     def _count(self, done):
-        """Steps of the epoch; of a generator the last is not known."""
+        """Such as `"4/10"`; a generator has no known number of steps."""
         steps = self.params["steps"]
         return f"{done}" if steps is None else f"{done}/{steps}"
 
     def _show(self, done, detail):
-        """Moves both bars; the first step has a bar that only moves."""
+        """Updates both bars; during compilation the epoch's only pulses."""
         steps, epochs = self.params["steps"], self.params["epochs"]
         known = self._is_compiled
         self._epoch_task.update(
@@ -163,21 +165,21 @@ class TrainingProgress(keras.callbacks.Callback):
             parts.append(f"loss {_number(logs['loss'])}")
         parts += [
             f"{word} {logs[name]:.1%}"
-            for name, word in SHARES.items()
+            for name, word in LABELS.items()
             if name in logs
         ]
-        # None, if the steps were made by a killed process.
+        # None if a process that was killed made all the steps.
         if self._pace.step_seconds is not None:
             parts.append(f"{self._pace.step_seconds:.2f} s/step")
             left = self._pace.left(epoch)
             if left and not self._epoch_task.is_live and epoch + 1 < epochs:
                 parts.append(f"{duration(left)} left")
         display.say("  ".join(parts))
-        told = {"loss", *SHARES}
+        shown = {"loss", *LABELS}
         others = [
             f"{name} {value:.4g}"
             for name, value in sorted(logs.items())
-            if name not in told
+            if name not in shown
         ]
         if others:
             display.say(f"  {'  '.join(others)}", verbosity=1)
@@ -187,11 +189,12 @@ class TrainingProgress(keras.callbacks.Callback):
 
 
 class TimeForecast(keras.callbacks.Callback):
-    """Says after the first steps how long the training will take.
+    """Prints after the first steps how long the training will take.
 
     Args:
-        hint: String, printed behind a forecast of more than half an hour.
-        steps: Integer, how many steps after the first are timed.
+        hint: String, printed after a forecast of more than half an hour.
+        steps: Integer, how many steps after the first are timed. Defaults to
+            `5`.
     """
 
     LONG = 1800  # Seconds.
@@ -204,12 +207,12 @@ class TimeForecast(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self._seen += 1
-        if self._seen == 1:  # The first step also traces and compiles.
+        if self._seen == 1:  # It also traced and compiled.
             self._start = time.perf_counter()
         elif self._seen == 1 + self.steps:
             seconds = (time.perf_counter() - self._start) / self.steps
             steps, epochs = self.params["steps"], self.params["epochs"]
-            if steps is None:  # Of a generator, which may go on for long.
+            if steps is None:  # A generator: it may yield any number.
                 display.say(f"{seconds:.2f} s/step")
                 return
             total = seconds * steps * epochs
@@ -222,6 +225,6 @@ class TimeForecast(keras.callbacks.Callback):
 
 
 def _number(value):
-    """A loss in few letters."""
+    """A loss in a few characters."""
     value = float(value)
     return f"{value:.3f}" if 1e-2 <= abs(value) < 1e3 else f"{value:.3g}"

@@ -79,11 +79,11 @@ class TrainingProgressTest(parameterized.TestCase):
         self.assertEqual(
             lines[:-2],
             [
-                "  step 1/10  loss 2.500  60.00 s/step  9 min to the epoch's "
-                "end",
-                "  step 4/10  loss 2.500  4.00 s/step  24 s to the epoch's end",
-                "  step 7/10  loss 2.500  4.00 s/step  12 s to the epoch's end",
-                "  step 10/10  loss 2.500  4.00 s/step  0 s to the epoch's end",
+                "  step 1/10  loss 2.500  60.00 s/step  9 min left in the "
+                "epoch",
+                "  step 4/10  loss 2.500  4.00 s/step  24 s left in the epoch",
+                "  step 7/10  loss 2.500  4.00 s/step  12 s left in the epoch",
+                "  step 10/10  loss 2.500  4.00 s/step  0 s left in the epoch",
             ],
         )
         self.assertStartsWith(lines[-2], "epoch 1/3  ")

@@ -1,0 +1,316 @@
+"""One training from the command line to the files of its run."""
+
+import csv
+import json
+import pathlib
+import re
+import shutil
+import tempfile
+
+import numpy as np
+import tensorflow as tf
+from absl.testing import absltest
+from tensorboard.backend.event_processing import event_accumulator
+
+from fastbat_tf.data import loading
+from fastbat_tf.evaluation.inputs import choose
+from tests.support.command_line import TINY, main
+
+
+class TrainingTest(absltest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        directory = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(directory.cleanup)
+        cls.run_dir = pathlib.Path(directory.name, "runs", "tiny")
+        cls.flags = (
+            *TINY,
+            "--on_overfitting=warn",
+            "--seed=3",
+            f"--run_dir={cls.run_dir}",
+        )
+        cls.process = main(*cls.flags)
+        if cls.process.returncode:
+            raise AssertionError(cls.process.stderr)
+
+    def read(self, name):
+        return json.loads((self.run_dir / name).read_text())
+
+    def history(self):
+        with (self.run_dir / "history.csv").open() as file:
+            return [
+                {name: float(value) for name, value in row.items()}
+                for row in csv.DictReader(file)
+            ]
+
+    def ask(self, images):
+        """The answer of the exported model, loaded without our code."""
+        model = tf.saved_model.load(self.run_dir / "saved_model")
+        pixels = tf.constant(images.astype(np.float32) / 255)
+        return model.signatures["serving_default"](images=pixels)
+
+    def accuracy(self, images, labels):
+        """Of the exported model."""
+        return (self.ask(images)["classes"].numpy() == labels).mean()
+
+    def test_config(self):
+        groups = self.read("config.json")
+        for name in ("python", "tensorflow", "keras", "numpy"):
+            self.assertRegex(groups["versions"][name], r"^\d+\.\d+")
+        self.assertEqual(groups["training"]["seed"], 3)
+        self.assertEqual(groups["training"]["learning_rate"], 0.2)
+        self.assertEqual(
+            groups["method"],
+            {
+                "method": "fastbat",
+                "options": {
+                    "epsilon": 8 / 255,
+                    "step_size": 5000 / 255,
+                    "implicit_lambda": 10.0,
+                    "linearization": "ns-pgd",
+                    "implicit_gradient": "exact",
+                },
+            },
+        )
+        self.assertEqual(groups["evaluation"]["epsilons"], [8 / 255])
+        self.assertEqual(groups["evaluation"]["validation_epsilon"], 8 / 255)
+
+    def test_history(self):
+        rows = self.history()
+        self.assertEqual([row["epoch"] for row in rows], [0, 1])
+        for row in rows:
+            self.assertTrue(np.isfinite(list(row.values())).all(), row)
+            self.assertBetween(row["loss"], 0.5, 10)
+            self.assertBetween(row["perturbed_accuracy"], 0, 1)
+            self.assertBetween(row["val_accuracy"], 0, 1)
+            self.assertBetween(row["val_robust_accuracy"], 0, 1)
+            self.assertLessEqual(
+                row["val_robust_accuracy"], row["val_accuracy"]
+            )
+            self.assertBetween(row["interior_fraction"], 0.001, 0.999)
+            self.assertGreater(row["implicit_ratio"], 0)
+            self.assertBetween(row["implicit_cosine"], -1, 1)
+            self.assertGreater(row["gradient_norm"], 0)
+
+    def test_checkpoints(self):
+        for name in ("best", "last"):
+            file = self.run_dir / "checkpoints" / f"{name}.weights.h5"
+            self.assertGreater(file.stat().st_size, 10_000)
+
+    def test_tensorboard(self):
+        found = {}
+        for directory in ("train", "validation"):
+            events = event_accumulator.EventAccumulator(
+                str(self.run_dir / "tensorboard" / directory),
+                {event_accumulator.TENSORS: 0},
+            ).Reload()
+            for tag in events.Tags()["tensors"]:
+                found[directory, tag] = events.Tensors(tag)
+        for name in self.history()[0]:
+            if name == "epoch":
+                continue
+            directory, _, metric = name.rpartition("val_")
+            directory = "validation" if directory or "val_" in name else "train"
+            events = found[directory, f"epoch_{metric}"]
+            self.assertEqual([event.step for event in events], [0, 1])
+            for event, row in zip(events, self.history(), strict=True):
+                value = float(tf.make_ndarray(event.tensor_proto))
+                self.assertAlmostEqual(value, row[name], 5)
+        panels = found["validation", "clean, perturbed, difference"]
+        self.assertEqual([panel.step for panel in panels], [0, 1])
+        for panel in panels:
+            image = tf.io.decode_png(panel.tensor_proto.string_val[2])
+            # Three rows of images, every pixel a square of 3 x 3.
+            self.assertEqual(image.shape[0], 3 * 32 * 3)
+            self.assertEqual(image.shape[1] % (32 * 3), 0)
+
+    def test_results(self):
+        results = self.read("results.json")
+        self.assertEqual(results["examples"], 40)
+        self.assertEqual(results["weights"], "best val_robust_accuracy")
+        with (self.run_dir / "timing.csv").open() as file:
+            seconds = [float(row["seconds"]) for row in csv.DictReader(file)]
+        self.assertLen(seconds, 2)
+        self.assertGreater(min(seconds), 0)
+        self.assertAlmostEqual(results["training_seconds"], sum(seconds), 1)
+        (row,) = results["attacks"]
+        self.assertEqual(row["attack"], "pgd-2-1")
+        self.assertEqual(row["epsilon"], 8 / 255)
+        self.assertEqual(row["examples"], 40)
+        # Not that of the training: every run is measured on the same images.
+        self.assertEqual(row["seed"], 0)
+        self.assertEqual(
+            results["notes"],
+            [
+                "A class-balanced subset, drawn with seed 0: 40 of 1000 "
+                "examples.",
+                "The images are uint8: pixels were divided by 255.",
+            ],
+        )
+        self.assertGreater(row["seconds"], 0)
+        self.assertBetween(row["robust_accuracy"], 0, results["clean_accuracy"])
+
+    def test_saved_model_is_what_was_measured(self):
+        images, labels = loading.load("cifar10_mini").test
+        index, _ = choose(labels, 40, seed=0)
+        self.assertAlmostEqual(
+            self.accuracy(images[index], labels[index]),
+            self.read("results.json")["clean_accuracy"],
+        )
+
+    def test_saved_model_has_the_best_weights(self):
+        splits = loading.load("cifar10_mini", validation_share=0.9)
+        images, labels = splits.validation
+        best = max(self.history(), key=lambda row: row["val_robust_accuracy"])
+        self.assertAlmostEqual(
+            self.accuracy(images[:40], labels[:40]), best["val_accuracy"]
+        )
+
+    def test_output(self):
+        output = self.process.stdout
+        # The settings, with all defaults.
+        self.assertIn('"epochs": 2', output)
+        self.assertIn(f'"step_size": {5000 / 255}', output)
+        self.assertIn('"linearization": "ns-pgd"', output)
+        self.assertRegex(
+            output, r"Running on [CG]PU, replicas: \d, XLA: (on|off)"
+        )
+        if "Running on CPU" in output:
+            forecast = r"s/step: about \d+ s for all 2 epochs"
+            self.assertLen(re.findall(forecast, output), 1)
+        results = self.read("results.json")
+        lines = output.splitlines()
+        table = lines[lines.index("method: fastbat") + 1 :]
+        rows = [re.split(r"\s{2,}", line) for line in table[:3]]
+        self.assertEqual(
+            rows[0],
+            ["attack", "epsilon", "accuracy", "95 % interval", "seconds"],
+        )
+        clean = f"{results['clean_accuracy']:.2%}"
+        self.assertEqual(rows[1][:2], ["none (clean)", clean])
+        robust = f"{results['attacks'][0]['robust_accuracy']:.2%}"
+        self.assertEqual(rows[2][:3], ["pgd-2-1", "8/255", robust])
+        self.assertEqual(table[3], "40 examples, norm linf, seed 0.")
+        self.assertRegex(table[-2], r"^time: \d+ (s|min)$")
+        self.assertEqual(table[-1], f"Run directory: {self.run_dir}")
+        self.assertNotIn("Traceback", self.process.stderr)
+
+    def test_lines_of_a_pipe(self):
+        """One for each epoch and each stage, and nothing for a terminal."""
+        for text in (self.process.stdout, self.process.stderr):
+            self.assertNotRegex(text, r"[\x00-\x09\x0b-\x1f\x7f]")
+        lines = self.process.stdout.splitlines()
+        epochs = [line for line in lines if line.startswith("epoch ")]
+        self.assertLen(epochs, 2)
+        for number, (line, row) in enumerate(
+            zip(epochs, self.history(), strict=True), 1
+        ):
+            share = r"\d+\.\d%"
+            self.assertRegex(
+                line,
+                rf"^epoch {number}/2  loss {row['loss']:.3f}  train {share}  "
+                rf"val {row['val_accuracy']:.1%}  "
+                rf"val robust {row['val_robust_accuracy']:.1%}  "
+                r"\d+\.\d\d s/step" + ("  .* left$" if number == 1 else "$"),
+            )
+            self.assertLess(len(line), 110)
+        stages = [line for line in lines if "decided" in line]
+        self.assertLen(stages, 1)
+        self.assertRegex(
+            stages[0],
+            r"^pgd-2-1, epsilon 8/255: (\d+) of \1 decided, \d+ standing, ",
+        )
+
+    def test_export_again(self):
+        images = loading.load("cifar10_mini").test.images[:5]
+        before = self.ask(images)
+        directory = self.run_dir / "saved_model"
+        kept = self.run_dir / "kept"
+        directory.rename(kept)
+
+        def restore():
+            shutil.rmtree(directory, ignore_errors=True)
+            kept.rename(directory)
+
+        self.addCleanup(restore)
+        process = main("--mode=export", f"--run_dir={self.run_dir}")
+        self.assertEqual(process.returncode, 0, process.stderr)
+        self.assertEqual(process.stdout, f"SavedModel: {directory}\n")
+        self.assertNotIn("UserWarning", process.stderr)
+        after = self.ask(images)
+        self.assertEqual(set(after), {"logits", "probabilities", "classes"})
+        for name in after:
+            np.testing.assert_allclose(after[name], before[name], rtol=1e-4)
+
+    def files(self):
+        return {
+            path: path.read_bytes()
+            for path in self.run_dir.rglob("*")
+            if path.is_file()
+        }
+
+    def test_the_same_command_again(self):
+        """Nothing is done; the results are shown."""
+        before = self.files()
+        # How often it saves does not make it another run.
+        process = main(*self.flags, "--save_every=5")
+        self.assertEqual(process.returncode, 0, process.stderr)
+        self.assertEqual(process.stderr, "")
+        first = self.process.stdout
+        table = first[
+            first.index("method: fastbat\n") : first.index("\ntime: ")
+        ]
+        self.assertEqual(
+            process.stdout, f"{table}\nThis run is finished: {self.run_dir}\n"
+        )
+        self.assertEqual(self.files(), before)
+
+    def test_verbosity_of_an_evaluation(self):
+        flags = (
+            "--mode=evaluate",
+            f"--run_dir={self.run_dir}",
+            f"--results_dir={self.run_dir}/../verbosity",
+            "--attacks=pgd-1-1",
+            "--max_examples=20",
+        )
+        results = self.run_dir / "results.json"
+        before = results.read_bytes()
+        self.addCleanup(results.write_bytes, before)
+        usual, less = main(*flags), main(*flags, "--verbosity=-1")
+        self.assertEqual((usual.returncode, less.returncode), (0, 0))
+        self.assertEqual(less.stderr, "")
+        self.assertStartsWith(less.stdout, "attack  ")
+        self.assertIn("pgd-1-1, epsilon 8/255: ", usual.stdout)
+        self.assertEndsWith(usual.stdout, less.stdout)
+
+    def test_never_again(self):
+        self.check_refused_again(
+            "this run already", *self.flags, "--resume=never"
+        )
+
+    def test_another_run_in_the_same_directory(self):
+        self.check_refused_again(
+            "a different run already (epochs=2, seed=3)",
+            *self.flags,
+            "--seed=4",
+            "--epochs=3",
+        )
+
+    def check_refused_again(self, what, *flags):
+        before = self.files()
+        process = main(*flags)
+        self.assertEqual(process.returncode, 2, process.stderr)
+        self.assertEqual(process.stdout, "")
+        self.assertEqual(
+            process.stderr.splitlines(),
+            [
+                f"error: `run_dir` holds {what}; expected a new "
+                f"directory. Received: run_dir={self.run_dir}"
+            ],
+        )
+        self.assertEqual(self.files(), before)
+
+
+if __name__ == "__main__":
+    absltest.main()
