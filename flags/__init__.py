@@ -1,4 +1,4 @@
-"""The command line: flags, their checks, and the Config that they make.
+"""The command line: flags, their checks, and the `Config` they make.
 
 This is the only package that imports `absl.flags`. It imports no TensorFlow.
 """
@@ -8,7 +8,7 @@ import sys
 from typing import NamedTuple
 
 from absl import flags as absl_flags
-from absl import logging  # noqa: F401 It defines --verbosity.
+from absl import logging  # noqa: F401 Defines --verbosity.
 
 from fastbat_tf.attacks import check_surrogate
 from fastbat_tf.errors import InputError
@@ -38,16 +38,18 @@ GROUPS = (
 
 
 class Command(NamedTuple):
-    """What the command line asks for.
+    """The command that the command line gives.
 
     Attributes:
         mode: `"train"`, `"evaluate"` or `"export"`.
-        run_dir: Path of the run directory; None for `--model_path`.
-        config: The `Config`; None for `export`, which has the run's own.
-        target: The `Target`; None unless the mode is `evaluate`.
-        resume: A word of `fastbat_tf.experiment.config.RESUME`, for `train`.
-        verbosity: Integer; 0, or what absl's flag of that name says.
-        seeds: Integers, for one training each; none for that of the config.
+        run_dir: Path of the run directory; None with `--model_path`.
+        config: The `Config`; None for `"export"`, which uses the run's own.
+        target: The `Target`; None unless the mode is `"evaluate"`.
+        resume: `"auto"`, `"never"` or `"must"`, for `"train"`. Defaults to
+            `"auto"`.
+        verbosity: Integer, the value of absl's flag. Defaults to `0`.
+        seeds: Integers, one training for each. Defaults to `()`: one training
+            with the seed of the config.
     """
 
     mode: str
@@ -60,7 +62,7 @@ class Command(NamedTuple):
 
 
 def parse(arguments):
-    """Parses the command line for `absl.app`; ends with status 2 if wrong."""
+    """Parses the command line for `absl.app`; exits with status 2 if wrong."""
     for group in GROUPS:
         for flag in absl_flags.FLAGS.flags_by_module_dict()[group.__name__]:
             absl_flags.FLAGS.register_key_flag_for_module(arguments[0], flag)
@@ -69,17 +71,17 @@ def parse(arguments):
         if len(rest) > 1:
             raise InputError(f"Expected flags only. Received: {rest[1]}")
     except UnicodeDecodeError as error:
-        fail(f"A flag file is expected to be text in UTF-8. Received: {error}")
+        fail(f"A flag file is expected to be UTF-8 text. Received: {error}")
     except (absl_flags.Error, InputError, OSError) as error:
         fail(error)
     return rest
 
 
 def get_command():
-    """The `Command` of the parsed flags.
+    """Makes the `Command` of the parsed flags.
 
     Raises:
-        InputError: If a flag is out of its range, or does not apply.
+        InputError: If a flag is out of range, or does not apply.
     """
     mode, run_dir = runtime.MODE.value, runtime.RUN_DIR.value
     if mode == "export":
@@ -115,7 +117,7 @@ def get_command():
 
 
 def _verbosity():
-    """What the flag says; its default is absl's own."""
+    """The value of absl's flag, whose default is not ours."""
     verbosity = absl_flags.FLAGS["verbosity"]
     return verbosity.value if verbosity.present else 0
 
@@ -127,7 +129,7 @@ def _get_evaluation(run_dir):
         name for name in _names(evaluation) if not name.startswith("validation")
     }
     if chosen.model_path is not None:
-        # The data set is not known from the model.
+        # The model does not say which data set it is for.
         applicable |= {"dataset", "image_size", "skip_unreadable"}
         _refuse_others("--mode=evaluate with --model_path", applicable)
         config = Config(data=data.get_config())
@@ -149,7 +151,9 @@ def _get_evaluation(run_dir):
         ),
     )
     check_surrogate(config.evaluation.attacks, chosen.surrogate)
-    return Command("evaluate", run_dir, config, chosen, verbosity=_verbosity())
+    return Command(
+        "evaluate", run_dir, config, target=chosen, verbosity=_verbosity()
+    )
 
 
 def _names(group):
@@ -180,6 +184,6 @@ def _expect_run_dir(run_dir):
 
 
 def fail(error):
-    """Prints an error in one line and ends with status 2."""
+    """Prints an error in one line and exits with status 2."""
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
     sys.exit(2)

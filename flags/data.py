@@ -1,4 +1,4 @@
-"""Flags of the data."""
+"""Flags of the data set."""
 
 from absl import flags as absl_flags
 
@@ -13,35 +13,36 @@ DATASET = absl_flags.DEFINE_string(
 DATA_DIR = absl_flags.DEFINE_string(
     "data_dir",
     None,
-    "Where the data are (docs/data.md; default: that of TensorFlow Datasets).",
+    "Directory of the data (docs/data.md; default: TensorFlow Datasets' own).",
 )
 VALIDATION_SHARE = absl_flags.DEFINE_float(
     "validation_share",
     _DEFAULT.validation_share,
-    "Share of the training split that becomes the validation split.",
+    "Share of the training split that is held out for validation.",
 )
 TRAINING_EXAMPLES = absl_flags.DEFINE_integer(
     "training_examples",
     _DEFAULT.training_examples,
-    "The first so many images of the training split; 0 for all.",
+    "How many images of the training split to use, from its start; 0 means "
+    "all.",
 )
 AUGMENT = absl_flags.DEFINE_bool(
     "augment",
     None,
-    "Crop, flip and rotate the training images, as the data set has it.",
+    "Crop, flip and rotate the training images, as is usual for the data set.",
 )
 IMAGE_SIZE = absl_flags.DEFINE_integer(
-    "image_size", None, "folder: height and width the images are resized to."
+    "image_size", None, "folder: height and width to which images are resized."
 )
 SKIP_UNREADABLE = absl_flags.DEFINE_bool(
     "skip_unreadable",
     _DEFAULT.skip_unreadable,
-    "folder: leave out images that cannot be read.",
+    "folder: skip images that cannot be read.",
 )
 
 
 def get_config():
-    """The `DataConfig` of the flags."""
+    """Makes the `DataConfig` of the flags."""
     return DataConfig(
         dataset=DATASET.value,
         data_dir=DATA_DIR.value,

@@ -1,4 +1,4 @@
-"""Flags of the measuring of robustness."""
+"""Flags of the robustness measurement."""
 
 from absl import flags as absl_flags
 
@@ -11,13 +11,14 @@ _DEFAULT = EvaluationConfig()
 ATTACK_NAMES = absl_flags.DEFINE_list(
     "attacks",
     list(_DEFAULT.attacks),
-    "Attacks on the test split, each on its own: "
+    "Attacks on the test split, each measured on its own: "
     f"{', '.join(spec.form for spec in ATTACKS.values())}.",
 )
 EPSILONS = fractions.define(
     "epsilons",
     None,
-    "Their radii, such as 8/255,16/255 (default: that of training).",
+    "Radii of the attacks, such as 8/255,16/255 (default: the training "
+    "epsilon).",
     fractions.FractionListParser(),
 )
 NORM = absl_flags.DEFINE_string(
@@ -26,27 +27,33 @@ NORM = absl_flags.DEFINE_string(
 MAX_EXAMPLES = absl_flags.DEFINE_integer(
     "max_examples",
     _DEFAULT.max_examples,
-    "A class-balanced subset of the test split; 0 for all.",
+    "Size of a class-balanced subset of the test split; 0 means all.",
 )
 EVALUATION_SEED = absl_flags.DEFINE_integer(
-    "evaluation_seed", _DEFAULT.seed, "Seed of the attacks and the subset."
+    "evaluation_seed", _DEFAULT.seed, "Seed of the attacks and of the subset."
 )
 EVALUATION_BATCH_SIZE = absl_flags.DEFINE_integer(
     "evaluation_batch_size", _DEFAULT.batch_size, "Images per evaluation batch."
 )
 VALIDATION_ATTACK = absl_flags.DEFINE_string(
-    "validation_attack", _DEFAULT.validation_attack, "Attack after each epoch."
+    "validation_attack",
+    _DEFAULT.validation_attack,
+    "Attack on the validation split after each epoch.",
 )
 VALIDATION_EPSILON = fractions.define(
-    "validation_epsilon", None, "Its radius (default: that of training)."
+    "validation_epsilon",
+    None,
+    "Radius of the validation attack (default: the training epsilon).",
 )
 VALIDATION_EXAMPLES = absl_flags.DEFINE_integer(
-    "validation_examples", 0, "The first so many validation images; 0 for all."
+    "validation_examples",
+    0,
+    "How many validation images to use, from the start; 0 means all.",
 )
 
 
 def get_config():
-    """The `EvaluationConfig` of the flags."""
+    """Makes the `EvaluationConfig` of the flags."""
     return EvaluationConfig(
         attacks=tuple(ATTACK_NAMES.value),
         epsilons=tuple(EPSILONS.value or ()),

@@ -4,12 +4,12 @@ from absl import flags as absl_flags
 
 from fastbat_tf.experiment.config import parse_fraction
 
-# The flags belong to the modules that call `define`.
+# The flags belong to the modules that call `define`, not to this one.
 absl_flags.disclaim_key_flags()
 
 
 class FractionParser(absl_flags.ArgumentParser):
-    """Parses `8/255` or `0.0314` to a float."""
+    """Parses `8/255` or `0.0314` as a float."""
 
     syntactic_help = "a number or a quotient, such as 8/255"
 
@@ -23,7 +23,7 @@ class FractionParser(absl_flags.ArgumentParser):
 
 
 class FractionListParser(FractionParser):
-    """Parses `8/255,16/255` to a tuple of floats."""
+    """Parses `8/255,16/255` as a tuple of floats."""
 
     def parse(self, argument):
         if isinstance(argument, str):
@@ -32,7 +32,7 @@ class FractionListParser(FractionParser):
 
 
 def define(name, default, help_text, parser=None):
-    """Defines a flag that holds a fraction."""
+    """Defines a flag whose value is a fraction, or what `parser` makes."""
     return absl_flags.DEFINE(
         parser or FractionParser(),
         name,

@@ -1,4 +1,4 @@
-"""Flags of the model. One that does not apply to it is refused."""
+"""Flags of the model. A flag that does not apply to it is refused."""
 
 from absl import flags as absl_flags
 
@@ -19,8 +19,8 @@ OPTIONS = {
     "width": absl_flags.DEFINE_integer(
         "width",
         None,
-        "Channels of the first group of blocks (default 64); a wrn has its "
-        "width in its name.",
+        "Channels of the first group of blocks (default 64); for a wrn the "
+        "name says the width.",
     ),
     "activation": absl_flags.DEFINE_string(
         "activation",
@@ -34,31 +34,31 @@ OPTIONS = {
         f"of at most {models.LARGEST_CIFAR_IMAGE} pixels).",
     ),
     "dropout": absl_flags.DEFINE_float(
-        "dropout", None, "wrn: rate of dropout in the blocks (default 0)."
+        "dropout", None, "wrn: dropout rate in the blocks (default 0)."
     ),
 }
 NORMALIZE = absl_flags.DEFINE_bool(
     "normalize",
     _DEFAULT.normalize,
-    "Normalize the pixels in the first layer of the classifier.",
+    "Normalize the pixels in the classifier's first layer.",
 )
 INIT_WEIGHTS = absl_flags.DEFINE_string(
     "init_weights",
     None,
-    "Weights to begin with, instead of random ones: a .keras or .weights.h5 "
-    "file, or a run directory, which gives its best ones.",
+    "Initial weights instead of random ones: a .keras or .weights.h5 file, or "
+    "a run directory, whose best weights are used.",
 )
 
 
 def get_config(image_shape):
-    """The `ModelConfig` of the flags, for images of that shape."""
+    """Makes the `ModelConfig` of the flags, for images of this shape."""
     given = {name: flag.value for name, flag in OPTIONS.items()}
     try:
         options = models.resolve_options(MODEL.value, given, image_shape)
-    except ValueError as error:  # The zoo knows no error of the library.
+    except ValueError as error:  # The zoo does not import the library.
         raise InputError(str(error)) from error
     if INIT_WEIGHTS.value is not None:
-        weights_file(INIT_WEIGHTS.value)  # Refused now, before TensorFlow.
+        weights_file(INIT_WEIGHTS.value)  # Refused before TensorFlow loads.
     return ModelConfig(
         model=MODEL.value,
         normalize=NORMALIZE.value,

@@ -9,23 +9,24 @@ _DEFAULT = OverfittingConfig()
 ON_OVERFITTING_FLAG = absl_flags.DEFINE_string(
     "on_overfitting",
     None,
-    "After an epoch in which FGSM is far less successful than the validation "
-    f"attack: {', '.join(ON_OVERFITTING)} (default warn).",
+    "What to do after an epoch in which FGSM is far less successful than the "
+    f"validation attack: {', '.join(ON_OVERFITTING)} (default warn).",
 )
 THRESHOLD = absl_flags.DEFINE_float(
     "overfitting_threshold",
     _DEFAULT.overfitting_threshold,
-    "How far, as a share of the validation images (default 0.15).",
+    "By how much FGSM must be less successful, as a share of the validation "
+    "images (default 0.15).",
 )
 ROLLBACK_FACTOR = absl_flags.DEFINE_float(
     "rollback_factor",
     None,
-    "rollback: what is left of the epsilon of the training (default 0.5).",
+    "rollback: factor by which the training epsilon shrinks (default 0.5).",
 )
 
 
 def get_config():
-    """The `OverfittingConfig` of the flags."""
+    """Makes the `OverfittingConfig` of the flags."""
     return OverfittingConfig(
         on_overfitting=ON_OVERFITTING_FLAG.value,
         overfitting_threshold=THRESHOLD.value,

@@ -1,4 +1,4 @@
-"""Flags of what is done, where, and on what."""
+"""Flags of the mode, the run directory and the devices."""
 
 from absl import flags as absl_flags
 
@@ -16,20 +16,21 @@ MODE = absl_flags.DEFINE_enum(
     "train",
     ["train", "evaluate", "export"],
     "train: train, measure and export; evaluate: measure the best weights of "
-    "--run_dir, or --model_path; export: the SavedModel of --run_dir.",
+    "--run_dir, or --model_path; export: export the best weights of --run_dir "
+    "again.",
 )
 RUN_DIR = absl_flags.DEFINE_string(
     "run_dir",
     None,
-    "Directory of the run (default: one in runs/ that this command has begun "
-    "and not ended, else a new one).",
+    "Directory of the run (default: an unfinished run of this command in "
+    "runs/, otherwise a new one).",
 )
 RESUME_FLAG = absl_flags.DEFINE_enum(
     "resume",
     "auto",
     RESUME,
-    "auto: go on with the run of this command, if there is one; never: begin a "
-    "new run; must: go on, or end with an error.",
+    "auto: resume the run of this command, if there is one; never: start a new "
+    "run; must: resume, or end with an error.",
 )
 STRATEGY = absl_flags.DEFINE_string(
     "strategy", _DEFAULT.strategy, f"Devices: {', '.join(STRATEGIES)}."
@@ -37,23 +38,23 @@ STRATEGY = absl_flags.DEFINE_string(
 JIT = absl_flags.DEFINE_string(
     "jit_compile",
     _DEFAULT.jit_compile,
-    f"Compile the step by XLA: {', '.join(JIT_COMPILE)}.",
+    f"Compile the step with XLA: {', '.join(JIT_COMPILE)}.",
 )
 DETERMINISTIC = absl_flags.DEFINE_bool(
     "deterministic",
     _DEFAULT.deterministic,
-    "The same command gives the same bits: one thread on a CPU, which takes "
-    "longer; deterministic kernels on a GPU.",
+    "Make the same command give the same bits: with one thread on a CPU, which "
+    "takes longer, or with deterministic kernels on a GPU.",
 )
 SAVE_EVERY = absl_flags.DEFINE_string(
     "save_every",
     _DEFAULT.save_every,
-    "Checkpoints between the ends of epochs: steps (500) or minutes (15min).",
+    "Interval of checkpoints within an epoch: steps (500) or minutes (15min).",
 )
 
 
 def get_config():
-    """The `RuntimeConfig` of the flags."""
+    """Makes the `RuntimeConfig` of the flags."""
     return RuntimeConfig(
         strategy=STRATEGY.value,
         jit_compile=JIT.value,

@@ -1,4 +1,4 @@
-"""Flags of --mode=evaluate: which model, and where the results go."""
+"""Flags of --mode=evaluate: the model, and where the results go."""
 
 from absl import flags as absl_flags
 
@@ -12,21 +12,22 @@ MODEL_PATH = absl_flags.DEFINE_string(
 SURROGATE = absl_flags.DEFINE_string(
     "surrogate",
     None,
-    "evaluate: a .keras file or a SavedModel, for the attack transfer.",
+    "evaluate: a .keras file or a SavedModel, the surrogate of the attack "
+    "transfer.",
 )
 RESULTS_DIR = absl_flags.DEFINE_string(
     "results_dir",
     None,
-    "evaluate: where the results go (default: evaluations/ in --run_dir or "
-    "here, by the settings); the same command continues there.",
+    "evaluate: directory of the results, where the same command resumes "
+    "(default: one for these settings in evaluations/, in --run_dir or here).",
 )
 SAVE_IMAGES = absl_flags.DEFINE_bool(
-    "save_images", False, "evaluate: keep the adversarial images as well."
+    "save_images", False, "evaluate: also save the adversarial images."
 )
 
 
 def get_target():
-    """The `Target` of the flags."""
+    """Makes the `Target` of the flags."""
     return Target(
         model_path=MODEL_PATH.value,
         surrogate=SURROGATE.value,

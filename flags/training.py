@@ -1,4 +1,4 @@
-"""Flags of the training. One that does not apply is refused."""
+"""Flags of the training. A flag that does not apply is refused."""
 
 import dataclasses
 
@@ -40,52 +40,62 @@ def _string(name, help_text, known):
 
 
 SETTINGS = (
-    _integer("epochs", "Epochs."),
+    _integer("epochs", "Number of epochs."),
     _integer("batch_size", "Images per step, over all replicas."),
-    _integer("seed", "Seed of everything."),
+    _integer("seed", "Seed of all random numbers of the training."),
     _string("optimizer", "Optimizer", OPTIMIZERS),
     _float(
         "learning_rate",
-        "The highest learning rate (default 0.2 for sgd, else 0.001).",
+        "Highest learning rate (default 0.2 for sgd, otherwise 0.001).",
     ),
-    _float("momentum", "sgd: the momentum (default 0.9)."),
+    _float("momentum", "sgd: momentum (default 0.9)."),
     _define(
-        absl_flags.DEFINE_bool, "nesterov", "sgd: Nesterov's momentum or not."
+        absl_flags.DEFINE_bool, "nesterov", "sgd: use Nesterov's momentum."
     ),
-    _float("beta_1", "adam, adamw, lamb: decay of the mean (default 0.9)."),
     _float(
-        "beta_2", "adam, adamw, lamb: decay of the squares (default 0.999)."
+        "beta_1",
+        "adam, adamw, lamb: decay of the mean gradient (default 0.9).",
+    ),
+    _float(
+        "beta_2",
+        "adam, adamw, lamb: decay of the mean squared gradient (default "
+        "0.999).",
     ),
     _float(
         "weight_decay",
-        "Weight decay (default 5e-4, but 0.01 for adamw); 0 for none.",
+        "Weight decay (default 5e-4, but 0.01 for adamw); 0 disables it.",
     ),
     _string(
         "weight_decay_mode",
-        "In the gradient, or as AdamW (default l2, but decoupled for adamw)",
+        "Add the decay to the gradient, or subtract it from the weights as "
+        "AdamW does (default l2, but decoupled for adamw)",
         WEIGHT_DECAY_MODES,
     ),
     _string(
         "weight_decay_on",
-        "Whether biases, scales and offsets decay too",
+        "Which weights decay; kernels leaves out biases, scales and offsets",
         WEIGHT_DECAY_ON,
     ),
-    _float("clip_norm", "Largest norm of the whole gradient; 0 for any."),
+    _float(
+        "clip_norm",
+        "Largest global norm of the gradient; 0 disables clipping.",
+    ),
     _string("loss", "Training loss", LOSSES),
     _float(
         "label_smoothing",
-        "crossentropy: share of the label spread over all classes (default 0).",
+        "crossentropy: share of the label that is spread over all classes "
+        "(default 0).",
     ),
     _string(
         "attack_loss",
-        "What the attack of the training raises: the training loss, or",
+        "Loss that the training attack maximizes; same means the training loss",
         ATTACK_LOSSES,
     ),
     _string("schedule", "Learning-rate schedule", SCHEDULES),
     _string(
         "schedule_unit",
-        "onecycle, multistep, cosine, quadratic: the rate changes with each "
-        "(default batch)",
+        "onecycle, multistep, cosine, quadratic: how often the learning rate "
+        "changes (default batch)",
         SCHEDULE_UNITS,
     ),
     _integer(
@@ -96,34 +106,39 @@ SETTINGS = (
     _define(
         fractions.define,
         "milestones",
-        "multistep: shares of the epochs at which the rate decays (default "
-        "0.5,0.75).",
+        "multistep: shares of the epochs at which the learning rate decays "
+        "(default 0.5,0.75).",
         parser=fractions.FractionListParser(),
     ),
     _float("decay", "multistep: factor at each milestone (default 0.1)."),
     _float(
         "weight_averaging",
-        "Decay of the moving average of the weights, such as 0.9995, which is "
-        "validated beside them; 0 for none.",
+        "Decay of the moving average of the weights, such as 0.9995; the "
+        "average is validated, too. 0 disables it.",
     ),
     _integer(
-        "clean_epochs", "Epochs at the beginning without an attack: epsilon 0."
+        "clean_epochs",
+        "Epochs without an attack, that is with epsilon 0, at the beginning.",
     ),
     _integer(
         "epsilon_ramp_epochs",
-        "Epochs after them in which epsilon rises on a straight line.",
+        "Epochs after the clean ones in which epsilon rises linearly.",
     ),
 )
 SEEDS = absl_flags.DEFINE_list(
     "seeds",
     [],
-    "Instead of --seed, such as 0,1,2: one training for each, in a directory "
-    "of its own, and their mean and standard deviation.",
+    "Several seeds instead of --seed, such as 0,1,2: train with each, in a "
+    "directory of its own, and report mean and standard deviation.",
 )
 
 
 def get_seeds():
-    """The seeds of several trainings as a tuple of integers; () for one."""
+    """The seeds as a tuple of integers, empty for a single training.
+
+    Raises:
+        InputError: If they are not two or more different integers in range.
+    """
     if not SEEDS.value:
         return ()
     received = f"Received: seeds={','.join(SEEDS.value)}"
@@ -138,14 +153,14 @@ def get_seeds():
         )
     if absl_flags.FLAGS["seed"].present:
         raise InputError(
-            "`seed` and `seeds` are both given, expected one of them. "
+            "`seed` and `seeds` are both given; expected one of them. "
             f"{received}"
         )
     for seed in seeds:
-        TrainingConfig(seed=seed)  # It knows the range.
+        TrainingConfig(seed=seed)  # Checks the range.
     return seeds
 
 
 def get_config():
-    """The `TrainingConfig` of the flags."""
+    """Makes the `TrainingConfig` of the flags."""
     return TrainingConfig(**{flag.name: flag.value for flag in SETTINGS})

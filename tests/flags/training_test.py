@@ -27,7 +27,7 @@ class RefusedTest(CommandLineTest):
         ("--warmup_epochs=1", "not apply .* cyclic.* warmup_epochs=1$"),
         ("--schedule_unit=epoch", "not apply .* cyclic.*unit=epoch$"),
         ("--milestones=0.5", r"not apply .* cyclic.* milestones=\(0.5,\)$"),
-        ("--schedule=multistep --milestones=2", r"rising.*=\(2.0,\)$"),
+        ("--schedule=multistep --milestones=2", r"increasing.*=\(2.0,\)$"),
         ("--schedule=multistep --milestones=a", "milestones.*Received: 'a'$"),
         ("--schedule=multistep --decay=0", r"`decay` .*\(0, 1\].*=0.0$"),
         ("--schedule=cosine --warmup_epochs=2", r"\[0, 2\).*epochs=2$"),
