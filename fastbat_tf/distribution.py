@@ -1,4 +1,4 @@
-"""Where a training runs."""
+"""The devices of a training."""
 
 import functools
 import pathlib
@@ -10,11 +10,11 @@ from fastbat_tf.errors import InputError
 
 
 def get_strategy(name):
-    """The distribution strategy.
+    """Returns the distribution strategy of a name.
 
     Args:
-        name: `"none"`: one device; `"mirrored"`: all GPUs, or all logical CPU
-            devices if there is no GPU; `"auto"`: mirrored if there is more
+        name: `"none"`, one device; `"mirrored"`, all GPUs, or all logical CPU
+            devices if there is no GPU; or `"auto"`, mirrored if there is more
             than one GPU.
 
     Returns:
@@ -27,13 +27,21 @@ def get_strategy(name):
     return tf.distribute.get_strategy()
 
 
-@functools.cache  # The collectives of two would have the same keys.
+@functools.cache  # A second strategy would use the same collective keys.
 def _mirrored(devices):
     return tf.distribute.MirroredStrategy(devices)
 
 
 def check_batch_size(batch_size, strategy):
-    """Refuses a batch that the replicas cannot share evenly."""
+    """Refuses a batch size that the replicas cannot share evenly.
+
+    Args:
+        batch_size: Integer, images per step, over all replicas.
+        strategy: A `tf.distribute.Strategy`.
+
+    Raises:
+        InputError: If it is not a multiple of the number of replicas.
+    """
     replicas = strategy.num_replicas_in_sync
     if batch_size % replicas:
         raise InputError(
@@ -43,7 +51,15 @@ def check_batch_size(batch_size, strategy):
 
 
 def check_steps_per_execution(steps, replicas):
-    """Refuses what Keras has for one replica alone."""
+    """Refuses several steps per execution on several replicas.
+
+    Args:
+        steps: Integer, the `steps_per_execution` of `compile`.
+        replicas: Integer, the number of replicas.
+
+    Raises:
+        InputError: If both are above 1, which Keras does not support.
+    """
     if steps > 1 and replicas > 1:
         raise InputError(
             "Keras cannot run several steps in one execution on several "
@@ -61,11 +77,11 @@ def has_accelerator():
 
 
 def make_deterministic():
-    """Makes the same program give the same bits, from now to its end.
+    """Makes the same program give the same bits until the process ends.
 
-    On a CPU with one thread for each operation and between operations: sums of
-    several threads come in any order. On a GPU by deterministic kernels, which
-    TensorFlow has for what is used here. Before TensorFlow has begun to work.
+    On a CPU, TensorFlow then uses one thread, because several threads sum in
+    any order. On a GPU it uses deterministic kernels, which exist for all that
+    is used here. Call this before TensorFlow runs its first operation.
     """
     if has_accelerator():
         tf.config.experimental.enable_op_determinism()
@@ -75,7 +91,17 @@ def make_deterministic():
 
 
 def resolve_jit_compile(jit_compile):
-    """Returns whether XLA compiles the step: a bool for `"auto"` or a bool."""
+    """Returns whether XLA compiles the step.
+
+    Args:
+        jit_compile: Boolean, or `"auto"`, which compiles on GPUs.
+
+    Returns:
+        A boolean.
+
+    Raises:
+        InputError: If `jit_compile` is anything else.
+    """
     if jit_compile == "auto":
         return bool(tf.config.list_physical_devices("GPU"))
     if not isinstance(jit_compile, bool):
@@ -87,16 +113,16 @@ def resolve_jit_compile(jit_compile):
 
 
 def peak_gigabytes():
-    """The most memory that the fullest GPU, or else this process, has held.
+    """Returns the peak memory of the fullest GPU, or else of the process.
 
     Returns:
-        Float, in units of 2**30 bytes; None where the system does not say.
+        Float, in units of 2**30 bytes, or None if the system does not say.
     """
     gpus = tf.config.list_logical_devices("GPU")
     if gpus:
         infos = [tf.config.experimental.get_memory_info(g.name) for g in gpus]
         return max(info["peak"] for info in infos) / 2**30
-    # Not `getrusage`: a new process inherits the peak of its parent there.
+    # Not `getrusage`, in which a new process inherits its parent's peak.
     status = pathlib.Path("/proc/self/status")
     text = status.read_text() if status.exists() else ""
     kilobytes = re.search(r"VmHWM:\s+(\d+) kB", text)

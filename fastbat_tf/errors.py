@@ -1,21 +1,31 @@
-"""Errors that a user can act on: one line, no traceback on the command line."""
+"""Errors that a user can act on; the command line prints them in one line."""
 
 import math
 
 
 class InputError(ValueError):
-    """A setting, file or image is not what was expected.
+    """A setting, a file or an image is not as expected.
 
-    The message says what, what was expected, and `Received: name=value`.
+    The message says what is wrong, what was expected, and `Received:
+    name=value`.
     """
 
 
 class NonFiniteError(ArithmeticError):
-    """A loss or gradient became infinite or NaN in training."""
+    """A loss or a gradient became infinite or NaN in training."""
 
 
 def at_least(group, name, low):
-    """Refuses a setting, an attribute of `group`, below `low` or infinite."""
+    """Refuses a setting that is below `low`, infinite or NaN.
+
+    Args:
+        group: Object that has the setting as an attribute.
+        name: Name of the setting.
+        low: Number, the smallest allowed value.
+
+    Raises:
+        InputError: If the setting is refused.
+    """
     value = getattr(group, name)
     if not low <= value < math.inf:
         raise InputError(
@@ -25,7 +35,16 @@ def at_least(group, name, low):
 
 
 def one_of(group, name, known):
-    """Refuses a setting, an attribute of `group`, that is not in `known`."""
+    """Refuses a setting that is not one of the known values.
+
+    Args:
+        group: Object that has the setting as an attribute.
+        name: Name of the setting.
+        known: The known values, strings.
+
+    Raises:
+        InputError: If the setting is refused.
+    """
     value = getattr(group, name)
     if value not in known:
         raise InputError(
@@ -35,13 +54,16 @@ def one_of(group, name, known):
 
 
 def refuse_inapplicable(kind, name, applicable, given):
-    """Refuses options that what was chosen does not have.
+    """Refuses options that do not apply to a choice.
 
     Args:
-        kind: What was chosen, in words, such as `"method"`.
-        name: Its name.
-        applicable: Names of the options that it has.
-        given: Dict of options; None stands for one that was not given.
+        kind: What was chosen, such as `"method"`.
+        name: The name of the choice, such as `"fastbat"`.
+        applicable: Names of the options that apply to it.
+        given: Dict of options; None means not given.
+
+    Raises:
+        InputError: If an option was given that does not apply.
     """
     for option, value in given.items():
         if option not in applicable and value is not None:
@@ -53,12 +75,18 @@ def refuse_inapplicable(kind, name, applicable, given):
 
 
 def look_up(table, kind, **name):
-    """An entry of a registry; an unknown name is refused with the known ones.
+    """Looks up a name in a registry.
 
     Args:
         table: Dict, the registry.
-        kind: What it holds, in words.
+        kind: What it holds, such as `"method"`.
         **name: The setting and its value, such as `method="fastbat"`.
+
+    Returns:
+        The entry.
+
+    Raises:
+        InputError: If the name is unknown; the message lists the known ones.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""Files that are whole or old, whatever ends the process or the machine."""
+"""Files that are written completely or not at all, even in a crash."""
 
 import contextlib
 import errno
@@ -8,23 +8,23 @@ import os
 import pathlib
 import shutil
 
-# What some file systems answer if a directory is to be flushed.
+# The errors of file systems that cannot flush a directory.
 NOT_FLUSHED = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 
 
 @contextlib.contextmanager
 def replacing(path):
-    """A binary file to write, which takes the place of `path` at the end.
+    """Opens a binary file that replaces `path` at the end of a `with` block.
 
-    It is written to the side, flushed to the disk, and renamed; then the
-    directory is flushed. A process that is killed, a disk that is full, or a
-    power failure leaves `path` as it was, or new and whole.
+    It is written to a temporary file, flushed to the disk, and renamed; then
+    the directory is flushed. A killed process, a full disk or a power failure
+    leaves either the old file or the complete new one.
 
     Args:
-        path: Of the file; its directory exists.
+        path: Path of the file. Its directory must exist.
 
     Raises:
-        OSError: If it cannot be written; `path` stays as it was.
+        OSError: If it cannot be written; `path` is then left as it was.
 
     Example:
 
@@ -47,14 +47,14 @@ def replacing(path):
 
 
 def write_json(path, content):
-    """Writes JSON, whole or not at all: see `replacing`."""
+    """Writes JSON to a file, completely or not at all; see `replacing`."""
     text = json.dumps(content, indent=2) + "\n"
     with replacing(path) as file:
         file.write(text.encode())
 
 
 def make_directory(path):
-    """Makes a directory and those above it, and flushes their names."""
+    """Creates a directory with its parents, and flushes them to the disk."""
     path = pathlib.Path(path)
     missing = [p for p in (path, *path.parents) if not p.exists()]
     path.mkdir(parents=True, exist_ok=True)
@@ -63,25 +63,25 @@ def make_directory(path):
 
 
 def replace_directory(partial, path):
-    """Puts a directory in the place of another, flushed to the disk.
+    """Replaces a directory by another one, flushed to the disk.
 
-    No system exchanges two directories at once: a process that is killed in
-    between leaves none at `path`, and both of them beside it, as `partial` and
-    `<path>.old`; never a mixture.
+    Two directories cannot be swapped at once. A process that is killed in
+    between leaves nothing at `path`, and both directories beside it, as
+    `partial` and `<path>.old`, but never a mixture.
 
     Args:
-        partial: The new directory, beside `path`.
-        path: The place; a directory that is there goes.
+        partial: Path of the new directory, beside `path`.
+        path: Path of the directory to replace; it need not exist.
 
     Raises:
-        OSError: If it cannot be done, or something else is there.
+        OSError: If it cannot be replaced, or is not a directory.
     """
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise NotADirectoryError(errno.ENOTDIR, "No directory", str(path))
     flush_tree(partial)
     old = path.with_name(f"{path.name}.old")
     if path.exists():
-        if old.exists():  # Of a process that was killed.
+        if old.exists():  # Left by a process that was killed.
             shutil.rmtree(old)
         path.rename(old)
         flush(path.parent)
@@ -92,22 +92,22 @@ def replace_directory(partial, path):
 
 
 def flush_tree(path):
-    """Flushes a file, or a directory with all that it holds."""
+    """Flushes a file, or a directory with everything in it."""
     path = pathlib.Path(path)
     for each in (*path.rglob("*"), path):
-        # Not links, whose ends may be anywhere, nor pipes, which would wait.
+        # No links, which may lead anywhere, and no pipes, which would block.
         if not each.is_symlink() and (each.is_file() or each.is_dir()):
             flush(each)
 
 
 def flush(path):
-    """Waits until a file or directory is on the disk, not in its cache."""
+    """Waits until a file or directory is on the disk, not only in a cache."""
     is_directory = os.path.isdir(path)
     flags = os.O_RDONLY
     if os.name == "nt":
-        if is_directory:  # Cannot be opened there; its journal keeps names.
+        if is_directory:  # It cannot be opened; the journal keeps names.
             return
-        flags = os.O_RDWR  # Nothing else is flushed there.
+        flags = os.O_RDWR  # Only writable files can be flushed.
     descriptor = os.open(path, flags)
     try:
         os.fsync(descriptor)
@@ -119,28 +119,28 @@ def flush(path):
 
 
 def sha256(path):
-    """The checksum of a file, as `sha256sum` writes it."""
+    """Returns the checksum of a file, as `sha256sum` prints it."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def lock(path, seconds):
-    """Takes a lock between processes, which ends with the process.
+    """Acquires a lock between processes, which ends with the process.
 
     Args:
-        path: Of the lock's file, which is made, and stays.
-        seconds: Float, how long another process is waited for.
+        path: Path of the lock file, which is created, and not removed.
+        seconds: Float, how long to wait for another process.
 
     Returns:
         An object with `release()`.
 
     Raises:
-        TimeoutError: If another process, or another call, holds it.
-        OSError: If the file cannot be made or locked.
+        TimeoutError: If another process, or another call, holds the lock.
+        OSError: If the file cannot be created or locked.
     """
     import filelock  # Not needed by most command lines.
 
-    # Not of a thread: a notebook may end in another one.
+    # Not per thread: a notebook may release it in another one.
     held = filelock.FileLock(path, thread_local=False)
     try:
         held.acquire(timeout=seconds)
@@ -151,13 +151,13 @@ def lock(path, seconds):
 
 @contextlib.contextmanager
 def locked(path, seconds):
-    """Holds a `lock` for a block, and leaves no file."""
+    """Holds a `lock` for a `with` block, and removes its file."""
     held = lock(path, seconds)
     try:
         yield
     finally:
-        # In this order: who opened it before finds that it is gone, and makes
-        # a new one. Windows removes no file that is open.
+        # In this order: a process that has opened the file before finds it
+        # gone, and creates a new one. Windows cannot remove an open file.
         with contextlib.suppress(OSError):
             os.unlink(path)
         held.release()

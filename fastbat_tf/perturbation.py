@@ -1,33 +1,33 @@
 """Geometry of L-infinity perturbations: pure functions on tensors.
 
-The feasible set of every method and attack here is
+The feasible set of every method and attack in this library is
 
     C(x) = {delta : |delta| <= epsilon, 0 <= x + delta <= 1},
 
-with images `x` in pixels, floats in [0, 1]. Images and perturbations have
-shape `(batch, height, width, channels)`; `epsilon` is a fraction of the pixel
-range, such as `8 / 255`.
+where the images `x` are floats in [0, 1]. Images and perturbations have shape
+`(batch, height, width, channels)`; `epsilon` is a fraction of the pixel range,
+such as `8 / 255`.
 """
 
 import tensorflow as tf
 
-# A coordinate this close to one of its bounds counts as being on it.
+# A coordinate this close to a bound counts as being on it.
 BOUND_TOLERANCE = 1e-7
 # A gradient whose largest entry is below this counts as zero: the derivative
-# of its cosine, one over its length, would leave float32.
+# of its cosine, one over its norm, would overflow float32.
 SMALLEST = 1e-19
 
 
 def clip_to_pixels(perturbation, images):
-    """Moves `images + perturbation` into [0, 1] and returns the difference."""
+    """Clips `images + perturbation` to [0, 1]; returns the perturbation."""
     return tf.clip_by_value(images + perturbation, 0.0, 1.0) - images
 
 
 def project(perturbation, images, epsilon):
-    """Projects `perturbation` on C: first on the ball, then on the pixels."""
+    """Projects `perturbation` onto C: onto the ball, then onto the pixels."""
     inside_ball = tf.clip_by_value(perturbation, -epsilon, epsilon)
     inside = clip_to_pixels(inside_ball, images)
-    # The difference may round beyond the ball.
+    # Rounding may move the difference out of the ball.
     return tf.clip_by_value(inside, -epsilon, epsilon)
 
 
@@ -40,12 +40,12 @@ def signed_step(perturbation, gradient, step_size, images, epsilon):
 def interior_mask(perturbation, images, epsilon):
     """Marks the coordinates of `perturbation` at which no bound of C is active.
 
-    This is the diagonal of `H_C` in the implicit gradient of Fast-BAT
-    (Zhang et al., ICML 2022): one strictly inside the ball and the pixel
-    range, zero on a bound.
+    This is the diagonal of `H_C` in the implicit gradient of Fast-BAT (Zhang
+    et al., ICML 2022): 1 strictly inside the ball and the pixel range, 0 on a
+    bound.
 
     Returns:
-        A tensor of zeros and ones, shaped and typed like `perturbation`.
+        A tensor of zeros and ones, with the shape and dtype of `perturbation`.
     """
     lower = tf.maximum(-images, -epsilon) + BOUND_TOLERANCE
     upper = tf.minimum(1.0 - images, epsilon) - BOUND_TOLERANCE
@@ -54,20 +54,20 @@ def interior_mask(perturbation, images, epsilon):
 
 
 def cosines(first, second):
-    """The cosines between the gradients of each example.
+    """Computes the cosine between two gradients of each example.
 
     Args:
         first: Tensor `(batch, ...)`.
         second: Tensor like `first`.
 
     Returns:
-        Tensor `(batch,)`, 0 where a gradient is zero; and a bool tensor
-        `(batch,)`, false there.
+        The cosines `(batch,)`, 0 if a gradient is zero, and a boolean tensor
+        `(batch,)`, false if a gradient is zero.
     """
     axes = list(range(1, first.shape.rank))
     pair = [first, second]
-    # A cosine has no scale: divided by its largest entry, a constant, a tiny
-    # gradient has squares that float32 holds.
+    # A cosine does not depend on scale: divided by its largest entry, taken as
+    # a constant, even a tiny gradient has squares that float32 holds.
     largest = [
         tf.stop_gradient(tf.reduce_max(tf.abs(each), axes, keepdims=True))
         for each in pair

@@ -1,6 +1,6 @@
 """The settings of a run: frozen, checked, with every default resolved.
 
-This module imports no TensorFlow, so that a wrong setting is refused at once.
+This module does not import TensorFlow, so a wrong setting is refused at once.
 """
 
 import dataclasses
@@ -24,7 +24,13 @@ NORMS = tuple(attacks.LARGEST_EPSILON)
 
 
 def parse_fraction(text):
-    """`"8/255"` or `"0.0314"` as a float.
+    """Parses `"8/255"` or `"0.0314"` as a float.
+
+    Args:
+        text: String.
+
+    Returns:
+        A float.
 
     Raises:
         InputError: If `text` is neither a number nor a quotient of numbers.
@@ -40,7 +46,13 @@ def parse_fraction(text):
 
 
 def parse_interval(text):
-    """`"500"` or `"15min"` as steps and seconds; one of them is infinite.
+    """Parses `"500"` or `"15min"` as a number of steps and of seconds.
+
+    Args:
+        text: String, steps or minutes.
+
+    Returns:
+        Steps and seconds; the one that is not given is infinite.
 
     Raises:
         InputError: If `text` is neither, or not above zero.
@@ -60,20 +72,22 @@ def parse_interval(text):
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """Which network.
+    """The settings of the network.
 
-    None stands for the default of the network, or says that the network does
-    not have this option; the flags resolve it.
+    None stands for the network's default, which the flags resolve, or for an
+    option that the network does not have.
 
     Attributes:
-        model: A name of the model zoo.
-        width: Channels of the first group of blocks.
-        activation: The activation between layers.
-        normalize: Whether the first layer normalizes the pixels.
-        stem: The kind of the first layers.
-        dropout: Rate of dropout in the blocks.
-        init_weights: Where the training begins: a file of weights or a run
-            directory; None for random weights.
+        model: A name in the model zoo. Defaults to `"preact_resnet18"`.
+        width: Integer, channels of the first group of blocks. Defaults to
+            `None`.
+        activation: String, the activation between layers. Defaults to `None`.
+        normalize: Boolean, whether the first layer normalizes the pixels.
+            Defaults to `True`.
+        stem: String, the kind of the first layers. Defaults to `None`.
+        dropout: Float, the dropout rate in the blocks. Defaults to `None`.
+        init_weights: Path of the initial weights: a weights file, or a run
+            directory. Defaults to `None`: random weights.
     """
 
     model: str = "preact_resnet18"
@@ -90,18 +104,20 @@ class ModelConfig:
 
     @property
     def options(self):
-        """Dict of what the network can be asked for."""
+        """Dict of the options of the network."""
         names = "width", "activation", "stem", "dropout"
         return {name: getattr(self, name) for name in names}
 
 
 @dataclasses.dataclass(frozen=True)
 class MethodConfig:
-    """Which method, and its hyperparameters.
+    """The training method and its hyperparameters.
 
     Attributes:
-        method: A key of `fastbat_tf.methods.METHODS`.
-        options: Dict of the arguments of its constructor, all of them.
+        method: A key of `fastbat_tf.methods.METHODS`. Defaults to
+            `"fastbat"`.
+        options: Dict of constructor arguments. Those that are not given are
+            added with their defaults. Defaults to `{}`.
     """
 
     method: str = "fastbat"
@@ -114,19 +130,25 @@ class MethodConfig:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
-    """How robustness is measured.
+    """The settings of the robustness measurement and of the validation.
 
     Attributes:
-        attacks: Names, as `fastbat_tf.attacks.parse` takes them, each measured
-            on its own.
-        epsilons: Radii; that of the training by default.
-        norm: `"linf"` or `"l2"`.
-        max_examples: A class-balanced subset of so many examples; 0 for all.
-        seed: Of the attacks and of that subset.
-        batch_size: Images per call of the network.
-        validation_attack: The attack after each epoch, L-infinity.
-        validation_epsilon: Its radius; that of the training by default.
-        validation_examples: The first so many validation images; 0 for all.
+        attacks: Tuple of names, as `fastbat_tf.attacks.parse` takes them, each
+            measured on its own. Defaults to `("pgd-50-10",)`.
+        epsilons: Tuple of radii, fractions of the pixel range. Defaults to the
+            training epsilon.
+        norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
+        max_examples: Integer, the size of a class-balanced subset of the test
+            split; 0 means all examples. Defaults to `0`.
+        seed: Integer, the seed of the attacks and of that subset. Defaults to
+            `0`.
+        batch_size: Integer, images per call of the network. Defaults to `250`.
+        validation_attack: Name of the L-infinity attack after each epoch.
+            Defaults to `"pgd-10-1"`.
+        validation_epsilon: Float, the radius of the validation attack.
+            Defaults to the training epsilon.
+        validation_examples: Integer, how many validation images are used, from
+            the start; 0 means all. Defaults to `0`.
     """
 
     attacks: tuple = ("pgd-50-10",)
@@ -140,7 +162,7 @@ class EvaluationConfig:
     validation_examples: int = 0
 
     def __post_init__(self):
-        for name in ("attacks", "epsilons"):  # JSON knows no tuples.
+        for name in ("attacks", "epsilons"):  # JSON has no tuples.
             object.__setattr__(self, name, tuple(getattr(self, name)))
         one_of(self, "norm", NORMS)
         attacks.check_attacks(self.attacks)
@@ -149,7 +171,8 @@ class EvaluationConfig:
             options.check_epsilon(self.validation_epsilon)
         if attacks.parse(self.validation_attack).needs_surrogate:
             raise InputError(
-                "`validation_attack` is expected to need no surrogate. "
+                "`validation_attack` is expected to be an attack without a "
+                "surrogate. "
                 f"Received: validation_attack={self.validation_attack}"
             )
         at_least(self, "max_examples", 0)
@@ -160,15 +183,16 @@ class EvaluationConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RuntimeConfig:
-    """On what it runs.
+    """The settings of devices, compilation and checkpoints.
 
     Attributes:
-        strategy: `"auto"`, `"none"` or `"mirrored"`.
-        jit_compile: `"auto"`, `"true"` or `"false"`.
-        deterministic: Whether the same command gives the same bits.
-        save_every: When checkpoints are made, beside the end of an epoch:
-            steps such as `"500"`, or minutes such as `"15min"`. A run may be
-            continued with another value.
+        strategy: `"auto"`, `"none"` or `"mirrored"`. Defaults to `"auto"`.
+        jit_compile: `"auto"`, `"true"` or `"false"`. Defaults to `"auto"`.
+        deterministic: Boolean, whether the same command gives the same bits.
+            Defaults to `False`.
+        save_every: Interval of checkpoints within an epoch: steps such as
+            `"500"`, or minutes such as `"15min"`. A run may resume with
+            another value. Defaults to `"15min"`.
     """
 
     strategy: str = "auto"
@@ -183,19 +207,23 @@ class RuntimeConfig:
 
     @property
     def compiles(self):
-        """`jit_compile` as Keras has it: True, False or `"auto"`."""
+        """`jit_compile` as Keras takes it: True, False or `"auto"`."""
         return {"true": True, "false": False}.get(self.jit_compile, "auto")
 
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """What `--mode=evaluate` measures, beside the settings.
+    """The model that `--mode=evaluate` measures, and its output.
 
     Attributes:
-        model_path: A `.keras` file or a SavedModel; None for that of the run.
-        surrogate: Likewise, for the attack transfer.
-        results_dir: Where the results go; None for a place by the settings.
-        save_images: Whether adversarial images are kept.
+        model_path: Path of a `.keras` file or a SavedModel. Defaults to
+            `None`: the best weights of the run.
+        surrogate: Path of a `.keras` file or a SavedModel, for the attack
+            `transfer`. Defaults to `None`.
+        results_dir: Path of the directory for the results. Defaults to `None`:
+            a directory for these settings in `evaluations/`.
+        save_images: Boolean, whether adversarial images are saved. Defaults to
+            `False`.
     """
 
     model_path: str | None = None
@@ -206,7 +234,17 @@ class Target:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """All settings of a run."""
+    """All settings of a run.
+
+    Attributes:
+        data: A `DataConfig`.
+        model: A `ModelConfig`.
+        method: A `MethodConfig`.
+        training: A `TrainingConfig`.
+        overfitting: An `OverfittingConfig`.
+        evaluation: An `EvaluationConfig`.
+        runtime: A `RuntimeConfig`.
+    """
 
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
@@ -221,19 +259,19 @@ class Config:
         replays = self.method.options.get("replays", 1)
         if self.training.epochs % replays:
             raise InputError(
-                "`epochs` are expected to be a multiple of `replays`: the data "
-                "are gone through epochs / replays times. Received: epochs="
+                "`epochs` is expected to be a multiple of `replays`: the data "
+                "are passed through epochs / replays times. Received: epochs="
                 f"{self.training.epochs}, replays={replays}"
             )
         given = self.evaluation
-        # Where the training had no radius, that of the field's tables.
+        # A method without a radius is measured at the usual one.
         epsilon = self.method.options.get("epsilon") or options.EPSILON
         validation_epsilon = given.validation_epsilon
         if validation_epsilon is None:
             validation_epsilon = epsilon
         if given.norm != "linf" and not given.epsilons:
             raise InputError(
-                "`epsilons` is expected with another norm than linf, such as "
+                "`epsilons` is required with a norm other than linf, such as "
                 f"0.5 for l2. Received: norm={given.norm}, epsilons=()"
             )
         evaluation = dataclasses.replace(
@@ -244,7 +282,7 @@ class Config:
         object.__setattr__(self, "evaluation", evaluation)
 
     def _check_attack(self):
-        """Refuses settings of an attack where the method has none."""
+        """Refuses settings of the training attack if the method has none."""
         action = self.overfitting.on_overfitting
         if not self.method.options:
             for name, value, unset in (
@@ -268,8 +306,8 @@ class Config:
         if action not in (None, OFF) and not has_gap:
             raise InputError(
                 "`on_overfitting` compares FGSM with the validation attack, "
-                "expected to be a stronger one. Received: on_overfitting="
-                f"{action}, validation_attack=fgsm"
+                "which is expected to be a stronger one. Received: "
+                f"on_overfitting={action}, validation_attack=fgsm"
             )
         if action is None:
             default = WARN if self.method.options and has_gap else OFF
@@ -279,14 +317,14 @@ class Config:
             object.__setattr__(self, "overfitting", overfitting)
 
     def with_seed(self, seed):
-        """The same settings with another seed."""
+        """Returns the same settings with another training seed."""
         training = dataclasses.replace(self.training, seed=seed)
         return dataclasses.replace(self, training=training)
 
     def to_dict(self):
-        """The settings as nested dicts of JSON's types.
+        """Returns the settings as nested dicts of JSON's types.
 
-        The data have one more, `reading`: how files are read for them.
+        The group `data` has one more entry, `reading`: how its files are read.
         """
         groups = dataclasses.asdict(self)
         groups["data"]["reading"] = self.data.spec.reading._asdict()
@@ -294,10 +332,10 @@ class Config:
 
     @classmethod
     def from_dict(cls, groups):
-        """The inverse of `to_dict`, also after a round trip by JSON.
+        """Makes a `Config` from the result of `to_dict`, even through JSON.
 
         Raises:
-            InputError: If files were read otherwise than they are now.
+            InputError: If this version reads files differently.
         """
         types = {f.name: f.type for f in dataclasses.fields(cls)}
         groups = {name: dict(groups[name]) for name in types}

@@ -1,1 +1,1 @@
-"""What the program runs on: processor, GPU, terminal."""
+"""The machine: processor, GPU and terminal."""

@@ -1,7 +1,7 @@
-"""What a person sees of long work: lines, and on a terminal what goes on.
+"""Shows the progress of long work: lines and, on a terminal, bars.
 
-A process has one terminal, so one `Display` is shown at a time; the functions
-`say`, `result` and `task` are those of it.
+A process has one terminal, so only one `Display` is shown at a time. The
+functions `say`, `result`, `table` and `task` of this module use that one.
 
 ```python
 with display.shown(verbosity=0):
@@ -9,6 +9,10 @@ with display.shown(verbosity=0):
     with display.task("pgd-50-10", total=1000) as task:
         task.update(250, detail="73 standing")
 ```
+
+The lines are the program's output, not a log: they go to the standard output,
+without prefix, above bars that are redrawn. Python's and absl's logging write
+to the standard error, and cannot tell a result from a remark.
 """
 
 import contextlib
@@ -21,23 +25,24 @@ import threading
 import time
 
 REFRESHES_PER_SECOND = 4
-SLOW_SECONDS = 3.0  # What takes longer is worth a line in a file.
+SLOW_SECONDS = 3.0  # Work that takes longer is worth a line.
 BAR_WIDTH = 30
-# A line of TensorFlow's C++, "I0000 00:00:17.1 ..." or
+# An information line of TensorFlow's C++, "I0000 00:00:17.1 ..." or
 # "2026-11-25 19:16:31.123456: I ...".
 INFORMATION = re.compile(r"I\d{4} \d\d:\d\d:|\d{4}-\d\d-\d\d [\d:.]+: I ")
 
 
 class Display:
-    """Lines on the standard output and, on a terminal, bars below them.
+    """Prints lines to the standard output, on a terminal with bars below.
 
-    In a pipe, in a file, in a notebook and on a terminal that knows no cursor
-    (`TERM=dumb`) there are lines alone, without control characters.
+    In a pipe, a file, a notebook, or a terminal without cursor control
+    (`TERM=dumb`) there are only lines, without control characters.
 
     Args:
-        verbosity: Integer. Below 0: results alone; 0: also what is done and how
-            far it is; above 0: more lines.
-        is_terminal: Whether the standard output may be taken for one.
+        verbosity: Integer. Below 0: only results; 0: also the work and its
+            progress; above 0: more lines. Defaults to `0`.
+        is_terminal: Boolean; if false, the standard output is never treated as
+            a terminal. Defaults to `True`.
     """
 
     def __init__(self, verbosity=0, is_terminal=True):
@@ -49,20 +54,21 @@ class Display:
 
     @property
     def is_live(self):
-        """Whether tasks are shown while they last."""
+        """Whether running tasks are shown as bars."""
         return self._console is not None and self.verbosity >= 0
 
     def say(self, line, verbosity=0):
-        """Prints a line, unless the display is less talkative than that."""
+        """Prints a line if the display's verbosity is at least `verbosity`."""
         if self.verbosity >= verbosity:
             self.result(line)
 
     def result(self, text):
-        """Prints what is wanted in any case."""
+        """Prints a line at any verbosity."""
         if self._console is None:
             self._print(text)
             return
-        # Between words, but for what is to be copied, such as a long path.
+        # Lines break between words, unless one of them, such as a path that is
+        # to be copied, is too long.
         longest = max(map(len, text.split()), default=0)
         self._console.print(
             text,
@@ -78,16 +84,17 @@ class Display:
         except BrokenPipeError:
             if self not in _shown:
                 raise
-            # As after `| head`: nobody listens any more.
+            # As after `| head`: nobody reads any more.
             nothing = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nothing, sys.stdout.fileno())
             signal.raise_signal(signal.SIGINT)
 
     def table(self, rows):
-        """Prints results as a table, which fits the terminal.
+        """Prints results as a table that fits the terminal.
 
         Args:
-            rows: Tuples of strings, of one length; the first are the headings.
+            rows: List of tuples of strings, all of one length. The first has
+                the headings.
         """
         if self._console is None:
             self._print("\n".join(align(rows)))
@@ -96,13 +103,14 @@ class Display:
 
     @contextlib.contextmanager
     def task(self, description, total=None, detail="", slow=None):
-        """Shows that something lasts, and how far it is.
+        """Shows a task, and its progress, for the length of a `with` block.
 
         Args:
-            description: String, what is done.
-            total: Number of its parts; None if that is not known.
-            detail: String, more about it.
-            slow: A line that is said where nothing is live, if it takes long.
+            description: String, the name of the task.
+            total: Number of its parts. Defaults to `None`: unknown.
+            detail: String, shown after the bar. Defaults to `""`.
+            slow: String, a line that is printed if there are no bars and the
+                task takes long. Defaults to `None`.
 
         Yields:
             A `Task`.
@@ -120,7 +128,7 @@ class Display:
             yield Task(self, self._bars, number)
         finally:
             self._tasks -= 1
-            if self._bars is not None:  # A signal has not closed it.
+            if self._bars is not None:  # A signal may have closed it.
                 self._bars.remove_task(number)
                 if not self._tasks:
                     self.close()
@@ -133,12 +141,12 @@ class Display:
         self._cleanup.enter_context(self._bars)
 
     def close(self):
-        """Takes the bars away, and leaves the terminal as it was."""
+        """Removes the bars, and leaves the terminal as it was."""
         self._bars = None
         self._cleanup.close()
 
     def end(self, line):
-        """Says the last line: nothing is live any more."""
+        """Removes the bars, prints a last line, and stays silent then."""
         verbosity, self.verbosity = self.verbosity, -1
         self.close()
         if verbosity >= 0:
@@ -146,10 +154,10 @@ class Display:
 
 
 class Task:
-    """Something that lasts; without bars it does nothing.
+    """A running task, as `Display.task` yields it.
 
     Attributes:
-        is_live: Whether somebody sees it.
+        is_live: Boolean, whether the task is shown as a bar.
     """
 
     def __init__(self, display, bars=None, number=None, slow=None):
@@ -160,13 +168,14 @@ class Task:
         self.is_live = bars is not None
 
     def update(self, done, total=None, left=None, **fields):
-        """Says how far it is.
+        """Shows new progress.
 
         Args:
-            done: Number of parts.
-            total: Number of all, if it has changed.
-            left: Seconds left, if that is known better than from the parts.
-            **fields: `description`, `count` or `detail`, strings.
+            done: Number of finished parts.
+            total: Number of all parts. Defaults to `None`: unchanged.
+            left: Seconds left, if known. Defaults to `None`: estimated from
+                the finished parts.
+            **fields: The strings `description`, `count` or `detail`.
         """
         self._done = done
         if self.is_live:
@@ -178,7 +187,7 @@ class Task:
             self._slow = None
 
     def advance(self):
-        """Another part is done."""
+        """Counts another finished part."""
         self.update(self._done + 1)
 
 
@@ -186,18 +195,18 @@ _shown = []  # At most one.
 
 
 def current():
-    """The `Display` that is shown; if there is none, one of lines alone."""
+    """Returns the `Display` that is shown, or else one that has no bars."""
     return _shown[0] if _shown else Display(is_terminal=False)
 
 
 def get(verbosity):
-    """The `Display` that is shown; if there is none, a new one."""
+    """Returns the `Display` that is shown, or else a new one."""
     return _shown[0] if _shown else Display(verbosity)
 
 
 @contextlib.contextmanager
 def shown(verbosity=0):
-    """Shows a `Display` of this verbosity, or keeps the one that is shown."""
+    """Shows a `Display` of this verbosity, unless one is shown already."""
     if _shown:
         yield _shown[0]
         return
@@ -211,30 +220,33 @@ def shown(verbosity=0):
 
 
 def say(line, verbosity=0):
-    """`Display.say` of the current one."""
+    """Prints a line on the current display; see `Display.say`."""
     current().say(line, verbosity)
 
 
 def result(text):
-    """`Display.result` of the current one."""
+    """Prints a line on the current display; see `Display.result`."""
     current().result(text)
 
 
 def table(rows):
-    """`Display.table` of the current one."""
+    """Prints a table on the current display; see `Display.table`."""
     current().table(rows)
 
 
 def task(description, total=None, detail="", slow=None):
-    """`Display.task` of the current one."""
+    """Shows a task on the current display; see `Display.task`."""
     return current().task(description, total, detail, slow)
 
 
 def align(rows):
-    """Lines of a table: its first column to the left, the others right.
+    """Formats a table, its first column left-aligned, the others right.
 
     Args:
-        rows: Tuples of strings, of one length.
+        rows: List of tuples of strings, all of one length.
+
+    Returns:
+        List of lines.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
@@ -250,7 +262,9 @@ def align(rows):
 
 
 def duration(seconds):
-    """Seconds as a person would say them.
+    """Formats seconds as a person would say them.
+
+    Example:
 
     >>> duration(5000)
     '1 h 23 min'
@@ -264,12 +278,12 @@ def duration(seconds):
 
 
 def _terminal():
-    """The `Console` of the standard output; None if that is no terminal."""
+    """The `Console` of the standard output, or None without a terminal."""
     if sys.stdout is None or not sys.stdout.isatty():
         return None
     from rich.console import Console  # Not needed for a pipe.
 
-    # The file is the one of now: others may replace `sys.stdout` for a while.
+    # Keep this file: others may replace `sys.stdout` for a while.
     console = Console(file=sys.stdout)
     return console if console.is_interactive else None
 
@@ -280,7 +294,7 @@ def _make_bars(console):
     from rich.text import Text
 
     class Left(progress.ProgressColumn):
-        """Time left or, if that is not known, the time so far."""
+        """The time left, or the time so far if that is unknown."""
 
         def render(self, task):
             left = task.fields["left"]
@@ -325,14 +339,14 @@ def _make_table(rows, width):
         for column in list(zip(*rows, strict=True))[1:]
     )
     for first, *rest in body:
-        # An ensemble is broken between its attacks.
+        # The name of an ensemble breaks between its attacks.
         first = _break_at(first, "+", max(width - others, 20))
         table.add_row(*map(Text, [first, *rest]))
     return table
 
 
 def _break_at(text, mark, width):
-    """Lines of at most so many letters, if there are enough marks."""
+    """Breaks a text after marks into lines of at most `width`, if it can."""
     lines = [""]
     for part in text.replace(mark, f"{mark}\0").split("\0"):
         if lines[-1] and len(lines[-1] + part) > width:
@@ -343,11 +357,11 @@ def _break_at(text, mark, width):
 
 @contextlib.contextmanager
 def _stderr_above(console, verbosity):
-    """Prints what is written to the standard error above what is live.
+    """Prints what is written to the standard error above the bars.
 
-    Also what TensorFlow's C++ writes there, which knows nothing of Python; what
-    is mere information, only if the verbosity is above 0. If the standard error
-    is no terminal, it is left as it is.
+    This includes the output of TensorFlow's C++, of which information lines
+    are shown only if the verbosity is above 0. If the standard error is not a
+    terminal, nothing is changed.
     """
     if not os.isatty(2):
         yield
@@ -369,7 +383,7 @@ def _stderr_above(console, verbosity):
     os.dup2(writer, 2)
     os.close(writer)
     dumps = faulthandler.is_enabled()
-    if dumps:  # Of a crash, after which no thread copies anything.
+    if dumps:  # After a crash, no thread copies anything.
         faulthandler.enable(original)
     try:
         yield

@@ -1,4 +1,4 @@
-"""What is set, and looked at, around TensorFlow; imports none of it."""
+"""The environment of TensorFlow; this module does not import it."""
 
 import contextlib
 import ctypes
@@ -8,7 +8,7 @@ import platform
 import shutil
 import tempfile
 
-# Of the driver's kernel module, which containers see, too.
+# Of the driver's kernel module; visible in containers, too.
 DRIVER_FILE = pathlib.Path("/proc/driver/nvidia/version")
 DEVICES = pathlib.Path("/dev")
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
@@ -17,16 +17,16 @@ _messages = []
 
 
 def is_x86():
-    """Whether the processor is one for which oneDNN was measured."""
+    """Whether the processor is x86, for which oneDNN was measured."""
     return platform.machine().lower() in ("x86_64", "amd64")
 
 
 def enable_onednn():
-    """Turns oneDNN on, unless the user has set `TF_ENABLE_ONEDNN_OPTS`.
+    """Turns on oneDNN, unless the user has set `TF_ENABLE_ONEDNN_OPTS`.
 
     TensorFlow leaves these faster convolutions off on x86 processors without
     AVX-512 VNNI, AVX-VNNI, AVX-512 BF16 or AMX. It reads the variable once, so
-    call this before TensorFlow is imported. docs/onednn.md has the times.
+    call this before importing TensorFlow. docs/onednn.md has measured times.
     """
     if is_x86():
         os.environ.setdefault(ONEDNN, "1")
@@ -34,10 +34,10 @@ def enable_onednn():
 
 @contextlib.contextmanager
 def silent_start():
-    """Holds back what TensorFlow's C++ writes at its start.
+    """Captures what TensorFlow's C++ prints while it is imported.
 
-    `start_messages` returns it. With `TF_CPP_MIN_LOG_LEVEL` set, TensorFlow
-    writes what the user asked for, and nothing is held back.
+    `start_messages` returns it. If the user has set `TF_CPP_MIN_LOG_LEVEL`,
+    nothing is captured.
     """
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         yield
@@ -57,19 +57,20 @@ def silent_start():
 def _scratch_file():
     try:
         return tempfile.TemporaryFile()
-    except OSError:  # No room on the disk: a silent start all the same.
+    except OSError:  # The disk is full: the messages are dropped.
         return open(os.devnull, "w+b")
 
 
 def start_messages():
-    """What `silent_start` has held back; empty if nothing."""
+    """Returns what `silent_start` has captured, or an empty string."""
     return "".join(_messages)
 
 
 def has_nvidia_gpu():
-    """Whether an NVIDIA driver is here; its library alone has to count a GPU.
+    """Whether the machine has an NVIDIA driver.
 
-    CUDA's container images bring the library to machines without a GPU.
+    The driver's library alone is not enough, unless it finds a GPU: CUDA's
+    container images have it on machines without one.
     """
     return (
         DRIVER_FILE.exists()
@@ -90,7 +91,7 @@ def _count_gpus():
 
 
 def hides_gpus():
-    """Whether the user has hidden all GPUs by `CUDA_VISIBLE_DEVICES`."""
+    """Whether the user has hidden all GPUs with `CUDA_VISIBLE_DEVICES`."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    # CUDA reads the list up to the first entry that is no GPU.
+    # CUDA reads the list up to the first entry that is not a GPU.
     return visible is not None and visible.split(",")[0].strip() in ("", "-1")

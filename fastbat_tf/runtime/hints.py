@@ -1,19 +1,19 @@
-"""What makes work on this machine slower than it could be."""
+"""Hints about what makes this machine slower than it could be."""
 
 from fastbat_tf import distribution
 from fastbat_tf.runtime import onednn, unused_gpu
 
-_said = set()
+_given = set()
 
 
 def new_hints():
-    """What makes work on this machine slower than need be, each line once.
+    """Lists what makes this machine slower than it could be, each once.
 
     Returns:
-        A list of the lines that no call in this process has returned before.
+        List of lines that no earlier call in this process has returned.
     """
     if distribution.has_accelerator():
         return []
-    notes = {unused_gpu.explain(), onednn.explain_off()} - {None} - _said
-    _said.update(notes)
+    notes = {unused_gpu.explain(), onednn.explain_off()} - {None} - _given
+    _given.update(notes)
     return sorted(notes, reverse=True)

@@ -1,4 +1,4 @@
-"""Why TensorFlow does not use an NVIDIA GPU that is there."""
+"""Explains why TensorFlow does not use the NVIDIA GPU of the machine."""
 
 import ctypes
 import pathlib
@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from fastbat_tf.runtime import environment
 
-# Of CUDA 12, the series that TensorFlow 2.21 is built with.
+# The libraries of CUDA 12, with which TensorFlow 2.21 is built.
 LIBRARIES = (
     "libcudart.so.12",
     "libcublas.so.12",
@@ -23,11 +23,13 @@ INSTALL = 'pip install "tensorflow[and-cuda]"'
 
 
 def explain():
-    """One line with the reason and the remedy, where TensorFlow has no GPU.
+    """Returns a line with the reason and the remedy.
+
+    Call it only if TensorFlow has no GPU.
 
     Returns:
-        A string; None if there is no NVIDIA GPU, or if the user has hidden it
-        by `CUDA_VISIBLE_DEVICES`.
+        A string, or None if there is no NVIDIA GPU or the user has hidden it
+        with `CUDA_VISIBLE_DEVICES`.
     """
     if environment.hides_gpus() or not environment.has_nvidia_gpu():
         return None
@@ -44,7 +46,7 @@ def _find_reason():
             return "it is built without CUDA", f"To use it: {INSTALL}"
         return (
             "it is built without CUDA",
-            "TensorFlow has CUDA on Linux, and on Windows in WSL2",
+            "TensorFlow supports CUDA on Linux, and on Windows in WSL2",
         )
     missing = [name for name in LIBRARIES if not _is_installed(name)]
     if missing:
@@ -60,8 +62,8 @@ def _find_reason():
         )
     if version and not any(environment.DEVICES.glob("nvidia[0-9]*")):
         return (
-            "the driver is there, and no device file such as /dev/nvidia0",
-            "Give the container its GPU, as by docker run --gpus=all",
+            "there is a driver, but no device file such as /dev/nvidia0",
+            "Give the container access to it, as docker run --gpus=all does",
         )
     said = _said_by_tensorflow(environment.start_messages())
     if said:
@@ -70,13 +72,13 @@ def _find_reason():
             "Update the driver, or restart the machine if it was updated",
         )
     return (
-        "TensorFlow gives no reason here",
-        "TF_CPP_MIN_LOG_LEVEL=0 shows what it says at its start",
+        "TensorFlow gives no reason",
+        "TF_CPP_MIN_LOG_LEVEL=0 shows its messages at the start",
     )
 
 
 def _is_installed(library):
-    # Where TensorFlow looks first: the packages of its extra `and-cuda`.
+    # TensorFlow first looks into the packages of its extra `and-cuda`.
     packages = pathlib.Path(tf.__file__).parent.parent
     if any(packages.glob(f"nvidia/*/lib/{library}")):
         return True
@@ -88,7 +90,7 @@ def _is_installed(library):
 
 
 def _driver_version():
-    """Such as `"550.54.15"`; None if the kernel does not say."""
+    """A version such as `"550.54.15"`, or None if the kernel has none."""
     file = environment.DRIVER_FILE
     text = file.read_text() if file.exists() else ""
     found = re.search(r"Kernel Module.*?\s(\d+\.[\d.]+)", text)
@@ -96,7 +98,7 @@ def _driver_version():
 
 
 def _said_by_tensorflow(messages):
-    """The last warning or error about CUDA in its log, without the prefix."""
+    """The last warning or error about CUDA in a log, without its prefix."""
     lines = re.findall(
         r"^(?:[WE]\d|\S+ \S+: [WE] ).*?\w*(?:cuda|gpu)\w*\.cc:\d+\] (.+)$",
         messages,

@@ -1,11 +1,19 @@
-"""When a training is saved; `loop_test` has what is saved."""
+"""When a training is saved, and in which order its variables are.
+
+`loop_test` has the rest: what is saved is restored.
+"""
 
 from unittest import mock
 
+import keras
 import tensorflow as tf
 
+from fastbat_tf import FGSMPGI, EpsilonSchedule, Plan, RobustClassifier
 from fastbat_tf.experiment import checkpointer
 from fastbat_tf.experiment.checkpointer import Interval
+from fastbat_tf.experiment.loop import make_variables
+from fastbat_tf.training import variables
+from tests.support import testing
 
 
 class IntervalTest(tf.test.TestCase):
@@ -27,6 +35,35 @@ class IntervalTest(tf.test.TestCase):
             interval.restart()
             clock.return_value = 200.0
             self.assertFalse(interval.has_passed())
+
+
+class OrderTest(tf.test.TestCase):
+    def test_order_of_the_variables(self):
+        """Checkpoints hold no names: another order would not resume them."""
+        robust = RobustClassifier(testing.small_network(), FGSMPGI(8 / 255))
+        robust.compile(
+            keras.optimizers.SGD(0.1, momentum=0.9),
+            weight_averaging=0.9,
+            plan=Plan(epochs=2, steps_per_epoch=2, batch_size=8, examples=16),
+            epsilon_schedule=EpsilonSchedule(1, 2),
+        )
+        make_variables(robust)
+        layers = (
+            "conv_kernel bn_gamma bn_beta bn_moving_mean bn_moving_variance "
+            "conv2_kernel conv2_bias dense_kernel dense_bias"
+        ).split()
+        momenta = [
+            f"{name}_momentum" for name in layers if "moving" not in name
+        ]
+        expected = (
+            ["step", "kernel", "gamma", "beta", "moving_mean"]
+            + ["moving_variance", "kernel", "bias", "kernel", "bias"]
+            + ["updates", *layers, "factor", "written", "delta", "momentum"]
+            + ["iteration", "learning_rate", *momenta]
+            + 3 * ["total", "count"]  # Loss, accuracy and gradient norm.
+        )
+        found = [v.name for v in variables.state_variables(robust)]
+        self.assertEqual(found, expected)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Tests of the settings: defaults, checks, and the round trip by JSON."""
+"""The settings of a run: defaults, checks, and the way through JSON."""
 
 import dataclasses
 import json
 import math
+import pathlib
 import re
 
 from absl.testing import absltest, parameterized
@@ -17,6 +18,7 @@ from fastbat_tf.experiment.config import (
     EvaluationConfig,
     MethodConfig,
     ModelConfig,
+    OverfittingConfig,
     RuntimeConfig,
     TrainingConfig,
     parse_fraction,
@@ -181,7 +183,8 @@ class ChecksTest(parameterized.TestCase):
         EvaluationConfig(attacks=("transfer",))
         with self.assertRaisesRegex(
             InputError,
-            "^`validation_attack` is expected to need no surrogate. Received: "
+            "^`validation_attack` is expected to be an attack without a "
+            "surrogate. Received: "
             "validation_attack=transfer$",
         ):
             EvaluationConfig(validation_attack="transfer")
@@ -231,7 +234,7 @@ class ConfigTest(parameterized.TestCase):
     def test_another_norm_has_no_default_radius(self):
         with self.assertRaisesRegex(
             InputError,
-            r"^`epsilons` is expected with another norm than linf, such as 0.5 "
+            r"^`epsilons` is required with a norm other than linf, such as 0.5 "
             r"for l2\. Received: norm=l2, epsilons=\(\)$",
         ):
             Config(evaluation=EvaluationConfig(norm="l2"))
@@ -264,7 +267,7 @@ class ConfigTest(parameterized.TestCase):
             ),
         ),
     )
-    def test_round_trip_by_json(self, config):
+    def test_round_trip_through_json(self, config):
         text = json.dumps(config.to_dict())
         restored = Config.from_dict(json.loads(text))
         self.assertEqual(restored, config)
@@ -272,6 +275,28 @@ class ConfigTest(parameterized.TestCase):
         self.assertIsInstance(restored.evaluation.attacks, tuple)
         milestones = restored.training.milestones
         self.assertIsInstance(milestones, (tuple, type(None)))
+
+    def test_a_config_that_an_earlier_version_wrote(self):
+        """Its run resumes: the settings are equal."""
+        path = pathlib.Path(__file__).parents[1] / "golden/run/config.json"
+        expected = Config(
+            data=DataConfig("cifar10_mini", training_examples=400),
+            model=ModelConfig(width=2, activation="relu", stem="cifar"),
+            method=MethodConfig("fgsm_pgi"),
+            training=TrainingConfig(
+                epochs=4, batch_size=25, weight_averaging=0.9
+            ),
+            overfitting=OverfittingConfig("rollback"),
+            evaluation=EvaluationConfig(
+                attacks=("fgsm",),
+                max_examples=20,
+                validation_attack="pgd-2-1",
+                validation_examples=20,
+            ),
+        )
+        self.assertEqual(
+            Config.from_dict(json.loads(path.read_text())), expected
+        )
         self.assertEqual(json.dumps(restored.to_dict()), text)
 
     def test_settings_of_an_earlier_version(self):

@@ -244,7 +244,7 @@ class WhoTurnsItOnTest(tf.test.TestCase, parameterized.TestCase):
             mock.patch.dict(os.environ),
             mock.patch.object(environment, "is_x86", return_value=True),
             mock.patch.object(onednn, "is_on", return_value=False),
-            mock.patch.object(hints, "_said", set()),
+            mock.patch.object(hints, "_given", set()),
         ):
             os.environ[environment.ONEDNN] = "0"  # A choice.
             self.assertIsNone(onednn.explain_off())

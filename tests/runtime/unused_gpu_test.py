@@ -72,7 +72,7 @@ class ReasonTest(parameterized.TestCase):
             environment.shutil.which = lambda name: f"/usr/bin/{name}"
         else:
             environment._count_gpus = lambda: 1
-        self.assert_says("gives no reason here.* TF_CPP_MIN_LOG_LEVEL=0")
+        self.assert_says("gives no reason.* TF_CPP_MIN_LOG_LEVEL=0")
 
     def test_tensorflow_without_cuda(self):
         self.driver.write_text(DRIVER.format("550.54.15"))
@@ -132,7 +132,7 @@ class ReasonTest(parameterized.TestCase):
         robust = RobustClassifier(testing.small_network(), Standard())
         with (
             mock.patch.object(distribution, "has_accelerator", lambda: False),
-            mock.patch.object(hints, "_said", set()),
+            mock.patch.object(hints, "_given", set()),
         ):
             with self.assertWarnsRegex(UserWarning, "470.57.02 is too old"):
                 robust.compile()
