@@ -31,10 +31,10 @@ def uniform(key, shape, minval, maxval, dtype):
         return _toward_zero(drawn, dtype)
     if not dtype.is_floating:
         return tf.random.stateless_uniform(
-            shape, key, minval, maxval, dtype, "philox"
+            shape, key, minval=minval, maxval=maxval, dtype=dtype, alg="philox"
         )
     bits = tf.random.stateless_uniform(
-        shape, key, None, None, tf.uint32, "philox"
+        shape, key, minval=None, maxval=None, dtype=tf.uint32, alg="philox"
     )
     share = tf.cast(tf.bitwise.right_shift(bits, 8), dtype) * 2.0**-24
     drawn = minval + share * (maxval - minval)

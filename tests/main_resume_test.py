@@ -69,7 +69,7 @@ class ResumeTest(CommandLineTest):
         line = "Ended by SIGTERM; run the same command to resume."
         self.assertEqual(output.splitlines()[-1], line)
 
-    def place(self):
+    def resume_point(self):
         """Epochs and steps of the newest checkpoint."""
         newest = max(self.run_dir.glob("backup/*"))
         self.assertNotEqual(newest.suffix, ".partial")
@@ -81,7 +81,7 @@ class ResumeTest(CommandLineTest):
         self.wait_for(process, "backup/000003")
         time.sleep(0.3)  # The fourth and last step, or the validation.
         self.terminate(process)
-        self.assertEqual(self.place(), (0, 4))
+        self.assertEqual(self.resume_point(), (0, 4))
         self.assertEqual((self.run_dir / "history.csv").read_text(), "")
 
         process = self.start(*LONG)
@@ -90,7 +90,7 @@ class ResumeTest(CommandLineTest):
         self.terminate(process)
         text = self.log.read_text()
         self.assertIn("Resuming: 0 epochs and 4 steps are done.", text)
-        self.assertEqual(self.place(), (1, 0))
+        self.assertEqual(self.resume_point(), (1, 0))
         self.assertFalse((self.run_dir / "results.json").exists())
 
         process = self.start(*LONG)
@@ -153,7 +153,7 @@ class ResumeTest(CommandLineTest):
             f"Received: run_dir={self.run_dir}$",
         )
         self.terminate(process)
-        epochs, steps = self.place()
+        epochs, steps = self.resume_point()
         self.assertGreaterEqual(epochs, 1)
         rows = (self.run_dir / "history.csv").read_text().splitlines()
         self.assertLen(rows, 1 + epochs)

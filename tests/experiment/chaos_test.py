@@ -48,9 +48,9 @@ class ChaosTest(absltest.TestCase):
         self.assertEqual(found, [])
 
     def test_last_words(self):
-        steps = chaos.place(self.reference)
+        steps = chaos.resume_line(self.reference)
         self.assertEqual(steps, "Resuming: 2 epochs and 0 steps")
-        self.assertEqual(chaos.place(self.directory), "Running on")
+        self.assertEqual(chaos.resume_line(self.directory), "Running on")
 
     @property
     def reference(self):

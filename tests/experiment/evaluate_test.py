@@ -175,7 +175,7 @@ class AddRowsTest(absltest.TestCase):
                 "notes": ["n"],
             },
         )
-        # In the place of older ones like them.
+        # They replace older rows of the same kind.
         again = self.add([row(accuracy=0.25)])
         self.assertEqual(again["attacks"], [*others, row(accuracy=0.25)])
 

@@ -46,7 +46,7 @@ CONFIG = Config(
         validation_attack="pgd-1-1",
     ),
 )
-# In the order in which they take their places for the first time.
+# In the order in which they first appear.
 WRITTEN = [
     "config.json",
     "backup/000000",

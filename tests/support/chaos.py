@@ -120,8 +120,8 @@ def _arrays(path):
     return found
 
 
-def place(run_dir):
-    """What the next process must say: where the newest checkpoint is."""
+def resume_line(run_dir):
+    """The beginning of the line with which the next process resumes."""
     checkpoints = [
         path for path in run_dir.glob("backup/*") if path.suffix != ".partial"
     ]
@@ -202,7 +202,7 @@ def main():
         status, moments = None, []
         while status is None:
             expected, read = (
-                place(run_dir),
+                resume_line(run_dir),
                 log.stat().st_size if moments else 0,
             )
             wait = random_state.uniform(0.0, duration)

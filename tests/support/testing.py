@@ -1,4 +1,4 @@
-"""What several tests share: tiny networks, data, and two CPU devices."""
+"""Tiny networks, data, and two CPU devices, for tests."""
 
 import contextlib
 import functools
@@ -15,14 +15,14 @@ from fastbat_tf.layers import conversion
 def two_cpu_strategy():
     """Two replicas on the logical CPU devices that `tests/__init__.py` makes.
 
-    One for the whole process: the collectives of a second MirroredStrategy
-    would have the keys of the first one's, with other shapes.
+    There is one for the whole process: a second MirroredStrategy would use the
+    same collective keys with other shapes.
     """
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 
-def images_and_labels(count, size=8, classes=4, seed=0, dtype="float32"):
-    """Random images in [0, 1], some of them on a bound, and labels."""
+def images_and_labels(count, *, size=8, classes=4, seed=0, dtype="float32"):
+    """Random images in [0, 1], with some pixels on a bound, and labels."""
     random = np.random.default_rng(seed)
     images = random.uniform(-0.1, 1.1, (count, size, size, 3)).clip(0, 1)
     labels = random.integers(0, classes, count, dtype="int32")
@@ -31,9 +31,9 @@ def images_and_labels(count, size=8, classes=4, seed=0, dtype="float32"):
 
 @contextlib.contextmanager
 def extreme_draws(highest):
-    """All random bits are 0, or all 1: both ends of whatever is drawn."""
+    """All random bits are 0, or all are 1: both ends of every draw."""
 
-    def stateless_uniform(shape, seed, minval, maxval, dtype, alg):
+    def stateless_uniform(shape, seed, *, minval, maxval, dtype, alg):
         del seed, alg
         if dtype == tf.uint32:  # All of its bits.
             return tf.fill(shape, dtype.max if highest else dtype.min)
@@ -46,13 +46,14 @@ def extreme_draws(highest):
 
 def small_network(
     activation="softplus",
+    *,
     normalization=conversion.BatchNormalization,
     size=8,
     classes=4,
     width=4,
     seed=0,
 ):
-    """A convolution, an optional BatchNorm, an activation and a dense layer."""
+    """Two convolutions, an optional BatchNorm, and a dense layer."""
     keras.utils.set_random_seed(seed)
     inputs = keras.Input((size, size, 3))
     x = keras.layers.Conv2D(
@@ -68,5 +69,5 @@ def small_network(
 
 
 def count_trainable(model):
-    """The number of its trainable parameters."""
+    """The number of trainable parameters of a model."""
     return sum(int(np.prod(v.shape)) for v in model.trainable_variables)

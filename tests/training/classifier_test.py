@@ -1,4 +1,4 @@
-"""RobustClassifier: one step, on one device and two, compiled and not."""
+"""One training step: on one device and on two, compiled and not."""
 
 import keras
 import numpy as np
@@ -22,7 +22,7 @@ from tests.support import testing
 
 
 class RecordedNoise:
-    """Gives every replica the same recorded noise."""
+    """Draws the same recorded noise on every replica."""
 
     def __init__(self, shape):
         random = np.random.default_rng(0)
@@ -38,7 +38,7 @@ class Recorded(RobustClassifier):
 
 
 def train(method, replicas=1, compiled=False, normalization=None, batches=3):
-    """Trains on batches of which every replica gets the same four images."""
+    """Trains on batches that give every replica the same four images."""
     strategy = tf.distribute.get_strategy()
     if replicas == 2:
         strategy = testing.two_cpu_strategy()
@@ -59,26 +59,27 @@ def train(method, replicas=1, compiled=False, normalization=None, batches=3):
     return robust, history
 
 
-class TrainerTest(tf.test.TestCase, parameterized.TestCase):
+class StepTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters(
         (FastBAT, ((1, True), (2, False), (2, True))),
         (Standard, ((2, True),)),
     )
-    def test_xla_and_two_replicas_give_the_same_numbers(self, method, places):
-        self.check_same_numbers(method, places)
+    def test_xla_and_two_replicas_give_the_same_numbers(self, method, cases):
+        self.check_same_numbers(method, cases)
 
-    # One device by XLA is in `method_contract_test`, two replicas without it
-    # in `method_replicas_test`.
+    # `tests/methods/contract_test.py` has one device with XLA, and
+    # `tests/methods/replicas_test.py` two replicas without it.
     @parameterized.parameters(GradAlign, PGD, FastAT)
     @pytest.mark.slow
     def test_two_compiled_replicas_give_the_same_numbers(self, method):
         self.check_same_numbers(method, ((2, True),))
 
-    def check_same_numbers(self, method, places):
-        """BatchNorm, penalty, correction, weight decay, momentum and all
-        metrics. Measured: 5e-7 at most, from the order of float32 sums."""
+    def check_same_numbers(self, method, cases):
+        """Compares BatchNorm, penalty, correction, weight decay, momentum and
+        all metrics. The measured difference is at most 5e-7, from the order of
+        float32 sums."""
         reference, history = train(method())
-        for replicas, compiled in places:
+        for replicas, compiled in cases:
             robust, again = train(method(), replicas, compiled)
             for ours, theirs in zip(
                 robust.weights, reference.weights, strict=True
@@ -87,7 +88,7 @@ class TrainerTest(tf.test.TestCase, parameterized.TestCase):
             self.assertAllClose(again, history, 1e-4, 1e-5)
 
     def test_replicas_average_their_gradients(self):
-        """Without BatchNorm, two replicas of two images are one of four."""
+        """Without BatchNorm, two replicas of two images equal one of four."""
         images, labels = testing.images_and_labels(4)
         weights = []
         for strategy in (
@@ -124,7 +125,7 @@ class TrainerTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllEqual(second, start(1))
 
     def test_weight_decay_is_in_the_gradient(self):
-        """Two steps of a zero gradient, by hand, with L2 coefficient c:
+        """Two steps with a zero gradient, by hand, with L2 coefficient c:
 
         v1 = -rate c w0,              w1 = w0 + v1
         v2 = momentum v1 - rate c w1, w2 = w1 + v2
@@ -222,7 +223,7 @@ class TrainerTest(tf.test.TestCase, parameterized.TestCase):
 
     @parameterized.parameters((False, 1), (True, 1), (True, 2))
     def test_optimizer_is_compiled_where_it_can_be(self, compiled, replicas):
-        """Then it may hold nothing that XLA does not know."""
+        """A compiled optimizer may hold nothing that XLA does not know."""
 
         class CallsPython(keras.optimizers.SGD):
             def update_step(self, gradient, variable, learning_rate):

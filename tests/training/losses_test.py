@@ -143,15 +143,14 @@ class TrainingTest(tf.test.TestCase, parameterized.TestCase):
         network = testing.small_network()
         plain, other = losses.get("crossentropy"), losses.get("dlr")
 
-        def step(*attack_loss):
+        def make_context(**attack_loss):
             return StepContext(
-                network,
-                other.call,
-                images,
-                labels,
-                Draws(0, 0),
-                None,
-                *attack_loss,
+                network=network,
+                loss=other.call,
+                images=images,
+                labels=labels,
+                draws=Draws(0, 0),
+                **attack_loss,
             )
 
         def gradient(loss):
@@ -163,11 +162,11 @@ class TrainingTest(tf.test.TestCase, parameterized.TestCase):
 
         zero = tf.zeros_like(images)
         for attack_loss, expected in (
-            ((), other),
-            ((None,), other),
-            ((plain.call,), plain),
+            ({}, other),
+            ({"attack_loss": None}, other),
+            ({"attack_loss": plain.call}, plain),
         ):
-            view = step(*attack_loss)
+            view = make_context(**attack_loss)
             self.assertAllClose(
                 view.input_gradient(zero), gradient(expected), 1e-5, 1e-7
             )

@@ -28,8 +28,8 @@ def build(name, rate=RATE):
     return optimizers.get(kind, rate, **OPTIONS[name])
 
 
-def updates(name, w, gradients, decay=0.0, mode="l2", rates=(RATE, RATE)):
-    """The weights after each gradient, as the papers have them."""
+def updates(name, w, gradients, *, decay=0.0, mode="l2", rates=(RATE, RATE)):
+    """Returns the weights after each gradient, by the papers' formulas."""
     m, v, found = np.zeros_like(w), np.zeros_like(w), []
     for t, (g, rate) in enumerate(zip(gradients, rates, strict=True), 1):
         if mode == "l2":
@@ -88,19 +88,17 @@ class UpdateTest(tf.test.TestCase, parameterized.TestCase):
             weights,
             gradients,
         )
-        for place, decay in ((0, DECAY), (1, DECAY if on == "all" else 0.0)):
+        for i, decay in ((0, DECAY), (1, DECAY if on == "all" else 0.0)):
             expected = updates(
                 name,
-                weights[place],
-                [g[place] for g in gradients],
-                decay,
-                mode,
-                rates,
+                weights[i],
+                [g[i] for g in gradients],
+                decay=decay,
+                mode=mode,
+                rates=rates,
             )
             for step in range(2):
-                self.assertAllClose(
-                    found[step][place], expected[step], 1e-5, 1e-6
-                )
+                self.assertAllClose(found[step][i], expected[step], 1e-5, 1e-6)
 
     @parameterized.parameters("l2", "decoupled")
     def test_a_weight_without_a_gradient_does_not_decay(self, mode):
@@ -111,7 +109,12 @@ class UpdateTest(tf.test.TestCase, parameterized.TestCase):
         )
         self.assertAllEqual(bias, weights[1])
         expected = updates(
-            "sgd", weights[0], [gradients[0][0]], DECAY, mode, (RATE,)
+            "sgd",
+            weights[0],
+            [gradients[0][0]],
+            decay=DECAY,
+            mode=mode,
+            rates=(RATE,),
         )
         self.assertAllClose(kernel, expected[0], 1e-6)
 
@@ -131,12 +134,17 @@ class UpdateTest(tf.test.TestCase, parameterized.TestCase):
             norm = np.sqrt(sum(np.sum(g**2) for g in given[0]))
             self.assertEqual(norm > 1.5, factor > 1)
             found = self.apply(rule, build("sgd"), weights, given)
-            for place in (0, 1):
-                clipped = given[0][place] * min(1, 1.5 / norm)
+            for i in (0, 1):
+                clipped = given[0][i] * min(1, 1.5 / norm)
                 expected = updates(
-                    "sgd", weights[place], [clipped], DECAY, mode, (RATE,)
+                    "sgd",
+                    weights[i],
+                    [clipped],
+                    decay=DECAY,
+                    mode=mode,
+                    rates=(RATE,),
                 )
-                self.assertAllClose(found[0][place], expected[0], 1e-6)
+                self.assertAllClose(found[0][i], expected[0], 1e-6)
 
     def test_clipping_keeps_what_is_not_finite(self):
         weights, gradients = weights_and_gradients()

@@ -101,7 +101,7 @@ class RefusalTest(tf.test.TestCase, parameterized.TestCase):
     def test_dicts(self):
         images, labels = testing.images_and_labels(4)
         robust = self.robust("graph")
-        robust.fit({"images": images}, labels, verbose=0)  # No places.
+        robust.fit({"images": images}, labels, verbose=0)  # No index.
         for enter in (robust.fit, robust.evaluate, robust.predict):
             for other in ({"pixels": images}, {"images": images, "x": labels}):
                 given = (other, labels) if enter != robust.predict else (other,)
