@@ -1,4 +1,4 @@
-"""Tests of where a training runs, and how much memory it takes."""
+"""The devices of a training, and its peak memory."""
 
 import pathlib
 from unittest import mock

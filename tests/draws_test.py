@@ -24,7 +24,7 @@ class DrawsTest(tf.test.TestCase, parameterized.TestCase):
 
     @parameterized.parameters("float16", "bfloat16")
     def test_half_precision(self, dtype):
-        """As float32, rounded toward zero: finite, and in the radius."""
+        """The float32 draws, rounded toward zero: finite, and in the radius."""
         draws, radius = Draws(1, 2), 8 / 255
         for low, high in ((-radius, radius), (0.0, 1.0)):
             half = draws.uniform("half", (20_000,), low, high, dtype)
@@ -57,7 +57,7 @@ class DrawsTest(tf.test.TestCase, parameterized.TestCase):
         dtype=("float32", "float64"),
     )
     def test_ends_of_the_range(self, ends, dtype):
-        """Rounding takes no draw out of [minval, maxval)."""
+        """Rounding moves no draw out of [minval, maxval)."""
         for highest in (False, True):
             with testing.extreme_draws(highest):
                 drawn = Draws(0, 0).uniform("x", (2,), *ends, dtype).numpy()
@@ -77,7 +77,7 @@ class DrawsTest(tf.test.TestCase, parameterized.TestCase):
         normal = tf.function(as_normal, jit_compile=jit_compile)
         numbers = np.array([0, 1, 2**23 - 1, 2**23, 2**24 - 2, 2**24 - 1])
         ends = normal((numbers * 2.0**-24).astype("float32")).numpy()
-        # Two draws share a middle; the smallest and the largest are opposite.
+        # Two draws share a midpoint; smallest and largest are opposite.
         quantile = statistics.NormalDist().inv_cdf
         middles = [2.0**-24, 2.0**-24, 0.5 - 2.0**-24]
         expected = [quantile(middle) for middle in middles]

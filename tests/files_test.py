@@ -30,7 +30,7 @@ class WriteJsonTest(absltest.TestCase):
         write_json(self.path, {"old": True})
         with self.assertRaises(TypeError):
             write_json(self.path, {"new": object()})
-        # Also when the new content was written, but nothing after it.
+        # Even if the new content was written, but not renamed.
         with mock.patch.object(pathlib.Path, "replace", side_effect=OSError):
             with self.assertRaises(OSError):
                 write_json(self.path, {"new": True})
@@ -58,7 +58,7 @@ class ReplaceDirectoryTest(absltest.TestCase):
         return {path.name for path in self.path.parent.iterdir()}
 
     def test_whole_or_beside(self):
-        """At each moment one of both is whole, and nothing is a mixture."""
+        """At any moment one of the two is complete, and none is a mixture."""
         self.replace("old")
         for left in (
             {"saved_model", "saved_model.partial"},

@@ -1,4 +1,4 @@
-"""Tests of `--mode=evaluate`, as its user sees it."""
+"""`--mode=evaluate`, as its user sees it."""
 
 import json
 import pathlib
@@ -22,7 +22,7 @@ from tests.support.command_line import (
     user_environment,
 )
 
-# Enough for a network that is right and robust on some images.
+# Enough for a network that is robust on some images.
 TRAINING = (
     "--method=standard",
     "--dataset=cifar10_mini",
@@ -86,7 +86,7 @@ class EvaluateTest(CommandLineTest):
         flags = (f"--run_dir={self.run_dir}", *EVALUATION)
         output = self.evaluate(*flags)
 
-        # The measurement at the end of the training is there, too.
+        # The measurement at the end of the training is kept, too.
         (directory,) = (self.run_dir / "evaluations").glob("*-*")
         self.assertStartsWith(directory.name, "_".join(ATTACKS))
         results = json.loads((directory / "results.json").read_text())
@@ -99,11 +99,11 @@ class EvaluateTest(CommandLineTest):
         found = outcomes(directory)
         self.assertEqual(found["robust"].shape, (4, 40))
         self.assertEqual(found["index"].shape, (40,))
-        # Something stands, something falls.
+        # Some examples withstand it, some do not.
         self.assertTrue(found["robust"].any())
         self.assertTrue((found["clean_correct"] & ~found["robust"]).any())
 
-        # The rows of the training stay, those of the evaluation come to them.
+        # The rows of the training stay; the evaluation adds its own.
         after = json.loads(before.results.read_text())
         self.assertEqual(
             after.pop("attacks"), story.pop("attacks") + results["attacks"]
@@ -112,7 +112,8 @@ class EvaluateTest(CommandLineTest):
             name: list(dict.fromkeys(story[name] + results[name]))
             for name in ("warnings", "notes")
         }
-        both["worst_case"] = results["worst_case"]  # The training had none.
+        # The training had no worst case.
+        both["worst_case"] = results["worst_case"]
         self.assertEqual(after, {**story, **both})
         del untouched[before.results]
         for path, content in untouched.items():
@@ -120,7 +121,7 @@ class EvaluateTest(CommandLineTest):
 
         self.check_output(output, directory, results)
 
-        # The same again attacks nothing, and changes nothing.
+        # The same command attacks nothing again, and changes nothing.
         written = files(self.run_dir)
         times = [
             path.stat().st_mtime_ns for path in (directory / "state").iterdir()
@@ -235,7 +236,7 @@ class EvaluateTest(CommandLineTest):
         results = json.loads((self.where / "results.json").read_text())
         (row,) = results["attacks"]
         self.assertEqual(row["attack"], "transfer-pgd-2-1")
-        # From the model to itself: as good as PGD.
+        # From a model to itself, transfer equals PGD.
         self.assertLess(row["robust_accuracy"], results["clean_accuracy"])
         (path,) = self.where.glob("adversarial_transfer-pgd-2-1-*.npz")
         with np.load(path) as file:

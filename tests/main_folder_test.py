@@ -1,4 +1,4 @@
-"""Tests of a run on the user's own images, from training to export."""
+"""A run on the user's own images, from training to export."""
 
 import json
 import pathlib
@@ -52,7 +52,7 @@ class FolderTest(CommandLineTest):
             process.stdout.index('"classes"'), process.stdout.index("Running")
         )
 
-        # The images are moved, and those of the training are thrown away.
+        # The images move, and those of the training are removed.
         moved = self.directory / "moved"
         shutil.move(self.top / "test", moved / "test")
         shutil.rmtree(self.top)
@@ -105,7 +105,7 @@ class FolderTest(CommandLineTest):
 
     @pytest.mark.slow
     def test_image_formats(self):
-        """Gray, transparent, palette and 16-bit images are trained on."""
+        """Trains on gray, transparent, palette and 16-bit images."""
         image = Image.open(self.top / "train/cat/001.png")
         for name, mode in (("gray", "L"), ("clear", "RGBA"), ("palette", "P")):
             image.convert(mode).save(self.top / f"train/cat/{name}.png")

@@ -14,7 +14,7 @@ class MainMethodsTest(CommandLineTest):
             return list(csv.DictReader(stream))
 
     @parameterized.parameters(
-        # 8 updates: a pass of 4 batches, each twice.
+        # 8 updates: one pass of 4 batches, each replayed twice.
         ("--method=free --replays=2", 1),
         ("--method=fgsm_mep_cs --reset_epochs=1", 2),
         ("--method=fastbat --linearization=remembered", 2),
@@ -26,7 +26,7 @@ class MainMethodsTest(CommandLineTest):
         rows = self.history()
         self.assertLen(rows, epochs)
         self.assertGreater(float(rows[-1]["val_accuracy"]), 0.0)
-        # The weights of the best epoch are read without what is remembered.
+        # The best weights are read without the method's state.
         process = main(
             "--mode=evaluate",
             f"--run_dir={self.run_dir}",

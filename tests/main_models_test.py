@@ -13,7 +13,7 @@ from tests.support.command_line import TINY, CommandLineTest, main, python
 
 
 def kernels(run_dir):
-    """The kernels of the best weights of a run."""
+    """Reads the kernels of a run's best weights."""
     found = {}
 
     def visit(path, value):

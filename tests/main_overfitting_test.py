@@ -46,17 +46,17 @@ class OverfittingTest(MainTest):
         )
         output = self.train(*flags)
         alarms = self.column("overfitting_alarm")
-        # It may take more than one epoch until FGSM and PGD differ at all.
+        # FGSM and PGD may not differ at all in the first epochs.
         self.assertEqual(sum(alarms), 1)
         self.assertEqual(alarms[-1], 1)
         self.assertRegex(output, "Catastrophic overfitting .* training ends")
         self.assertTrue((self.run_dir / "saved_model").is_dir())
-        # After a kill in the measurement, there is nothing left to train.
+        # Killed during the measurement: nothing is left to train.
         (self.run_dir / "results.json").unlink()
         kept = self.run_dir / "evaluations" / "training" / "kept"
         kept.touch()
         self.train(*flags)
-        # What the measurement had found is not thrown away.
+        # The results of the measurement are kept.
         self.assertTrue(kept.exists())
         self.assertEqual(self.column("overfitting_alarm"), alarms)
 
@@ -73,7 +73,7 @@ class OverfittingTest(MainTest):
             "--overfitting_threshold=0.999",
         )
         self.assertNotIn("Catastrophic", output)
-        # 3 batches an epoch; the last share of each.
+        # 3 batches per epoch; the last share of each epoch.
         self.assertEqual(self.column("epsilon_share"), [0, 0.5, 1, 1])
         for name in (
             "val_fgsm_accuracy",
@@ -96,7 +96,7 @@ class OverfittingTest(MainTest):
 
     @pytest.mark.slowest
     def test_a_collapse(self):
-        """FGSM without a random start at 16/255 falls into it."""
+        """FGSM without a random start at 16/255 overfits."""
         flags = (
             "--method=fgsm",
             "--epsilon=16/255",
@@ -114,7 +114,7 @@ class OverfittingTest(MainTest):
         self.assertIn("Catastrophic overfitting in epoch", output)
         alarms = self.column("overfitting_alarm")
         self.assertGreater(sum(alarms[-4:]), 1)
-        # What makes it one: nothing withstands PGD any more.
+        # The sign of it: no image withstands PGD any more.
         self.assertLess(self.column("val_robust_accuracy")[-1], 0.05)
         self.assertGreater(self.column("perturbed_accuracy")[-1], 0.5)
 
@@ -153,7 +153,7 @@ class SeedsTest(MainTest):
         )
         self.assertIn("40 examples, seeds 5, 1.", output)
 
-        # Another seed goes on where these have ended.
+        # Adding a seed trains only that one.
         output = self.train("--seeds=5,1,2", *flags[1:])
         self.assertEqual(output.count("This run is finished"), 2)
         summary = json.loads((self.run_dir / "seeds.json").read_text())

@@ -1,4 +1,4 @@
-"""Tests of runs that are interrupted, from the command line."""
+"""Interrupted runs, from the command line."""
 
 import csv
 import json
@@ -20,7 +20,7 @@ from tests.support.command_line import (
     user_environment,
 )
 
-# Validation and measurement take a while.
+# Validation and measurement take a while with these.
 LONG = (
     *NARROW,
     "--method=fastat",
@@ -32,10 +32,10 @@ LONG = (
 )
 
 
-@pytest.mark.slow  # Many processes.
+@pytest.mark.slow  # Killed many times.
 class ResumeTest(CommandLineTest):
     def start(self, *flags):
-        """A process that writes to `log`."""
+        """Starts a process whose output goes to `log`."""
         self.log = self.directory / f"log{time.monotonic()}.txt"
         process = subprocess.Popen(
             [sys.executable, "main.py", *flags, f"--run_dir={self.run_dir}"],
@@ -61,7 +61,7 @@ class ResumeTest(CommandLineTest):
         self.wait(process, path.exists)
 
     def terminate(self, process):
-        """SIGTERM ends it in time, in peace, and with the status for that."""
+        """SIGTERM ends it in time, without errors, with status 143."""
         process.send_signal(signal.SIGTERM)
         self.assertEqual(process.wait(timeout=30), 143, self.log.read_text())
         output = self.log.read_text()
@@ -79,7 +79,8 @@ class ResumeTest(CommandLineTest):
     def test_terminated_in_validation_measurement_and_export(self):
         process = self.start(*LONG)
         self.wait_for(process, "backup/000003")
-        time.sleep(0.3)  # The fourth and last step, or the validation.
+        # It is in the fourth and last step, or in the validation.
+        time.sleep(0.3)
         self.terminate(process)
         self.assertEqual(self.resume_point(), (0, 4))
         self.assertEqual((self.run_dir / "history.csv").read_text(), "")
@@ -100,7 +101,7 @@ class ResumeTest(CommandLineTest):
         self.assertIn("Resuming: 1 epochs and 0 steps are done.", text)
         self.assertFalse((self.run_dir / "saved_model").exists())
 
-        # As if that one had been killed in its export.
+        # As if it had been killed during the export.
         left_over = self.run_dir / "saved_model.partial" / "assets"
         left_over.mkdir(parents=True, exist_ok=True)
         (left_over / "left over").touch()
@@ -109,7 +110,7 @@ class ResumeTest(CommandLineTest):
         self.assertEqual(process.returncode, 0, process.stderr)
         self.assertNotIn("Traceback", process.stderr)
         lines = process.stdout.splitlines()
-        # The table alone.
+        # Only the table.
         self.assertEqual(lines[0], "method: fastat")
         self.assertRegex(lines[1], r"^attack +epsilon +accuracy")
         self.assertStartsWith(lines[4], "40 examples, ")
@@ -125,7 +126,7 @@ class ResumeTest(CommandLineTest):
         self.assertEmpty(list(self.run_dir.rglob("left over")))
         self.assertEmpty(list(self.run_dir.rglob("*partial*")))
 
-        # Another time: nothing is done.
+        # Once more: nothing is left to do.
         before = self.content()
         again = main(*command)
         self.assertEqual(again.returncode, 0, again.stderr)
@@ -195,9 +196,9 @@ class FullDiskTest(CommandLineTest):
         )
 
     def test_files_that_may_not_grow(self):
-        """As a quota: also where nothing can be mounted."""
+        """A limit on file sizes stands in for a full disk."""
         flags = (*NARROW, "--method=fastat", f"--run_dir={self.run_dir}")
-        # The first checkpoint is too large; then the weights of an epoch.
+        # First a checkpoint is too large, then an epoch's weights.
         for kilobytes, message in ((50, "saved"), (200, "written")):
             process = main(
                 *flags,

@@ -45,13 +45,13 @@ class TrainingTest(absltest.TestCase):
             ]
 
     def ask(self, images):
-        """The answer of the exported model, loaded without our code."""
+        """The output of the exported model, loaded without this library."""
         model = tf.saved_model.load(self.run_dir / "saved_model")
         pixels = tf.constant(images.astype(np.float32) / 255)
         return model.signatures["serving_default"](images=pixels)
 
     def accuracy(self, images, labels):
-        """Of the exported model."""
+        """The accuracy of the exported model."""
         return (self.ask(images)["classes"].numpy() == labels).mean()
 
     def test_config(self):
@@ -121,7 +121,7 @@ class TrainingTest(absltest.TestCase):
         self.assertEqual([panel.step for panel in panels], [0, 1])
         for panel in panels:
             image = tf.io.decode_png(panel.tensor_proto.string_val[2])
-            # Three rows of images, every pixel a square of 3 x 3.
+            # Three rows of images, each pixel a square of 3 x 3.
             self.assertEqual(image.shape[0], 3 * 32 * 3)
             self.assertEqual(image.shape[1] % (32 * 3), 0)
 
@@ -138,7 +138,7 @@ class TrainingTest(absltest.TestCase):
         self.assertEqual(row["attack"], "pgd-2-1")
         self.assertEqual(row["epsilon"], 8 / 255)
         self.assertEqual(row["examples"], 40)
-        # Not that of the training: every run is measured on the same images.
+        # Not the training's seed: all runs are measured on the same images.
         self.assertEqual(row["seed"], 0)
         self.assertEqual(
             results["notes"],
@@ -197,7 +197,7 @@ class TrainingTest(absltest.TestCase):
         self.assertNotIn("Traceback", self.process.stderr)
 
     def test_lines_of_a_pipe(self):
-        """One for each epoch and each stage, and nothing for a terminal."""
+        """One for each epoch and stage, and no control characters."""
         for text in (self.process.stdout, self.process.stderr):
             self.assertNotRegex(text, r"[\x00-\x09\x0b-\x1f\x7f]")
         lines = self.process.stdout.splitlines()
@@ -251,9 +251,9 @@ class TrainingTest(absltest.TestCase):
         }
 
     def test_the_same_command_again(self):
-        """Nothing is done; the results are shown."""
+        """It shows the results, and does nothing else."""
         before = self.files()
-        # How often it saves does not make it another run.
+        # Another checkpoint interval does not make it a different run.
         process = main(*self.flags, "--save_every=5")
         self.assertEqual(process.returncode, 0, process.stderr)
         self.assertEqual(process.stderr, "")

@@ -1,4 +1,4 @@
-"""Tests of training and exporting from the command line."""
+"""Training from the command line: refusals, verbosity, averaging."""
 
 import csv
 import json
@@ -13,7 +13,7 @@ from tests.support.command_line import TINY, CommandLineTest, main
 
 
 class UnusableTest(CommandLineTest):
-    """What is found out once TensorFlow is there, but before any work."""
+    """Errors that are found once TensorFlow is loaded, before any work."""
 
     def test_run_dir_below_a_file(self):
         file = self.directory / "file"
@@ -48,7 +48,7 @@ class UnusableTest(CommandLineTest):
             "--dataset=cifar10",
             f"--data_dir={data_dir}",
             f"--run_dir={self.run_dir}",
-            # A proxy that answers nothing: as without a network.
+            # A proxy that does not answer, as without a network.
             https_proxy="http://127.0.0.1:9",
             no_proxy="",
         )
@@ -80,7 +80,7 @@ class UnusableTest(CommandLineTest):
 
 class VerbosityTest(CommandLineTest):
     def test_of_a_training(self):
-        """Of the same training, from its first step on or when it has ended."""
+        """For the same training, from its first step or when it has ended."""
         flags = (
             *TINY,
             "--method=fastat",
@@ -91,7 +91,7 @@ class VerbosityTest(CommandLineTest):
         more = main(*flags, "--verbosity=1")
         self.assertEqual(more.returncode, 0, more.stderr)
         self.assertIn("Running on ", more.stdout)
-        # All that an epoch has told, below its line.
+        # All other logs of an epoch, below its line.
         self.assertRegex(
             more.stdout,
             r"\nepoch 1/1  loss .*\n  gradient_norm \d.* val_overfitting_gap ",
@@ -125,11 +125,11 @@ class AveragingTest(CommandLineTest):
             for kind in ("val_", "val_averaged_")
         ]
         self.assertLen(candidates, 4)
-        # `max` keeps the first of equals, as the run does.
+        # `max` keeps the first of a tie, as the run does.
         _, kind, row = max(candidates, key=lambda candidate: candidate[0])
         results = json.loads((self.run_dir / "results.json").read_text())
         self.assertEqual(results["weights"], f"best {kind}robust_accuracy")
-        # The exported model is that one: it answers as in its epoch.
+        # The exported model has those weights: its accuracy is the same.
         splits = loading.load("cifar10_mini", validation_share=0.9)
         images, labels = splits.validation
         model = tf.saved_model.load(self.run_dir / "saved_model")

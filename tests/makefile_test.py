@@ -1,4 +1,4 @@
-"""Tests of the set-up that `make` does: which Python, which lock file."""
+"""The set-up by `make`: which Python, and which lock file."""
 
 import pathlib
 import re
@@ -12,11 +12,11 @@ from absl.testing import absltest, parameterized
 from tests.support.command_line import TOP
 
 LOCKS = "requirements.lock", "requirements-gpu.lock"
-# What `make` and its recipes call, and no Python of the machine.
+# The programs that `make` calls, without the machine's Pythons.
 TOOLS = "cp", "grep", "make", "mkdir", "sh", "touch"
 
-# Answers the Makefile's questions as the Python of a version would, and
-# writes down what else it is asked for.
+# Answers the Makefile's questions as the Python of a version would, and logs
+# the other commands it is given.
 FAKE_PYTHON = """\
 #!/bin/sh
 if [ "$1" = -c ]; then
@@ -68,7 +68,7 @@ class MakefileTest(parameterized.TestCase):
         )
 
     def lines(self):
-        """What the Pythons were asked for."""
+        """The commands that the Pythons were given."""
         process = self.make("demo", "LOCK=requirements.lock")
         self.assertEqual(process.returncode, 0, process.stderr)
         return (self.directory / "log").read_text().splitlines()
@@ -100,7 +100,8 @@ class MakefileTest(parameterized.TestCase):
         )
 
     def test_the_first_that_is_whole(self):
-        self.add_program("python3.11", "#!/bin/sh\nexit 127\n")  # As pyenv's.
+        # As pyenv's shims do.
+        self.add_program("python3.11", "#!/bin/sh\nexit 127\n")
         self.add_python("python3.12", 3, 12, missing="ensurepip")
         self.add_python("python3.13", 3, 13)
         self.add_python("python3", 3, 12)
@@ -112,7 +113,7 @@ class MakefileTest(parameterized.TestCase):
         (self.programs / "python3.12").unlink()
         self.assertLen(self.lines(), 4)
         (self.directory / "requirements.lock").touch()
-        process = self.make("demo", "LOCK=requirements.lock")  # Anew.
+        process = self.make("demo", "LOCK=requirements.lock")  # Set up again.
         self.assertEqual(process.returncode, 2)
         self.assertIn("Python 3.11, 3.12 or 3.13", process.stderr)
 
@@ -177,7 +178,7 @@ class LockTest(absltest.TestCase):
             self.assertTrue(any(library in line for line in gpu - plain))
 
     def test_they_hold_from_3_11_on(self):
-        """No pin is made for one version of Python alone."""
+        """No pin is for one version of Python only."""
         for name in LOCKS:
             text = (TOP / name).read_text()
             self.assertIn("--universal --python-version 3.11", text)

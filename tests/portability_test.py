@@ -1,4 +1,4 @@
-"""What other systems lack is not needed: a simulation of Windows on Linux."""
+"""Nothing is needed that other systems lack: Windows, simulated on Linux."""
 
 import pathlib
 import tempfile
@@ -7,7 +7,7 @@ from absl.testing import absltest
 
 from tests.support.command_line import python
 
-# What there is on Linux alone, or on Unix alone.
+# What exists only on Linux, or only on Unix.
 MISSING_MODULES = ("fcntl", "resource", "pwd", "grp", "termios", "pty", "tty")
 MISSING_FUNCTIONS = (
     "posix_fallocate",
@@ -110,7 +110,7 @@ class PortabilityTest(absltest.TestCase):
         self.assertEqual(left_over, [])
 
     def test_no_module_of_unix_is_imported(self):
-        """Nor a function asked for that the tests above may have missed."""
+        """The source does not name functions that exist on Unix alone."""
         top = pathlib.Path(__file__).absolute().parent.parent
         paths = [top / "main.py"]
         for folder in ("fastbat_tf", "flags", "models"):

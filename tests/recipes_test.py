@@ -1,4 +1,4 @@
-"""Tests of the recipes: they parse, and say what they are."""
+"""The recipes: they parse, and their comments are right."""
 
 import contextlib
 import re
@@ -12,7 +12,7 @@ from tests.support.command_line import TOP
 RECIPES = TOP / "recipes"
 ALL = sorted(path.relative_to(RECIPES) for path in RECIPES.rglob("*.cfg"))
 
-# Where a head comment says that its numbers are from.
+# The sources of numbers that a head comment may name.
 SOURCE = r"Source: .*\(arXiv \d{4}\.\d{5}\)|Measured"
 
 
@@ -23,7 +23,7 @@ def head(recipe):
 
 
 def words(recipe):
-    """The same in one line."""
+    """The head comment in one line."""
     return " ".join(head(recipe).split())
 
 

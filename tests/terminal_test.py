@@ -22,7 +22,7 @@ TINY = (
     "--attacks=pgd-1-1",
 )
 STOPPED = "Stopped by Ctrl-C; run the same command to resume."
-# A bar and a part of what stands beside it.
+# A bar, and a part of the text beside it.
 BAR = "━.*"
 
 
@@ -33,12 +33,12 @@ class TerminalTest(absltest.TestCase):
         self.run_dir = pathlib.Path(directory, "run")
 
     def check(self, terminal, status=0, columns=80):
-        """It ends with this status, and leaves the terminal in order."""
+        """Checks the status, and that the terminal is left in order."""
         self.assertEqual(terminal.end(), status, terminal.output)
         self.assertTrue(terminal.is_clean, terminal.output)
         self.assertNotIn("Traceback", terminal.output)
         for line in terminal.lines:
-            if "/" not in line:  # A path is not broken.
+            if "/" not in line:  # The line does not break inside a path.
                 self.assertLessEqual(len(line), columns, line)
 
     def seen(self, terminal, *patterns):
@@ -119,7 +119,7 @@ class TerminalTest(absltest.TestCase):
         self.assertEqual(self.state(), state)
 
     def test_an_error_and_verbosity(self):
-        """Before TensorFlow, and after it with results alone."""
+        """Before TensorFlow is loaded, and after it with verbosity -1."""
         terminal = Terminal(*TINY, "--epochs=0", f"--run_dir={self.run_dir}")
         self.assertEqual(terminal.end(), 2)
         self.assertRegex(terminal.lines[0], "^error: .*epochs=0$")

@@ -1,4 +1,4 @@
-"""Tests of the checkpoints on disk."""
+"""The checkpoints on disk."""
 
 import contextlib
 import io
@@ -74,14 +74,14 @@ class BackupTest(parameterized.TestCase):
         return backup.Backup(self.root / "backup", self.root, files)
 
     def save(self, number):
-        """A checkpoint in which all is `number`."""
+        """Saves a checkpoint in which every value is `number`."""
         (self.root / "history.csv").write_text(f"row {number}\n")
         events = self.root / "curves" / "train" / "events.1"
         events.write_bytes(bytes([number]) * 100)
         self.backup.save([np.full((3, 2), number)], {"epoch": number})
 
     def restore(self):
-        """What is restored, and the lines that are printed."""
+        """Returns what is restored, and the printed lines."""
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             saved = self.make().restore()
@@ -110,7 +110,7 @@ class BackupTest(parameterized.TestCase):
             np.array([[1, 2]], np.uint32),
             np.zeros((0, 3)),
             np.array([True, False]),
-        ] * 5  # More than ten, whose names are not in order as text.
+        ] * 5  # More than ten, whose names do not sort as text.
         arrays = [
             array + np.array(i, array.dtype) if array.dtype != bool else array
             for i, array in enumerate(arrays)
@@ -150,12 +150,12 @@ class BackupTest(parameterized.TestCase):
         self.assertNotIn("events.2", found)
         self.assertNotIn("not there", found)
         self.assertIn("other", found)
-        # The copies are still there: a kill during this does no harm.
+        # The copies remain, so a kill meanwhile does no harm.
         shutil.rmtree(self.root / "curves")
         self.assert_restores(1)
 
     def test_names_of_event_files(self):
-        """TensorBoard reads all whose name has "tfevents", wherever it is."""
+        """TensorBoard reads every file named "*tfevents*", wherever it is."""
         train = self.root / "curves" / "train"
         names = {
             "events.out.tfevents.1.host": "events.out.tf-events.1.host",
@@ -176,7 +176,7 @@ class BackupTest(parameterized.TestCase):
             self.assertEqual((train / name).read_text(), name)
 
     def test_checkpoints_of_older_versions(self):
-        """Their copies have the names of the event files."""
+        """Older copies have the names of the event files."""
         self.save(1)
         directory = self.root / "backup" / "000000"
         name = "files/curves/train/events.out.tfevents.1"
@@ -211,7 +211,7 @@ class BackupTest(parameterized.TestCase):
         lines = self.assert_restores(1)
         self.assertLen(lines, 1)
         self.assertStartsWith(lines[0], f"The checkpoint {newest} is damaged")
-        # The next one counts from the damaged one, and is then the newest.
+        # The next number follows that of the damaged one, so it is the newest.
         self.save(7)
         self.assertEqual(self.names(), ["000001", "000002", "000003"])
         self.assertEqual(self.assert_restores(7), [])
@@ -231,7 +231,7 @@ class BackupTest(parameterized.TestCase):
         self.assertEqual((self.root / "history.csv").read_text(), before)
 
     def test_killed_while_it_is_written(self):
-        """At any moment: what there is, is the one before, or all of it."""
+        """There is always the previous checkpoint, or the whole new one."""
         self.save(1)
         for name in ("savez", "_copy", "sha256", "flush_tree", "rename"):
             with self.subTest(name):
@@ -298,7 +298,7 @@ class BackupTest(parameterized.TestCase):
             self.skipTest("No file system can be mounted here.")
         self.addCleanup(subprocess.run, ["umount", disk], check=True)
         full = backup.Backup(disk / "backup", disk, ("curves",))
-        for size in (5_000, 200_000):  # The file that grows, or the arrays.
+        for size in (5_000, 200_000):  # The growing file, or the arrays.
             with self.subTest(size=size):
                 shutil.rmtree(disk / "curves", ignore_errors=True)
                 (disk / "curves").mkdir()

@@ -1,4 +1,4 @@
-"""From the settings of a training to what is compiled."""
+"""What the settings of a training compile to."""
 
 import keras
 import numpy as np
@@ -57,7 +57,8 @@ class CompileTest(tf.test.TestCase, parameterized.TestCase):
         optimizer = robust.optimizer
         self.assertIs(type(optimizer), keras.optimizers.AdamW)
         self.assertEqual((optimizer.beta_1, optimizer.beta_2), (0.8, 0.9))
-        self.assertEqual(optimizer.weight_decay, 0)  # The rule does it.
+        # The update rule applies it.
+        self.assertEqual(optimizer.weight_decay, 0)
         self.assertEqual(robust.update_rule.weight_decay, 0.3)
         self.assertAllClose(optimizer.learning_rate, 0.02)
         self.assertEqual(robust.update_rule.weight_decay_mode, "decoupled")
@@ -75,7 +76,7 @@ class CompileTest(tf.test.TestCase, parameterized.TestCase):
 
     @parameterized.parameters(*SCHEDULES)
     def test_a_schedule_counts_updates(self, name):
-        """Replays are updates: of fewer passes through the data."""
+        """Replays are updates, so there are fewer passes through the data."""
         found = []
         for method, passes in ((FastAT, 6), (Replaying, 2)):
             robust = compiled(

@@ -1,4 +1,4 @@
-"""Runs that are killed come to the same bits, and a difference is seen."""
+"""Killed runs end with the same bits, and differences are found."""
 
 import os
 import pathlib
@@ -57,7 +57,7 @@ class ChaosTest(absltest.TestCase):
         return self.directory / "reference"
 
     def check_seen(self, name, change):
-        """Changes a file of a run: that is a difference, and the only one."""
+        """Changes a file of a run; that is found as the only difference."""
         scratch = self.enterContext(tempfile.TemporaryDirectory())
         run_dir = shutil.copytree(self.reference, pathlib.Path(scratch, "run"))
         self.assertEqual(chaos.differences(run_dir, self.reference), [])
@@ -147,7 +147,7 @@ class SlowChaosTest(absltest.TestCase):
             "--on_overfitting=rollback",
             "--overfitting_threshold=0.001",
             "--epsilon_ramp_epochs=1",
-            # With these there are alarms.
+            # These settings raise alarms.
             "--method=fgsm",
             "--epsilon=16/255",
             "--width=4",

@@ -35,7 +35,7 @@ class ParseTest(parameterized.TestCase):
         ("1e-2", 0.01),
         ("0.5/2", 0.25),
         ("5000/255", 5000 / 255),
-        # Out of every range: refused where the range is known.
+        # Parsed here; the settings refuse what is out of range.
         ("-1", -1.0),
         ("2", 2.0),
     )
@@ -54,7 +54,7 @@ class ParseTest(parameterized.TestCase):
 
 
 class ChecksTest(parameterized.TestCase):
-    """Each message says what, what was expected, and what was received."""
+    """Each message says what is wrong, what was expected, and the value."""
 
     @parameterized.parameters(
         (DataConfig, {"validation_share": 0}),
@@ -300,7 +300,7 @@ class ConfigTest(parameterized.TestCase):
         )
 
     def test_settings_of_an_earlier_version(self):
-        """A config.json with fewer settings gets the defaults of today."""
+        """A config.json with fewer settings gets the current defaults."""
         groups = Config().to_dict()
         for name in ("optimizer", "nesterov", "loss", "clip_norm"):
             del groups["training"][name]

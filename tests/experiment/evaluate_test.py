@@ -1,4 +1,4 @@
-"""Tests of where the results of an evaluation go, and of their table."""
+"""Where the results of an evaluation go, and their table."""
 
 import contextlib
 import io
@@ -46,7 +46,7 @@ class ResultsDirectoryTest(parameterized.TestCase):
         self.assertEqual(self.directory(target=target), pathlib.Path("there"))
 
     def test_other_weights(self):
-        """A run that is measured, trained further, and measured again."""
+        """A run is measured, trained further, and measured again."""
         scratch = self.enterContext(tempfile.TemporaryDirectory())
         best = RunDirectory(scratch).best
         best.parent.mkdir()
@@ -166,7 +166,7 @@ class AddRowsTest(absltest.TestCase):
         self.assertEqual(
             story,
             {
-                # What was measured at the training's end stays.
+                # The rows from the end of the training stay.
                 "clean_accuracy": 0.7,
                 "weights": "best",
                 "attacks": [row(), *others],
@@ -190,14 +190,14 @@ class AddRowsTest(absltest.TestCase):
         }
 
     def test_other_weights(self):
-        """No row stays that was measured on weights that are gone."""
+        """Rows that were measured on earlier weights are removed."""
         results_file.add(self.path, self.results([row()], clean_accuracy=0.1))
         fresh = self.results([row("square")], "b", clean_accuracy=0.2)
         results_file.add(self.path, fresh)
         self.assertEqual(json.loads(self.path.read_text()), fresh)
 
     def test_the_end_of_the_training(self):
-        """It stands above what was measured before, on the same weights."""
+        """It comes before earlier rows of the same weights."""
         before = [row("square"), row(accuracy=0.25), row(seed=1)]
         results_file.add(
             self.path, self.results(before, clean_accuracy=0.1, seed=1)
@@ -210,7 +210,7 @@ class AddRowsTest(absltest.TestCase):
         self.assertEqual(story["attacks"], [row(), before[0], before[2]])
         self.assertEqual((story["clean_accuracy"], story["seed"]), (0.2, 0))
         self.assertEqual(story, json.loads(self.path.read_text()))
-        # What does not say of which weights it is, may be of older ones.
+        # Results without a checksum may be of older weights.
         del story["weights_sha256"]
         self.path.write_text(json.dumps(story))
         end = self.results([row("pgd-1-1")])

@@ -181,7 +181,7 @@ class Process:
             )
 
     def state(self):
-        """All that must be the same, to the bit."""
+        """Everything that must be equal to the bit."""
         arrays, state = self.checkpointer.snapshot(EPOCHS, 0)
         history = (self.directory / "history.csv").read_text()
         return [array.tobytes() for array in arrays], state, history
@@ -213,12 +213,12 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
             with self.assertRaises(Preempted):
                 process.fit(position)
             self.assertEqual(process.skipped, [number])
-        for epoch in range(EPOCHS):  # And in every validation.
+        for epoch in range(EPOCHS):  # Also during each validation.
             with self.subTest(epoch=epoch):
                 again = Process(self.directory(), **settings)
                 with self.assertRaises(Preempted):
                     again.fit(validation=epoch)
-                # All steps of the epoch are done, and its row is not written.
+                # All steps of the epoch are done, but its row is not written.
                 again = Process(again.directory, seed=9, **settings)
                 self.assertEqual(self.state(again), expected)
                 self.assertEqual(again.skipped, [STEPS * (epoch + 1)])
@@ -268,7 +268,7 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
             self.assertAllEqual(ours, theirs)
 
     @parameterized.parameters(
-        # Killed after so many steps, saved every so many: goes on from where.
+        # Killed after this step, saved at this interval, resumed at this step.
         ((0, 0), "1", 0),
         ((0, 2), "2", 2),
         ((1, 0), "1000", 3),
@@ -284,7 +284,7 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
 
     @parameterized.parameters(0, 1)
     def test_killed_between_the_end_of_an_epoch_and_its_checkpoint(self, epoch):
-        """The files have grown already, the checkpoint is the one before."""
+        """The files have grown, but the checkpoint is the previous one."""
         directory = self.directory()
         process = Process(directory)
         save, rest = process.checkpointer.save, [epoch + 1]
@@ -370,7 +370,7 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
                 again.robust.weights, process.robust.weights, strict=True
             ):
                 self.assertAllEqual(ours, theirs)
-            if before == 2:  # That the tests above see something.
+            if before == 2:  # The tests above compare something that differs.
                 layer = process.robust.classifier.get_layer("bn")
                 self.assertNotAllClose(*layer.moving_mean.value.values)
 
@@ -380,7 +380,7 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
         before = variables.state_variables(process.robust)
         process.fit()
         after = variables.state_variables(process.robust)
-        # The first step has made none that a checkpoint would not have.
+        # The first step has made no variable that a checkpoint lacks.
         self.assertEqual([id(v) for v in after], [id(v) for v in before])
         self.assertLen({id(v) for v in after}, len(after))
 

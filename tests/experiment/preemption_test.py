@@ -1,4 +1,4 @@
-"""Tests of SIGTERM, in processes of their own."""
+"""SIGTERM and Ctrl-C, in processes of their own."""
 
 import pathlib
 import signal
@@ -27,7 +27,7 @@ def terminate():
 
 
 def run(program, timeout=60):
-    """Status, printed lines and seconds of a program behind `HEAD`."""
+    """Runs a program after `HEAD`: status, printed lines, seconds, errors."""
     start = time.monotonic()
     process = subprocess.run(
         [sys.executable, "-c", HEAD + program],
@@ -42,7 +42,7 @@ def run(program, timeout=60):
 
 class PreemptionTest(absltest.TestCase):
     def check(self, program, status, lines):
-        """Runs it; returns its seconds."""
+        """Runs a program; returns its seconds."""
         found, printed, seconds, errors = run(program)
         self.assertEqual((found, printed), (status, lines), errors)
         self.assertEqual(errors, "")
@@ -151,7 +151,7 @@ with Preemption() as preemption:
             self.check(program, 143, ["step ends", "saves"])
 
     def test_a_call_that_blocks_is_ended(self):
-        """In a system call that signals do not wake, as TensorFlow's wait."""
+        """In a system call that signals do not interrupt, as in TensorFlow."""
         program = """
 import ctypes, threading
 preemption.GRACE_SECONDS = 2.0
@@ -281,7 +281,7 @@ with Preemption() as preemption, preemption.deferred():
         self.assertLess(self.check(program, 130, []), 20)
 
     def test_both_signals(self):
-        """The first one counts; SIGTERM is not a second Ctrl-C."""
+        """The first signal counts; SIGTERM is not a second Ctrl-C."""
         program = """
 with Preemption() as preemption, preemption.deferred():
     os.kill(os.getpid(), signal.SIGINT)
@@ -332,7 +332,7 @@ with Preemption():
             self.assertLess(self.check(program, status, ["saves"]), 20)
 
     def test_interrupts_that_are_ignored_stay_so(self):
-        """As of a command behind `&` in a script."""
+        """A script starts a command with `&` in this way."""
         program = """
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 with preemption.ended_at_once(), Preemption():

@@ -1,4 +1,4 @@
-"""Tests of the files of a run."""
+"""The files of a run, and the choice of its directory."""
 
 import dataclasses
 import json
@@ -39,7 +39,7 @@ class RunDirectoryTest(parameterized.TestCase):
         self.parent = pathlib.Path(directory)
 
     def check_refused(self, path, message, config=CONFIG, resume="auto"):
-        """Refuses `path`, and leaves no trace of the attempt."""
+        """Checks that `path` is refused, and that nothing was written."""
         before = sorted(self.parent.rglob("*"))
         with self.assertRaisesRegex(
             InputError, rf"{message}.* Received: run_dir={path}$"
@@ -82,7 +82,7 @@ class RunDirectoryTest(parameterized.TestCase):
         self.assertIn("keras", versions)
         self.assertEqual(written, json.loads(json.dumps(CONFIG.to_dict())))
         self.assertEqual(written["training"]["seed"], 11)
-        # Nothing is left of the writing.
+        # No temporary file is left.
         self.assertEqual(
             {path.name for path in directory.path.iterdir()},
             {"config.json", "checkpoints", ".lock"},
@@ -101,7 +101,7 @@ class RunDirectoryTest(parameterized.TestCase):
 
     def test_free(self):
         for path in (
-            self.parent,  # Exists, and is empty.
+            self.parent,  # It exists, and is empty.
             self.parent / "new",
             self.parent / "a" / "b" / "c",
         ):
@@ -123,7 +123,7 @@ class RunDirectoryTest(parameterized.TestCase):
         RunDirectory("runs/one").check(CONFIG)
 
     def create(self, config=CONFIG):
-        """A run that no process works on."""
+        """A run that no process is working on."""
         directory = RunDirectory(self.parent)
         directory.create(config)
         directory.unlock()
@@ -176,7 +176,7 @@ class RunDirectoryTest(parameterized.TestCase):
         self.check_refused(self.parent, message)
         with self.assertRaisesRegex(InputError, message):
             second.create(CONFIG)
-        first.check(CONFIG)  # Its own lock does not disturb it.
+        first.check(CONFIG)  # A run may lock again what it has locked.
         first.unlock()
         second.create(CONFIG)
         self.check_refused(self.parent, message)
@@ -199,7 +199,7 @@ class RunDirectoryTest(parameterized.TestCase):
     def test_create_in_the_directory_of_another(self):
         directory = RunDirectory(self.parent)
         self.assertFalse(directory.check(CONFIG))
-        self.create(Config())  # Since then.
+        self.create(Config())  # Since `check`.
         before = directory.config.read_bytes()
         with self.assertRaisesRegex(InputError, "holds a different run"):
             directory.create(CONFIG)
@@ -237,7 +237,7 @@ class RunDirectoryTest(parameterized.TestCase):
         locked.chmod(0)
         self.addCleanup(locked.chmod, 0o700)
         message = "`run_dir` is expected to be a writable directory"
-        if os.geteuid() == 0:  # Nothing is locked for root.
+        if os.geteuid() == 0:  # Root may enter any directory.
             self.parent.chmod(0o755)
             try:
                 os.seteuid(NOBODY)
@@ -285,7 +285,7 @@ class RunDirectoryTest(parameterized.TestCase):
 
 
 class ChooseTest(absltest.TestCase):
-    """Which run a command without --run_dir goes on with."""
+    """Which run a command without --run_dir resumes."""
 
     def setUp(self):
         super().setUp()
@@ -317,10 +317,10 @@ class ChooseTest(absltest.TestCase):
         self.assertEqual(self.choose(), str(newer.path))
         self.assertEqual(self.choose("must"), str(newer.path))
         self.assert_new(self.choose("never"))
-        newer.check(CONFIG)  # Locks it.
+        newer.check(CONFIG)  # This locks the run.
         self.assertEqual(self.choose(), str(older.path))
         newer.unlock()
-        # What an evaluation and an export leave in a run that was killed.
+        # An evaluation and an export write these into a killed run.
         newer.results.write_text("{}")
         newer.saved_model.mkdir()
         self.assertFalse(newer.has_ended)
@@ -328,7 +328,7 @@ class ChooseTest(absltest.TestCase):
         newer.end()
         self.assertTrue(newer.has_ended)
         self.assertEqual(self.choose(), str(older.path))
-        # It goes on without a result, too, and has then not ended.
+        # Without results it is resumed, and has not ended.
         newer.results.unlink()
         self.assertEqual(self.choose(), str(newer.path))
         newer.create(CONFIG)
@@ -347,13 +347,13 @@ class ChooseTest(absltest.TestCase):
             return choose_run_dir(CONFIG, resume, self.parent, seeds=(3, 4))
 
         new = rf"^{self.parent}/fastbat-cifar10-preact_resnet18-seeds-\d{{8}}-"
-        self.begin("20260101-000001")  # Of one seed.
+        self.begin("20260101-000001")  # A run with one seed.
         self.assertRegex(choose_seeds(), new)
         first = self.begin("seeds-1/seed-3", CONFIG.with_seed(3))
         parent = first.path.parent
         self.assertEqual(choose_seeds(), str(parent))
         self.assertRegex(choose_seeds("never"), new)
-        first.check(CONFIG.with_seed(3))  # Locks it.
+        first.check(CONFIG.with_seed(3))  # This locks the run.
         self.assertRegex(choose_seeds(), new)
         first.unlock()
         first.results.write_text("{}")
@@ -364,14 +364,14 @@ class ChooseTest(absltest.TestCase):
         self.assertRegex(choose_seeds(), new)
         self.begin("seeds-2/seed-3", CONFIG.with_seed(4))  # A different run.
         self.assertRegex(choose_seeds(), new)
-        # Several seeds are none of one.
+        # A run with several seeds is not one with one seed.
         self.assertNotIn("seeds", self.choose())
 
     def test_nothing_is_written(self):
-        """Not even a lock, or a time: the runs may be those of others."""
+        """Not even a lock or a timestamp: the runs may belong to others."""
         parent = pathlib.Path(self.parent)
         unlocked = self.begin("20260101-000000")
-        unlocked.path.joinpath(".lock").unlink()  # A copy, perhaps.
+        unlocked.path.joinpath(".lock").unlink()  # It may be a copy.
         locked = self.begin("20260101-000001")
         self.begin("20260101-000002", Config())
         self.begin("seeds-1/seed-3", CONFIG.with_seed(3))
@@ -382,7 +382,7 @@ class ChooseTest(absltest.TestCase):
             os.utime(path, (1, 1))
         before = self.tree()
         self.assertEndsWith(self.choose(), "-20260101-000001")
-        locked.check(CONFIG)  # Locks it.
+        locked.check(CONFIG)  # This locks the run.
         self.assertEqual(self.choose(), str(unlocked.path))
         chosen = choose_run_dir(CONFIG, "auto", self.parent, seeds=(3, 4))
         self.assertEqual(chosen, str(fourth.path.parent))
@@ -395,7 +395,7 @@ class ChooseTest(absltest.TestCase):
         }
 
     def test_who_looks_does_not_disturb(self):
-        """A run that begins while another process looks is not refused."""
+        """A run that starts while another process looks is not refused."""
         run = self.begin("20260101-000001")
         looking = files.lock(run.path / ".lock", 0)
         threading.Timer(0.1, looking.release).start()

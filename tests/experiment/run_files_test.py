@@ -1,8 +1,8 @@
-"""Every file of a run: what a kill, a power failure, or another process does.
+"""Every file of a run after a kill, a power failure, or another process.
 
 A tiny training is killed before each of its renamings, one after the other, and
-continued by the same call. After each kill nothing more reaches the disk: the
-cleaning up that a dead process could not do fails, too.
+resumed by the same call. After a kill nothing more reaches the disk: clean-up,
+which a dead process could not do, fails, too.
 """
 
 import contextlib
@@ -60,7 +60,7 @@ WRITTEN = [
     "evaluations/training/outcomes.npz",
     "evaluations/training/results.json",
     "results.json",
-    "saved_model.old",  # There is one already: see `measure_and_export`.
+    "saved_model.old",  # There is one already; see `measure_and_export`.
     "saved_model",
     "ended.json",
 ]
@@ -80,7 +80,7 @@ def tensorboard_runs(directory):
 
 
 def documented():
-    """The patterns in the first column of the table of the files."""
+    """The patterns in the first column of the documented table of files."""
     text = (TOP / "docs" / "resume.md").read_text()
     _, _, table = text.partition("| file | written |")
     patterns = []
@@ -113,7 +113,7 @@ class KilledTest(absltest.TestCase):
 
     @classmethod
     def train(cls):
-        """Whether it was killed."""
+        """Trains; returns whether it was killed."""
         before = set(cls.disk.survived)
         said = io.StringIO()
         try:
@@ -137,7 +137,7 @@ class KilledTest(absltest.TestCase):
 
     @classmethod
     def lose_power(cls):
-        """What was not flushed is lost in part, or is something else."""
+        """Damages what was not flushed."""
         directory = RunDirectory(cls.run_dir)
         with directory.history.open("ab") as file:
             file.write(b"1,0.")
@@ -151,10 +151,10 @@ class KilledTest(absltest.TestCase):
 
     @classmethod
     def measure_and_export(cls):
-        """What a user may do with a run that was killed."""
+        """What a user may do with a killed run."""
         quiet = contextlib.redirect_stdout(io.StringIO())
         with quiet, cls.disk.watch(kill=False):
-            # An evaluation also beside a training.
+            # An evaluation may run beside a training.
             training = RunDirectory(cls.run_dir)
             training.lock()
             evaluate.evaluate(CONFIG, Target(), cls.run_dir, build_model)
@@ -198,7 +198,7 @@ class KilledTest(absltest.TestCase):
             {p.name for p in self.undisturbed.path.iterdir()},
         )
         left_over = [p for p in self.run_dir.rglob("*") if "partial" in p.name]
-        # That of a checkpoint waits for the next one.
+        # A partial checkpoint stays until the next one is written.
         self.assertEqual([p.name for p in left_over], ["000002.partial"])
 
     def test_evaluation_and_export_do_not_end_a_run(self):
@@ -208,7 +208,7 @@ class KilledTest(absltest.TestCase):
         self.assertIn("Resuming: 0 epochs", self.said[number + 1])
 
     def test_renamed_after_flushing(self):
-        """So that a power failure leaves old or new, and no half."""
+        """So a power failure leaves the old or the new, never a half."""
         self.assertEqual(self.disk.wrong, [])
         self.assertContainsSubset(WRITTEN, self.disk.targets)
         self.assertEqual(self.disk.targets[-1], "ended.json")
@@ -222,7 +222,7 @@ class KilledTest(absltest.TestCase):
         self.assertEqual(unflushed, [])
 
     def test_tensorboard_shows_two_runs(self):
-        """However often it was killed: that is the README's command."""
+        """However often the run was killed, TensorBoard shows two runs."""
         expected = ["run/tensorboard/train", "run/tensorboard/validation"]
         for said, shown in self.shown:
             self.assertContainsSubset(shown, expected, said)
@@ -246,7 +246,7 @@ class KilledTest(absltest.TestCase):
                 any(fnmatch.fnmatch(name, pattern) for pattern in patterns),
                 f"docs/resume.md is expected to name it: {name}",
             )
-        # The others are not of every run, or are there for a moment.
+        # Other documented files are optional or temporary.
         others = {
             "seeds.json",
             "evaluations/*/adversarial_*.npz",
@@ -274,10 +274,10 @@ class OtherProcessesTest(absltest.TestCase):
         training.unlock()
         with self.assertRaisesRegex(InputError, "^The run has no weights yet"):
             train.export_run(self.path, build_model)
-        training.lock()  # It is free again.
+        training.lock()  # The lock is free again.
 
     def test_evaluation_of_weights_that_are_gone(self):
-        """A training that ends meanwhile has measured better ones."""
+        """A training that ended meanwhile has measured better weights."""
         directory = RunDirectory(self.path)
         directory.create(CONFIG)
         directory.best.write_text("old weights")

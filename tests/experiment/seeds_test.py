@@ -1,4 +1,4 @@
-"""Several seeds: what is summed up, and what is refused."""
+"""Several seeds: their summary, and what is refused."""
 
 import contextlib
 import io
@@ -39,7 +39,7 @@ def row(attack, epsilon, accuracy, examples=50):
 
 
 def results(clean, base, *others):
-    """A results.json; evaluations have added rows in front and behind."""
+    """A results.json to which evaluations have added rows."""
     rows = [
         row(attack, epsilon, base + number / 100)
         for number, (epsilon, attack) in enumerate(
@@ -74,7 +74,7 @@ class SummaryTest(absltest.TestCase):
         expected = (0.6, 0.3, 0.31, 0.32, 0.33)
         for found, mean in zip(summary["rows"], expected, strict=True):
             self.assertAlmostEqual(found["mean"], mean)
-            # Of two that are 0.2 apart: 0.2 / sqrt(2).
+            # The two values are 0.2 apart: 0.2 / sqrt(2).
             self.assertAlmostEqual(found["standard_deviation"], 0.1414214)
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
@@ -129,7 +129,7 @@ class DirectoryTest(parameterized.TestCase):
             evaluation=CONFIG.evaluation,
         )
         self.train()
-        # Not one of those that are there has the same name.
+        # None of the existing directories has these names.
         self.refuse("holds a different run.*/seed-0$", config=other)
         self.refuse(
             "holds a different run.*/seed-0$", config=other, which=(2, 3)

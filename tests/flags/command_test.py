@@ -1,10 +1,10 @@
-"""Tests of the flags: what is refused, and the help."""
+"""The flags: what is refused, and the help."""
 
 from absl.testing import absltest, parameterized
 
 from tests.support.command_line import NARROW, CommandLineTest, main, python
 
-# The command line, where an import of TensorFlow fails.
+# The command line, in a process that cannot import TensorFlow.
 WITHOUT_TENSORFLOW = """
 import runpy
 import sys
@@ -81,7 +81,7 @@ class BadFlagsTest(CommandLineTest):
         ("--epochs=1.5", "epochs=1.5"),
         ("--width=0", "`width` .* 1.* Received: width=0$"),
         ("--seed=-1", r"`seed` is expected in \[0.* Received: seed=-1$"),
-        # More than what the generators of NumPy and TensorFlow take.
+        # More than the generators of NumPy and TensorFlow accept.
         ("--seed=4294967296", "`seed`"),
         ("--validation_share=0", r"\(0, 1\).* validation_share=0\.0$"),
         ("--validation_share=1", r"\(0, 1\).* validation_share=1\.0$"),
@@ -217,7 +217,7 @@ class HelpTest(parameterized.TestCase):
             "fgsm, pgd-STEPS-RESTARTS",
             "autoattack, autoattack-rand",
         ):
-            # The lines are filled, and broken at hyphens too.
+            # The help breaks its lines, even at hyphens.
             self.assertIn("".join(known.split()), "".join(self.text.split()))
 
 

@@ -1,11 +1,11 @@
-"""Tests of the settings that the flags come to, without training."""
+"""The settings that flags resolve to, without training."""
 
 from absl.testing import absltest, parameterized
 
 from fastbat_tf.experiment.config import Config, MethodConfig, ModelConfig
 from tests.support.command_line import CommandLineTest
 
-# What the flags resolve that the library leaves to the network.
+# Flags resolve what the library leaves to the network.
 MODEL = ModelConfig(width=64, activation="relu", stem="cifar")
 
 

@@ -1,4 +1,4 @@
-"""Tests of the flags of `--mode=evaluate`."""
+"""The flags of `--mode=evaluate`."""
 
 from absl.testing import absltest, parameterized
 
@@ -25,7 +25,7 @@ class EvaluateFlagsTest(CommandLineTest):
         return self.command("--mode=evaluate", *flags)
 
     def test_a_run(self):
-        """Its model and its data; how it is measured is asked anew."""
+        """The model and the data of the run, but not its measurement."""
         RunDirectory(self.run_dir).create(RUN)
         mode, run_dir, config = self.evaluate(
             f"--run_dir={self.run_dir}", "--attacks=fgsm,apgd-ce"

@@ -1,4 +1,4 @@
-"""Any flags at all: a command that is refused says why, and leaves nothing."""
+"""Random flags: a refused command says why, and writes nothing."""
 
 import json
 import os
@@ -94,7 +94,7 @@ FLAGS = st.lists(
     ),
     max_size=4,
 )
-# Values at which a network is built in a moment, if they are taken.
+# If these are accepted, a network is built in a moment.
 SMALL = st.lists(
     st.sampled_from(
         "--method=pgd --method=fastbat --steps=3 --epsilon=0 --epsilon=16/255 "
@@ -137,7 +137,7 @@ class FlagsFuzzTest(absltest.TestCase):
         self.addCleanup(self.server.stdin.close)
 
     def check(self, arguments):
-        """Status 0, or 2 with one line; nothing is written."""
+        """The status is 0, or 2 with one line; nothing is written."""
         self.server.stdin.write(json.dumps([str(self.directory), arguments]))
         self.server.stdin.write("\n")
         self.server.stdin.flush()
@@ -145,7 +145,7 @@ class FlagsFuzzTest(absltest.TestCase):
         output = (self.directory.parent / "output").read_text(errors="replace")
         hypothesis.note(output)
         if status == 2:
-            # absl's own refusals may hold what was given, with its line ends.
+            # absl's own messages may quote a value, with its line ends.
             self.assertRegex(output.splitlines()[-1], "^error: .")
             self.assertLen(output.splitlines(), 1)
         else:

@@ -1,4 +1,4 @@
-"""Tests of the flags of the training: what is refused, and what is not."""
+"""The flags of the training: what is refused, and what is not."""
 
 from absl.testing import absltest, parameterized
 

@@ -1,4 +1,4 @@
-"""Tests of what a person sees, in pseudo-terminals and through pipes."""
+"""What a person sees, in pseudo-terminals and through pipes."""
 
 import contextlib
 import io
@@ -63,7 +63,7 @@ class TerminalTest(parameterized.TestCase):
         terminal = Terminal(*program(WORK), columns=columns)
         self.assertEqual(terminal.end(), 0, terminal.output)
         self.assertTrue(terminal.is_clean)
-        self.assertIn(HIDDEN, terminal.output)  # There was something live.
+        self.assertIn(HIDDEN, terminal.output)  # A bar was shown.
         for line in terminal.lines:
             self.assertLessEqual(len(line), columns, line)
         seen = "\n".join(terminal.lines)
@@ -72,7 +72,7 @@ class TerminalTest(parameterized.TestCase):
         for line in ("between", "printed", "of C++", "of Python", "after"):
             self.assertIn(line, terminal.lines)
         self.assertNotIn("more", terminal.lines)
-        # Broken between attacks, and nowhere else.
+        # The name breaks between attacks, and nowhere else.
         name = seen[seen.rindex("─\n") + 2 : seen.rindex("\nafter")]
         parts = name.replace("8/255", "").split()
         self.assertEqual("".join(parts), "a+" * 40 + "z")
@@ -122,7 +122,7 @@ class TerminalTest(parameterized.TestCase):
         terminal.end()
         self.assertEqual("between" in terminal.lines, says)
         self.assertEqual("more" in terminal.lines, says_more)
-        # Of C++, mere information.
+        # C++'s information lines.
         if says:
             for line in ("4447 x.cc:1] told", "tsl/x.cc:1] told"):
                 self.assertEqual(line in terminal.output, says_more)
@@ -154,7 +154,7 @@ class TerminalTest(parameterized.TestCase):
         self.assertEqual(terminal.lines[-2], "ValueError: the error")
 
     def test_in_a_program_of_somebody_else(self):
-        """As by `evaluate_robustness`: with Python's KeyboardInterrupt."""
+        """As in `evaluate_robustness`, with Python's KeyboardInterrupt."""
         terminal = Terminal(
             *program("""
             with display.get(1).task("work"):
@@ -189,7 +189,7 @@ class TerminalTest(parameterized.TestCase):
         )
 
     def test_ctrl_c_in_what_can_be_lost(self):
-        """It waits for nothing: a compilation may take minutes."""
+        """It does not wait: a compilation may take minutes."""
         terminal = Terminal(
             *program("""
             with display.shown(), Preemption(tells=True) as preemption:
@@ -256,7 +256,7 @@ class PipeTest(parameterized.TestCase):
         self.assertEqual(process.stdout, "")
 
     def test_nobody_listens(self):
-        """As `| head -1`: it ends as after Ctrl-C, and says nothing."""
+        """After `| head -1` it ends silently, as after Ctrl-C."""
         process = subprocess.Popen(
             [
                 sys.executable,
@@ -300,7 +300,7 @@ class PipeTest(parameterized.TestCase):
         self.assertEqual(process.returncode, 0, process.stderr)
 
     def test_without_a_display(self):
-        """As in a notebook: lines, and no bars."""
+        """In a notebook there are lines, and no bars."""
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             display.say("a line")

@@ -1,4 +1,4 @@
-"""Tests of the way around oneDNN's faulty kernel, and of what is said."""
+"""The workaround for oneDNN's faulty kernel, and its messages."""
 
 import os
 import re
@@ -18,7 +18,7 @@ from tests.support import testing
 
 
 def strided_1x1(rank=2, filters=5, channels=3, **options):
-    """A built convolution that oneDNN's kernel cannot be trusted with."""
+    """A built convolution that oneDNN's kernel may compute wrongly."""
     kind = getattr(keras.layers, f"Conv{rank}D")
     layer = kind(filters, 1, strides=2, bias_initializer="normal", **options)
     layer.build((None, *[None] * rank, channels))
@@ -26,7 +26,7 @@ def strided_1x1(rank=2, filters=5, channels=3, **options):
 
 
 def derivatives(layer, images):
-    """Outputs, and first and second derivatives."""
+    """Returns outputs, and first and second derivatives."""
     kernel, _ = layer.trainable_variables
     with tf.GradientTape() as outer:
         outer.watch(images)
@@ -40,7 +40,7 @@ def derivatives(layer, images):
 
 
 def faulty_operations_of_a_step(name):
-    """What the step of a method would give to the faulty kernel."""
+    """What a method's step would pass to the faulty kernel."""
     inner = keras.Sequential(
         [
             keras.Input((8, 8, 6)),
@@ -53,16 +53,14 @@ def faulty_operations_of_a_step(name):
     classifier = keras.Model(inputs, keras.layers.Dense(4)(x))
     robust = RobustClassifier(classifier, methods.get(name))
     robust.compile(jit_compile=False)
-    loop.make_variables(
-        robust
-    )  # Variables cannot be made in a graph of its own.
+    loop.make_variables(robust)  # A graph cannot create variables.
     batch = map(tf.constant, testing.images_and_labels(6, size=16))
     step = tf.function(lambda *batch: robust.train_step(batch))
     return faulty_operations(step.get_concrete_function(*batch).graph)
 
 
 def faulty_operations(graph):
-    """The gradients to strided 1x1 kernels in it, and in what it calls."""
+    """The strided 1x1 kernel gradients in a graph and its functions."""
     found = []
     for part in (graph, *_functions(graph)):
         for operation in part.get_operations():
@@ -84,7 +82,7 @@ def _functions(graph):
 class GuardTest(tf.test.TestCase, parameterized.TestCase):
     def setUp(self):
         super().setUp()
-        # Also where these tests run without it.
+        # Even if these tests run with oneDNN off.
         self.enterContext(mock.patch.object(onednn, "is_on", return_value=True))
 
     @parameterized.product(
@@ -104,7 +102,7 @@ class GuardTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_what_is_left_alone(self):
         layers = [
-            strided_1x1(channels=16),  # As fast as it can be, and right.
+            strided_1x1(channels=16),  # Fast and correct as it is.
             keras.layers.Conv2D(4, 1),
             keras.layers.Conv2D(4, 3, strides=2),
             keras.layers.Conv2D(4, (1, 3), strides=2),
@@ -134,7 +132,7 @@ class GuardTest(tf.test.TestCase, parameterized.TestCase):
                 onednn.guard([layer])
 
     def test_convolutions_of_the_user_are_refused(self):
-        """Whatever they compute, it is neither exchanged nor trusted."""
+        """Their convolutions are neither replaced nor trusted."""
 
         class Standardized(keras.layers.Conv2D):
             def convolution_op(self, inputs, kernel):
@@ -165,7 +163,7 @@ class GuardTest(tf.test.TestCase, parameterized.TestCase):
             self.assertAllEqual(layer(images), before)
 
     def test_twice(self):
-        """A classifier may be trained by one method after another."""
+        """A classifier may be trained with one method after another."""
         layer = strided_1x1()
         images = tf.random.normal((2, 4, 4, 3))
         before = layer(images)
@@ -246,7 +244,7 @@ class WhoTurnsItOnTest(tf.test.TestCase, parameterized.TestCase):
             mock.patch.object(onednn, "is_on", return_value=False),
             mock.patch.object(hints, "_given", set()),
         ):
-            os.environ[environment.ONEDNN] = "0"  # A choice.
+            os.environ[environment.ONEDNN] = "0"  # The user has chosen.
             self.assertIsNone(onednn.explain_off())
             del os.environ[environment.ONEDNN]
             with self.assertWarnsRegex(UserWarning, "TF_ENABLE_ONEDNN_OPTS=1"):

@@ -1,4 +1,4 @@
-"""Tests of the line about a GPU that TensorFlow cannot use."""
+"""The line about a GPU that TensorFlow cannot use."""
 
 import os
 import pathlib
@@ -22,7 +22,7 @@ DRIVER = """\
 NVRM version: NVIDIA UNIX x86_64 Kernel Module  {}  Thu Feb  1 01:01:01 UTC 2024
 GCC version:  gcc version 12.2.0
 """
-# As TensorFlow 2.21 writes it.
+# As TensorFlow 2.21 prints it.
 LOG = """\
 I0000 00:00:1795.214642 11364 cudart_stub.cc:31] Could not find cuda drivers.
 W0000 00:00:1795.378000 11364 cpu_guard.cc:10] Something else.
@@ -33,7 +33,7 @@ I0000 00:00:1795.379400 11364 cuda_diagnostics.cc:10] hostname: here
 
 
 class ReasonTest(parameterized.TestCase):
-    """Each on a machine that is put together by hand."""
+    """Each test simulates a machine."""
 
     def setUp(self):
         super().setUp()

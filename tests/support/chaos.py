@@ -1,15 +1,15 @@
-"""Kills a run at random moments, again and again, and compares what it becomes.
+"""Kills a run at random moments, again and again, and compares the outcome.
 
     python -m tests.support.chaos --kills=20 DIRECTORY [flags of main.py]
 
-A run of `main.py --deterministic` that nothing disturbs, and runs that SIGKILL
-ends somewhere and the same command continues, must end with the same bits:
-weights, optimizer, random state, history, results, exported variables, and
-TensorBoard's curves. The last process must have begun at the last checkpoint:
-one that begins anew would come to the same bits, too. Each attempt is a fork
-of one process that has imported TensorFlow, which saves seconds.
+An undisturbed run of `main.py --deterministic`, and runs that SIGKILL ends
+somewhere and the same command resumes, must end with the same bits: weights,
+optimizer, random state, history, results, exported variables, and
+TensorBoard's curves. The last process must have started from the last
+checkpoint, because a new run would end with the same bits, too. Each attempt
+is a fork of one process that has imported TensorFlow, which saves seconds.
 
-The status is 1, after a line for each difference, if there is one.
+If there are differences, each has a line, and the status is 1.
 """
 
 import argparse
@@ -63,7 +63,7 @@ def start(flags, log):
 
 
 def run(flags, log, kill_after=None):
-    """Runs `main.py`; its status, or None if it was killed before its end."""
+    """Runs `main.py`; returns its status, or None if it was killed."""
     process = start(flags, log)
     end = time.monotonic() + (kill_after or 1e9)
     while time.monotonic() < end:
@@ -77,7 +77,7 @@ def run(flags, log, kill_after=None):
 
 
 def without_seconds(content):
-    """JSON without what depends on the time."""
+    """Reads JSON without the entries that depend on the time."""
     if isinstance(content, dict):
         return {
             name: without_seconds(value)
@@ -90,7 +90,7 @@ def without_seconds(content):
 
 
 def curves(directory):
-    """All points of TensorBoard: kind, tag, step, value, in their order."""
+    """All points of TensorBoard, in order: kind, tag, step, value."""
     from tensorflow.compat.v1.train import summary_iterator
 
     points = []
@@ -132,14 +132,14 @@ def resume_line(run_dir):
 
 
 def differences(run_dir, reference):
-    """What differs between two ended runs: a list of lines."""
+    """Lists the differences between two finished runs, one per line."""
     found = []
     for name in (
         "checkpoints/best.weights.h5",
         "checkpoints/last.weights.h5",
         "backup/*/variables.npz",
     ):
-        # The newest checkpoint: there are more of them after a kill.
+        # Only the newest checkpoint: a kill leaves more of them.
         ours, theirs = (
             _arrays(max(path.glob(name))) for path in (run_dir, reference)
         )
@@ -177,7 +177,7 @@ def differences(run_dir, reference):
 
 
 def main():
-    """Kills so many times, over as many runs as it takes."""
+    """Kills runs until the number of kills is reached."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("directory", type=pathlib.Path)
     parser.add_argument("--kills", type=int, default=20)
@@ -212,7 +212,7 @@ def main():
                 kills += 1
                 moments.append(wait)
         runs += 1
-        if not moments:  # The first run was slower, perhaps.
+        if not moments:  # The first run may have been slower.
             duration = min(duration, time.monotonic() - begin)
         found = differences(run_dir, reference) if status == 0 else [log]
         said = log.read_text()[read:]

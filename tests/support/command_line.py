@@ -1,4 +1,4 @@
-"""What tests of the command line share."""
+"""Helpers for tests of the command line."""
 
 import json
 import os
@@ -26,19 +26,19 @@ _SMALL = (
 )
 # The default network with 2 channels, and all other defaults.
 NARROW = (*_SMALL, "--width=2")
-# A network of few layers: half of the time, which is that of tracing.
+# A network of few layers takes half the time, most of it tracing.
 TINY = (*_SMALL, "--model=wrn10_1", "--on_overfitting=off")
 
 
 def user_environment():
-    """The environment without what tests set for themselves."""
+    """The environment, without the variables that tests set."""
     inherited = {**os.environ}
     inherited.pop("TF_CPP_MIN_LOG_LEVEL", None)
     return inherited
 
 
 def python(*arguments, limit=None, **environment):
-    """Runs Python; `limit` is called in the new process first."""
+    """Runs Python; the new process calls `limit` first."""
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=TOP,
@@ -62,7 +62,7 @@ class CommandLineTest(parameterized.TestCase):
         self.run_dir = self.directory / "run"
 
     def assert_refused(self, process, message):
-        """Status 2, and one line that says why."""
+        """Checks for status 2, and one line that says why."""
         self.assertEqual(process.returncode, 2, process.stderr)
         self.assertEqual(process.stdout, "")
         lines = process.stderr.splitlines()
@@ -73,7 +73,7 @@ class CommandLineTest(parameterized.TestCase):
         self.assertEqual(list(self.directory.iterdir()), [])
 
     def command(self, *flags):
-        """Mode, run directory and `Config`; sets `target` and `how`."""
+        """Returns mode, run directory and `Config`; sets the others."""
         program = (
             "import dataclasses, json, sys, flags\n"
             "flags.parse(['main.py', *sys.argv[1:]])\n"

@@ -1,4 +1,4 @@
-"""A disk that sees what is flushed and renamed, and a process that dies."""
+"""Watches what is flushed and renamed, and kills the process between."""
 
 import contextlib
 import os
@@ -11,12 +11,13 @@ class Killed(BaseException):
 
 
 class Disk:
-    """Sees flushing and renaming, and ends the process before a renaming.
+    """Watches flushing and renaming, and ends the process before a renaming.
 
     Attributes:
-        flushed: Dict from inode to size and time of the last change then.
-        wrong: What was renamed before it was flushed, or not made durable.
-        targets: The renamings, by their targets.
+        flushed: Dict from inode to the size and time of the last change.
+        wrong: List of what was renamed before it was flushed, or whose
+            directory was not flushed.
+        targets: List of the targets of the renamings.
     """
 
     def __init__(self, root):
@@ -77,7 +78,7 @@ class Disk:
         self._waiting = pathlib.Path(target).parent.stat().st_ino
 
     def unflushed(self, path):
-        """The files at or below a path that a power failure may spoil."""
+        """The files at or below a path that a power failure may damage."""
         return [
             str(each)
             for each in (path, *path.rglob("*"))

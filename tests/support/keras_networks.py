@@ -6,7 +6,7 @@ from keras import losses
 
 
 class AddsLosses(keras.layers.Layer):
-    """A loss for each example, and one of an integer."""
+    """Adds a loss for each example, and an integer one."""
 
     def call(self, x):
         self.add_loss(0.1 * tf.reduce_sum(x**2, -1))
@@ -15,7 +15,7 @@ class AddsLosses(keras.layers.Layer):
 
 
 class HasUnusedWeight(keras.layers.Layer):
-    """A weight that the loss does not depend on."""
+    """Has a weight that the loss does not depend on."""
 
     def build(self, shape):
         self.unused = self.add_weight(shape=(3, 2), initializer="ones")
@@ -25,7 +25,7 @@ class HasUnusedWeight(keras.layers.Layer):
 
 
 class Embeds(keras.layers.Layer):
-    """A weight with a gradient of few rows."""
+    """Has a weight with a sparse gradient."""
 
     def build(self, shape):
         self.embedding = keras.layers.Embedding(5, shape[-1])
@@ -35,7 +35,7 @@ class Embeds(keras.layers.Layer):
 
 
 class SquaredError(losses.Loss):
-    """Written, as Keras allows, for labels of the logits' type."""
+    """Expects labels of the dtype of the logits, as Keras allows."""
 
     def call(self, y_true, y_pred):
         return tf.square(y_true - y_pred)  # `(batch, classes)`.

@@ -11,7 +11,7 @@ from tests.support import testing
 
 
 def ranged_network(low, high):
-    """`testing.small_network`, behind a layer that undoes a range."""
+    """`testing.small_network`, after a layer that undoes a range."""
     scale = 1 / (high - low)
     first = keras.layers.Rescaling(scale, offset=-low * scale)
     layers = testing.small_network().layers
@@ -19,7 +19,7 @@ def ranged_network(low, high):
 
 
 class RecordingClassifier(RobustClassifier):
-    """Keeps what a method saw and found in each step."""
+    """Records what a method sees and finds in each step."""
 
     def compute_gradients(self, images, *args, **kwargs):
         outcome = super().compute_gradients(images, *args, **kwargs)
@@ -28,7 +28,7 @@ class RecordingClassifier(RobustClassifier):
 
 
 def train(network, method, images, labels, eager=False, **kwargs):
-    """Three steps; the model, and what was seen in each if eager."""
+    """Trains for three steps; records them if eager."""
     robust = RecordingClassifier(network, method, **kwargs)
     robust.seen = []
     robust.compile(

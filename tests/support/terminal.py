@@ -1,4 +1,4 @@
-"""A program in a pseudo-terminal, as its user sees it."""
+"""Runs a program in a pseudo-terminal, as its user sees it."""
 
 import re
 import sys
@@ -17,9 +17,9 @@ class Terminal:
     """Runs Python in a pseudo-terminal.
 
     Args:
-        *arguments: Of Python.
-        columns: Integer.
-        **environment: Variables that are set; None takes one away.
+        *arguments: Arguments of Python.
+        columns: Integer, the width of the terminal. Defaults to `80`.
+        **environment: Environment variables; None removes one.
     """
 
     def __init__(self, *arguments, columns=80, **environment):
@@ -39,7 +39,7 @@ class Terminal:
         )
 
     def wait_for(self, pattern):
-        """Until it has printed this, escape codes in it or not."""
+        """Waits until it has printed this pattern."""
         self._expect(pattern)
 
     def _expect(self, pattern):
@@ -62,7 +62,7 @@ class Terminal:
         self._process.setwinsize(30, columns)
 
     def end(self):
-        """Waits for its end, and gives its status."""
+        """Waits for its end, and returns its status."""
         self._expect(pexpect.EOF)
         self._process.close()
         if self._process.signalstatus is not None:
@@ -75,12 +75,13 @@ class Terminal:
 
     @property
     def lines(self):
-        """What was ever to be read, line by line, live parts included."""
-        text = CONTROL.sub("", self.output).replace("^C", "")  # An echo.
+        """Everything that was ever shown, line by line, with the bars."""
+        # The echo of Ctrl-C.
+        text = CONTROL.sub("", self.output).replace("^C", "")
         return re.split(r"[\r\n]+", text)
 
     @property
     def is_clean(self):
-        """Whether the cursor is there, and the last line has ended."""
+        """Whether the cursor is visible, and the last line has ended."""
         shown = self.output.rfind(VISIBLE) >= self.output.rfind(HIDDEN)
         return shown and CONTROL.sub("", self.output).endswith("\n")

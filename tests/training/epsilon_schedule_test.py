@@ -1,4 +1,4 @@
-"""The share of epsilon: its line, and what each method does with it."""
+"""The share of epsilon: its formula, and what each method does with it."""
 
 import pathlib
 import tempfile
@@ -15,7 +15,7 @@ from fastbat_tf.methods import liet
 from fastbat_tf.methods.state import Plan
 from tests.support import method_steps, testing
 
-# The radius beside epsilon that LIET treats otherwise.
+# The epsilon above which LIET computes its radius differently.
 CASES = (
     *((name, {}) for name in methods.METHODS if name != "standard"),
     ("fastbat", {"linearization": "remembered"}),
@@ -58,16 +58,16 @@ class ShareTest(tf.test.TestCase, parameterized.TestCase):
 class MethodsTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters(*CASES)
     def test_half(self, name, options):
-        """Half of the radius is the step of a method with that radius."""
+        """A step at half the radius is that of a method with this radius."""
         whole = methods.get(name, **options)
-        # What depends on epsilon by default stays that of the whole radius.
+        # Defaults that depend on epsilon stay those of the full radius.
         halves = {
             key: value / 2 if key in whole.radii else value
             for key, value in whole.get_config().items()
         }
         outcomes = []
         for given, schedule, boundary in (
-            # LIET treats radii above 8 / 255 otherwise, by the whole epsilon.
+            # LIET treats radii above 8 / 255 differently, by the full epsilon.
             (halves, None, 4 / 255),
             (whole.get_config(), EpsilonSchedule(ramp_steps=8), 8 / 255),
         ):
@@ -78,9 +78,9 @@ class MethodsTest(tf.test.TestCase, parameterized.TestCase):
             with_schedule(robust, schedule)
             entries = robust.method_state.entries
             if schedule is not None and "uap" in entries:
-                # The first values are those of the whole radius.
+                # The initial values are those of the full radius.
                 entries["uap"].assign(entries["uap"] / 2)
-            if name == "free":  # It begins at 0.
+            if name == "free":  # It starts at 0.
                 kept = entries["perturbation"]
                 kept.assign(0.02 * tf.ones_like(kept.value))
             _, outcome = method_steps.compute(robust, [1, 0, 5, 3], step=3)
@@ -99,7 +99,7 @@ class MethodsTest(tf.test.TestCase, parameterized.TestCase):
 
     @parameterized.parameters(*CASES)
     def test_nothing(self, name, options):
-        """Clean steps change no pixel, whatever the method remembers."""
+        """Clean steps change no pixel, whatever state the method has."""
         robust = method_steps.build(name, **options)
         method_steps.train(robust, [1, 0, 5, 3])
         with_schedule(robust, EpsilonSchedule(clean_steps=100))
@@ -120,7 +120,7 @@ class MethodsTest(tf.test.TestCase, parameterized.TestCase):
         robust = method_steps.build(name)
         with_schedule(robust, EpsilonSchedule(ramp_steps=8))
         if "uap" in robust.method_state.entries:
-            # Its first values are those of the whole radius.
+            # Its initial values are those of the full radius.
             uap = robust.method_state.entries["uap"]
             uap.assign(tf.zeros_like(uap.value))
         method_steps.train(robust, [1, 0, 5, 3])
@@ -148,14 +148,15 @@ class MethodsTest(tf.test.TestCase, parameterized.TestCase):
 
     @parameterized.parameters("fgsm_uap", "liet", "gradalign", "free")
     def test_modes(self, name):
-        """Eagerly, as a graph, by XLA and on two replicas: the same steps."""
+        """Eager mode, graphs, XLA and two replicas make the same steps."""
         weights = {}
         modes = {
             "eager": {"run_eagerly": True},
             "graph": {"jit_compile": False},
             "xla": {"jit_compile": True},
         }
-        if name == "fgsm_uap":  # Each replica of the others draws its own.
+        # The other methods draw different numbers on each replica.
+        if name == "fgsm_uap":
             modes["replicas"] = {"jit_compile": False}
         for mode, compiled in modes.items():
             strategy = tf.distribute.get_strategy()

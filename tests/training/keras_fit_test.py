@@ -1,7 +1,7 @@
 """`fit` with the method `standard` is Keras' own `fit`, setting by setting.
 
-Both train the same network on the same batches. What cannot be equal is
-refused, in one line.
+Both train the same network on the same batches. Settings that cannot be equal
+are refused in one line.
 """
 
 import functools
@@ -69,7 +69,7 @@ def train(
     callbacks=(),
     **settings,
 ):
-    """Two epochs, of three batches each by default.
+    """Trains for two epochs, by default of three batches each.
 
     Returns:
         The weights, the state of the optimizer, and the history.
@@ -98,7 +98,7 @@ def train(
 
 class KerasFitTest(tf.test.TestCase, parameterized.TestCase):
     def assert_same(self, ours, theirs):
-        """Measured: equal to the bit, and 1.2e-7 apart with XLA."""
+        """Measured differences: none, or 1.2e-7 with XLA."""
         for one, two in zip(
             ours[0] + ours[1], theirs[0] + theirs[1], strict=True
         ):
@@ -148,7 +148,7 @@ class KerasFitTest(tf.test.TestCase, parameterized.TestCase):
         (
             "all",
             sgd(
-                # Lamb and the like hide a wrong scale of the gradient.
+                # Optimizers such as Lamb would hide a wrong gradient scale.
                 weight_decay=0.3,
                 global_clipnorm=0.1,
                 use_ema=True,
@@ -168,7 +168,7 @@ class KerasFitTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.named_parameters(
         ("statistics", normalized, sgd(gradient_accumulation_steps=2)),
         ("regularizers_dropout_frozen", regularized, sgd(weight_decay=0.1)),
-        # A gradient of zero, instead of none, would set the weight to zero.
+        # With a zero gradient instead of None, the weight would decay.
         ("unused", half_used, lambda: optimizers.Ftrl(0.1)),
         ("unused_decay", half_used, sgd(weight_decay=0.5)),
         ("sparse", embedded, lambda: optimizers.Adam(0.1)),
@@ -212,7 +212,7 @@ class KerasFitTest(tf.test.TestCase, parameterized.TestCase):
 
     @parameterized.product(kernels=(False, True), steps=(None, 2))
     def test_decoupled_weight_decay(self, kernels, steps):
-        """It is that of Keras, though the optimizer is not told."""
+        """It equals Keras' decay, though the optimizer is not changed."""
 
         def exclude(optimizer, network):
             if kernels:
@@ -258,7 +258,7 @@ class KerasFitTest(tf.test.TestCase, parameterized.TestCase):
         )
 
     def test_compiled_again(self):
-        """The caller's optimizer stays as it was, also when it is built."""
+        """The caller's optimizer is not changed, even if it is built."""
         network = build(small)
         robust = RobustClassifier(network, Standard())
         optimizer = optimizers.SGD(1.0)
@@ -280,7 +280,7 @@ class KerasFitTest(tf.test.TestCase, parameterized.TestCase):
             self.assertAllEqual(bias, before[1])
             self.assertIsNone(optimizer.weight_decay)
             sizes.append(len(robust.variables))
-        # What the first `compile` made is gone.
+        # What the first `compile` has created is gone.
         self.assertEqual(*sizes)
 
     def test_refused(self):
@@ -326,7 +326,7 @@ class KerasFitTest(tf.test.TestCase, parameterized.TestCase):
             with self.assertRaisesRegex(InputError, f"^[^\n]*{message}"):
                 robust.compile(**settings)
             self.assertFalse(robust.compiled)
-        # The examples of an attack are not reduced at all.
+        # The attack's loss is not reduced, so any reduction is fine.
         robust.compile(attack_loss=cross_entropy(reduction="sum"))
 
     def test_refused_in_the_first_step(self):
@@ -367,7 +367,7 @@ class KerasFitTest(tf.test.TestCase, parameterized.TestCase):
                 (sgd()(), {"steps_per_execution": 2}),
             )
         for optimizer, settings in cases:
-            # Also outside of the scope.
+            # Outside of the scope, too.
             with self.assertRaisesRegex(InputError, "^.*on 2 replicas.*=2$"):
                 robust.compile(optimizer, **settings)
 

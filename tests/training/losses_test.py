@@ -1,4 +1,4 @@
-"""The losses of the training against NumPy, and where they are used."""
+"""Training losses against NumPy, and where they are used."""
 
 import keras
 import numpy as np
@@ -24,7 +24,7 @@ def logits_and_labels(classes=5):
 
 
 def smoothed(logits, labels, smoothing):
-    """- sum_j t_j log softmax(z)_j, the targets over all classes."""
+    """- sum_j t_j log softmax(z)_j, with the targets over all classes."""
     classes = logits.shape[1]
     targets = (1 - smoothing) * np.eye(classes)[labels] + smoothing / classes
     shifted = logits - logits.max(1, keepdims=True)
@@ -115,7 +115,7 @@ class TrainingTest(tf.test.TestCase, parameterized.TestCase):
         self.assertLess(last["loss"], first["loss"])
 
     def test_second_derivatives_of_dlr(self):
-        """The implicit term by reverse over reverse, against differences."""
+        """The implicit term, twice in reverse, against differences."""
         logits, labels = logits_and_labels()
         logits = tf.constant(logits, tf.float64)
         loss = losses.get("dlr")
@@ -135,7 +135,7 @@ class TrainingTest(tf.test.TestCase, parameterized.TestCase):
         product = tape.gradient(slope, logits, output_gradients=direction)
         step = 1e-6 * direction
         differences = (gradient(logits + step) - gradient(logits - step)) / 2e-6
-        # The Hessian is symmetric where the order of the logits holds.
+        # The Hessian is symmetric as long as the order of the logits holds.
         self.assertAllClose(product, differences, 1e-5, 1e-7)
 
     def test_the_attack_has_its_own_loss(self):
@@ -178,7 +178,7 @@ class TrainingTest(tf.test.TestCase, parameterized.TestCase):
 
     @parameterized.parameters("exact", "finite_difference")
     def test_compile_sets_the_loss_of_the_attack(self, implicit_gradient):
-        """Smoothing in the training loss alone moves no perturbation."""
+        """Smoothing only the training loss changes no perturbation."""
         images, labels = testing.images_and_labels(4)
         plain = losses.get("crossentropy")
         smooth = losses.get("crossentropy", label_smoothing=0.5)

@@ -65,7 +65,7 @@ def weights_and_gradients():
 
 class UpdateTest(tf.test.TestCase, parameterized.TestCase):
     def apply(self, rule, optimizer, weights, gradients):
-        """The variables after each of the gradients."""
+        """Returns the variables after each gradient."""
         variables = [keras.Variable(w, dtype="float64") for w in weights]
         rule.prepare(optimizer, variables)
         found = []
@@ -79,7 +79,7 @@ class UpdateTest(tf.test.TestCase, parameterized.TestCase):
     )
     def test_two_steps(self, name, mode, on):
         weights, gradients = weights_and_gradients()
-        # A rate that changes: the decoupled decay goes with it.
+        # The learning rate changes, and the decoupled decay with it.
         rates = (RATE, RATE / 4)
         schedule = keras.optimizers.schedules.PiecewiseConstantDecay([0], rates)
         found = self.apply(
@@ -167,7 +167,7 @@ class UpdateTest(tf.test.TestCase, parameterized.TestCase):
         for rule in (UpdateRule(0.1), UpdateRule(0.1, "decoupled")):
             with self.assertRaisesRegex(InputError, message):
                 rule.prepare(adamw, variables)
-        # It has its own, and keeps it.
+        # It has its own decay, and keeps it.
         UpdateRule().prepare(adamw, variables)
         UpdateRule(0.01, "decoupled").prepare(adamw, variables)
         self.assertEqual(adamw.weight_decay, 0.01)
@@ -197,10 +197,10 @@ class UpdateTest(tf.test.TestCase, parameterized.TestCase):
 
 
 class ReplicasTest(tf.test.TestCase, parameterized.TestCase):
-    """Without BatchNorm, two replicas of two images are one of four."""
+    """Without BatchNorm, two replicas of two images equal one of four."""
 
     def norm(self, images, labels):
-        """Of the gradient of all images, at the start."""
+        """The norm of the gradient of all images, at the start."""
         network = testing.small_network(normalization=None)
         robust = RobustClassifier(network, Standard()).compile()
         outcome = robust.compute_gradients(images, labels, None)

@@ -1,4 +1,4 @@
-"""Tests of the settings of the training: defaults, checks, what applies."""
+"""The settings of a training: defaults, checks, and what applies."""
 
 import math
 

@@ -33,15 +33,15 @@ RANGES = ((0, 255), (-1, 1), (-2.5, 0.5))
 class PixelRangeTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters(
         ((0, 255), FastBAT),
-        ((0, 255), FGSMPGI),  # It remembers perturbations.
-        ((0, 255), FGSMFUAP),  # It looks at features.
+        ((0, 255), FGSMPGI),  # Remembers perturbations.
+        ((0, 255), FGSMFUAP),  # Uses features.
         ((-1, 1), FastBAT),
     )
     def test_training_is_that_of_the_same_pixels_in_0_1(
         self, pixel_range, method
     ):
-        """Perturbation, weights, what is remembered: of one and the same
-        network, but for a layer that undoes the range."""
+        """Compares perturbations, weights and state with those of the same
+        network without the layer that undoes the range."""
         low, high = pixel_range
         images, labels = testing.images_and_labels(12)
         plain = train(testing.small_network(), method(), images, labels)
@@ -55,11 +55,11 @@ class PixelRangeTest(tf.test.TestCase, parameterized.TestCase):
         for ours, theirs in zip(
             ranged.get_weights(), plain.get_weights(), strict=True
         ):
-            # Measured: 6e-8.
+            # The measured difference is 6e-8.
             self.assertAllClose(ours, theirs, 1e-6, 1e-6)
 
     def test_integers_of_0_255(self):
-        """By arrays and tf.data, in fit, evaluate, predict, validation."""
+        """From arrays and tf.data, in fit, evaluate, predict and validation."""
         images, labels = testing.images_and_labels(12)
         gray = np.round(255 * images).astype("uint8")
         results = []
@@ -109,7 +109,7 @@ class PixelRangeTest(tf.test.TestCase, parameterized.TestCase):
         for ours, theirs in zip(loaded.weights, robust.weights, strict=True):
             self.assertAllClose(ours, theirs, 1e-5, 1e-6)
         old = robust.get_config()
-        del old["pixel_range"]  # As files of before are.
+        del old["pixel_range"]  # As in older files.
         self.assertEqual(RobustClassifier.from_config(old).pixel_range, (0, 1))
 
         export(robust, f"{self.get_temp_dir()}/saved")
@@ -120,7 +120,7 @@ class PixelRangeTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllClose(answer, expected, 1e-4, 1e-4)
 
     def test_evaluation(self):
-        """The results of a model of [0, 1], whatever the range is."""
+        """The results equal those of a model of [0, 1], whatever the range."""
         images, labels = testing.images_and_labels(20)
         gray = np.round(255 * images).astype("uint8")
         network = testing.small_network()
@@ -164,12 +164,12 @@ class PixelRangeTest(tf.test.TestCase, parameterized.TestCase):
                 )
 
     def test_surrogate(self):
-        """It takes pixels in its own range, or in that of the model."""
+        """A surrogate takes pixels in its own range, or in the model's."""
         images, labels = testing.images_and_labels(40)
         core = testing.small_network()
 
         def build(high):
-            """Its slope turns at gray: of dark images it is another one."""
+            """Its slope changes at gray: dark images have another one."""
             inputs = keras.Input((8, 8, 3))
             x = keras.layers.Rescaling(2 / high, offset=-1)(inputs)
             return keras.Model(inputs, core(keras.ops.abs(x)))
@@ -202,7 +202,7 @@ class PixelRangeTest(tf.test.TestCase, parameterized.TestCase):
             evaluate(plain, images, wide, directory=directory)
 
     def test_attacks_take_the_network_of_0_1(self):
-        """Given the classifier itself they would feed it black images."""
+        """Given the classifier itself, they would feed it black images."""
         robust = RobustClassifier(
             ranged_network(0, 255), Standard(), pixel_range=(0, 255)
         )
@@ -271,7 +271,7 @@ class PixelRangeTest(tf.test.TestCase, parameterized.TestCase):
             None,
             (0, np.nan),
             (0, np.inf),
-            (1e9, 1e9 + 1),  # One and the same in float32.
+            (1e9, 1e9 + 1),  # They are equal in float32.
             (0, "white"),
             (0, 1e300),
         ):

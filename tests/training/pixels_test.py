@@ -39,7 +39,7 @@ class RefusalTest(tf.test.TestCase, parameterized.TestCase):
 
     @parameterized.parameters("graph", "xla", "eager", "steps", "replicas")
     def test_nothing_outside_the_range_is_trained_on(self, mode):
-        """From the first batch on, in all entrances; all stays as it was."""
+        """From the first batch on, and nothing has changed then."""
         images, labels = testing.images_and_labels(8)
         robust = self.robust(mode)
         robust.fit(images, labels, batch_size=4, shuffle=False, verbose=0)
@@ -65,7 +65,7 @@ class RefusalTest(tf.test.TestCase, parameterized.TestCase):
             lambda x: robust.test_on_batch(x, labels),
             lambda x: robust.predict_on_batch(x),
         )
-        # The other modes differ in what is compiled around the assertion.
+        # The other modes differ in what is compiled around the check.
         count = len(kinds) if mode == "graph" else 1
         for number, (received, bad) in enumerate(list(kinds.items())[:count]):
             for enter in entrances[3:5] if number > 1 else entrances:
@@ -79,7 +79,8 @@ class RefusalTest(tf.test.TestCase, parameterized.TestCase):
         for variable, value in zip(robust.weights, before, strict=True):
             self.assertAllEqual(variable, value)
         self.assertAllEqual(robust.optimizer.iterations, iterations)
-        robust.fit(images, labels, batch_size=4, verbose=0)  # It goes on.
+        # Training continues.
+        robust.fit(images, labels, batch_size=4, verbose=0)
 
     def test_validation_data_and_later_batches(self):
         images, labels = testing.images_and_labels(8)
@@ -109,7 +110,7 @@ class RefusalTest(tf.test.TestCase, parameterized.TestCase):
                     enter(*given, verbose=0)
 
     def test_images_of_0_1_where_0_255_is_stated(self):
-        """They are inside the range, and 255 times too dark."""
+        """They are within the range, but 255 times too dark."""
         images, labels = testing.images_and_labels(8)
         robust = self.robust("graph", pixel_range=(0, 255))
         for enter in (robust.fit, robust.evaluate):
@@ -127,12 +128,12 @@ class RefusalTest(tf.test.TestCase, parameterized.TestCase):
         robust.predict_on_batch(dark)
         with self.assertRaisesRegex(InputError, "max=256$"):
             robust.predict(640 * dark, verbose=0)
-        # Black images are black, and 0 and 1 may be gray levels.
+        # All-black images are fine, and 0 and 1 may be gray levels.
         robust.fit(np.zeros_like(images), labels, verbose=0)
         robust.fit((images > 0.5).astype("float32"), labels, verbose=0)
 
     def test_the_example_is_one_that_may_be_meant(self):
-        """Of other ranges than the two that are usual nothing is known."""
+        """Only for the two usual ranges does the message suggest the other."""
         images, labels = testing.images_and_labels(4)
         for pixel_range, example in (
             ((0, 1), "such as pixel_range=(0, 255), "),
@@ -180,7 +181,7 @@ class PrecisionTest(tf.test.TestCase, parameterized.TestCase):
         ("mixed", PGD),
     )
     def test_the_ball_holds_for_images_of_any_type(self, dtype, method):
-        """All that a method computes is float32, also in mixed precision."""
+        """A method computes in float32, even in mixed precision."""
         images, labels = testing.images_and_labels(12)
         policy = "mixed_bfloat16" if dtype == "mixed" else "float32"
         with golden_network.policy(policy):
@@ -221,7 +222,7 @@ class PrecisionTest(tf.test.TestCase, parameterized.TestCase):
             self.assertEqual((x.dtype, delta.dtype), (tf.float64, tf.float64))
 
     def test_evaluate_sees_the_pixels_of_training_in_mixed_precision(self):
-        """Keras would round them to 8 bits before the first layer."""
+        """Keras would round images to 8 bits before the first layer."""
         with golden_network.policy("mixed_bfloat16"):
             inputs = keras.Input((8, 8, 3))
             exact = keras.layers.Rescaling(256.0, dtype="float32")(inputs)

@@ -10,9 +10,9 @@ from absl.testing import parameterized
 from fastbat_tf.training import schedules
 from fastbat_tf.training.options import SCHEDULES
 
-STEPS = 12  # Of an epoch.
+STEPS = 12  # Per epoch.
 
-# By PyTorch 2.14's OneCycleLR(max_lr=0.1): name, total_steps, rate by step.
+# From PyTorch 2.14's OneCycleLR(max_lr=0.1): rates of steps.
 ONECYCLE = (
     ("one", 1, {0: 4e-07}),
     ("two", 2, {0: 0.0811745654, 1: 4e-07}),
@@ -51,7 +51,7 @@ ONECYCLE = (
 
 
 def rates(name, peak=0.4, epochs=10, **options):
-    """The rates of all steps."""
+    """Returns the learning rates of all steps."""
     schedule = schedules.get(name, peak, epochs, STEPS, **options)
     return np.array([float(schedule(t)) for t in range(epochs * STEPS)])
 
@@ -123,7 +123,7 @@ class ClosedFormTest(parameterized.TestCase, tf.test.TestCase):
         found = rates("cosine", warmup_epochs=4, schedule_unit="epoch")
         found = found.reshape(10, STEPS)[:, 0]
         self.assertAllClose(found[:5], [0.1, 0.2, 0.3, 0.4, 0.4])
-        self.assertAllClose(found[7], 0.2)  # Half of the six behind it.
+        self.assertAllClose(found[7], 0.2)  # Half of the six epochs after it.
 
 
 class OneCycleTest(tf.test.TestCase, parameterized.TestCase):
@@ -134,7 +134,7 @@ class OneCycleTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllClose(found, recorded, 1e-5, 1e-9)
 
     def test_per_epoch(self):
-        """As the FastAT Benchmark: 100 epochs, stepped after each."""
+        """As in the FastAT Benchmark: 100 epochs, a step after each."""
         schedule = schedules.get(
             "onecycle", 0.1, 100, 390, schedule_unit="epoch"
         )

@@ -1,4 +1,4 @@
-"""The moving average of weights and statistics against a recurrence."""
+"""Moving averages of weights and statistics, against a recurrence."""
 
 import keras
 import tensorflow as tf
@@ -33,7 +33,7 @@ def build(
 
 
 def batches(count, size=4):
-    """Other images in each batch: the statistics move."""
+    """Each batch has other images, so the statistics move."""
     images, labels = testing.images_and_labels(count * size)
     return tf.data.Dataset.from_tensor_slices((images, labels)).batch(size)
 
@@ -43,7 +43,7 @@ def values(variables):
 
 
 class Trace(keras.callbacks.Callback):
-    """Keeps the raw values after each batch."""
+    """Records the raw values after each batch."""
 
     def on_train_begin(self, logs=None):
         self.raw = []
@@ -80,12 +80,12 @@ class WeightAverageTest(tf.test.TestCase, parameterized.TestCase):
             self.assertAllClose(average, value, 1e-5, 1e-6, msg=name)
             self.assertNotAllClose(average, raw, 1e-3, 1e-4, msg=name)
         self.assertLen([n for n in names if "moving_" in n], 2)
-        # `fit` and the swap leave the raw weights as they were.
+        # `fit` and the swap do not change the raw weights.
         self.assert_same(values(robust.classifier.weights), last)
 
     @parameterized.parameters(False, True)
     def test_accumulated_gradients_are_one_update(self, eager):
-        """Statistics move with each batch, and count with each update."""
+        """Statistics move with each batch, averages with each update."""
         robust, trace = build(), Trace()
         robust.compile(
             keras.optimizers.SGD(0.3, gradient_accumulation_steps=2),
@@ -119,7 +119,7 @@ class WeightAverageTest(tf.test.TestCase, parameterized.TestCase):
 
     @parameterized.parameters(False, True)
     def test_two_replicas(self, compiled):
-        """Without BatchNorm they are one device; with it each has its own."""
+        """Without BatchNorm they equal one device; with it each has its own."""
         averages = []
         for strategy in (None, testing.two_cpu_strategy()):
             robust = build(
@@ -132,7 +132,7 @@ class WeightAverageTest(tf.test.TestCase, parameterized.TestCase):
             self.assertAllClose(one, two, 1e-4, 1e-5)
 
     def test_statistics_on_two_replicas(self):
-        """The first replica's are those that are read, and averaged."""
+        """The first replica's values are read, and averaged."""
         robust, trace = build(testing.two_cpu_strategy()), Trace()
         robust.fit(batches(3), shuffle=False, verbose=0, callbacks=[trace])
         first, second, third = trace.raw
@@ -193,7 +193,7 @@ class WeightAverageTest(tf.test.TestCase, parameterized.TestCase):
         again.load_weights(weights_path)
         loaded = keras.models.load_model(model_path)
         self.assertEqual(loaded.weight_average.decay, DECAY)
-        # All state is reachable, and goes on alike.
+        # All state is saved, and training continues alike.
         self.assertLen(again.variables, len(robust.variables))
         self.assertContainsSubset(
             [id(v) for v in robust.weight_average.averages],
@@ -210,7 +210,7 @@ class WeightAverageTest(tf.test.TestCase, parameterized.TestCase):
                 self.assertAllClose(one, two, 1e-5, 1e-7)
 
     def test_weights_are_read_without_an_average(self):
-        """As those of a run are, by a model that is not compiled."""
+        """A model that is not compiled loads them, as that of a run does."""
         robust = build(method=Standard)
         robust.fit(batches(3), shuffle=False, verbose=0)
         path = f"{self.get_temp_dir()}/averaged.weights.h5"

@@ -54,7 +54,7 @@ class ScoresTest(tf.test.TestCase):
         step = 0.1 * tf.sign(tape.gradient(loss, images))
         moved = network(tf.clip_by_value(images + step, 0, 1))
         stand = tf.argmax(moved, -1, tf.int32) == labels
-        # FGSM counts only what was right before.
+        # FGSM counts only what was classified correctly.
         stand &= tf.argmax(network(images), -1, tf.int32) == labels
         accuracy = np.mean(stand)
         self.assertAlmostEqual(logs["val_fgsm_accuracy"], accuracy)
@@ -117,7 +117,7 @@ class GuardTest(tf.test.TestCase, parameterized.TestCase):
             )
 
     def test_a_third_of_the_threshold(self):
-        """It is enough where PGD has lost half of its best."""
+        """A third is enough once PGD accuracy has lost half of its best."""
         for fallen, gap, expected in (
             (0.19, 0.06, 1),
             (0.19, 0.04, 0),
@@ -144,7 +144,7 @@ class GuardTest(tf.test.TestCase, parameterized.TestCase):
         self.end_epoch(guard, 1, BAD)
         self.assertTrue(guard.model.stop_training)
         self.assertEndsWith(self.said[0], "Training ends.")
-        # The process that goes on with it has nothing to train.
+        # A process that resumes has nothing to train.
         again = self.guard("stop")
         again.state = guard.state
         again.on_train_begin()
@@ -183,7 +183,7 @@ class GuardTest(tf.test.TestCase, parameterized.TestCase):
                     variables.values(variable), before
                 )
                 changed += not np.array_equal(before, after)
-        # Weights, statistics, momenta, averages, what is remembered.
+        # Weights, statistics, momenta, averages, the method's state.
         self.assertGreater(changed, 20)
         self.assertEndsWith(
             self.said[0],
@@ -209,13 +209,13 @@ class GuardTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAlmostEqual(float(robust.epsilon_schedule.share(9)), 0.49)
 
     def test_a_collapse_before_its_alarm(self):
-        """An epoch of less than 3/4 of the best is not gone back to."""
+        """An epoch below 3/4 of the best is not restored."""
         robust = self.build("fastat")
         guard = self.guard("rollback", robust)
         guard.on_train_begin()
         kept = []
         for epoch, accuracy in enumerate((0.2, 0.4, 0.31, 0.29)):
-            if epoch == 3:  # Another process knows the best, too.
+            if epoch == 3:  # A process that resumes knows the best, too.
                 again = self.guard("rollback", robust)
                 again.state = guard.state
                 guard = again
@@ -237,7 +237,7 @@ class GuardTest(tf.test.TestCase, parameterized.TestCase):
         self.train(robust, 1)
         again = self.guard("rollback", robust)
         again.state = guard.state
-        again.on_train_begin()  # Does not take the weights of now for good.
+        again.on_train_begin()  # Current weights are not taken for good.
         self.end_epoch(again, 1, BAD)
         for old, variable in zip(good, robust.classifier.weights, strict=True):
             np.testing.assert_array_equal(old, variable.numpy())
@@ -323,7 +323,7 @@ class GuardTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(list(self.path.parent.iterdir()), [self.path])
 
     def test_on_two_replicas(self):
-        """Each replica has moving statistics of its own again."""
+        """Each replica gets back its own moving statistics."""
         with testing.two_cpu_strategy().scope():
             robust = self.build("fastat").compile(
                 keras.optimizers.SGD(0.05), epsilon_schedule=EpsilonSchedule()
@@ -343,7 +343,7 @@ class GuardTest(tf.test.TestCase, parameterized.TestCase):
 
 class FitTest(tf.test.TestCase):
     def test_fit_of_keras(self):
-        """What is documented for `fit`: an alarm in each of three epochs."""
+        """The documented use with `fit`: an alarm in each of three epochs."""
         robust = method_steps.build("fastat")
         robust.compile(
             keras.optimizers.Adam(0.05), epsilon_schedule=EpsilonSchedule()
@@ -355,7 +355,7 @@ class FitTest(tf.test.TestCase):
         self.enterContext(contextlib.redirect_stdout(printed))
         guard = OverfittingGuard(
             "rollback",
-            threshold=-1.0,  # Any gap is too much.
+            threshold=-1.0,  # Any gap raises an alarm.
             path=pathlib.Path(directory, "good.npz"),
         )
         history = robust.fit(

@@ -21,7 +21,7 @@ class TrainingProgressTest(parameterized.TestCase):
     def lines(
         self, batches, seconds, *, verbosity=0, epochs=1, steps=10, **logs
     ):
-        """What is printed; the first step takes a minute."""
+        """Returns the printed lines; the first step takes a minute."""
         logs = {"loss": 2.0, "val_accuracy": 0.5, **logs}
         progress = callbacks.TrainingProgress()
         printed = io.StringIO()
@@ -43,7 +43,7 @@ class TrainingProgressTest(parameterized.TestCase):
         return printed.getvalue().splitlines()
 
     def test_a_line_for_an_epoch(self):
-        # 20 steps of 4 seconds, and 10 for each validation, are left.
+        # Left: 20 steps of 4 seconds, and 10 seconds for each validation.
         first, second, third = self.lines(range(10), 4, epochs=3)
         self.assertEqual(
             first, "epoch 1/3  loss 2.000  val 50.0%  4.00 s/step  100 s left"
@@ -161,7 +161,7 @@ class TimeForecastTest(parameterized.TestCase, tf.test.TestCase):
         )
 
     @parameterized.parameters(
-        # 2,000 steps, timed on 3 of them: long ones get the hint.
+        # 2,000 steps, of which 3 are timed; long trainings get the hint.
         (7.5, "2.50 s/step: about 1 h 23 min", " Hint."),
         (2.73, "0.91 s/step: about 30 min", " Hint."),
         (2.67, "0.89 s/step: about 30 min", ""),
@@ -177,7 +177,7 @@ class TimeForecastTest(parameterized.TestCase, tf.test.TestCase):
         ):
             clock.side_effect = lambda: now
             for step in range(200):
-                # The first step takes a minute, those not timed too.
+                # The first step, and those that are not timed, take a minute.
                 now += seconds / 3 if 1 <= step <= 3 else 60
                 forecast.on_train_batch_end(step)
                 self.assertEqual(bool(printed.getvalue()), step >= 3)
@@ -188,7 +188,7 @@ class TimeForecastTest(parameterized.TestCase, tf.test.TestCase):
         )
 
     def test_a_generator_of_unknown_length(self):
-        """Nobody knows how long it will take; all else is told."""
+        """The time left is unknown; everything else is shown."""
         batches = list(SmallTraining().batches.take(3).as_numpy_iterator())
         robust = SmallTraining().robust
         printed = io.StringIO()

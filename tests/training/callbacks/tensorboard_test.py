@@ -15,7 +15,7 @@ from tests.support.small_training import SmallTraining
 
 class PerturbationPanelTest(tf.test.TestCase):
     def validation(self, shift):
-        """With labels that are the predictions, or are all others."""
+        """Labels that equal the predictions, or all differ from them."""
         validation = SmallTraining().validation(epsilon=0.1)
         images, _ = validation.examples
         predicted = np.argmax(validation.attack.network(images), axis=-1)
@@ -23,7 +23,7 @@ class PerturbationPanelTest(tf.test.TestCase):
         return validation
 
     def read(self, directory):
-        """The images of the panel as arrays, by step."""
+        """Reads the panels as arrays, by step."""
         events = event_accumulator.EventAccumulator(
             directory, {event_accumulator.TENSORS: 0}
         ).Reload()
@@ -50,11 +50,11 @@ class PerturbationPanelTest(tf.test.TestCase):
         panel.on_train_end()
         panels = self.read(directory)
         self.assertEqual(set(panels), {0, 1})
-        # Every pixel is a square of 3 x 3.
+        # Each pixel is a square of 3 x 3.
         pixels = panels[1][::3, ::3]
         self.assertAllEqual(pixels.repeat(3, 0).repeat(3, 1), panels[1])
         rows = pixels.reshape(3, 8, 3, 8, 3).transpose(0, 2, 1, 3, 4)
-        # The first three that are classified correctly: the second is not.
+        # The first three that are classified correctly; the second is not.
         shown = [0, 2, 3]
         clean = validation.examples.images[shown]
         delta = validation.result.perturbation[shown]

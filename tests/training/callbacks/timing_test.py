@@ -18,7 +18,7 @@ class TimingTest(absltest.TestCase):
         self.clock = Clock(self)
 
     def epoch(self, timing, epoch, steps):
-        """An epoch whose steps take so many seconds."""
+        """Runs an epoch whose steps take so many seconds."""
         timing.on_epoch_begin(epoch)
         for batch, seconds in enumerate(steps):
             self.clock.now += seconds
@@ -34,7 +34,7 @@ class TimingTest(absltest.TestCase):
         with self.path.open() as file:
             head, *rows = csv.reader(file)
         self.assertEqual(head[-1], "peak_gigabytes")
-        for *_, peak in rows:  # TensorFlow alone takes this much.
+        for *_, peak in rows:  # TensorFlow alone needs this much.
             self.assertBetween(float(peak), 0.1, 1000)
         return [row[:-1] for row in rows]
 
@@ -58,7 +58,8 @@ class TimingTest(absltest.TestCase):
         self.epoch(second, 0, [20, 2, 2])
         self.assertEqual(second.state, 56)
         third.state = second.state
-        self.epoch(third, 0, [])  # All its steps were made.
+        # All its steps were made by earlier processes.
+        self.epoch(third, 0, [])
         self.assertEqual(third.state, 56)
         self.assertEqual(self.end(third, 0), {"seconds": 56})
         self.assertEqual(self.rows(), [["0", "56.0", ""]])

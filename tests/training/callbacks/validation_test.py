@@ -11,7 +11,7 @@ class RobustValidationTest(tf.test.TestCase):
     def test_adds_to_the_logs(self):
         training = SmallTraining()
         validation = training.validation()
-        later = []  # What callbacks behind it see at the end of an epoch.
+        later = []  # What later callbacks see at the end of an epoch.
 
         def look(epoch, logs):
             later.append((epoch, dict(logs), validation.result))
@@ -28,7 +28,7 @@ class RobustValidationTest(tf.test.TestCase):
                 self.assertIsInstance(logs[name], float)
                 self.assertAlmostEqual(logs[name], value)
                 self.assertEqual(history[name][epoch], logs[name])
-        # The last one is of the weights that are there now.
+        # The last result is that of the current weights.
         again = validation.attack(*validation.examples, 0.02, seed=4)
         self.assertAllEqual(again.perturbation, validation.result.perturbation)
         self.assertTrue(again.perturbation.any())
@@ -53,7 +53,7 @@ class RobustValidationTest(tf.test.TestCase):
             columns = f"{prefix}accuracy", f"{prefix}robust_accuracy"
             found = tuple(history[column][-1] for column in columns)
             self.assertAllClose(found, measured)
-        # What is shown is of the raw weights.
+        # The result is that of the raw weights.
         self.assertAllClose(validation.result.robust.mean(), raw[1])
 
 

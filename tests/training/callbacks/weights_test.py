@@ -1,4 +1,4 @@
-"""The weights that are saved: of the best and the last epoch."""
+"""The saved weights of the best and of the last epoch."""
 
 import os
 import pathlib
@@ -19,7 +19,7 @@ from tests.support.testing import images_and_labels, small_network
 
 
 class BestWeightsTest(tf.test.TestCase):
-    """Each epoch has weights of its own, and the file is read after each."""
+    """Each epoch has its own weights, and the file is read after each."""
 
     def story(self, rows, averaged):
         keras.utils.set_random_seed(0)
@@ -115,7 +115,7 @@ class LastWeightsTest(parameterized.TestCase):
 
     @parameterized.parameters(3_000, 30_000)
     def test_no_room(self, limit):
-        """HDF5 itself ends the process where the disk is full."""
+        """HDF5 itself would end the process if the disk is full."""
         robust = self.trained(16, "adam")
         self.path.write_text("before")
         before = resource.getrlimit(resource.RLIMIT_FSIZE)
