@@ -15,13 +15,14 @@ ON_OVERFITTING_FLAG = absl_flags.DEFINE_string(
 THRESHOLD = absl_flags.DEFINE_float(
     "overfitting_threshold",
     _DEFAULT.overfitting_threshold,
-    "By how much FGSM must be less successful, as a share of the validation "
-    "images (default 0.15).",
+    "Alarm if accuracy under FGSM exceeds accuracy under the validation attack "
+    "by more than this share of the images (default 0.15).",
 )
 ROLLBACK_FACTOR = absl_flags.DEFINE_float(
     "rollback_factor",
     None,
-    "rollback: factor by which the training epsilon shrinks (default 0.5).",
+    "rollback: factor by which the training epsilon is multiplied (default "
+    "0.5).",
 )
 
 

@@ -146,7 +146,7 @@ class Display:
         self._cleanup.close()
 
     def end(self, line):
-        """Removes the bars, prints a last line, and stays silent then."""
+        """Removes the bars and prints a last line; nothing is printed later."""
         verbosity, self.verbosity = self.verbosity, -1
         self.close()
         if verbosity >= 0:

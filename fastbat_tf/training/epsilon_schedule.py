@@ -60,9 +60,9 @@ class EpsilonSchedule(keras.layers.Layer):
         Args:
             step: Integer or scalar tensor, the number of updates so far.
         """
-        behind = tf.cast(step, tf.float32) + 1.0 - self.clean_steps
-        line = tf.clip_by_value(behind / max(self.ramp_steps, 1), 0.0, 1.0)
-        return line * self.factor.value
+        ramped = tf.cast(step, tf.float32) + 1.0 - self.clean_steps
+        share = tf.clip_by_value(ramped / max(self.ramp_steps, 1), 0.0, 1.0)
+        return share * self.factor.value
 
     def lower(self, factor):
         """Multiplies the share of all later steps by `factor`."""
