@@ -27,7 +27,9 @@ def uniform(key, shape, minval, maxval, dtype):
     dtype = tf.as_dtype(dtype)
     if dtype.is_floating and dtype.size < tf.float32.size:
         minval, maxval = (tf.cast(x, tf.float32) for x in (minval, maxval))
-        drawn = uniform(key, shape, minval, maxval, tf.float32)
+        drawn = uniform(
+            key, shape, minval=minval, maxval=maxval, dtype=tf.float32
+        )
         return _toward_zero(drawn, dtype)
     if not dtype.is_floating:
         return tf.random.stateless_uniform(
@@ -103,4 +105,6 @@ class Draws:
 
     def uniform(self, name, shape, minval, maxval, dtype):
         """Draws from [minval, maxval), independently for each `name`."""
-        return uniform(self.key(name), shape, minval, maxval, dtype)
+        return uniform(
+            self.key(name), shape, minval=minval, maxval=maxval, dtype=dtype
+        )

@@ -103,7 +103,13 @@ def _train(config, directory, *, build_model, resume, preemption):
     if trained:  # An evaluation of other weights is not one of these.
         shutil.rmtree(directory.evaluations / "training", ignore_errors=True)
     robust.load_weights(directory.best)
-    results = _measure(config, directory, robust, splits.test, run_callbacks)
+    results = _measure(
+        config,
+        directory,
+        robust=robust,
+        test=splits.test,
+        run_callbacks=run_callbacks,
+    )
     _export(config, robust, directory)
     directory.end()
     _show(config, results)
@@ -233,7 +239,7 @@ def _make_batches(examples, training, skipped, *, augmentation, with_index):
     )
 
 
-def _measure(config, directory, robust, test, run_callbacks):
+def _measure(config, directory, *, robust, test, run_callbacks):
     """Measures the best weights, and writes `results.json`."""
     settings = config.evaluation
     display.say(f"Measuring {', '.join(settings.attacks)} ...")

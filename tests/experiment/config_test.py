@@ -255,7 +255,11 @@ class ConfigTest(parameterized.TestCase):
                     weight_averaging=0.9995,
                 ),
                 evaluation=EvaluationConfig(
-                    ("pgd-1-2", "autoattack"), (0.1, 1 / 3), "l2", 7, 8
+                    ("pgd-1-2", "autoattack"),
+                    (0.1, 1 / 3),
+                    norm="l2",
+                    max_examples=7,
+                    seed=8,
                 ),
                 runtime=RuntimeConfig("mirrored", "true"),
             ),

@@ -40,7 +40,7 @@ class ScoresTest(tf.test.TestCase):
             PGDAttack(network, steps=10), examples, 0.1, 3
         )
         fgsm, alignment = FGSMAttack(network), GradientAlignment(network)
-        scores = OverfittingScores(fgsm, alignment, examples, 0.1, 3)
+        scores = OverfittingScores(fgsm, alignment, examples, 0.1, seed=3)
         logs = {}
         validation.on_epoch_end(0, logs)
         scores.on_epoch_end(0, logs)
@@ -62,7 +62,7 @@ class ScoresTest(tf.test.TestCase):
             logs["val_overfitting_gap"], accuracy - logs["val_robust_accuracy"]
         )
         self.assertAlmostEqual(
-            logs["val_gradient_alignment"], alignment(*examples, 0.1, 3)
+            logs["val_gradient_alignment"], alignment(*examples, 0.1, seed=3)
         )
         self.assertTrue(all(isinstance(v, float) for v in logs.values()))
 
