@@ -210,8 +210,8 @@ class FullDiskTest(CommandLineTest):
             self.assertNotIn("Traceback", process.stderr)
             self.assertRegex(
                 process.stderr.splitlines()[-1],
-                f"^error: The run cannot be {message}; expected room on the "
-                "disk, .*File too large",
+                f"^error: The run cannot be {message}; check free space and "
+                "permissions.*File too large",
             )
             self.assertEmpty(list(self.run_dir.glob("backup/*.partial")))
         process = main(*flags)
@@ -233,8 +233,8 @@ class FullDiskTest(CommandLineTest):
         self.assertNotIn("Traceback", process.stderr)
         self.assertRegex(
             process.stderr.splitlines()[-1],
-            "^error: The run cannot be (written|saved); expected room on the "
-            r"disk, .*No space left on device",
+            "^error: The run cannot be (written|saved); check free space and "
+            r"permissions.*No space left on device",
         )
         self.assertEmpty(list(run_dir.glob("backup/*.partial")))
 

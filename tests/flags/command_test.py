@@ -101,7 +101,7 @@ class BadFlagsTest(CommandLineTest):
         ("--attacks=fgsm,fgsm", "none twice"),
         ("--attacks=transfer", "together.* attacks=transfer, surrogate=None$"),
         ("--validation_attack=cw", "pgd-STEPS-RESTARTS.* attack=cw$"),
-        ("--validation_attack=transfer", "need no surrogate"),
+        ("--validation_attack=transfer", "an attack without a surrogate"),
         ("--max_examples=-1", "`max_examples` .* max_examples=-1$"),
         ("--evaluation_seed=-1", "`seed` .* seed=-1$"),
         ("--norm=l1", "`norm` .* linf, l2.* norm=l1$"),

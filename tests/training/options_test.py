@@ -189,7 +189,8 @@ class ChecksTest(parameterized.TestCase):
     )
     def test_milestones(self, milestones):
         with self.assertRaisesRegex(
-            InputError, r"^`milestones` .* rising, .*Received: milestones=\("
+            InputError,
+            r"^`milestones` .* increasing, .*Received: milestones=\(",
         ):
             TrainingConfig(schedule="multistep", milestones=milestones)
 
@@ -200,7 +201,7 @@ class ChecksTest(parameterized.TestCase):
             )
 
         build(4)
-        with self.assertRaisesRegex(InputError, "behind .* warmup_epochs=5$"):
+        with self.assertRaisesRegex(InputError, "after .* warmup_epochs=5$"):
             build(5)
 
     @parameterized.parameters(0, -0.1, 1.1, math.nan)
