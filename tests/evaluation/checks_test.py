@@ -13,7 +13,8 @@ from absl.testing import parameterized
 
 from fastbat_tf.attacks.classifier import Classifier
 from fastbat_tf.evaluation import checks
-from fastbat_tf.evaluation.robustness import AttackOutcome, evaluate_robustness
+from fastbat_tf.evaluation.robustness import evaluate_robustness
+from fastbat_tf.evaluation.runner import AttackOutcome
 from tests.support.testing import small_network
 from tests.support.toy_evaluation import (
     as_floats,
@@ -87,7 +88,7 @@ class NetworkTest(parameterized.TestCase, tf.test.TestCase):
         self.check_fires(
             softmax(toy_network()),
             "The model's outputs look like probabilities, not logits: .*"
-            "without its last softmax.$",
+            "without its final softmax.$",
         )
 
     def test_chance(self):
@@ -160,7 +161,7 @@ class OutcomesTest(parameterized.TestCase):
             text,
             "square-100, which uses no gradient of the model, breaks 20 images "
             "that no white-box attack breaks (and misses 0): gradient masking. "
-            "The white-box numbers are not to be trusted.",
+            "Do not trust the white-box numbers.",
         )
 
     def test_transfer_is_stronger(self):
@@ -206,7 +207,9 @@ class OutcomesTest(parameterized.TestCase):
             outcome("apgd-ce+square", [(0, 480)], stages=stages),
             outcome("square-500", [(0, 480)], white_box=False),
         )
-        self.assertRegex(first, "^square, .* had left standing")
+        self.assertRegex(
+            first, "^square, .* earlier attacks of apgd-ce\+square "
+        )
         self.assertRegex(second, "^square-500, .* no white-box attack breaks")
 
     def test_no_white_box_attack(self):
@@ -237,7 +240,8 @@ class OutcomesTest(parameterized.TestCase):
             self.assertStartsWith(
                 text,
                 f"square, which uses no gradient of the model, breaks {more} "
-                "images that autoattack had left standing: gradient masking.",
+                "images that the earlier attacks of autoattack do not break: "
+                "gradient masking.",
             )
 
     def test_later_white_box_stages_may_break_more(self):

@@ -327,7 +327,7 @@ class RefusedTest(parameterized.TestCase, tf.test.TestCase):
 
     def test_save_images(self):
         self.assert_refused(
-            "`save_images` .* directory. Received: directory=None$",
+            "`save_images` .* directory .* Received: directory=None$",
             save_images=True,
         )
 

@@ -13,10 +13,8 @@ from absl.testing import parameterized
 
 from fastbat_tf import attacks
 from fastbat_tf.evaluation import robustness, runner
-from fastbat_tf.evaluation.robustness import (
-    confidence_interval,
-    evaluate_robustness,
-)
+from fastbat_tf.evaluation.results import confidence_interval
+from fastbat_tf.evaluation.robustness import evaluate_robustness
 from fastbat_tf.saving.model_files import logits_of
 from tests.support.testing import images_and_labels
 from tests.support.toy_evaluation import (
@@ -171,8 +169,8 @@ class ResultsTest(tf.test.TestCase):
             ]
         )
 
-        def run(name, attack, clean, *_):
-            return robustness.AttackOutcome(
+        def run(name, *_, **__):
+            return runner.AttackOutcome(
                 name, True, next(answers), 1.0, (), None
             )
 
@@ -286,7 +284,7 @@ class ResultsTest(tf.test.TestCase):
             self.assertRegex(
                 line,
                 r"^pgd-2-3, epsilon 2\.55/255: \d+ of 32 decided, "
-                r"\d+ standing, \d+ s$",
+                r"\d+ robust, \d+ s$",
             )
         done = [int(line.split()[3]) for line in lines]
         self.assertEqual(done, sorted(done))

@@ -243,8 +243,8 @@ class ContinueTest(parameterized.TestCase, tf.test.TestCase):
             self.evaluate(Counter(), self.directory)
         self.assertEqual(
             str(caught.exception),
-            "The state of the evaluation cannot be read; expected a file that "
-            "this program wrote; without it, its attack starts anew. "
+            "The state of the evaluation cannot be read; delete the file to "
+            "restart its attack. "
             f"Received: path={path}",
         )
 
@@ -338,8 +338,8 @@ class DirectoryTest(parameterized.TestCase, tf.test.TestCase):
             self.evaluate()
         self.assertEqual(
             str(caught.exception),
-            "Another process works on this evaluation; expected one at a "
-            f"time. Received: results_dir={self.directory}",
+            "Another process is running this evaluation; wait for it, or "
+            f"choose a new directory. Received: results_dir={self.directory}",
         )
         other.release()
         self.evaluate()
@@ -366,8 +366,8 @@ class DirectoryTest(parameterized.TestCase, tf.test.TestCase):
         for directory in (self.directory, self.directory / "below"):
             with self.assertRaisesRegex(
                 InputError,
-                "^The results are expected to go to a directory that can be "
-                rf"written\. Received: results_dir={directory} \(",
+                "^The directory of the results is not writable; check free space "
+                rf"and permissions\. Received: results_dir={directory} \(",
             ):
                 self.evaluate(directory=directory)
 
