@@ -45,7 +45,11 @@ def build_floors(network):
     @compiled
     def both(images, labels):
         return losses.ask(
-            network, losses.cross_entropy, images, labels, labels
+            network,
+            losses.cross_entropy,
+            images=images,
+            labels=labels,
+            targets=labels,
         ).gradient
 
     @compiled

@@ -91,7 +91,11 @@ def _zero_gradients(network, clean, count):
     @tf.function(autograph=False)
     def gradients(images, labels):
         return losses.ask(
-            network, losses.cross_entropy, images, labels, labels
+            network,
+            losses.cross_entropy,
+            images=images,
+            labels=labels,
+            targets=labels,
         ).gradient
 
     found = gradients(

@@ -125,7 +125,7 @@ def _as_arrays(dataset):
     images, labels = (np.asarray(part) for part in dataset)
     if not images.ndim or not labels.ndim or len(images) != len(labels):
         raise InputError(
-            "As many labels as images are expected. "
+            "The same number of images and labels is expected. "
             f"Received: images.shape={images.shape}, "
             f"labels.shape={labels.shape}"
         )

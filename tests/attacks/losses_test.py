@@ -150,7 +150,12 @@ class AskTest(tf.test.TestCase):
 
     def ask(self, network, loss, samples=1):
         return losses.ask(
-            network, loss, self.images, self.labels, self.targets, samples
+            network,
+            loss,
+            images=self.images,
+            labels=self.labels,
+            targets=self.targets,
+            samples=samples,
         )
 
     def test_of_each_image_by_itself(self):
@@ -193,7 +198,12 @@ class AskTest(tf.test.TestCase):
 
         labels = tf.constant([0, 1, 0, 1, 0])
         answer = losses.ask(
-            drawn, losses.margin, self.images, labels, labels, samples=3
+            drawn,
+            losses.margin,
+            images=self.images,
+            labels=labels,
+            targets=labels,
+            samples=3,
         )
         self.assertAllEqual(answer.correct, labels == 0)
 
@@ -210,9 +220,9 @@ class AskTest(tf.test.TestCase):
         answer = losses.ask(
             lambda batch: tf.sqrt(tf.reshape(batch, (-1, 2))),
             losses.difference,
-            images,
-            tf.constant([1]),
-            tf.constant([0]),
+            images=images,
+            labels=tf.constant([1]),
+            targets=tf.constant([0]),
         )
         self.assertAllClose(answer.gradient, [[[[0.0], [-1.0]]]])
 

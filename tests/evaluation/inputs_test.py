@@ -291,7 +291,7 @@ class RefusedTest(parameterized.TestCase, tf.test.TestCase):
     def test_data_sets(self):
         examples = tf.data.Dataset.from_tensor_slices((IMAGES, LABELS))
         batches = examples.batch(4)
-        self.assert_refused("to end;.*infinite$", data=batches.repeat())
+        self.assert_refused("to be finite;.*infinite$", data=batches.repeat())
         self.assert_refused("batches of .*element_spec=", data=examples)
         self.assert_refused(
             "batches of .*element_spec=", data=batches.map(lambda x, y: x)
@@ -347,7 +347,7 @@ class RefusedTest(parameterized.TestCase, tf.test.TestCase):
     def test_images_that_the_network_does_not_take(self):
         larger = np.zeros((7, SHAPE[0] + 1, *SHAPE[1:]), np.float32)
         self.assert_refused(
-            r"^The model cannot answer.* Received: images.shape=\(7, 5, 4, 3\)",
+            r"^The model cannot classify these.* Received: images.shape=\(7, 5, 4, 3\)",
             data=(larger, LABELS[:7]),
         )
 

@@ -323,7 +323,7 @@ class NetworksTest(tf.test.TestCase):
             [
                 "The images are uint8: pixels were divided by 255.",
                 "The loss dlr needs 3 classes and the model has 2: the "
-                "difference of the logits takes its place.",
+                "difference of the logits replaces it.",
             ],
         )
 

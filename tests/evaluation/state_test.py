@@ -366,8 +366,9 @@ class DirectoryTest(parameterized.TestCase, tf.test.TestCase):
         for directory in (self.directory, self.directory / "below"):
             with self.assertRaisesRegex(
                 InputError,
-                "^The directory of the results is not writable; check free space "
-                rf"and permissions\. Received: results_dir={directory} \(",
+                "^The directory of the results is not writable; check free "
+                "space and permissions\\. "
+                rf"Received: results_dir={directory} \(",
             ):
                 self.evaluate(directory=directory)
 
