@@ -1,7 +1,6 @@
 """The story of a run: train, measure, export."""
 
 import contextlib
-import functools
 import json
 import shutil
 import time
@@ -101,14 +100,17 @@ def _train(config, directory, build_model, resume, preemption):
             splits.train, training.batch_size, with_index
         )
         compile_robust(config, robust, steps_per_epoch, splits.train.size)
-    make_batches = functools.partial(
-        pipeline.training_batches,
-        splits.train,
-        training.batch_size,
-        training.seed,
-        config.data.augmentation,
-        with_index=with_index,
-    )
+
+    def make_batches(first_batch):
+        return pipeline.training_batches(
+            splits.train,
+            training.batch_size,
+            training.seed,
+            augmentation=config.data.augmentation,
+            first_batch=first_batch,
+            with_index=with_index,
+        )
+
     directory.create(config)
     say(_settings(config))
     for line in (_device_line(config, strategy), *notes):

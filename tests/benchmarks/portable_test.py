@@ -110,7 +110,7 @@ class ExportTest(parameterized.TestCase, tf.test.TestCase):
             examples,
             50,
             self.config.training.seed,
-            self.config.data.augmentation,
+            augmentation=self.config.data.augmentation,
         )
         order = np.load(self.folder / "order.npy")
         self.assertEqual(order.shape, (20, 1, 50))
@@ -232,7 +232,10 @@ class RunTest(tf.test.TestCase):
         run.compile_robust(SMOOTH, robust, steps_per_epoch=1)
         splits = load_splits(SMOOTH)
         batches = pipeline.training_batches(
-            splits.train, 50, SMOOTH.training.seed, SMOOTH.data.augmentation
+            splits.train,
+            50,
+            SMOOTH.training.seed,
+            augmentation=SMOOTH.data.augmentation,
         )
         history = robust.fit(
             batches, epochs=20, steps_per_epoch=1, shuffle=False, verbose=0

@@ -105,7 +105,7 @@ class FolderTest(parameterized.TestCase):
     def test_a_class_missing_from_test(self):
         (self.top / "test/ant/b.jpg").unlink()
         message = (
-            r"^Each class is expected in DIR/test with at least one image\. "
+            r"^Each class is expected to have at least one image in DIR/test\. "
             rf"Received: class=ant, data_dir={self.top}$"
         )
         arguments = self.top, "test", CLASSES
@@ -119,7 +119,7 @@ class FolderTest(parameterized.TestCase):
     def test_a_class_that_training_does_not_know(self):
         self.add("test/dog/1.png")
         self.assert_refused(
-            r"those of the training, Bee, ant, cat\. Received: class=dog",
+            r"those of DIR/train, Bee, ant, cat\. Received: class=dog",
             folder.list_files,
             self.top,
             "test",

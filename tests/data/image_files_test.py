@@ -117,7 +117,7 @@ class DecodeTest(parameterized.TestCase):
 
     def test_other_formats(self):
         path = write(self.top / "x.tiff", COLORS)
-        with self.assertRaisesRegex(ValueError, "it is none of PNG, JPEG"):
+        with self.assertRaisesRegex(ValueError, "it is not a PNG, JPEG"):
             image_files.read_file(path, Reading(9, 7, 3))
 
 
@@ -215,7 +215,7 @@ class ReadTest(parameterized.TestCase):
         for content, message in (
             (png(1, 101, 8, 101 * [b"\0\0"]), "more than 100 times as long"),
             (png(20_000, 20_000, 8, []), "has 20000 x 20000"),
-            (b"no image", "it is none of PNG"),
+            (b"no image", "it is not a PNG"),
         ):
             for read in readers():
                 with self.assertRaisesRegex(

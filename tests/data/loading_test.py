@@ -100,7 +100,7 @@ class Cifar10MiniTest(parameterized.TestCase, tf.test.TestCase):
     def test_validation_share_that_empties_a_split(self, share):
         with self.assertRaisesRegex(
             InputError,
-            "^`validation_share` leaves no image in one of the splits. "
+            "^`validation_share` leaves one of the splits empty. "
             f"Received: validation_share={share}$",
         ):
             loading.load("cifar10_mini", validation_share=share)
@@ -231,8 +231,8 @@ class FolderTest(parameterized.TestCase, tf.test.TestCase):
             contextlib.redirect_stdout(io.StringIO()),
             self.assertRaisesRegex(
                 InputError,
-                "Each class is expected in the test split with an image that "
-                f"can be read. Received: class=cat, data_dir={self.top}$",
+                "Each class is expected to have a readable image in the test "
+                f"split. Received: class=cat, data_dir={self.top}$",
             ),
         ):
             self.load()

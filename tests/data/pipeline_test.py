@@ -35,7 +35,11 @@ class TrainingBatchesTest(parameterized.TestCase, tf.test.TestCase):
     def take(self, count, batch_size=5, seed=0, augmentation=CROP, **kwargs):
         """The first batches, as arrays."""
         dataset = pipeline.training_batches(
-            self.examples, batch_size, seed, augmentation, **kwargs
+            self.examples,
+            batch_size,
+            seed,
+            augmentation=augmentation,
+            **kwargs,
         )
         return list(dataset.take(count).as_numpy_iterator())
 
@@ -120,9 +124,9 @@ class TrainingBatchesTest(parameterized.TestCase, tf.test.TestCase):
         def drawn(seed):
             # Two epochs of two batches; all images are the same, so that only
             # the augmentation makes the batches differ.
-            batches = pipeline.training_batches(examples, 20, seed, CROP).take(
-                4
-            )
+            batches = pipeline.training_batches(
+                examples, 20, seed, augmentation=CROP
+            ).take(4)
             return [images for images, _ in batches.as_numpy_iterator()]
 
         batches = drawn(seed=1) + drawn(seed=2)
@@ -162,8 +166,8 @@ class TrainingBatchesTest(parameterized.TestCase, tf.test.TestCase):
     def test_a_batch_larger_than_the_split(self):
         with self.assertRaisesRegex(
             InputError,
-            "^The training split holds 23 images, expected at least one "
-            "batch. Received: batch_size=24$",
+            "^The training split is expected to hold at least one batch, but "
+            "has 23 images. Received: batch_size=24$",
         ):
             self.take(1, batch_size=24)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from absl.testing import absltest, parameterized
 
 from fastbat_tf import data
+from fastbat_tf.data import registry
 from fastbat_tf.errors import InputError
 
 TOP = Path(__file__).absolute().parents[2]
@@ -86,7 +87,7 @@ class DataTest(parameterized.TestCase):
         height, width, channels = spec.image_shape
         size = max(spec.counts) * height * width * channels
         streamed = name == "imagenet2012"
-        self.assertEqual(size > data.MEMORY_LIMIT, streamed)
+        self.assertEqual(size > registry.MEMORY_LIMIT, streamed)
 
     def test_cifar10_mini_is_like_cifar10(self):
         self.assertEqual(

@@ -57,7 +57,9 @@ class FilesTest(parameterized.TestCase, tf.test.TestCase):
         cls.examples = cls.files.load(skip_unreadable=False)
 
     def batches(self, split, count, **kwargs):
-        dataset = pipeline.training_batches(split, 5, 3, CROP, **kwargs)
+        dataset = pipeline.training_batches(
+            split, 5, 3, augmentation=CROP, **kwargs
+        )
         return list(dataset.take(count).as_numpy_iterator())
 
     @parameterized.parameters(0, 6)
@@ -74,7 +76,7 @@ class FilesTest(parameterized.TestCase, tf.test.TestCase):
             self.assertAllEqual(labels, other_labels)
 
     def test_type_and_shape(self):
-        dataset = pipeline.training_batches(self.files, 5, 3, CROP)
+        dataset = pipeline.training_batches(self.files, 5, 3, augmentation=CROP)
         images, labels = dataset.element_spec
         self.assertEqual(images, tf.TensorSpec((5, 8, 8, 3)))
         self.assertEqual(labels, tf.TensorSpec((5,), tf.int32))
@@ -184,7 +186,7 @@ class RecordsTest(parameterized.TestCase, tf.test.TestCase):
 
     def take(self, count, batch_size=6, seed=0, crop=RESIZED, **kwargs):
         dataset = pipeline.training_batches(
-            self.train, batch_size, seed, crop, **kwargs
+            self.train, batch_size, seed, augmentation=crop, **kwargs
         )
         return list(dataset.take(count).as_numpy_iterator())
 
@@ -198,7 +200,9 @@ class RecordsTest(parameterized.TestCase, tf.test.TestCase):
             )
 
     def test_type_and_shape(self):
-        dataset = pipeline.training_batches(self.train, 6, 0, RESIZED)
+        dataset = pipeline.training_batches(
+            self.train, 6, 0, augmentation=RESIZED
+        )
         images, labels = dataset.element_spec
         self.assertEqual(images, tf.TensorSpec((6, 16, 16, 3)))
         self.assertEqual(labels, tf.TensorSpec((6,), tf.int32))
@@ -308,7 +312,7 @@ class RecordsTest(parameterized.TestCase, tf.test.TestCase):
                     ),
                 ),
             ):
-                images = part.training_images(1, 1, 2, crop, 0)
+                images = part.training_images(1, 1, 2, crop=crop, first_batch=0)
                 ((image, _),) = images.take(1)
                 self.assertAllEqual(image, expected)
                 found.append(image.numpy().tobytes())
@@ -327,7 +331,9 @@ class RecordsTest(parameterized.TestCase, tf.test.TestCase):
         self.assertAllEqual(beginning.labels, whole[:count])
         self.assertAllEqual(beginning.first(1).images, train.first(1).images)
         self.assertEqual(train.size, 40)
-        batches = beginning.training_images(1, count, 3, False, 0)
+        batches = beginning.training_images(
+            1, count, 3, crop=False, first_batch=0
+        )
         labels = [int(label) for _, label in batches.take(count)]
         self.assertCountEqual(labels, whole[:count])
 
@@ -349,7 +355,7 @@ class RecordsTest(parameterized.TestCase, tf.test.TestCase):
         train.reading = SMALL
         (file,) = path.glob("*-train.tfrecord-*")
         file.write_bytes(file.read_bytes()[:60_000])
-        batches = pipeline.training_batches(train, 6, 0, RESIZED)
+        batches = pipeline.training_batches(train, 6, 0, augmentation=RESIZED)
         model = keras.Sequential(
             [keras.layers.Flatten(), keras.layers.Dense(1000)]
         )

@@ -16,7 +16,7 @@ class LastTest(parameterized.TestCase):
     def test_empty_split(self, count, share):
         with self.assertRaisesRegex(
             InputError,
-            "^`validation_share` leaves no image in one of the splits. "
+            "^`validation_share` leaves one of the splits empty. "
             f"Received: validation_share={share}$",
         ):
             splitting.last(count, share)

@@ -231,7 +231,7 @@ class RefusedTest(parameterized.TestCase, tf.test.TestCase):
         ([float("nan")], "Received: epsilon=nan$"),
         ([8], "at most 1 for linf, .* Received: epsilon=8.0$"),
         ([], r"`epsilons` .*at least one.* Received: epsilons=\[\]$"),
-        ([0.1, 0.1], r"none twice.* Received: epsilons=\[0.1, 0.1\]$"),
+        ([0.1, 0.1], r"no radius twice.* Received: epsilons=\[0.1, 0.1\]$"),
         (0.1, "`epsilons` .*Received: epsilons=0.1$"),
         (["8/255"], r"`epsilons` .*Received: epsilons=\['8/255'\]$"),
     )
@@ -347,7 +347,8 @@ class RefusedTest(parameterized.TestCase, tf.test.TestCase):
     def test_images_that_the_network_does_not_take(self):
         larger = np.zeros((7, SHAPE[0] + 1, *SHAPE[1:]), np.float32)
         self.assert_refused(
-            r"^The model cannot classify these.* Received: images.shape=\(7, 5, 4, 3\)",
+            r"^The model cannot classify these.* "
+            r"Received: images.shape=\(7, 5, 4, 3\)",
             data=(larger, LABELS[:7]),
         )
 

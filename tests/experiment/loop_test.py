@@ -150,7 +150,7 @@ class Process:
 
     def make_batches(self, skipped):
         self.skipped.append(skipped)
-        return pipeline.training_batches(EXAMPLES, 6, 5, None, skipped)
+        return pipeline.training_batches(EXAMPLES, 6, 5, first_batch=skipped)
 
     def fit(self, stop_at=None, stop=terminate, validation=None):
         """Trains; whether there was anything left, and Preempted if so."""

@@ -265,7 +265,7 @@ class ExchangeTest(tf.test.TestCase):
 
         model = Subclassed()
         model(np.zeros((1, 4, 4, 3), "float32"))
-        with self.assertRaisesRegex(ValueError, "cannot be exchanged.*hidden_"):
+        with self.assertRaisesRegex(ValueError, "cannot be replaced.*hidden_"):
             RobustClassifier(model, FastBAT())
 
         class Halved(keras.Model):
@@ -276,7 +276,7 @@ class ExchangeTest(tf.test.TestCase):
 
         inputs = keras.Input((4, 4, 3))
         x = keras.layers.BatchNormalization(name="hidden_bn")(inputs)
-        with self.assertRaisesRegex(ValueError, "cannot be exchanged.*hidden_"):
+        with self.assertRaisesRegex(ValueError, "cannot be replaced.*hidden_"):
             RobustClassifier(Halved(inputs, x), FastBAT())
 
         for layer in (

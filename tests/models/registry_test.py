@@ -1,5 +1,7 @@
 """The registry of the model zoo: names, options, and what every model does."""
 
+import importlib
+import inspect
 import pathlib
 
 import keras
@@ -12,7 +14,7 @@ from fastbat_tf import BatchNormalization, FastBAT, RobustClassifier
 from models import blocks
 from tests.support import testing
 
-RESNETS = [name for name, (_, depth) in models.MODELS.items() if depth]
+RESNETS = [name for name, spec in models.MODELS.items() if spec.arguments]
 # One of each kind of blocks, at tiny width.
 SMALL = (
     ("resnet18", {"width": 2}),
@@ -28,10 +30,17 @@ NORMALIZED = {"mean": (0.4, 0.5, 0.6), "std": (0.2, 0.25, 0.3)}
 class NamesTest(parameterized.TestCase):
     def test_a_module_for_each_row(self):
         folder = pathlib.Path(models.__file__).parent
-        modules = {module for module, _ in models.MODELS.values()}
-        self.assertEqual(modules, set(models.OPTIONS))
-        for module in modules:
-            self.assertTrue((folder / f"{module}.py").exists(), module)
+        for name, spec in models.MODELS.items():
+            self.assertTrue((folder / f"{spec.module}.py").exists(), name)
+            build = importlib.import_module(f"models.{spec.module}").build
+            named = [
+                parameter.name
+                for parameter in inspect.signature(build).parameters.values()
+                if parameter.kind is parameter.KEYWORD_ONLY
+            ]
+            self.assertContainsSubset(
+                {*spec.options, *(spec.arguments or {})}, named, name
+            )
 
     @parameterized.parameters(
         ("resnet18", "resnet", {"depth": 18}),
@@ -41,7 +50,7 @@ class NamesTest(parameterized.TestCase):
         ("keras:VGG16", "applications", {"application": "VGG16"}),
     )
     def test_parse(self, name, module, arguments):
-        self.assertEqual(models.parse(name), (module, arguments))
+        self.assertEqual(models.parse(name)[:2], (module, arguments))
 
     @parameterized.parameters(
         ("resnet20", "preact_resnet152, wrnDEPTH_WIDTH, keras:NAME"),

@@ -143,7 +143,7 @@ class ExportTest(tf.test.TestCase):
                 self.assertEqual(outputs["classes"].dtype, np.int64)
         answers = json.loads((folder / "answers.json").read_text())
         self.assertIn("(batch, 32, 32, 3). Received:", answers["shape"])
-        self.assertIn("in [0, 1]. Those in 0..255", answers["range"])
+        self.assertIn("in [0, 1]. For pixels in 0..255", answers["range"])
         self.assertIn("images.shape=] [32 32 3]", answers["batch"])
         self.assertEqual(answers["frames"], "answered")
         for name, size in (
@@ -288,9 +288,9 @@ class RefusedTest(tf.test.TestCase):
             images[2, 3, 4, 1] = value
             with self.subTest(f"{value}"):
                 self.assert_refused(
-                    r"Pixels are expected to be finite and in \[0, 1\]\. Those "
-                    "in 0..255 are expected as uint8 by the signature "
-                    "serve_uint8, or divided by 255",
+                    r"Pixels are expected to be finite and in \[0, 1\]\. For "
+                    "pixels in 0..255, use the signature serve_uint8, or "
+                    "divide by 255",
                     "serving_default",
                     images=images,
                 )

@@ -123,7 +123,7 @@ class RefusedTest(parameterized.TestCase, tf.test.TestCase):
 
     def test_nothing(self):
         self.assert_refused(
-            "^A model is expected as a .keras file or the directory of a "
+            "^The model is expected to be a .keras file or the directory of a "
             "SavedModel, but there is none. Received: model_path="
             rf"{self.path}$"
         )
@@ -157,7 +157,7 @@ class RefusedTest(parameterized.TestCase, tf.test.TestCase):
         self.save(lambda x: {"a": x, "b": x})
         self.assert_refused(
             "signature serving_default with one input, and with the output "
-            r"logits or one output alone\. Received: signatures="
+            r"logits or a single output\. Received: signatures="
             r"\['serving_default'\], inputs=\['pixels'\], "
             r"outputs=\['a', 'b'\]$"
         )

@@ -212,15 +212,15 @@ class ServingTest(parameterized.TestCase, tf.test.TestCase):
         header[30] = 1  # As if it were compressed.
         files = {
             "empty": (b"", "it is empty"),
-            "text": (b"P no image", "it is none of PNG, JPEG"),
-            "tiff": (encode(COLORS, "TIFF"), "it is none of PNG, JPEG"),
+            "text": (b"P no image", "it is not a PNG, JPEG"),
+            "tiff": (encode(COLORS, "TIFF"), "it is not a PNG, JPEG"),
             "animated": (
                 encode(COLORS, "WEBP", **animated),
                 "it is an animated WebP file",
             ),
             "bits": (encode(GRAY > 99, "BMP"), "a BMP file is expected"),
             "packed": (bytes(header), "a BMP file is expected"),
-            "plain": (b"P3 1 1 255 1 2 3 ", "it is none of PNG"),
+            "plain": (b"P3 1 1 255 1 2 3 ", "it is not a PNG"),
             "deep": (b"P6 1 1 65535\n" + bytes(6), "a PPM file is expected"),
             "short": (encode(COLORS, "PPM")[:-1], "it is cut short"),
             "frame": (gif[: len(gif) // 2], "it is cut short"),
@@ -243,7 +243,7 @@ class ServingTest(parameterized.TestCase, tf.test.TestCase):
                     tf.errors.InvalidArgumentError,
                     "Each image is expected as a whole file of PNG, JPEG, "
                     "WebP, GIF, BMP or PPM. Received: encoded.1.: "
-                    f"{reason or 'it is cut short or broken'}",
+                    f"{reason or 'it is truncated or damaged'}",
                 ):
                     serve(encoded=tf.constant([png, content, png]))
 
