@@ -1,4 +1,4 @@
-"""Tests of the names of attacks, and of the data that they take."""
+"""Tests the names of attacks, and the data that they take."""
 
 import numpy as np
 import tensorflow as tf
@@ -131,7 +131,9 @@ class DataTest(parameterized.TestCase, tf.test.TestCase):
         attack = FGSMAttack(problem.network, norm="l2")
         with self.assertRaisesRegex(InputError, f"Received: epsilon={epsilon}"):
             attack(problem.images, problem.labels, epsilon)
-        attack(problem.images, problem.labels, 8.0)  # In L2 that is a radius.
+        attack(
+            problem.images, problem.labels, 8.0
+        )  # In L2 this is a valid radius.
 
     @parameterized.parameters(
         (lambda batch: batch, r"shape=\(2, 4, 4, 3\) for 2 images"),
@@ -163,9 +165,11 @@ class DataTest(parameterized.TestCase, tf.test.TestCase):
         self.assertAllEqual(flat.robust, column.robust)
 
     @parameterized.parameters(0, 1)
-    def test_nan_is_not_a_correct_answer(self, place):
+    def test_nan_is_not_a_correct_answer(self, position):
         def network(images):
-            return images[:, 0, 0, :2] * 0 + tf.one_hot(place, 2, np.nan, 1.0)
+            return images[:, 0, 0, :2] * 0 + tf.one_hot(
+                position, 2, np.nan, 1.0
+            )
 
         images = np.zeros((2, *SHAPE))
         for label in (0, 1):

@@ -1,4 +1,4 @@
-"""Tests of the step without TensorFlow: its export, its run, and back."""
+"""Tests the step without TensorFlow: its export, its run, its import."""
 
 import csv
 import dataclasses
@@ -27,7 +27,7 @@ from fastbat_tf.saving import model_files
 from tests.support import testing
 
 ROOT = pathlib.Path(__file__).parents[2]
-# Smooth, and with a small step: so that 20 steps do not blow up the rounding.
+# Smooth, with a small step size, so that 20 steps do not amplify rounding.
 # With ReLU and a step size of 5000/255, two steps of TensorFlow itself, one
 # compiled and one not, are as far apart as the portable step from either.
 SMOOTH = config.Config(
@@ -47,7 +47,7 @@ SMOOTH = config.Config(
 
 
 def with_evaluation(**changes):
-    """`SMOOTH`, with a small network and another evaluation."""
+    """`SMOOTH` with a small network and another evaluation."""
     return dataclasses.replace(
         SMOOTH,
         model=config.ModelConfig(width=2),
@@ -160,7 +160,7 @@ class ExportTest(parameterized.TestCase, tf.test.TestCase):
 
 
 class InTensorFlow:
-    """Stands in for a `Computation`: the same function, by TensorFlow."""
+    """A `Computation` that runs its function in TensorFlow."""
 
     def __init__(self, function, arguments):
         self._function = function
@@ -213,7 +213,7 @@ class MeasureTest(parameterized.TestCase, tf.test.TestCase):
     "JAX cannot be imported; it is not among this project's requirements.",
 )
 class RunTest(tf.test.TestCase):
-    """Twenty steps of the whole training, by JAX and by TensorFlow."""
+    """Twenty steps of the whole training, with JAX and with TensorFlow."""
 
     def test_as_tensorflow(self):
         scratch = self.enterContext(tempfile.TemporaryDirectory())

@@ -1,4 +1,4 @@
-"""Tests of the listing of the user's own images."""
+"""Tests the listing of the user's own images."""
 
 import pathlib
 import tempfile
@@ -16,7 +16,7 @@ FILES = (
     "test/cat/1.png",
     "test/ant/b.jpg",
     "test/Bee/y.png",
-    # Left behind by desktops and archivers.
+    # Files of desktops and archivers.
     ".DS_Store",
     "train/.DS_Store",
     "train/ant/.DS_Store",
@@ -110,7 +110,7 @@ class FolderTest(parameterized.TestCase):
         )
         arguments = self.top, "test", CLASSES
         self.assert_refused(message, folder.list_files, *arguments)
-        self.add("test/ant/.DS_Store")  # Is none.
+        self.add("test/ant/.DS_Store")  # Not an image.
         self.assert_refused(message, folder.list_files, *arguments)
         (self.top / "test/ant/.DS_Store").unlink()
         (self.top / "test/ant").rmdir()

@@ -1,4 +1,4 @@
-"""Tests of the registry of data sets."""
+"""Tests the registry of data sets."""
 
 import subprocess
 import sys
@@ -66,7 +66,7 @@ class DataTest(parameterized.TestCase):
         self.assertLen(spec.mean, channels)
         self.assertLen(spec.std, channels)
         for mean, std in zip(spec.mean, spec.std, strict=True):
-            # Of pixels in [0, 1]: not of gray levels.
+            # For pixels in [0, 1], not gray levels.
             self.assertBetween(mean, 0, 1)
             self.assertBetween(std, 0, 0.5)
 
@@ -82,7 +82,7 @@ class DataTest(parameterized.TestCase):
 
     @parameterized.parameters(*PUBLISHED)
     def test_memory(self, name):
-        # What is read whole takes less than the limit.
+        # Data sets that are read into memory take less than the limit.
         spec = data.get(name)
         height, width, channels = spec.image_shape
         size = max(spec.counts) * height * width * channels

@@ -1,4 +1,4 @@
-"""Tests of streams: the same batches from any start, nothing held whole."""
+"""Tests streams: the same batches from any start, not held in memory."""
 
 import contextlib
 import io
@@ -82,7 +82,7 @@ class FilesTest(parameterized.TestCase, tf.test.TestCase):
         self.assertEqual(labels, tf.TensorSpec((5,), tf.int32))
 
     def test_the_interpreter_ends(self):
-        """Also while images are decoded: nothing waits for anything."""
+        """The interpreter exits even while images are decoded."""
         program = (
             "import sys\n"
             "from fastbat_tf.data import Reading, pipeline, sources\n"
@@ -180,7 +180,7 @@ class RecordsTest(parameterized.TestCase, tf.test.TestCase):
 
     def setUp(self):
         super().setUp()
-        # Blocks that are smaller than an epoch.
+        # Blocks smaller than an epoch.
         self.enterContext(mock.patch.object(sources, "SHUFFLED_RECORDS", 16))
         self.enterContext(mock.patch.object(sources, "FILES_AT_A_TIME", 2))
 
@@ -218,15 +218,15 @@ class RecordsTest(parameterized.TestCase, tf.test.TestCase):
             self.assertContainsSubset(epoch, self.train.labels)
         orders = {epoch.tobytes() for epoch in epochs}
         self.assertLen(orders, 40)
-        # Which examples are left over changes: all get their turn.
+        # The omitted examples change, so that all are used.
         self.assertLen(set(epochs.ravel()), 40)
-        # Files take turns in being the first ones: the beginning of each is,
+        # The order of the files varies: the beginning of each file is,
         # at times, in the first block.
         takes = self.train._files[2]
         self.assertLen(takes, 4)
         starts = self.train.labels[np.cumsum(takes) - takes]
         self.assertContainsSubset(starts, np.ravel(epochs[:, :12]))
-        # Neighbours in a file are no neighbours in an epoch.
+        # Neighbors in a file are not neighbors in an epoch.
         place = {label: n for n, label in enumerate(self.train.labels)}
         steps = np.diff([[place[v] for v in epoch] for epoch in epochs])
         self.assertLess(np.mean(np.abs(steps) == 1), 0.2)
@@ -242,7 +242,7 @@ class RecordsTest(parameterized.TestCase, tf.test.TestCase):
 
     def test_repeats_for_a_seed_alone(self):
         first = self.take(7, seed=7)
-        tf.random.set_seed(5)  # Changes nothing.
+        tf.random.set_seed(5)  # This changes nothing.
         again, other = (self.take(7, seed=s) for s in (7, 8))
         for one, two in zip(first, again, strict=True):
             self.assertAllEqual(one[0], two[0])
@@ -286,7 +286,7 @@ class RecordsTest(parameterized.TestCase, tf.test.TestCase):
         for image, number, (height, width) in zip(
             images[:2], (51, 54), sizes, strict=True
         ):
-            # Smooth images: the centre is the centre.
+            # The images are smooth, so that resizing keeps the center.
             whole = pixels(number, height, width).astype(int)
             center = whole[height // 2, width // 2]
             self.assertLess(np.abs(image[144, 144] - center).max(), 20)
@@ -325,7 +325,9 @@ class RecordsTest(parameterized.TestCase, tf.test.TestCase):
     @parameterized.parameters(1, 7, 23, 40)
     def test_beginning(self, count):
         train = self.splits.train
-        whole = train.labels  # Read before: not taken for those of a part.
+        whole = (
+            train.labels
+        )  # Labels of the whole, which must not be reused for a part.
         beginning = train.beginning(count)
         self.assertEqual(beginning.size, count)
         self.assertAllEqual(beginning.labels, whole[:count])

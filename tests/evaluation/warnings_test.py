@@ -1,4 +1,4 @@
-"""Tests of how an evaluation warns, and of a surrogate that does not fit."""
+"""Tests the warnings of an evaluation, and a surrogate that does not fit."""
 
 from unittest import mock
 

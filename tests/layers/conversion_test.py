@@ -1,4 +1,4 @@
-"""BatchNormalization: its derivatives, and its exchange."""
+"""Tests the derivatives of BatchNormalization, and its conversion."""
 
 import warnings
 
@@ -56,8 +56,8 @@ def _numpy_gradient(layer, x, w):
 
 class BatchNormalizationTest(tf.test.TestCase, parameterized.TestCase):
     def test_keras_is_still_wrong(self):
-        """The bug that this layer is for. Should this fail, TensorFlow has
-        been mended, and the exchange can go."""
+        """The bug that this layer works around. If this fails, TensorFlow has
+        fixed it, and the conversion can be removed."""
         for layer in (
             keras.layers.BatchNormalization(dtype="float64"),
             keras.layers.GroupNormalization(-1, dtype="float64"),
@@ -69,7 +69,7 @@ class BatchNormalizationTest(tf.test.TestCase, parameterized.TestCase):
 
     @staticmethod
     def _self_consistency(layer):
-        """Second derivative against differences of the layer's own first."""
+        """Second derivatives against differences of the first ones."""
         random = np.random.default_rng(0)
         x, w, v = map(tf.constant, random.normal(size=(3, 6, 4, 4, 4)))
         layer.build(x.shape)
@@ -90,7 +90,7 @@ class BatchNormalizationTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters(
         ("float64", False, 1e-6),
         ("float32", False, 1e-5),  # The fused kernel.
-        ("float32", True, 1e-5),  # The composed form, by XLA.
+        ("float32", True, 1e-5),  # The composed form, compiled by XLA.
     )
     def test_second_derivative(self, dtype, compiled, tolerance):
         layer = BatchNormalization(dtype=dtype)
@@ -128,7 +128,7 @@ class BatchNormalizationTest(tf.test.TestCase, parameterized.TestCase):
         ours = BatchNormalization(**arguments)
         theirs = keras.layers.BatchNormalization(epsilon=1e-5, **arguments)
         for training in (True, False):
-            # Statistics differ after training: unbiased against biased.
+            # After training, unbiased and biased statistics differ.
             theirs_y = theirs(x, training=training)
             if training:
                 self.assertAllClose(ours(x, training=True), theirs_y, 1e-4)
@@ -203,7 +203,7 @@ class ExchangeTest(tf.test.TestCase):
         self.assertAllClose(after, robust(images, training=False))
 
     def test_implicit_term_with_exchanged_layers(self):
-        """The gradient of the user's model is that of the right layer."""
+        """The gradient of the user's model is that of the correct layer."""
         images, labels = testing.images_and_labels(6)
         gradients = []
         for normalization in (
@@ -269,7 +269,7 @@ class ExchangeTest(tf.test.TestCase):
             RobustClassifier(model, FastBAT())
 
         class Halved(keras.Model):
-            """Functional, but for what its own `call` does with it."""
+            """Functional, but with its own `call`."""
 
             def call(self, x, training=None):
                 return 0.5 * super().call(x, training=training)

@@ -1,4 +1,4 @@
-"""What the families of the zoo share."""
+"""Tests what the model families share."""
 
 import keras
 import numpy as np
@@ -12,7 +12,7 @@ LAYERS = blocks.Layers("relu", None, blocks.uniform_fan_in)
 
 
 def ones(x, function):
-    """A model of `function`, whose kernels are one."""
+    """A model of `function` with kernels of ones."""
     inputs = keras.Input(x.shape[1:])
     model = keras.Model(inputs, function(inputs))
     for layer in model.layers:
@@ -48,7 +48,7 @@ class BlocksTest(tf.test.TestCase, parameterized.TestCase):
             ]
         )
         if kind == "imagenet":
-            # Nothing that stands for the outside of the image is the largest.
+            # No value outside of the image is the maximum.
             padded = np.pad(expected, 1, constant_values=-np.inf)
             expected = np.array(
                 [

@@ -1,4 +1,4 @@
-"""The registry of the model zoo: names, options, and what every model does."""
+"""Tests names and options of the model zoo, and properties of all models."""
 
 import importlib
 import inspect
@@ -15,7 +15,7 @@ from models import blocks
 from tests.support import testing
 
 RESNETS = [name for name, spec in models.MODELS.items() if spec.arguments]
-# One of each kind of blocks, at tiny width.
+# One model for each kind of block, with a tiny width.
 SMALL = (
     ("resnet18", {"width": 2}),
     ("resnet50", {"width": 1}),
@@ -55,7 +55,7 @@ class NamesTest(parameterized.TestCase):
     @parameterized.parameters(
         ("resnet20", "preact_resnet152, wrnDEPTH_WIDTH, keras:NAME"),
         ("preact_resnet19", "one of resnet18, .*, preact_resnet18, "),
-        # The forms are no names.
+        # The forms are not names.
         ("wrnDEPTH_WIDTH", "one of resnet18"),
         ("keras:NAME", "MobileNetV3Small, "),
         ("keras:", "MobileNetV3Small, "),
@@ -179,7 +179,7 @@ class ModelsTest(tf.test.TestCase, parameterized.TestCase):
 
     @parameterized.parameters(*models.ACTIVATIONS)
     def test_activations(self, activation):
-        """Every activation is the chosen one, in each family."""
+        """All activations are the chosen one, in each family."""
         function = blocks.ACTIVATIONS[activation]
         for name, options in SMALL:
             model = models.get(name, activation=activation, **options)
@@ -197,7 +197,7 @@ class ModelsTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters(
         *SMALL,
         *((name, {**options, "stem": "imagenet"}) for name, options in SMALL),
-        # Activations are the same layers in each family: `test_activations`.
+        # Activations are equal in each family, see `test_activations`.
         ("wrn10_1", {"activation": "softplus"}),
         ("preact_resnet18", {"width": 2, "activation": "swish"}),
         ("keras:MobileNetV3Small", {}),
@@ -217,7 +217,7 @@ class ModelsTest(tf.test.TestCase, parameterized.TestCase):
             name,
             num_classes=4,
             input_shape=(8, 8, 3),
-            activation="swish",  # No channel of it can be dead.
+            activation="swish",  # Its channels cannot be dead.
             batch_normalization=BatchNormalization,
             **NORMALIZED,
             **options,
@@ -230,7 +230,7 @@ class ModelsTest(tf.test.TestCase, parameterized.TestCase):
         self.assertTrue(np.isfinite(list(logs.values())).all(), logs)
         for old, new in zip(before, model.trainable_variables, strict=True):
             self.assertAllInRange(new, -100, 100)
-            # Every weight is reached.
+            # Every weight changes.
             self.assertNotAllEqual(old, new, new.path)
 
 
