@@ -150,8 +150,8 @@ class FilesTest(parameterized.TestCase, tf.test.TestCase):
                 return
             with self.assertRaisesRegex(
                 InputError,
-                r"`max_examples` is expected in \[1, 10\], what can be held in "
-                f"memory of its 23 images. Received: max_examples={count}$",
+                r"`max_examples` is expected in \[1, 10\], the part of its 23 "
+                f"images that fits in memory. Received: max_examples={count}$",
             ):
                 self.files.check_fits("max_examples", count)
 
@@ -365,8 +365,8 @@ class RecordsTest(parameterized.TestCase, tf.test.TestCase):
         with (
             self.assertRaisesRegex(
                 InputError,
-                "^The data set cannot be read; expected whole files, of the "
-                r"right data set\. Received: truncated record at \d+",
+                "^The data set cannot be read; expected whole files of "
+                r"this data set\. Received: truncated record at \d+",
             ),
             sources.refuse_broken(train),
         ):
