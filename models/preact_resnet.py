@@ -5,8 +5,8 @@ He, Zhang, Ren & Sun, "Identity Mappings in Deep Residual Networks", ECCV 2016
 stem, four groups of strides 1, 2, 2 and 2, convolutions without bias, and a
 final BatchNorm and activation before pooling.
 
-As for the published numbers, weights are initialized with PyTorch's default,
-U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
+Weights are initialized with PyTorch's default, with which the published numbers
+were obtained: U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
 """
 
 import functools

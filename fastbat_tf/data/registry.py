@@ -37,7 +37,7 @@ class Reading(NamedTuple):
 
     @classmethod
     def center_crop(cls, height, width, channels):
-        """As for ImageNet's test images: 256 pixels for a crop of 224."""
+        """The reading of ImageNet's test images: 224 of 256 pixels."""
         return cls(height, width, channels, round(height * SHORT_SIDE))
 
     @property

@@ -128,18 +128,19 @@ def evaluate_robustness(
     sample = sample._replace(images=pixels.to_unit_array(sample.images))
     clean = _classify(network, sample, request, shown)
     signs = checks.check_network(network, clean, request.batch_size)
-    settings = {
-        **_settings(request, clean, pixels),
-        "model": inputs.fingerprint_of_model(model),
-        "surrogate": inputs.fingerprint_of_model(surrogate),
-    }
-    other_network = None
+    other_network, other_pixels = None, None
     if surrogate is not None:
         other_network, other_pixels = inputs.as_network(
             surrogate, default=pixels
         )
-        if not other_pixels.is_unit:
-            settings["surrogate_pixel_range"] = list(other_pixels)
+    settings = _settings(
+        request,
+        clean,
+        model=model,
+        pixels=pixels,
+        surrogate=surrogate,
+        surrogate_pixels=other_pixels,
+    )
     with EvaluationState(directory, settings, save_images) as state:
         clean = clean._replace(
             logits=state.clean_logits(clean.logits, "random" not in signs)
@@ -184,8 +185,8 @@ def _classify(network, sample, request, shown):
         return classify(sample.images, sample.labels)
 
 
-def _settings(request, clean, pixels):
-    """All that the outcome depends on, besides the models."""
+def _settings(request, clean, *, model, pixels, surrogate, surrogate_pixels):
+    """All that the outcome depends on, to recognize an evaluation."""
     settings = {
         "version": fastbat_tf.__version__,
         "attacks": request.attacks,
@@ -195,9 +196,13 @@ def _settings(request, clean, pixels):
         "seed": request.seed,
         "save_images": request.save_images,
         "data": inputs.fingerprint([clean.images, clean.labels]),
+        "model": inputs.fingerprint_of_model(model),
+        "surrogate": inputs.fingerprint_of_model(surrogate),
     }
     if not pixels.is_unit:
         settings["pixel_range"] = list(pixels)
+    if surrogate is not None and not surrogate_pixels.is_unit:
+        settings["surrogate_pixel_range"] = list(surrogate_pixels)
     return settings
 
 

@@ -10,6 +10,7 @@ from fastbat_tf.attacks.fab import FABAttack
 from fastbat_tf.attacks.fgsm import FGSMAttack
 from fastbat_tf.attacks.inputs import as_pixels
 from fastbat_tf.attacks.pgd import PGDAttack
+from fastbat_tf.attacks.registry import AttackSpec
 from fastbat_tf.attacks.square import SquareAttack
 from fastbat_tf.errors import InputError
 from tests.support.attack_problems import SHAPE, between, linear_problem
@@ -88,6 +89,20 @@ class RegistryTest(parameterized.TestCase, tf.test.TestCase):
     def test_unknown_name_within_another(self, name, received):
         with self.assertRaisesRegex(InputError, f"Unknown.*{received}$"):
             attacks.parse(name)
+
+    @parameterized.parameters(
+        ("toy", {"steps": None, "queries": None}),
+        ("toy-12", {"steps": "12", "queries": None}),
+        ("toy-12-3", {"steps": "12", "queries": "3"}),
+        ("toy-0", None),
+        ("toy-", None),
+        ("toys", None),
+        ("toy-12-3-4", None),
+    )
+    def test_a_form_is_a_pattern(self, name, arguments):
+        spec = AttackSpec("toy.ToyAttack", "toy[-STEPS[-QUERIES]]")
+        match = spec.match(name)
+        self.assertEqual(match and match.groupdict(), arguments)
 
     def test_transfer_needs_a_surrogate(self):
         self.assertTrue(attacks.parse("transfer").needs_surrogate)

@@ -380,6 +380,18 @@ class ConfidenceIntervalTest(parameterized.TestCase):
         self.assertAlmostEqual(bounds[0], low, 4)
         self.assertAlmostEqual(bounds[1], high, 4)
 
+    @parameterized.parameters(1, 2, 7, 50, 1000, 10_000)
+    def test_the_formula(self, count):
+        z = 1.959963984540054
+        for successes in {0, 1, count // 3, count - 1, count}:
+            share = successes / count
+            center = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+            half = z / (1 + z**2 / count)
+            half *= (share * (1 - share) / count + z**2 / (4 * count**2)) ** 0.5
+            bounds = confidence_interval(np.arange(count) < successes)
+            self.assertAlmostEqual(bounds[0], center - half, 12)
+            self.assertAlmostEqual(bounds[1], center + half, 12)
+
 
 if __name__ == "__main__":
     tf.test.main()
