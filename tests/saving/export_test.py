@@ -346,7 +346,7 @@ class RefusedTest(tf.test.TestCase):
             keras.Model(inputs, [outputs, inputs[1]]),
         ):
             with self.assertRaisesRegex(
-                InputError, "with one input .*Received: input_shape="
+                InputError, "to have one input .*Received: input_shape="
             ):
                 export(model, f"{self.get_temp_dir()}/none")
         with self.assertRaisesRegex(InputError, "Received: reading=Reading"):
