@@ -253,8 +253,8 @@ class ServingTest(parameterized.TestCase, tf.test.TestCase):
         files = [b"", png, png[:50], *[b""] * 9]
         with self.assertRaisesRegex(
             tf.errors.InvalidArgumentError,
-            r"Received: encoded\[0\]: it is empty, encoded\[2\]: it is cut "
-            r"short or broken, encoded\[3\]: .*encoded\[5\]: it is empty\]",
+            r"Received: encoded\[0\]: it is empty, encoded\[2\]: it is "
+            r"truncated or damaged, encoded\[3\]: .*encoded\[5\]: it is empty\]",
         ):
             serve(encoded=tf.constant(files))
 
