@@ -155,8 +155,8 @@ class BatchNormalizationTest(tf.test.TestCase, parameterized.TestCase):
             BatchNormalization(**{name: True})
 
 
-class ExchangeTest(tf.test.TestCase):
-    def test_exchanges_in_nested_functional_models_and_shares_weights(self):
+class ConversionTest(tf.test.TestCase):
+    def test_converts_nested_functional_models_and_shares_weights(self):
         inner = testing.small_network(
             normalization=keras.layers.BatchNormalization
         )
@@ -166,11 +166,11 @@ class ExchangeTest(tf.test.TestCase):
         images, _ = testing.images_and_labels(4)
         before = model(images, training=False)
         with self.assertWarnsRegex(UserWarning, "2 BatchNormalization layers"):
-            exchanged = make_twice_differentiable(model)
+            converted = make_twice_differentiable(model)
 
         flat = [
             layer
-            for layer in exchanged._flatten_layers()
+            for layer in converted._flatten_layers()
             if isinstance(layer, keras.layers.BatchNormalization)
         ]
         self.assertLen(flat, 2)
@@ -179,14 +179,14 @@ class ExchangeTest(tf.test.TestCase):
             self.assertAllClose(layer.momentum, 0.99)
             self.assertAllClose(layer.epsilon, 1e-3)
         self.assertEqual(
-            [v.path for v in exchanged.weights], [v.path for v in model.weights]
+            [v.path for v in converted.weights], [v.path for v in model.weights]
         )
-        for ours, theirs in zip(exchanged.weights, model.weights, strict=True):
+        for ours, theirs in zip(converted.weights, model.weights, strict=True):
             self.assertIs(ours, theirs)
         self.assertLen(
-            exchanged.trainable_variables, len(model.trainable_variables)
+            converted.trainable_variables, len(model.trainable_variables)
         )
-        self.assertAllClose(exchanged(images, training=False), before)
+        self.assertAllClose(converted(images, training=False), before)
 
     def test_training_reaches_the_model_of_the_user(self):
         model = testing.small_network(
@@ -202,7 +202,7 @@ class ExchangeTest(tf.test.TestCase):
         self.assertNotAllClose(before, after)
         self.assertAllClose(after, robust(images, training=False))
 
-    def test_implicit_term_with_exchanged_layers(self):
+    def test_implicit_term_with_converted_layers(self):
         """The gradient of the user's model is that of the correct layer."""
         images, labels = testing.images_and_labels(6)
         gradients = []
@@ -249,10 +249,10 @@ class ExchangeTest(tf.test.TestCase):
             ]
         )
         with self.assertWarns(UserWarning):
-            exchanged = make_twice_differentiable(model)
-        self.assertIsInstance(exchanged.layers[1], BatchNormalization)
+            converted = make_twice_differentiable(model)
+        self.assertIsInstance(converted.layers[1], BatchNormalization)
 
-    def test_refuses_what_it_cannot_exchange(self):
+    def test_refuses_what_it_cannot_convert(self):
         class Subclassed(keras.Model):
             def __init__(self):
                 super().__init__()

@@ -87,12 +87,12 @@ class ApplicationsTest(tf.test.TestCase, parameterized.TestCase):
         ) as caught:
             robust = RobustClassifier(model, FastBAT())
         self.assertLen(caught.warnings, 1)
-        exchanged = [
+        converted = [
             layer.name
             for layer in conversion.flatten(robust.classifier)
             if isinstance(layer, BatchNormalization)
         ]
-        self.assertEqual(exchanged, norms)
+        self.assertEqual(converted, norms)
         images, labels = testing.images_and_labels(4, size=32)
         self.assertAllClose(
             robust(images, training=False), model(images, training=False)

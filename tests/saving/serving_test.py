@@ -254,7 +254,8 @@ class ServingTest(parameterized.TestCase, tf.test.TestCase):
         with self.assertRaisesRegex(
             tf.errors.InvalidArgumentError,
             r"Received: encoded\[0\]: it is empty, encoded\[2\]: it is "
-            r"truncated or damaged, encoded\[3\]: .*encoded\[5\]: it is empty\]",
+            r"truncated or damaged, encoded\[3\]: .*"
+            r"encoded\[5\]: it is empty\]",
         ):
             serve(encoded=tf.constant(files))
 
