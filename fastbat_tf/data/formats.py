@@ -60,7 +60,7 @@ _apart = functools.partial(
 )
 
 
-class File(NamedTuple):
+class FileInfo(NamedTuple):
     """What is known about a file before it is decoded, as scalar tensors.
 
     Attributes:
@@ -87,7 +87,7 @@ def inspect(encoded):
         encoded: String scalar tensor, the content of the file.
 
     Returns:
-        A `File`.
+        A `FileInfo`.
 
     Raises:
         tf.errors.InvalidArgumentError: If it is a damaged JPEG file.
@@ -118,7 +118,7 @@ def inspect(encoded):
             ),
         ),
     )
-    return File(kind, height, width, start, end, refusal)
+    return FileInfo(kind, height, width, start, end, refusal)
 
 
 def decode(encoded, file):
@@ -130,7 +130,7 @@ def decode(encoded, file):
 
     Args:
         encoded: String scalar tensor, the content of the file.
-        file: Its `File`, without a refusal.
+        file: Its `FileInfo`, without a refusal.
 
     Returns:
         A uint8 tensor `(height, width, 3)`.

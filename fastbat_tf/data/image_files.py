@@ -178,7 +178,7 @@ def _try_decode(encoded, reading, fit=_fit):
 
 
 def _inspect(encoded, reading):
-    """Returns the `formats.File`, and why it cannot be read, or empty."""
+    """Returns the `formats.FileInfo`, and why it cannot be read, or empty."""
     file = formats.inspect(encoded)
     if reading.short_side is None:
         return file, file.refusal

@@ -25,7 +25,7 @@ def training_batches(
     keyed by epoch and batch.
 
     Args:
-        examples: `Examples`, `Files` or `Records` of `fastbat_tf.data.sources`.
+        examples: `Examples`, `Files` or `TFRecords` of `fastbat_tf.data.sources`.
         batch_size: Integer.
         seed: Integer.
         augmentation: A `fastbat_tf.data.Augmentation`. Defaults to None.
@@ -39,7 +39,7 @@ def training_batches(
         height, width, channels)` in [0, 1], and int32 `(batch_size,)`.
 
     Raises:
-        InputError: If there are fewer examples than a batch, or if `Records`
+        InputError: If there are fewer examples than a batch, or if `TFRecords`
             are read with an index.
 
     Example:
@@ -55,7 +55,7 @@ def training_batches(
     ```
     """
     batches = batches_per_epoch(examples, batch_size, with_index)
-    if isinstance(examples, sources.Records):
+    if isinstance(examples, sources.TFRecords):
         images = examples.training_images(
             batches,
             batch_size,
@@ -91,7 +91,7 @@ def batches_per_epoch(examples, batch_size, with_index=False):
     """The number of batches of an epoch.
 
     Args:
-        examples: `Examples`, `Files` or `Records` of `fastbat_tf.data.sources`.
+        examples: `Examples`, `Files` or `TFRecords` of `fastbat_tf.data.sources`.
         batch_size: Integer.
         with_index: Whether the indices of the images are needed. Defaults to
             False.
@@ -100,7 +100,7 @@ def batches_per_epoch(examples, batch_size, with_index=False):
         Integer.
 
     Raises:
-        InputError: If there are fewer examples than a batch, or if `Records`
+        InputError: If there are fewer examples than a batch, or if `TFRecords`
             are read with an index.
     """
     batches = examples.size // batch_size
@@ -109,7 +109,7 @@ def batches_per_epoch(examples, batch_size, with_index=False):
             "The training split is expected to hold at least one batch, but "
             f"has {examples.size} images. Received: batch_size={batch_size}"
         )
-    if with_index and isinstance(examples, sources.Records):
+    if with_index and isinstance(examples, sources.TFRecords):
         raise InputError(
             "The method keeps a state for each image, but images in TFRecord "
             "files have no index; expected a data set in memory, or of image "

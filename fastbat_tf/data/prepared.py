@@ -10,7 +10,7 @@ import tensorflow as tf
 from google.protobuf import json_format
 
 from fastbat_tf import data
-from fastbat_tf.data.sources import Examples, Records, reason_of
+from fastbat_tf.data.sources import Examples, TFRecords, reason_of
 from fastbat_tf.errors import InputError
 from fastbat_tf.runtime import display
 
@@ -122,7 +122,7 @@ def read(builder, split, spec):
         spec: The `DatasetSpec`.
 
     Returns:
-        `Records` if training images are cropped when they are decoded, and
+        `TFRecords` if training images are cropped when they are decoded, and
         `Examples` otherwise.
 
     Raises:
@@ -132,7 +132,7 @@ def read(builder, split, spec):
 
     try:
         if spec.augmentation and spec.augmentation.resized_crop:
-            return Records(builder, split, spec.reading, spec.num_classes)
+            return TFRecords(builder, split, spec.reading, spec.num_classes)
         examples = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
         images, labels = examples["image"], examples["label"]
     except UNREADABLE as error:

@@ -168,7 +168,7 @@ class Files(Stream):
         return read
 
 
-class Records(Stream):
+class TFRecords(Stream):
     """A split of JPEG images in the TFRecord files of TensorFlow Datasets.
 
     Args:

@@ -73,7 +73,7 @@ class PreparedTest(parameterized.TestCase, tf.test.TestCase):
         for split, numbers in zip(
             splits, (range(18), range(18, 20), range(20, 25)), strict=True
         ):
-            self.assertIsInstance(split, sources.Records)
+            self.assertIsInstance(split, sources.TFRecords)
             self.assertEqual(split.size, len(numbers))
             self.assertEqual(split.image_shape, (288, 288, 3))
             self.assertAllEqual(

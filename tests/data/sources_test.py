@@ -156,7 +156,7 @@ class FilesTest(parameterized.TestCase, tf.test.TestCase):
                 self.files.check_fits("max_examples", count)
 
 
-class RecordsTest(parameterized.TestCase, tf.test.TestCase):
+class TFRecordsTest(parameterized.TestCase, tf.test.TestCase):
     """A tiny ImageNet: 50 training images in 4 files."""
 
     @classmethod
