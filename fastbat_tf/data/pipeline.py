@@ -25,7 +25,8 @@ def training_batches(
     keyed by epoch and batch.
 
     Args:
-        examples: `Examples`, `Files` or `TFRecords` of `fastbat_tf.data.sources`.
+        examples: A split of `fastbat_tf.data.sources`: `Examples`, `Files` or
+            `TFRecords`.
         batch_size: Integer.
         seed: Integer.
         augmentation: A `fastbat_tf.data.Augmentation`. Defaults to None.
@@ -91,7 +92,8 @@ def batches_per_epoch(examples, batch_size, with_index=False):
     """The number of batches of an epoch.
 
     Args:
-        examples: `Examples`, `Files` or `TFRecords` of `fastbat_tf.data.sources`.
+        examples: A split of `fastbat_tf.data.sources`: `Examples`, `Files` or
+            `TFRecords`.
         batch_size: Integer.
         with_index: Whether the indices of the images are needed. Defaults to
             False.
