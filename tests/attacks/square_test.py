@@ -230,9 +230,9 @@ class SquareAttackTest(parameterized.TestCase, tf.test.TestCase):
                     differs = differs > 1e-5
                     rows = np.flatnonzero(differs.any(axis=1))
                     columns = np.flatnonzero(differs.any(axis=0))
-                    for places in (rows, columns):
-                        if len(places):
-                            extent = places[-1] - places[0] + 1
+                    for positions in (rows, columns):
+                        if len(positions):
+                            extent = positions[-1] - positions[0] + 1
                             self.assertLessEqual(extent, sides[number])
 
     def test_stripes_first(self):
@@ -270,10 +270,10 @@ class SquareAttackTest(parameterized.TestCase, tf.test.TestCase):
         for number in range(201, 400):  # Squares of 3 x 3.
             best = scores[:number, 0].argmax()
             differs = np.abs(queries[number, 0] - queries[best, 0]) > 1e-5
-            places = np.argwhere(differs)
-            if len(places) and len(np.unique(places[:, 2])) == 3:
-                rows.append(places[:, 0].min())
-                columns.append(places[:, 1].min())
+            positions = np.argwhere(differs)
+            if len(positions) and len(np.unique(positions[:, 2])) == 3:
+                rows.append(positions[:, 0].min())
+                columns.append(positions[:, 1].min())
                 row, column = rows[-1], columns[-1]
                 delta = queries[number, 0, row, column] - images[0, row, column]
                 signs.append(delta > 0)

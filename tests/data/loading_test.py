@@ -272,9 +272,9 @@ class ArchiveTest(parameterized.TestCase, tf.test.TestCase):
         self.assertAllEqual(np.bincount(splits.validation.labels), [1, 1, 1])
         # The names of the classes are written in descending order.
         self.assertAllEqual(splits.test.labels, [2, 1, 0, 2, 1, 0])
-        for place in range(6):
-            difference = splits.test.images[place].astype(int)
-            difference = difference - pixels(9000 + place, 64, 64)
+        for index in range(6):
+            difference = splits.test.images[index].astype(int)
+            difference = difference - pixels(9000 + index, 64, 64)
             self.assertLess(np.abs(difference).max(), 12)
 
     def test_gtsrb(self):

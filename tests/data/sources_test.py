@@ -227,8 +227,8 @@ class TFRecordsTest(parameterized.TestCase, tf.test.TestCase):
         starts = self.train.labels[np.cumsum(takes) - takes]
         self.assertContainsSubset(starts, np.ravel(epochs[:, :12]))
         # Neighbors in a file are not neighbors in an epoch.
-        place = {label: n for n, label in enumerate(self.train.labels)}
-        steps = np.diff([[place[v] for v in epoch] for epoch in epochs])
+        index = {label: n for n, label in enumerate(self.train.labels)}
+        steps = np.diff([[index[v] for v in epoch] for epoch in epochs])
         self.assertLess(np.mean(np.abs(steps) == 1), 0.2)
 
     @parameterized.parameters(1, 5, 6, 7, 12, 17)
@@ -267,11 +267,11 @@ class TFRecordsTest(parameterized.TestCase, tf.test.TestCase):
         }
         # Batch 7 is the second of the second epoch.
         ((images, labels),) = self.take(1, seed=9, first_batch=7)
-        for place, (image, label) in enumerate(
+        for index, (image, label) in enumerate(
             zip(images, labels, strict=True)
         ):
             expected = image_files.decode_resized_crop(
-                encoded[label], SMALL, Draws(9, 1, 6 + place)
+                encoded[label], SMALL, Draws(9, 1, 6 + index)
             )
             self.assertAllEqual(image, expected / np.float32(255))
 

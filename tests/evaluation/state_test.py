@@ -225,8 +225,8 @@ class ContinueTest(parameterized.TestCase, tf.test.TestCase):
         self.kill(0.5)
         path = sorted((self.directory / "state").iterdir())[0]
         content = bytearray(path.read_bytes())
-        for place in range(40, len(content) - 300, 7):
-            content[place] ^= 0xFF
+        for position in range(40, len(content) - 300, 7):
+            content[position] ^= 0xFF
         path.write_bytes(content)
         self.check_refused_for(path)
 

@@ -39,12 +39,12 @@ class BlocksTest(tf.test.TestCase, parameterized.TestCase):
         y = ones(image.astype("float32"), lambda x: LAYERS.stem(x, 1, kind))
         radius, stride = (3, 2) if kind == "imagenet" else (1, 1)
         padded = np.pad(image[0, :, :, 0], radius)
-        places = range(0, 16, stride)
+        positions = range(0, 16, stride)
         size = 2 * radius + 1
         expected = np.array(
             [
-                [padded[i : i + size, j : j + size].sum() for j in places]
-                for i in places
+                [padded[i : i + size, j : j + size].sum() for j in positions]
+                for i in positions
             ]
         )
         if kind == "imagenet":

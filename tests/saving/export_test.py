@@ -72,9 +72,9 @@ def bombs():
     """Small files of huge images, by name."""
     image = Image.fromarray(np.zeros((9, 7, 3), np.uint8))
 
-    def changed(kind, place, numbers):
+    def changed(kind, position, numbers):
         content = bytearray(encode(image, kind))
-        content[place : place + len(numbers)] = numbers
+        content[position : position + len(numbers)] = numbers
         return bytes(content)
 
     side = 20_000

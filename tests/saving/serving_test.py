@@ -127,8 +127,8 @@ class ServingTest(parameterized.TestCase, tf.test.TestCase):
 
     def write_folder(self, files):
         """Files by name, as the test images of a class."""
-        for place in ("train/a/x", "train/b/x", "test/b/x"):
-            image_data.write(self.top / f"{place}.png", COLORS)
+        for name in ("train/a/x", "train/b/x", "test/b/x"):
+            image_data.write(self.top / f"{name}.png", COLORS)
         for name, content in files.items():
             path = self.top / "test" / "a" / name
             path.parent.mkdir(parents=True, exist_ok=True)
