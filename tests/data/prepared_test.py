@@ -156,10 +156,10 @@ class PreparedTest(parameterized.TestCase, tf.test.TestCase):
     @parameterized.parameters("cifar100", "mnist")
     def test_another_data_set(self, name):
         directory = self.write()
-        moved = self.top / data.get(name).tfds_name.replace(":", "/")
-        shutil.copytree(directory, moved)
+        copied = self.top / data.get(name).tfds_name.replace(":", "/")
+        shutil.copytree(directory, copied)
         self.assert_refused(
-            f"{moved} is expected to hold {data.get(name).tfds_name}. "
+            f"{copied} is expected to hold {data.get(name).tfds_name}. "
             "Received: dataset=cifar10:3.0.2$",
             name,
         )
