@@ -1,14 +1,14 @@
-"""Times the steps of every attack beside the network that they ask.
+"""Times the steps of each attack relative to the passes through the network.
 
     python -m benchmarks.attacks --width=16 --batch_size=64
 
-An attack on a radius at which nothing falls takes all its steps with all
-examples. The floor is what the network alone takes for the same questions: a
-forward and backward pass to the images for gradient attacks, a forward pass
-for Square, both for FAB. Floor and attacks take turns, several rounds of them,
-so that what else the machine does meets all alike. The table gives the median
-seconds for 1,000 example-steps, and the ratio to the floor. Last comes the
-peak memory of the process after the floor, and after AutoAttack.
+At a radius at which no example is misclassified, an attack takes all its steps
+with all examples. The floor is the time of the network alone: of a forward pass
+and a backward pass to the images for gradient attacks, of a forward pass for
+Square, and of both for FAB. Floors and attacks are timed alternately in several
+rounds, so that other load on the machine affects them equally. The table shows
+the median seconds per 1,000 example-steps, and the ratio to the floor. The last
+line is the peak memory of the process after the floors, and after AutoAttack.
 """
 
 import json
@@ -21,20 +21,24 @@ from absl import app, flags, logging
 from benchmarks.shared import build_classifier
 from fastbat_tf.runtime import environment
 
-WIDTH = flags.DEFINE_integer("width", 16, "Channels of the first group.")
+WIDTH = flags.DEFINE_integer(
+    "width", 16, "Channels of the first group of blocks."
+)
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images per batch.")
 EXAMPLES = flags.DEFINE_integer("examples", 64, "Images attacked.")
-ROUNDS = flags.DEFINE_integer("rounds", 5, "Timed runs of each.")
+ROUNDS = flags.DEFINE_integer("rounds", 5, "Timed runs of each attack.")
 STEPS = flags.DEFINE_integer("steps", 20, "Steps of each run.")
 NORM = flags.DEFINE_string("norm", "linf", "linf or l2.")
 XLA = flags.DEFINE_bool("jit_compile", False, "Whether XLA compiles.")
-JSON_FILE = flags.DEFINE_string("json", None, "Write the numbers here, too.")
+JSON_FILE = flags.DEFINE_string(
+    "json", None, "File to which the numbers are written."
+)
 
-TINY_RADIUS = 1e-7  # Nothing falls.
+TINY_RADIUS = 1e-7  # No example is misclassified.
 
 
 def build_floors(network):
-    """Functions from images and labels: what the questions cost alone."""
+    """Functions of images and labels, the passes through the network alone."""
     import tensorflow as tf
 
     from fastbat_tf.attacks import losses
@@ -45,7 +49,11 @@ def build_floors(network):
     @compiled
     def both(images, labels):
         return losses.ask(
-            network, losses.cross_entropy, images, labels, labels
+            network,
+            losses.cross_entropy,
+            images=images,
+            labels=labels,
+            targets=labels,
         ).gradient
 
     @compiled
@@ -56,8 +64,8 @@ def build_floors(network):
     return {"forward + backward": [both], "forward": [forward]}
 
 
-def attacks_and_questions():
-    """Name of each attack, its steps, and the floors of one step."""
+def attacks_and_floors():
+    """The name of each attack, its steps, and the floors of one step."""
     steps = STEPS.value
     gradient, both = ("forward + backward",), ("forward + backward", "forward")
     return [
@@ -96,7 +104,7 @@ def main(_):
         start = time.perf_counter()
         result = attack(images, labels, TINY_RADIUS)
         if not result.robust.all():
-            raise AssertionError("Nothing should fall at so small a radius.")
+            raise AssertionError("Expected no success at so small a radius.")
         return (time.perf_counter() - start) / steps / len(images)
 
     options = {
@@ -105,7 +113,7 @@ def main(_):
         "jit_compile": XLA.value,
     }
     floors = build_floors(network)
-    rows = attacks_and_questions()
+    rows = attacks_and_floors()
     built = {name: attacks.get(name, network, **options) for name, *_ in rows}
     for functions in floors.values():  # Trace and compile.
         time_floor(functions)

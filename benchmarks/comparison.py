@@ -1,12 +1,12 @@
-"""Trains and measures methods under one protocol, and tabulates them.
+"""Trains and measures methods with the same protocol, and prints a table.
 
     python -m benchmarks.comparison --data_dir=DIR
     python -m benchmarks.comparison --data_dir=DIR --rows=fastbat-8,fastat-8
 
-Each row is `main.py --flagfile=recipes/comparison.cfg` with a method and a
-radius, then AutoAttack on the weights that it has kept. What has been done is
-not done again: the same command goes on where it was killed. docs/comparison.md
-has the table.
+Each row runs `main.py --flagfile=recipes/comparison.cfg` with a method and a
+radius, then AutoAttack on the best weights. If it was interrupted, the same
+command resumes without repeating what is done. The table is in
+docs/comparison.md.
 """
 
 import json
@@ -18,7 +18,7 @@ from absl import app, flags
 
 TOP = pathlib.Path(__file__).absolute().parent.parent
 
-# What a row adds to the protocol.
+# The flags that each row adds to the protocol.
 ROWS = {
     "standard-8": ["--method=standard"],
     "fastat-8": ["--method=fastat"],
@@ -33,17 +33,21 @@ ROWS = {
     "fastbat-16": ["--method=fastbat", "--epsilon=16/255"],
 }
 
-DATA_DIR = flags.DEFINE_string("data_dir", None, "As for main.py.")
-RUNS = flags.DEFINE_string("runs", "runs/comparison", "Where the runs are.")
-ROW_NAMES = flags.DEFINE_list("rows", list(ROWS), "Which rows.")
+DATA_DIR = flags.DEFINE_string("data_dir", None, "The flag of main.py.")
+RUNS = flags.DEFINE_string("runs", "runs/comparison", "Directory of the runs.")
+ROW_NAMES = flags.DEFINE_list("rows", list(ROWS), "Rows to run.")
 AUTOATTACK_EXAMPLES = flags.DEFINE_integer(
-    "autoattack_examples", 256, "A class-balanced subset for AutoAttack."
+    "autoattack_examples",
+    256,
+    "Size of the class-balanced subset for AutoAttack.",
 )
-JSON_FILE = flags.DEFINE_string("json", None, "Write the numbers here, too.")
+JSON_FILE = flags.DEFINE_string(
+    "json", None, "File to which the numbers are written."
+)
 
 
 def run_main(*arguments):
-    """Runs main.py; ends with its status if it fails."""
+    """Runs main.py, and exits with its status if it fails."""
     command = [sys.executable, str(TOP / "main.py"), *arguments]
     status = subprocess.run(command, cwd=TOP).returncode
     if status:
@@ -51,7 +55,7 @@ def run_main(*arguments):
 
 
 def accuracies(file):
-    """The accuracy in percent of each attack in a results.json."""
+    """Reads a results.json; returns it, and its accuracies in percent."""
     results = json.loads(file.read_text())
     return results, {
         "clean": 100 * results["clean_accuracy"],
@@ -63,7 +67,7 @@ def accuracies(file):
 
 
 def make_row(name):
-    """Trains and measures one row, as far as that is not done."""
+    """Trains and measures one row, or resumes it."""
     run_dir = pathlib.Path(RUNS.value).absolute() / name
     data_dir = [f"--data_dir={DATA_DIR.value}"] if DATA_DIR.value else []
     run_main(
@@ -93,11 +97,11 @@ def make_row(name):
 
 
 def main(_):
-    """Makes all rows and prints them."""
+    """Runs all rows, and prints them."""
     unknown = set(ROW_NAMES.value) - set(ROWS)
     if unknown:
         sys.exit(
-            f"error: `rows` are expected among {', '.join(ROWS)}. "
+            f"error: `rows` are expected to be among {', '.join(ROWS)}. "
             f"Received: rows={','.join(sorted(unknown))}"
         )
     rows = [make_row(name) for name in ROW_NAMES.value]

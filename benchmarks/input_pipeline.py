@@ -1,9 +1,9 @@
-"""Measures which share of its time a training waits for data.
+"""Measures the share of its time that a training waits for data.
 
     python -m benchmarks.input_pipeline --width=16 --batch_size=128
 
-Batches come as in training: shuffled, augmented, prefetched. The time to get
-the next batch is compared with the time of the step on it.
+Batches are shuffled, augmented and prefetched, as in training. The time until
+the next batch is there is compared with the time of the step on it.
 """
 
 import os
@@ -31,7 +31,9 @@ def main(_):
         classifier = build_classifier(WIDTH.value)
         robust = RobustClassifier(classifier, methods.get(name)).compile()
         batches = iter(
-            pipeline.training_batches(train, BATCH_SIZE.value, 0, augmentation)
+            pipeline.training_batches(
+                train, BATCH_SIZE.value, seed=0, augmentation=augmentation
+            )
         )
         robust.train_on_batch(*next(batches))  # Traces and compiles.
         waiting = working = 0.0

@@ -1,13 +1,18 @@
-"""What the benchmarks share: a network."""
+"""Builds the network that the benchmarks measure."""
 
 
 def build_classifier(width, model="preact_resnet18"):
-    """A network of the zoo with its initial weights; some have no width."""
+    """A network of the zoo with random weights.
+
+    Args:
+        width: Integer, the width of the model, if it has that option.
+        model: Name of the model. Defaults to `"preact_resnet18"`.
+    """
     import models
     from fastbat_tf import BatchNormalization
 
-    module, _ = models.parse(model)
-    options = {"width": width} if "width" in models.OPTIONS[module] else {}
+    has_width = "width" in models.parse(model).options
+    options = {"width": width} if has_width else {}
     return models.get(
         model,
         **options,

@@ -1,13 +1,13 @@
-"""Plain training steps in PyTorch, for `benchmarks/step_time.py` to compare.
+"""Training steps in plain PyTorch, to which `step_time.py` compares ours.
 
     python benchmarks/torch_step.py --width=16 --batch_size=128
 
-The same PreActResNet-18 (He et al. 2016), batch, loss and optimizer as the
-steps of `fastbat_tf`: the standard step, or that of Fast-BAT as its equations
-(Zhang et al., ICML 2022) are written down most directly, with `autograd`'s
-second derivative. For every line on its input it makes a step and prints the
-seconds; `memory` prints the peak memory in GB. It needs PyTorch and NumPy
-alone, which need not be installed where TensorFlow is.
+The PreActResNet-18 (He et al. 2016), the batch, the loss and the optimizer are
+those of the steps of `fastbat_tf`. The step is the standard one, or a direct
+implementation of Fast-BAT's equations (Zhang et al., ICML 2022) with the second
+derivative of `autograd`. For each line of its input, the program takes a step
+and prints the seconds; for the line `memory`, it prints the peak memory in GB.
+It needs only PyTorch and NumPy, which may be installed apart from TensorFlow.
 """
 
 import argparse
@@ -60,17 +60,17 @@ class PreActResNet18(nn.Module):
 
 
 def project(delta, images, epsilon=8 / 255):
-    """On the L-infinity ball, then on the pixels."""
+    """Projects onto the L-infinity ball, then onto the pixel range."""
     return (images + delta.clamp(-epsilon, epsilon)).clamp(0, 1) - images
 
 
 def standard_gradients(network, images, labels):
-    """Leaves the gradients of the mean loss in the weights."""
+    """Computes the gradients of the mean loss, stored in the weights."""
     nn.functional.cross_entropy(network(images), labels).backward()
 
 
 def fastbat_gradients(network, images, labels, step_size=5000 / 255):
-    """Leaves Fast-BAT's gradients, with lambda = 10, in the weights."""
+    """Computes Fast-BAT's gradients for lambda = 10, stored in the weights."""
 
     def gradient(delta, create_graph=False):
         loss = nn.functional.cross_entropy(
@@ -99,7 +99,7 @@ GRADIENTS = {"standard": standard_gradients, "fastbat": fastbat_gradients}
 
 
 def main():
-    """Answers each line on the input with the seconds of a step."""
+    """Takes a step for each line of the input, and prints its seconds."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--batch_size", type=int, default=128)

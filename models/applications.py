@@ -1,7 +1,7 @@
 """The networks of `keras.applications`, untrained, from pixels to logits.
 
-They are as Keras has them: its initializers, its BatchNormalization (momentum
-0.99, epsilon 1e-3), its activations and its names of layers.
+They keep Keras' initializers, BatchNormalization (momentum 0.99, epsilon 1e-3),
+activations and layer names.
 """
 
 import inspect
@@ -9,25 +9,27 @@ import inspect
 import keras
 
 
-def build(x, num_classes, application):
+def build(x, num_classes, *, batch_normalization, application):
     """Adds a network of `keras.applications` to normalized images.
 
     Args:
-        x: `(batch, height, width, channels)`.
+        x: Keras tensor `(batch, height, width, channels)`.
         num_classes: Integer.
+        batch_normalization: Not used.
         application: Name of a function of `keras.applications`.
 
     Returns:
-        The logits.
+        The logits, `(batch, num_classes)`.
     """
+    del batch_normalization
     function = getattr(keras.applications, application)
     arguments = {}
     if "include_preprocessing" in inspect.signature(function).parameters:
         arguments["include_preprocessing"] = False
     elif application.startswith("EfficientNetB"):
-        # Its division by 255 cannot be left out; this undoes it.
+        # Undoes the division by 255, which is part of the network.
         x = keras.layers.Rescaling(255.0, name="undo_rescaling")(x)
-    # A model inside the model: its layers keep their names, whatever ours are.
+    # A nested model, whose layer names cannot clash with ours.
     network = function(
         weights=None,
         input_shape=tuple(x.shape[1:]),

@@ -1,4 +1,4 @@
-"""What the families of the zoo share: layers, stem, groups of blocks, head.
+"""Parts that the model families share: layers, stem, groups of blocks, head.
 
 Layers are named `stem.conv`, `group1.block1.bn1`, ..., `head.dense`.
 """
@@ -6,8 +6,8 @@ Layers are named `stem.conv`, `group1.block1.bn1`, ..., `head.dense`.
 import keras
 import numpy as np
 
-# Of ResNets and PreActResNets by depth: blocks per group, and whether they
-# are bottlenecks.
+# Of ResNets and PreActResNets by depth: the number of blocks per group, and
+# whether they are bottleneck blocks.
 DEPTHS = {
     18: ((2, 2, 2, 2), False),
     34: ((3, 4, 6, 3), False),
@@ -15,15 +15,15 @@ DEPTHS = {
     101: ((3, 4, 23, 3), True),
     152: ((3, 8, 36, 3), True),
 }
-EXPANSION = 4  # Output channels of a bottleneck over its inner ones.
+EXPANSION = 4  # Ratio of output channels to inner channels in a bottleneck.
 
 
 @keras.saving.register_keras_serializable("fastbat_tf_models")
 def softplus10(x):
     """Softplus with beta = 10, a smooth ReLU: `softplus(10 x) / 10`.
 
-    Linear from `10 x = 20` on, as PyTorch's: in float64, with the lower-level
-    step size of Fast-BAT, the 2e-10 that this leaves out can be seen.
+    It is linear above `10 x = 20`, like PyTorch's. The difference of 2e-10 is
+    visible in float64 with the lower-level step size of Fast-BAT.
     """
     return keras.ops.where(x > 2.0, x, keras.ops.softplus(10.0 * x) / 10.0)
 
@@ -36,24 +36,24 @@ ACTIVATIONS = {
 
 
 def uniform_fan_in():
-    """U(-1/sqrt(fan_in), 1/sqrt(fan_in)): the default of PyTorch."""
+    """U(-1/sqrt(fan_in), 1/sqrt(fan_in)), PyTorch's default."""
     return keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
 
 
 def he_normal():
-    """N(0, 2 / fan_in), not truncated as Keras' `HeNormal` is."""
+    """N(0, 2 / fan_in), not truncated, unlike Keras' `HeNormal`."""
     return keras.initializers.VarianceScaling(
         2.0, "fan_in", "untruncated_normal"
     )
 
 
 class Layers:
-    """The layers of one network, with what it has chosen.
+    """Adds layers with the activation and initializer of a network.
 
     Args:
         activation: A key of `ACTIVATIONS`.
-        batch_normalization: The layer class, or None for that of Keras.
-        initializer: Function that makes the initializer of a convolution.
+        batch_normalization: The layer class, or None for Keras' own.
+        initializer: Function that returns the initializer of a convolution.
     """
 
     def __init__(self, activation, batch_normalization, initializer):
@@ -64,24 +64,24 @@ class Layers:
         self._initializer = initializer
 
     def normalize(self, x, name):
-        """BatchNorm, with the momentum and epsilon of PyTorch's."""
+        """BatchNorm with PyTorch's momentum and epsilon."""
         return self._normalization(momentum=0.9, epsilon=1e-5, name=name)(x)
 
     def activate(self, x, name):
-        """The activation, in a layer `<name>.<activation>`."""
+        """The activation, in a layer named `<name>.<activation>`."""
         return keras.layers.Activation(
             ACTIVATIONS[self._activation], name=f"{name}.{self._activation}"
         )(x)
 
     def normalize_and_activate(self, x, name):
-        """BatchNorm, named `name`, and the activation."""
+        """BatchNorm in a layer named `name`, and the activation."""
         return self.activate(self.normalize(x, name), name)
 
     def convolution(self, x, filters, size, stride, name):
-        """A convolution without bias that pads half its size on each side."""
+        """A convolution without bias, padded by half its size on each side."""
         padding = "same"
         if size > 1 and stride > 1:
-            # "same" would pad an even image on one side only.
+            # "same" would pad images of even size on one side only.
             x = keras.layers.ZeroPadding2D(size // 2, name=f"{name}.pad")(x)
             padding = "valid"
         return keras.layers.Conv2D(
@@ -95,22 +95,26 @@ class Layers:
         )(x)
 
     def stem(self, x, filters, kind, activated=False):
-        """The first layers.
+        """The first layers of a network.
 
         Args:
-            x: The images.
+            x: Keras tensor, the normalized images.
             filters: Integer.
             kind: `"cifar"`, a 3x3 convolution of stride 1, or `"imagenet"`,
                 a 7x7 convolution of stride 2 and 3x3 max pooling of stride 2.
             activated: Whether BatchNorm and activation follow the convolution.
+                Defaults to False.
+
+        Returns:
+            Their output.
         """
         size, stride = (7, 2) if kind == "imagenet" else (3, 1)
         x = self.convolution(x, filters, size, stride, "stem.conv")
         if activated:
             x = self.normalize_and_activate(x, "stem.bn")
         if kind == "imagenet":
-            # On each side, as the convolutions; with nothing that could be
-            # the largest.
+            # Padded on each side, like the convolutions, with values that are
+            # never the maximum.
             edges = ((0, 0), (1, 1), (1, 1), (0, 0))
             x = keras.ops.pad(x, edges, constant_values=-np.inf)
             x = keras.layers.MaxPooling2D(3, 2, name="stem.pool")(x)
@@ -118,11 +122,11 @@ class Layers:
 
 
 def begin(input_shape, mean, std):
-    """The images, and what the network is to see of them."""
+    """Returns the input of the model, and the normalized images."""
     inputs = keras.Input(input_shape, name="images")
     if mean is None:
         return inputs, inputs
-    # As arrays: Keras rounds lists of floats to float32.
+    # Arrays, since Keras rounds lists of floats to float32.
     normalization = keras.layers.Normalization(
         mean=np.array(mean),
         variance=np.array(std) ** 2,
@@ -132,25 +136,29 @@ def begin(input_shape, mean, std):
 
 
 def groups(x, counts, filters, block):
-    """Groups of blocks of stride 1, 2, 2, ...; each doubles the filters.
+    """Adds groups of blocks with strides 1, 2, 2, ...
 
     Args:
-        x: `(batch, height, width, channels)`.
-        counts: The number of blocks of each group.
-        filters: Integer, those of the first group.
-        block: Function from `x`, filters, stride and name to the output of a
-            block.
+        x: Keras tensor `(batch, height, width, channels)`.
+        counts: Sequence of integers, the number of blocks in each group.
+        filters: Integer, the filters of the first group. Each further group
+            has twice as many.
+        block: Function `block(x, filters, stride=stride, name=name)` that adds
+            a block, and returns its output.
+
+    Returns:
+        The output of the last block.
     """
     for group, count in enumerate(counts):
         for index in range(count):
             stride = 2 if group > 0 and index == 0 else 1
             name = f"group{group + 1}.block{index + 1}"
-            x = block(x, filters * 2**group, stride, name)
+            x = block(x, filters * 2**group, stride=stride, name=name)
     return x
 
 
 def head(x, num_classes):
-    """Pooling over the image, and the logits."""
+    """Adds global average pooling and the dense layer of the logits."""
     x = keras.layers.GlobalAveragePooling2D(name="head.pool")(x)
     limit = x.shape[-1] ** -0.5
     return keras.layers.Dense(
@@ -162,5 +170,6 @@ def head(x, num_classes):
 
 
 def end(inputs, outputs, name):
-    """The model; TensorFlow's scopes know no colon."""
+    """Returns the model, named without what precedes a colon."""
+    # TensorFlow's scopes allow no colon.
     return keras.Model(inputs, outputs, name=name.rpartition(":")[-1])

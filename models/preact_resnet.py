@@ -2,11 +2,11 @@
 
 He, Zhang, Ren & Sun, "Identity Mappings in Deep Residual Networks", ECCV 2016
 (arXiv 1603.05027), in the form that adversarial training on CIFAR uses: a 3x3
-stem, four groups of stride 1, 2, 2, 2, no bias in convolutions, and a last
-BatchNorm and activation before pooling.
+stem, four groups of strides 1, 2, 2 and 2, convolutions without bias, and a
+final BatchNorm and activation before pooling.
 
-Weights begin as PyTorch's defaults, with which the published numbers were
-made: U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
+Weights are initialized with PyTorch's default, with which the published numbers
+were obtained: U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
 """
 
 import functools
@@ -16,11 +16,22 @@ import keras
 from models import blocks
 
 
-def build(x, num_classes, batch_normalization, depth, width, activation, stem):
-    """Adds a PreActResNet to normalized images; arguments as of `models.get`.
+def build(
+    x, num_classes, *, batch_normalization, depth, width, activation, stem
+):
+    """Adds a PreActResNet to normalized images.
+
+    Args:
+        x: Keras tensor `(batch, height, width, channels)`.
+        num_classes: Integer.
+        batch_normalization: The layer class, or None for Keras' own.
+        depth: Integer, a key of `blocks.DEPTHS`.
+        width: Integer, the channels of the first group of blocks.
+        activation: A key of `blocks.ACTIVATIONS`.
+        stem: `"cifar"` or `"imagenet"`.
 
     Returns:
-        The logits.
+        The logits, `(batch, num_classes)`.
     """
     layers = blocks.Layers(
         activation, batch_normalization, blocks.uniform_fan_in
@@ -35,7 +46,7 @@ def build(x, num_classes, batch_normalization, depth, width, activation, stem):
 
 
 def _basic_block(layers, x, filters, stride, name):
-    # The shortcut convolution reads the input of the block, before `bn1`.
+    # The shortcut convolution reads the block's input, before `bn1`.
     shortcut = x
     if stride != 1 or x.shape[-1] != filters:
         shortcut = layers.convolution(
@@ -53,7 +64,7 @@ def _bottleneck_block(layers, x, filters, stride, name):
     shortcut = x
     x = layers.normalize_and_activate(x, f"{name}.bn1")
     if stride != 1 or shortcut.shape[-1] != outputs:
-        # Here it reads the activated input.
+        # Here the shortcut reads the activated input.
         shortcut = layers.convolution(
             x, outputs, 1, stride, f"{name}.shortcut_conv"
         )

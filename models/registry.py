@@ -1,31 +1,54 @@
 """The model zoo: functional Keras classifiers from pixels to logits.
 
-`docs/models.md` describes the families, their options and their layers.
+To add a model, write its function `build` in a file of this folder, and add one
+entry to `MODELS`. `docs/models.md` describes the families and their options.
 """
 
 import importlib
 import re
 from typing import NamedTuple
 
-# Module and depth by name: names instead of functions, so that the flags can
-# list them without importing Keras. Capitals stand for numbers and names.
+
+class ModelSpec(NamedTuple):
+    """How a model is built.
+
+    Attributes:
+        module: Module of this package, whose function `build` adds the model
+            to normalized images.
+        arguments: Dict, arguments of `build` that the name stands for; None
+            for a family, whose names `parse` reads.
+        options: Dict from the options that the user may choose to their
+            defaults.
+    """
+
+    module: str
+    arguments: dict | None
+    options: dict
+
+
+# A stem of None depends on the size of the images.
+_RESIDUAL = {"width": 64, "activation": "relu", "stem": None}
+_WIDE = {"activation": "relu", "stem": None, "dropout": 0.0}
+
+# Names of modules instead of functions, so that the flags can list the models
+# without importing Keras. Capitals stand for numbers and names.
 MODELS = {
-    "resnet18": ("resnet", 18),
-    "resnet34": ("resnet", 34),
-    "resnet50": ("resnet", 50),
-    "resnet101": ("resnet", 101),
-    "resnet152": ("resnet", 152),
-    "preact_resnet18": ("preact_resnet", 18),
-    "preact_resnet34": ("preact_resnet", 34),
-    "preact_resnet50": ("preact_resnet", 50),
-    "preact_resnet101": ("preact_resnet", 101),
-    "preact_resnet152": ("preact_resnet", 152),
-    "wrnDEPTH_WIDTH": ("wide_resnet", None),
-    "keras:NAME": ("applications", None),
+    "resnet18": ModelSpec("resnet", {"depth": 18}, _RESIDUAL),
+    "resnet34": ModelSpec("resnet", {"depth": 34}, _RESIDUAL),
+    "resnet50": ModelSpec("resnet", {"depth": 50}, _RESIDUAL),
+    "resnet101": ModelSpec("resnet", {"depth": 101}, _RESIDUAL),
+    "resnet152": ModelSpec("resnet", {"depth": 152}, _RESIDUAL),
+    "preact_resnet18": ModelSpec("preact_resnet", {"depth": 18}, _RESIDUAL),
+    "preact_resnet34": ModelSpec("preact_resnet", {"depth": 34}, _RESIDUAL),
+    "preact_resnet50": ModelSpec("preact_resnet", {"depth": 50}, _RESIDUAL),
+    "preact_resnet101": ModelSpec("preact_resnet", {"depth": 101}, _RESIDUAL),
+    "preact_resnet152": ModelSpec("preact_resnet", {"depth": 152}, _RESIDUAL),
+    "wrnDEPTH_WIDTH": ModelSpec("wide_resnet", None, _WIDE),
+    "keras:NAME": ModelSpec("applications", None, {}),
 }
 
-# Of `keras.applications`, with the smallest images, in pixels, that each
-# can take.
+# Networks of `keras.applications`, with the side of the smallest images, in
+# pixels, that each accepts.
 APPLICATIONS = {
     "ConvNeXtTiny": 32,
     "ConvNeXtSmall": 32,
@@ -71,36 +94,17 @@ APPLICATIONS = {
 
 ACTIVATIONS = ("relu", "softplus", "swish")
 STEMS = ("cifar", "imagenet")
-LARGEST_CIFAR_IMAGE = 64  # Pixels; larger images get the other stem.
-
-# By module: what can be chosen, and what it is by default. A stem of None
-# goes by the size of the images.
-_RESIDUAL = {"width": 64, "activation": "relu", "stem": None}
-OPTIONS = {
-    "resnet": _RESIDUAL,
-    "preact_resnet": _RESIDUAL,
-    "wide_resnet": {"activation": "relu", "stem": None, "dropout": 0.0},
-    "applications": {},
-}
-
-
-class ParsedModel(NamedTuple):
-    """A model as its name says.
-
-    Attributes:
-        module: Of this package.
-        arguments: Dict, of its function `build`.
-    """
-
-    module: str
-    arguments: dict
+LARGEST_CIFAR_IMAGE = 64  # Pixels; larger images get the stem "imagenet".
 
 
 def parse(name):
-    """Reads the name of a model, such as `"wrn28_10"`.
+    """Parses the name of a model.
+
+    Args:
+        name: String, such as `"wrn28_10"`.
 
     Returns:
-        A `ParsedModel`.
+        A `ModelSpec` with its arguments.
 
     Raises:
         ValueError: If there is no such model; lists the known ones.
@@ -120,8 +124,8 @@ def parse(name):
                 "and a width of at least 1, such as wrn28_10. "
                 f"Received: model={name}"
             )
-        return ParsedModel(
-            "wide_resnet", {"depth": depth, "widening": widening}
+        return MODELS["wrnDEPTH_WIDTH"]._replace(
+            arguments={"depth": depth, "widening": widening}
         )
     prefix, colon, application = name.partition(":")
     if colon and prefix == "keras":
@@ -130,55 +134,56 @@ def parse(name):
                 "Unknown network of keras.applications. Expected keras:NAME "
                 f"with one of {', '.join(APPLICATIONS)}. Received: model={name}"
             )
-        return ParsedModel("applications", {"application": application})
-    module, depth = MODELS.get(name, (None, None))
-    if depth is None:
+        return MODELS["keras:NAME"]._replace(
+            arguments={"application": application}
+        )
+    spec = MODELS.get(name)
+    if spec is None or spec.arguments is None:
         raise ValueError(
             f"Unknown model. Expected one of {', '.join(MODELS)}. "
             f"Received: model={name}"
         )
-    return ParsedModel(module, {"depth": depth})
+    return spec
 
 
 def resolve_options(name, given, input_shape):
-    """Checks the given options of a model and fills in the others.
+    """Checks the options of a model, and fills in the defaults.
 
     Args:
         name: The name of a model.
-        given: Dict of options; None stands for the default.
+        given: Dict of options, where None stands for the default.
         input_shape: `(height, width, channels)` of the images.
 
     Returns:
         Dict of all options of the model.
 
     Raises:
-        ValueError: If an option does not apply to the model or is out of its
-            range, or if the model cannot take such images.
+        ValueError: If an option does not apply to the model or is out of
+            range, or if the images are too small for the model.
 
     Example:
 
     >>> resolve_options("resnet18", {"width": 16}, (224, 224, 3))
     {'width': 16, 'activation': 'relu', 'stem': 'imagenet'}
     """
-    module, arguments = parse(name)
-    defaults = OPTIONS[module]
-    smallest = APPLICATIONS.get(arguments.get("application"), 1)
+    spec = parse(name)
+    smallest = APPLICATIONS.get(spec.arguments.get("application"), 1)
     if min(input_shape[:2]) < smallest:
         raise ValueError(
-            f"The model {name} is expected to get images of at least "
-            f"{smallest} x {smallest} pixels. "
+            f"The model {name} needs images of at least {smallest} x "
+            f"{smallest} pixels. "
             f"Received: input_shape={tuple(input_shape)}"
         )
     for option, value in given.items():
-        if option not in defaults and value is not None:
+        if option not in spec.options and value is not None:
             raise ValueError(
                 f"`{option}` does not apply to the model {name}, which has "
-                f"{', '.join(defaults) or 'no options'}. "
+                f"{', '.join(spec.options) or 'no options'}. "
                 f"Received: {option}={value}"
             )
     resolved = {
         option: default if given.get(option) is None else given[option]
-        for option, default in defaults.items()
+        for option, default in spec.options.items()
     }
     if "stem" in resolved and resolved["stem"] is None:
         small = max(input_shape[:2]) <= LARGEST_CIFAR_IMAGE
@@ -208,42 +213,48 @@ def _check(options):
 def get(
     name,
     num_classes=10,
+    *,
     mean=None,
     std=None,
     input_shape=(32, 32, 3),
     batch_normalization=None,
     **options,
 ):
-    """Builds a model.
+    """Builds a model with random weights.
 
     Args:
-        name: A key of `MODELS`, such as `"preact_resnet18"`, or a name of the
-            forms in it, such as `"wrn28_10"` or `"keras:MobileNetV3Small"`.
-        num_classes: Integer, the number of logits.
-        mean: Sequence of floats per channel, subtracted from the pixels by
-            the first layer, or None for no normalization.
-        std: Sequence of floats per channel, or None.
-        input_shape: `(height, width, channels)`.
-        batch_normalization: The layer class, called with `momentum`, `epsilon`
-            and `name`; that of Keras by default. Keras' own has wrong second
-            derivatives on TensorFlow: give
-            `fastbat_tf.layers.BatchNormalization` for training. The networks
-            of `keras.applications` have that of Keras in any case.
-        **options: Those in `OPTIONS` that the model has: `width`, the channels
-            of the first group of blocks; `activation`, one of `ACTIVATIONS`;
-            `stem`, one of `STEMS`, or None, which goes by the size of the
-            images; `dropout`, a rate in [0, 1).
+        name: A key of `MODELS`, such as `"preact_resnet18"`, or a name of one
+            of its families, such as `"wrn28_10"` or
+            `"keras:MobileNetV3Small"`.
+        num_classes: Integer of at least 2, the number of logits. Defaults to
+            10.
+        mean: Sequence of floats, one per channel. The first layer subtracts it
+            from the pixels. Defaults to None, which omits the normalization.
+        std: Sequence of floats, one per channel, by which the first layer
+            divides. Defaults to None; it is given if and only if `mean` is.
+        input_shape: `(height, width, channels)` of the images. Defaults to
+            `(32, 32, 3)`.
+        batch_normalization: Layer class that takes `momentum`, `epsilon` and
+            `name`. Defaults to None, which uses Keras' layer. Keras' layer has
+            wrong second derivatives on TensorFlow; to train, pass
+            `fastbat_tf.layers.BatchNormalization`. The networks of
+            `keras.applications` always have Keras' layer.
+        **options: The options that the model has: `width`, the channels of the
+            first group of blocks, defaults to 64; `activation`, one of
+            `ACTIVATIONS`, defaults to `"relu"`; `stem`, one of `STEMS`,
+            depends on the size of the images by default; `dropout`, a rate in
+            [0, 1), defaults to 0.
 
     Returns:
         A functional `keras.Model` from images in [0, 1], of shape `(batch,
         height, width, channels)`, to logits `(batch, num_classes)`.
 
     Raises:
-        ValueError: If there is no such model, or it cannot be had like this.
+        ValueError: If there is no such model, or an argument is invalid.
 
     Example:
 
-    >>> get("preact_resnet18").count_params() - 9600  # Moving statistics aside.
+    >>> get("preact_resnet18").count_params() - 9600  # Moving statistics.
     11172170
     """
     options = resolve_options(name, options, input_shape)
@@ -254,17 +265,18 @@ def get(
         )
     if (mean is None) != (std is None):
         raise ValueError(
-            "`mean` and `std` are expected together or not at all. "
+            "`mean` and `std` are expected together, or neither. "
             f"Received: mean={mean}, std={std}"
         )
-    module, arguments = parse(name)
+    spec = parse(name)
     blocks = importlib.import_module("models.blocks")
-    build = importlib.import_module(f"models.{module}").build
+    build = importlib.import_module(f"models.{spec.module}").build
     inputs, x = blocks.begin(input_shape, mean, std)
-    if module == "applications":
-        outputs = build(x, num_classes, **arguments)
-    else:
-        outputs = build(
-            x, num_classes, batch_normalization, **arguments, **options
-        )
+    outputs = build(
+        x,
+        num_classes,
+        batch_normalization=batch_normalization,
+        **spec.arguments,
+        **options,
+    )
     return blocks.end(inputs, outputs, name)

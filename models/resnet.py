@@ -2,12 +2,12 @@
 
 He, Zhang, Ren & Sun, "Deep Residual Learning for Image Recognition", CVPR 2016
 (arXiv 1512.03385), in the form that adversarial training on CIFAR uses: a 3x3
-stem, four groups of stride 1, 2, 2, 2, no bias in convolutions, and a 1x1
-convolution with BatchNorm on the shortcuts that change the shape. In a
-bottleneck the 3x3 convolution has the stride.
+stem, four groups of strides 1, 2, 2 and 2, convolutions without bias, and a 1x1
+convolution with BatchNorm on shortcuts that change the shape. In a bottleneck
+block, the 3x3 convolution has the stride.
 
-Weights begin as PyTorch's defaults, with which the published program leaves
-them: U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
+As in the published program, weights are initialized with PyTorch's default,
+U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
 """
 
 import functools
@@ -17,11 +17,22 @@ import keras
 from models import blocks
 
 
-def build(x, num_classes, batch_normalization, depth, width, activation, stem):
-    """Adds a ResNet to normalized images; arguments as of `models.get`.
+def build(
+    x, num_classes, *, batch_normalization, depth, width, activation, stem
+):
+    """Adds a ResNet to normalized images.
+
+    Args:
+        x: Keras tensor `(batch, height, width, channels)`.
+        num_classes: Integer.
+        batch_normalization: The layer class, or None for Keras' own.
+        depth: Integer, a key of `blocks.DEPTHS`.
+        width: Integer, the channels of the first group of blocks.
+        activation: A key of `blocks.ACTIVATIONS`.
+        stem: `"cifar"` or `"imagenet"`.
 
     Returns:
-        The logits.
+        The logits, `(batch, num_classes)`.
     """
     layers = blocks.Layers(
         activation, batch_normalization, blocks.uniform_fan_in

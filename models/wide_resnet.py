@@ -1,17 +1,16 @@
 """WideResNet: shallow residual networks with many channels.
 
 Zagoruyko & Komodakis, "Wide Residual Networks", BMVC 2016 (arXiv 1605.07146):
-a stem of 16 channels, three groups of stride 1, 2, 2 with 16, 32 and 64 times
-the widening factor of channels, blocks of two 3x3 convolutions with activation
-before convolution, and a last BatchNorm and activation before pooling. A
-network of depth 6n + 4 has n blocks in each group.
+a stem of 16 channels; three groups of strides 1, 2 and 2 with 16, 32 and 64
+channels times the widening factor; blocks of two 3x3 convolutions, each after
+BatchNorm and activation; and a final BatchNorm and activation before pooling. A
+network of depth 6n + 4 has n blocks per group.
 
-The first block of each group has a convolution on its shortcut, also where no
-shape changes (a widening factor of 1), as the recorded steps of the published
-program have it.
+As in the published program, the first block of each group has a convolution on
+its shortcut, even if the shape does not change (a widening factor of 1).
 
-Convolutions begin He-normal, N(0, 2 / fan_in), as in the recorded steps, and
-the dense layer as PyTorch's default.
+Convolutions are initialized He-normal, N(0, 2 / fan_in), as in the published
+program, and the dense layer with PyTorch's default.
 """
 
 import functools
@@ -26,6 +25,7 @@ STEM_FILTERS = 16
 def build(
     x,
     num_classes,
+    *,
     batch_normalization,
     depth,
     widening,
@@ -33,10 +33,20 @@ def build(
     stem,
     dropout,
 ):
-    """Adds a WideResNet to normalized images; arguments as of `models.get`.
+    """Adds a WideResNet to normalized images.
+
+    Args:
+        x: Keras tensor `(batch, height, width, channels)`.
+        num_classes: Integer.
+        batch_normalization: The layer class, or None for Keras' own.
+        depth: Integer, 6n + 4.
+        widening: Integer, the widening factor.
+        activation: A key of `blocks.ACTIVATIONS`.
+        stem: `"cifar"` or `"imagenet"`.
+        dropout: Float in [0, 1), the rate of dropout in the blocks.
 
     Returns:
-        The logits.
+        The logits, `(batch, num_classes)`.
     """
     layers = blocks.Layers(activation, batch_normalization, blocks.he_normal)
     counts = [(depth - 4) // 6] * 3
@@ -48,11 +58,11 @@ def build(
     return blocks.head(x, num_classes)
 
 
-def _block(layers, dropout, x, filters, stride, name):
+def _block(layers, dropout, x, filters, *, stride, name):
     shortcut = x
     x = layers.normalize_and_activate(x, f"{name}.bn1")
     if name.endswith(".block1"):
-        # It reads the activated input.
+        # The shortcut reads the activated input.
         shortcut = layers.convolution(
             x, filters, 1, stride, f"{name}.shortcut_conv"
         )

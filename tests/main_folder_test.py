@@ -101,7 +101,7 @@ class FolderTest(CommandLineTest):
         self.assertEqual(process.returncode, 0, process.stderr)
         write(self.top / "test/dog/1.png", np.zeros((4, 4, 3), np.uint8))
         process = main("--mode=evaluate", f"--run_dir={self.run_dir}")
-        self.assert_refused(process, "those of the training, ant, bird, cat")
+        self.assert_refused(process, "those of DIR/train, ant, bird, cat")
 
     @pytest.mark.slow
     def test_image_formats(self):

@@ -219,7 +219,7 @@ class TrainingTest(absltest.TestCase):
         self.assertLen(stages, 1)
         self.assertRegex(
             stages[0],
-            r"^pgd-2-1, epsilon 8/255: (\d+) of \1 decided, \d+ standing, ",
+            r"^pgd-2-1, epsilon 8/255: (\d+) of \1 decided, \d+ robust, ",
         )
 
     def test_export_again(self):

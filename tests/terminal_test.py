@@ -93,7 +93,7 @@ class TerminalTest(absltest.TestCase):
             wide,
             *(
                 rf"\n{name}, epsilon 1/255: (\d+) of \1 decided, "
-                r"\d+ standing, \d+ s\n"
+                r"\d+ robust, \d+ s\n"
                 for name in ("apgd-ce-2", "apgd-t-2", "fab-t-2", "square-10")
             ),
             f"square-10 +{BAR}",

@@ -1,4 +1,4 @@
-"""An exported computation on a device; needs NumPy and JAX alone."""
+"""Runs an exported computation on a device; needs only NumPy and JAX."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from jaxlib import xla_client
 
 
 class PortableError(ValueError):
-    """What the user gave cannot be used; the message is one line."""
+    """An input of the user is invalid; the message is one line."""
 
 
 class Computation:
@@ -20,10 +20,10 @@ class Computation:
     Args:
         folder: `pathlib.Path` of the exported folder.
         description: Dict with `file`, `inputs` and `outputs`, one of the
-            `computations` of `description.json`.
+            `computations` in `description.json`.
         device: A `jax.Device`.
-        cache: `pathlib.Path` of a folder that keeps what was compiled, or
-            None.
+        cache: `pathlib.Path` of a folder that caches compiled computations.
+            Defaults to None.
     """
 
     def __init__(self, folder, description, device, cache=None):
@@ -48,7 +48,7 @@ class Computation:
 
     @property
     def arguments(self):
-        """Dict of shape and dtype by the name of the argument."""
+        """Dict from names of arguments to their shapes and dtypes."""
         return {
             given["argument"]: (tuple(given["shape"]), given["dtype"])
             for given in self.inputs
@@ -56,12 +56,12 @@ class Computation:
         }
 
     def __call__(self, state, **arguments):
-        """Computes once; does not wait for the device.
+        """Runs the computation, without waiting for the device.
 
         Args:
-            state: Dict of device arrays, the variables by their paths. The
-                new values replace the old ones in it.
-            **arguments: Arrays, or anything that NumPy makes one of.
+            state: Dict from paths to device arrays, the variables, which is
+                updated with their new values.
+            **arguments: Arrays, or anything that NumPy converts to arrays.
 
         Returns:
             Dict of device arrays, the results.
@@ -88,7 +88,7 @@ class Computation:
             value = jax.device_put(value, self.device)
         if list(value.shape) != entry["shape"] or value.dtype != entry["dtype"]:
             raise PortableError(
-                f"`{entry['argument']}` is expected as {entry['dtype']} of "
+                f"`{entry['argument']}` is expected to be {entry['dtype']} of "
                 f"shape {entry['shape']}. "
                 f"Received: {value.dtype} of shape {list(value.shape)}"
             )
@@ -96,7 +96,10 @@ class Computation:
 
 
 def read_description(run_dir):
-    """The exported folder of a run directory, and its description.
+    """Returns the exported folder of a run directory, and its description.
+
+    Args:
+        run_dir: Path of the run directory.
 
     Raises:
         PortableError: If nothing was exported there.
@@ -113,7 +116,14 @@ def read_description(run_dir):
 
 
 def read_data(file, digests):
-    """The arrays of the images and labels, checked.
+    """Reads and checks the images and labels.
+
+    Args:
+        file: Path of the `.npz` file.
+        digests: Dict from names of arrays to their SHA-256 digests.
+
+    Returns:
+        Dict of arrays.
 
     Raises:
         PortableError: If they are not those that were exported.
@@ -123,7 +133,7 @@ def read_data(file, digests):
             data = {name: arrays[name] for name in digests}
     except (OSError, KeyError, ValueError) as error:
         raise PortableError(
-            "Expected the images as benchmarks.portable.export writes them. "
+            "Expected images that benchmarks.portable.export wrote. "
             f"Received: data_file={file} ({error})"
         ) from error
     for name, array in data.items():
@@ -137,13 +147,13 @@ def read_data(file, digests):
 
 
 def put_state(file, device):
-    """Reads variables from `.npz` to a device: dict of arrays by path."""
+    """Reads variables from an `.npz` file to a device, by path."""
     with np.load(file) as arrays:
         return {k: jax.device_put(arrays[k], device) for k in arrays}
 
 
 def save(file, state):
-    """Writes arrays as `.npz`, to the side and renamed: whole or old."""
+    """Writes arrays to a temporary `.npz` file, and renames it."""
     partial = file.with_name(file.name + ".partial")
     with partial.open("wb") as stream:
         np.savez(stream, **{k: np.asarray(v) for k, v in state.items()})

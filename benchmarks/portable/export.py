@@ -1,37 +1,38 @@
-"""Writes a training step and an attack as StableHLO for any PJRT device.
+"""Exports a training step and attacks as StableHLO for any PJRT device.
 
     python -m benchmarks.portable.export --method=fastbat --dataset=cifar10 \
         --run_dir=runs/portable
 
-takes the flags of `main.py` and makes a run directory with, in `portable/`,
+takes the flags of `main.py`, and creates a run directory with a folder
+`portable/`, which holds
 
     description.json  the inputs and outputs of the computations, and how
                       often to call them
     train.mlir        the whole step: gathers and augments a batch, solves the
-                      lower level, takes the gradients, and updates weights,
-                      velocities, moving statistics and metrics
+                      lower-level problem, computes the gradients, and updates
+                      weights, velocities, moving statistics and metrics
     classify.mlir     the logits of a batch
-    pgd-50-10.mlir    ten steps of an attack on a batch; one file for each
-    initial.npz       the initial value of every variable, by its path
-    order.npy         which examples are in each batch of each epoch
+    pgd-50-10.mlir    ten steps of an attack on a batch; one file per attack
+    initial.npz       the initial values of all variables, by path
+    order.npy         the examples in each batch of each epoch
     data.npz          the three splits, uint8 (or `--data_file`)
 
 The computations are those that XLA compiles for `RobustClassifier.train_step`
-and `Attack.advance`: no step is written twice. `benchmarks.portable.run` trains
-and measures with them, and needs NumPy and JAX alone.
+and `SteppedAttack.advance`, so no step is written twice. To train and measure
+with them, `benchmarks.portable.run` needs only NumPy and JAX.
 """
 
 import hashlib
 import json
 import os
 import pathlib
-import re
 
 import numpy as np
 from absl import app, logging
 from absl import flags as absl_flags
 
 import flags
+from benchmarks.portable import stablehlo
 from fastbat_tf.errors import InputError
 from fastbat_tf.runtime import environment
 
@@ -41,20 +42,21 @@ PORTABLE = ("pgd", "apgd-ce", "apgd-dlr", "apgd-t")
 DATA_FILE = absl_flags.DEFINE_string(
     "data_file",
     None,
-    "Where the images are written, if no such file is there yet (default: "
-    "data.npz beside the computations).",
+    "File for the images, written unless it exists (default: data.npz in the "
+    "folder of the computations).",
 )
 
 
 def export(config, run_dir, build_model, data_file=None):
-    """Writes the computations of a run.
+    """Exports the computations of a run.
 
     Args:
         config: A `Config`.
         run_dir: Path of a new run directory.
-        build_model: As for `fastbat_tf.experiment.train.train`.
-        data_file: Path of the `.npz` of the images, written unless it exists;
-            `data.npz` in the directory if None.
+        build_model: Function that builds a model, such as `models.get`.
+        data_file: Path of the `.npz` file of the images, which is written
+            unless it exists. Defaults to None, which writes `data.npz` to the
+            folder of the computations.
 
     Returns:
         The `pathlib.Path` of the folder with the computations.
@@ -77,14 +79,14 @@ def export(config, run_dir, build_model, data_file=None):
     splits = loading.load_splits(config.data)
     if not all(isinstance(split, loading.Examples) for split in splits):
         raise InputError(
-            "A data set that is streamed is not exported; expected one that "
-            f"fits into memory. Received: dataset={config.data.dataset}"
+            "A streamed data set cannot be exported; expected one that fits "
+            f"in memory. Received: dataset={config.data.dataset}"
         )
     keras.utils.set_random_seed(training.seed)
     robust = building.build_initial(config, build_model)
     if robust.method.replays != 1:
         raise InputError(
-            "A method that replays its batches is not exported; expected "
+            "A method that replays its batches cannot be exported; expected "
             f"replays=1. Received: replays={robust.method.replays}"
         )
     steps_per_epoch = pipeline.batches_per_epoch(
@@ -103,7 +105,9 @@ def export(config, run_dir, build_model, data_file=None):
     folder = directory.path / "portable"
     folder.mkdir(exist_ok=True)
     computations = {
-        name: _write(folder / f"{name}.mlir", function, arguments, robust)
+        name: stablehlo.write(
+            folder / f"{name}.mlir", function, arguments, robust
+        )
         for name, function, arguments in (
             classify(config, robust, splits.test),
             *(
@@ -113,7 +117,7 @@ def export(config, run_dir, build_model, data_file=None):
             train_step(config, robust, splits.train),
         )
     }
-    initial = {path: v.numpy() for path, v in get_variables(robust)}
+    initial = {path: v.numpy() for path, v in stablehlo.get_variables(robust)}
     for computation in computations.values():
         initial |= computation.pop("constants")
     np.savez_compressed(folder / "initial.npz", **initial)
@@ -149,14 +153,14 @@ def export(config, run_dir, build_model, data_file=None):
 
 
 def _check(config):
-    """Refuses settings that an export cannot keep."""
+    """Rejects settings that an export does not support."""
     evaluation, runtime = config.evaluation, config.runtime
     for name, value, expected in (
         ("norm", evaluation.norm, ("linf",)),
         ("max_examples", evaluation.max_examples, (0,)),
         ("strategy", runtime.strategy, ("auto", "none")),
         ("jit_compile", runtime.jit_compile, ("auto", "true")),
-        # The states of Keras' random numbers are not among its variables.
+        # The states of Keras' random generators are not exported.
         ("dropout", config.model.dropout, (None, 0.0)),
     ):
         if value not in expected:
@@ -167,7 +171,7 @@ def _check(config):
 
 
 def train_step(config, robust, examples):
-    """The training step as (name, function, its arguments)."""
+    """The training step: its name, function and arguments."""
     import tensorflow as tf
 
     from fastbat_tf.draws import Draws
@@ -189,14 +193,14 @@ def train_step(config, robust, examples):
 
 
 def _pick(images, labels, chosen, draws, augmentation):
-    """Makes one training batch of tensors.
+    """Makes one training batch from tensors.
 
     Args:
         images: uint8 tensor `(examples, height, width, channels)`.
         labels: int32 tensor `(examples,)`.
-        chosen: Integer tensor `(batch_size,)` of a static shape.
+        chosen: Integer tensor `(batch_size,)` of static shape.
         draws: The `Draws` of the augmentation.
-        augmentation: A `fastbat_tf.data.Augmentation`, None for none.
+        augmentation: A `fastbat_tf.data.Augmentation`, or None.
 
     Returns:
         Images, float32 in [0, 1], and labels.
@@ -210,7 +214,7 @@ def _pick(images, labels, chosen, draws, augmentation):
 
 
 def classify(config, robust, examples):
-    """The logits of a batch as (name, function, its arguments)."""
+    """The logits of a batch: name, function and arguments."""
     import tensorflow as tf
 
     from fastbat_tf.saving import model_files
@@ -222,10 +226,10 @@ def classify(config, robust, examples):
 
 
 def advance(config, attack, name, examples):
-    """A stride of an attack on a batch as (name, function, its arguments).
+    """A stride of an attack on a batch: its name, function and arguments.
 
-    The arguments are the problem and the state as `SteppedAttack` describes
-    them, by the names `problem/...` and `state/...`, and epsilon.
+    The arguments are the problem and the state of a `SteppedAttack`, named
+    `problem/...` and `state/...`, and epsilon.
     """
     import tensorflow as tf
 
@@ -256,19 +260,19 @@ def advance(config, attack, name, examples):
 
 
 def get_stages(name, network, batch_size):
-    """An attack as a dict of its parts by their names.
+    """Builds the stages of an attack.
 
     Args:
-        name: As `fastbat_tf.attacks.parse` takes it.
+        name: A name that `fastbat_tf.attacks.parse` takes.
         network: Callable from images to logits.
         batch_size: Integer.
 
     Returns:
-        Dict of `Attack`s by name; one, or several for an ensemble.
+        Dict from names to `SteppedAttack`s; several for an ensemble.
 
     Raises:
-        InputError: If its starts are more than `benchmarks.portable.measure`
-            can draw.
+        InputError: If `benchmarks.portable.measure` cannot draw the random
+            starts of the attack.
     """
     from fastbat_tf import attacks
 
@@ -280,95 +284,6 @@ def get_stages(name, network, batch_size):
             )
     attack = attacks.get(name, network, batch_size=batch_size)
     return dict(zip(name.split("+"), attack.stages(), strict=True))
-
-
-def get_variables(robust):
-    """All variables of a training as (path, `keras.Variable`) pairs.
-
-    Raises:
-        InputError: If two of them have one path.
-    """
-    variables = {id(v): v for v in robust.variables}
-    variables |= {id(v): v for v in robust.optimizer.variables}
-    for metric in robust.metrics:
-        variables |= {id(v): v for v in metric.variables}
-    pairs = [(v.path, v) for v in variables.values()]
-    paths = [path for path, _ in pairs]
-    twice = sorted({path for path in paths if paths.count(path) > 1})
-    if twice:
-        raise InputError(
-            "Every variable is expected to have a path of its own. "
-            f"Received: path={twice[0]}"
-        )
-    return pairs
-
-
-def _write(file, function, arguments, robust):
-    """Writes StableHLO; returns the description of inputs and outputs."""
-    import tensorflow as tf
-
-    compiled = tf.function(function, jit_compile=True, autograph=False)
-    concrete = compiled.get_concrete_function(*arguments.values())
-    results = sorted(concrete.structured_outputs)
-    inputs = [
-        {"argument": name, "shape": list(spec.shape), "dtype": spec.dtype.name}
-        for name, spec in arguments.items()
-    ]
-    paths = {id(v.value.handle): path for path, v in get_variables(robust)}
-    constants = {}
-    for tensor in concrete.captured_inputs:
-        path = paths.get(id(tensor))
-        if path is None:  # Such as the mean of a normalization.
-            path = f"{file.stem}_constant{len(constants)}"
-            constants[path] = tensor.numpy()
-        inputs.append({"state": path})
-
-    get_ir = compiled.experimental_get_compiler_ir(*arguments.values())
-    text = get_ir(stage="hlo")
-    # The header says which output is the new value of which input.
-    aliases = {
-        int(output): int(given)
-        for output, given in re.findall(
-            r"\{(\d+)\}: \((\d+), \{\}", text.partition("\n")[0]
-        )
-    }
-    parameters = text.partition("\nENTRY")[2].count(" parameter(")
-    expected = range(len(results), len(results) + len(aliases))
-    # XLA leaves results out that are the same in every step.
-    if parameters != len(inputs) or sorted(aliases) != list(expected):
-        raise InputError(
-            f"The computation is expected to have {len(inputs)} parameters "
-            f"and {len(results)} results before its new state. "
-            f"Received: parameters={parameters}, aliases={aliases}"
-        )
-    outputs = [{"result": name} for name in results]
-    outputs += [inputs[aliases[output]] for output in expected]
-    file.write_text(_plain(get_ir(stage="stablehlo")))
-    return {
-        "file": file.name,
-        "inputs": inputs,
-        "outputs": outputs,
-        "constants": constants,
-    }
-
-
-def _plain(text):
-    """StableHLO without the one operation of another dialect, copies.
-
-    Only some devices know that one; a reshape to the same shape is the same.
-    """
-    text = re.sub(
-        r" = mhlo\.copy (%[\w#]+) : (tensor<[^>]*>)",
-        r" = stablehlo.reshape \1 : (\2) -> \2",
-        text,
-    )
-    foreign = re.search(r"= \"?((?:mhlo|chlo)\.\w+)", text)
-    if foreign:
-        raise InputError(
-            "The computation is expected to be StableHLO only. "
-            f"Received: operation={foreign[1]}"
-        )
-    return text
 
 
 def _orders(training, count):
@@ -393,7 +308,7 @@ def _digest(array):
 
 
 def main(_):
-    """Exports what the flags say."""
+    """Exports the run that the flags describe."""
     try:
         command = flags.get_command()
         import models

@@ -1,13 +1,13 @@
-"""Takes weights that were trained without TensorFlow back to it.
+"""Loads weights that were trained without TensorFlow.
 
     python -m benchmarks.portable.load --run_dir=runs/portable
 
-writes the best weights of `benchmarks.portable.run` where a run keeps its own,
-`checkpoints/best.weights.h5`, so that
+writes the best weights of `benchmarks.portable.run` to the file of a run's best
+weights, `checkpoints/best.weights.h5`, so that
 
     python main.py --mode=export --run_dir=runs/portable
 
-makes the SavedModel. `load` gives the classifier itself.
+writes the SavedModel. The function `load` returns the classifier itself.
 """
 
 import os
@@ -25,10 +25,10 @@ def load(run_dir, build_model):
 
     Args:
         run_dir: Path of a run directory of `benchmarks.portable.run`.
-        build_model: As for `fastbat_tf.experiment.train.train`.
+        build_model: Function that builds a model, such as `models.get`.
 
     Returns:
-        The `RobustClassifier`, not compiled; its `classifier` is the network.
+        The `RobustClassifier`, not compiled.
 
     Raises:
         InputError: If there is no run, or its weights do not fit.
@@ -53,7 +53,7 @@ def load(run_dir, build_model):
 
 
 def main(_):
-    """Writes the best weights of a run as its `best.weights.h5`."""
+    """Writes the best weights of a run to its `best.weights.h5`."""
     try:
         import models
         from fastbat_tf.experiment.run_directory import RunDirectory

@@ -1,9 +1,8 @@
-"""Attacks a data set with exported computations; NumPy and JAX alone.
+"""Attacks a data set with exported computations; needs only NumPy and JAX.
 
-The arithmetic of the steps is in the computations. Here are the loop that
-gives each example a slot in the batch, as `SteppedAttack` in
-`fastbat_tf.attacks.base` has it, and the random starts, drawn from the same
-generators.
+The arithmetic of the steps is in the computations. This module has the loop
+that gives each example a slot in the batch, like `fastbat_tf.attacks.loop`, and
+draws the random starts from the same generators.
 """
 
 import collections
@@ -13,48 +12,58 @@ import numpy as np
 
 
 def classify(computation, state, images):
-    """Logits of uint8 images: float32 array `(examples, classes)`."""
+    """Computes the logits of uint8 images, `(examples, classes)`."""
     (size, *_), _ = computation.arguments["images"]
     logits = []
     for first in range(0, len(images), size):
         batch = pixels(images[first : first + size])
-        places = np.resize(np.arange(len(batch)), size)
-        answer = computation(state, images=batch[places])["logits"]
+        padded = np.resize(np.arange(len(batch)), size)
+        answer = computation(state, images=batch[padded])["logits"]
         logits.append(np.asarray(answer)[: len(batch)])
     return np.concatenate(logits)
 
 
 def pixels(images):
-    """uint8 images as float32 in [0, 1]."""
+    """Converts uint8 images to float32 in [0, 1]."""
     return images.astype(np.float32) / np.float32(255)
 
 
 def is_correct(logits, labels):
-    """bool array `(examples,)`; NaN classifies nothing."""
+    """bool array `(examples,)`; False if a logit is NaN."""
     known = ~np.isnan(logits).any(axis=-1)
     return known & (logits.argmax(axis=-1) == labels)
 
 
 def attack(
-    computation, settings, state, images, labels, logits, robust, epsilon, seed
+    computation,
+    settings,
+    state,
+    *,
+    images,
+    labels,
+    logits,
+    robust,
+    epsilon,
+    seed,
 ):
-    """Attacks the examples that are standing.
+    """Attacks the examples that are robust so far.
 
-    An example that falls, or has had its rounds, leaves its slot to the next.
+    An example that is misclassified or has had all its rounds frees its slot
+    for the next one.
 
     Args:
         computation: The `Computation` of a stride.
         settings: Dict with `seeded_by`, `steps` and `rounds` of the attack.
-        state: Dict of device arrays with the classifier's variables.
+        state: Dict of device arrays, the classifier's variables.
         images: uint8 array `(examples, height, width, channels)`.
         labels: Integer array `(examples,)`.
-        logits: Array `(examples, classes)`, of the images.
-        robust: bool array `(examples,)`, standing.
+        logits: Array `(examples, classes)`, the logits of the images.
+        robust: bool array `(examples,)`, the examples to attack.
         epsilon: Float in [0, 1], the L-infinity radius.
         seed: Integer.
 
     Returns:
-        bool array `(examples,)`: still standing.
+        bool array `(examples,)`, the examples that are still robust.
     """
     (size,), _ = computation.arguments["problem/labels"]
     order, robust = wrong_classes(logits, labels), robust.copy()
@@ -67,20 +76,20 @@ def attack(
             started = start(
                 settings["seeded_by"],
                 fresh,
-                images,
-                labels,
-                order,
-                epsilon,
-                seed,
+                images=images,
+                labels=labels,
+                order=order,
+                epsilon=epsilon,
+                seed=seed,
             )
             held = {
                 key: np.concatenate([held[key], value]) if slots else value
                 for key, value in started.items()
             }
             slots += fresh
-        if len(slots) < size:  # With examples that count as decided.
-            places = np.resize(np.arange(len(slots)), size)
-            held = {key: value[places] for key, value in held.items()}
+        if len(slots) < size:  # Padded with copies that count as decided.
+            padded = np.resize(np.arange(len(slots)), size)
+            held = {key: value[padded] for key, value in held.items()}
             held["state/fooled"][len(slots) :] = True
         answer = computation(state, **held, epsilon=epsilon)
         for key, value in answer.items():
@@ -101,10 +110,20 @@ def attack(
     return robust
 
 
-def start(name, fresh, images, labels, order, epsilon, seed):
-    """The beginning of a round: problem and state of the fresh examples.
+def start(name, fresh, *, images, labels, order, epsilon, seed):
+    """Starts rounds: PGD anywhere in the ball, APGD on its surface.
 
-    PGD starts anywhere in the ball, APGD on its surface.
+    Args:
+        name: The name of the attack, which seeds it.
+        fresh: List of pairs, an example and the number of its round.
+        images: uint8 array `(examples, height, width, channels)`.
+        labels: Integer array `(examples,)`.
+        order: Integer array `(examples, classes - 1)` of target classes.
+        epsilon: Float in [0, 1], the L-infinity radius.
+        seed: Integer.
+
+    Returns:
+        Dict of arrays, the problem and the state.
     """
     examples, rounds = np.array(fresh).T
     given = pixels(images[examples])
@@ -145,7 +164,7 @@ def start(name, fresh, images, labels, order, epsilon, seed):
 
 
 def wrong_classes(logits, labels):
-    """Per example the classes but the label, from the likeliest down."""
+    """The wrong classes of each example, from the likeliest down."""
     logits = np.array(logits)
     logits[np.arange(len(logits)), labels] = -np.inf
     order = np.argsort(-np.nan_to_num(logits, neginf=-1e38), axis=-1)
@@ -154,7 +173,7 @@ def wrong_classes(logits, labels):
 
 
 def check(held, epsilon):
-    """Refuses what left the ball or the pixels: the attack is wrong then."""
+    """Raises an `AssertionError` if the attack left the ball or the pixels."""
     found = held["state/found"]
     largest = np.abs(found - held["problem/images"]).max()
     if not (largest <= epsilon + 1e-5 and 0 <= found.min() <= found.max() <= 1):

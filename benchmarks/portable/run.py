@@ -2,16 +2,16 @@
 
     python -m benchmarks.portable.run runs/portable
 
-wants what `benchmarks.portable.export` wrote, NumPy, and JAX, on whose first
-device it runs (`JAX_PLATFORMS=cpu` for the CPU). It writes, in the same run
-directory, `history.csv`, `results.json`, and in `portable/` the whole state
-of the training, `checkpoint.npz`, and the best weights, `best.npz`, which
-`benchmarks.portable.load` takes back to TensorFlow. Interrupted, it goes on
-from the checkpoint when it is started again.
+needs the output of `benchmarks.portable.export`, NumPy, and JAX, on whose first
+device it runs (`JAX_PLATFORMS=cpu` selects the CPU). To the same run directory
+it writes `history.csv` and `results.json`, and to its folder `portable/` the
+whole state of the training, `checkpoint.npz`, and the best weights, `best.npz`,
+which `benchmarks.portable.load` loads into TensorFlow. If it was interrupted,
+the same command resumes from the checkpoint.
 
     python -m benchmarks.portable.run runs/portable --time_steps=50
 
-only times the computations, on random images.
+only times the computations on random images.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from benchmarks.portable.computation import (
     save,
 )
 
-BLOCK = 50  # Steps between two looks at the clock.
+BLOCK = 50  # Steps after which the time limit is checked.
 
 
 class Run:
@@ -43,9 +43,10 @@ class Run:
 
     Args:
         run_dir: Path of the run directory.
-        data_file: Path of the images; None for those in the directory.
+        data_file: Path of the images; None for those in the run directory.
         device: A `jax.Device`.
-        cache: `pathlib.Path` of a folder that keeps what was compiled.
+        cache: `pathlib.Path` of a folder that caches compiled computations.
+            Defaults to None.
     """
 
     def __init__(self, run_dir, data_file, device, cache=None):
@@ -60,7 +61,7 @@ class Run:
         self._computations = {}
 
     def _get(self, name):
-        """The computation, compiled when it is first wanted."""
+        """Returns a computation, which is compiled on first use."""
         if name not in self._computations:
             start = time.perf_counter()
             self._computations[name] = Computation(
@@ -77,10 +78,10 @@ class Run:
         """Trains to the end, or until the deadline.
 
         Args:
-            deadline: Of `time.monotonic()`.
+            deadline: Float, a time of `time.monotonic()`.
 
         Returns:
-            Whether the training has ended.
+            Whether the training is complete.
         """
         data = self._data()
         order = np.load(self.folder / "order.npy")
@@ -132,12 +133,14 @@ class Run:
     def measure(self, attacks, examples):
         """Attacks the test split with the best weights.
 
-        Each attack is measured on its own; the parts of an ensemble take
-        turns, each on what the ones before it left.
+        Each attack is measured on its own. The parts of an ensemble run in
+        order, each on what the previous ones left.
 
         Args:
-            attacks: Names; all that were exported for the test split if empty.
-            examples: Integer, the first so many test images; 0 for all.
+            attacks: Sequence of names; if empty, all attacks that were exported
+                for the test split.
+            examples: Integer, the number of test images to use, from the first
+                on; 0 for all.
         """
         settings, data = self.description["evaluation"], self._data()
         state = put_state(self.best, self.device)
@@ -150,10 +153,13 @@ class Run:
                 start = time.perf_counter()
                 stages = self._run_stages(
                     attack,
-                    (state, images, labels, logits),
-                    correct,
-                    epsilon,
-                    settings["seed"],
+                    state,
+                    images=images,
+                    labels=labels,
+                    logits=logits,
+                    robust=correct,
+                    epsilon=epsilon,
+                    seed=settings["seed"],
                 )
                 robust = stages[-1][1]
                 row = {
@@ -170,10 +176,10 @@ class Run:
                 self._add_to_results(row)
 
     def time_steps(self, count):
-        """Compiles everything, and times training steps on random images.
+        """Compiles all computations, and times steps on random images.
 
         Args:
-            count: Integer, the number of steps.
+            count: Integer, the number of training steps.
         """
         for name in self.description["computations"]:
             self._get(name)
@@ -206,7 +212,7 @@ class Run:
             return put_state(self._initial, self.device), 0, 0.0
         state = put_state(self.checkpoint, self.device)
         done = int(state.pop("done"))
-        say(f"Going on after {done} steps.")
+        say(f"Resuming after {done} steps.")
         return state, done, float(state.pop("seconds"))
 
     def _validate(self, state, data):
@@ -218,10 +224,13 @@ class Run:
         correct = measure.is_correct(logits, labels)
         stages = self._run_stages(
             settings["validation_attack"],
-            (state, images, labels, logits),
-            correct,
-            settings["validation_epsilon"],
-            self.description["seed"],
+            state,
+            images=images,
+            labels=labels,
+            logits=logits,
+            robust=correct,
+            epsilon=settings["validation_epsilon"],
+            seed=self.description["seed"],
         )
         robust = stages[-1][1]
         return {
@@ -241,26 +250,26 @@ class Run:
             )
         return known[attack]
 
-    def _run_stages(self, attack, problem, robust, epsilon, seed):
-        """What stands after each part of an attack, with the part's name."""
+    def _run_stages(self, attack, state, *, robust, **problem):
+        """Returns the name of each stage of an attack, and what it leaves."""
         stages = []
         for name in self._stages(attack):
             settings = self.description["stages"][name]
             robust = measure.attack(
-                self._get(name), settings, *problem, robust, epsilon, seed
+                self._get(name), settings, state, robust=robust, **problem
             )
             stages.append((name, robust))
         return stages
 
     def _end_epoch(self, state, row):
-        """Logs an epoch, keeps the best weights, and resets the metrics."""
+        """Logs an epoch, saves the best weights, and resets the metrics."""
         say(", ".join(f"{name} {value:.6g}" for name, value in row.items()))
         file = self.path / "history.csv"
         history = []
         if file.exists():
             with file.open(newline="") as stream:
                 history = list(csv.DictReader(stream))
-        # A row without its checkpoint is of an epoch that is repeated.
+        # Rows without a checkpoint are from epochs that are repeated.
         history = [old for old in history if int(old["epoch"]) < row["epoch"]]
         monitor = self.description["monitor"]
         if all(row[monitor] > float(old[monitor]) for old in history):
@@ -282,7 +291,7 @@ class Run:
             state[name] = jax.device_put(zeros, self.device)
 
     def _add_to_results(self, row):
-        """Writes `results.json`, with a row added or measured again."""
+        """Adds a row to `results.json`, or replaces it."""
         file, rows = self.path / "results.json", []
         if file.exists():
             rows = json.loads(file.read_text())["attacks"]
@@ -306,17 +315,17 @@ class Run:
         file.write_text(json.dumps(results, indent=2) + "\n")
 
     def _peak_memory(self):
-        known = self.device.memory_stats() or {}  # None on CPUs.
+        known = self.device.memory_stats() or {}  # It is None on CPUs.
         return known.get("peak_bytes_in_use", 0) // 2**20
 
 
 def say(text):
-    """Prints at once, so that a log that is cut off is whole so far."""
+    """Prints and flushes, so that an interrupted log is complete so far."""
     print(text, flush=True)
 
 
 def main():
-    """Trains and measures, or only times."""
+    """Trains and measures, or times the steps."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("run_dir", help="written by benchmarks.portable.export")
     parser.add_argument("--data_file", help="the images, if not in run_dir")
@@ -324,16 +333,19 @@ def main():
         "--minutes", type=float, default=float("inf"), help="when to stop"
     )
     parser.add_argument(
-        "--time_steps", type=int, default=0, help="only time so many steps"
+        "--time_steps", type=int, default=0, help="only time this many steps"
     )
     parser.add_argument(
-        "--attacks", nargs="*", default=(), help="which of the exported ones"
+        "--attacks",
+        nargs="*",
+        default=(),
+        help="a selection of the exported attacks",
     )
     parser.add_argument(
-        "--examples", type=int, default=0, help="the first so many test images"
+        "--examples", type=int, default=0, help="number of test images"
     )
     parser.add_argument(
-        "--cache", type=pathlib.Path, help="folder to keep what was compiled"
+        "--cache", type=pathlib.Path, help="folder that caches compilations"
     )
     given = parser.parse_args()
     deadline = time.monotonic() + 60 * given.minutes

@@ -1,12 +1,8 @@
-"""The attacks, by name."""
+"""Attacks that measure robustness, by name."""
 
 from fastbat_tf.attacks.registry import (
     ATTACKS,
     LARGEST_EPSILON,
-    PARTS,
-    TRANSFERABLE,
-    AttackSpec,
-    ParsedAttack,
     check_attacks,
     check_epsilons,
     check_surrogate,
@@ -16,11 +12,7 @@ from fastbat_tf.attacks.registry import (
 
 __all__ = [
     "ATTACKS",
-    "AttackSpec",
     "LARGEST_EPSILON",
-    "PARTS",
-    "ParsedAttack",
-    "TRANSFERABLE",
     "check_attacks",
     "check_epsilons",
     "check_surrogate",

@@ -1,4 +1,4 @@
-"""APGD: PGD that chooses its step size itself."""
+"""APGD: PGD with an adaptive step size."""
 
 import numpy as np
 import tensorflow as tf
@@ -9,39 +9,41 @@ from fastbat_tf.attacks.inputs import check_positive
 from fastbat_tf.attacks.norms import per_image
 
 MOMENTUM = 0.75
-RISES = 0.75  # More than this share of steps must have raised the loss.
+RISES = 0.75  # The share of steps that must raise the loss.
 
 
 class APGDAttack(SteppedAttack):
-    """Projected gradient ascent with momentum and a step size that halves.
+    """Projected gradient ascent with momentum and an adaptive step size.
 
     ```
     y_{k+1} = P_C(x_k + eta_k * direction(d L(x_k)))
     x_{k+1} = P_C(x_k + a (y_{k+1} - x_k) + (1 - a) (x_k - x_{k-1}))
     ```
 
-    with a = 0.75 (1 in the first step) and eta_0 = 2 epsilon. At checkpoints
-    that come ever closer, eta is halved and the search goes on from the best
-    point so far, if at most three quarters of the steps since the last
+    where a = 0.75 (1 in the first step) and eta_0 = 2 epsilon. At checkpoints,
+    which become more frequent, eta is halved and the search restarts from the
+    best point so far, if at most three quarters of the steps since the last
     checkpoint raised the loss, or if neither eta nor the best loss has changed
-    since then. (The authors' program says "at most", the paper "fewer".)
+    since then. ("At most" follows the authors' program; the paper says
+    "fewer".)
 
     Reference: Croce & Hein, ICML 2020 (arXiv 2003.01690), algorithm 1.
 
     Args:
-        network: As for `Attack`.
-        loss: `"ce"`, `"margin"` or `"dlr"`.
-        steps: Integer of at least 1.
-        restarts: Integer of at least 1.
-        samples: Integer, how often a network that draws at random is asked for
-            each gradient.
-        **kwargs: `norm`, `batch_size` and `jit_compile`, as for `Attack`.
+        network: Any callable from float32 images `(batch, height, width,
+            channels)` in [0, 1] to logits `(batch, classes)`.
+        loss: `"ce"`, `"margin"` or `"dlr"`. Defaults to `"ce"`.
+        steps: Integer of at least 1. Defaults to 100.
+        restarts: Integer of at least 1. Defaults to 1.
+        samples: Integer of at least 1, the number of evaluations of a random
+            network that are averaged for each gradient. Defaults to 1.
+        **kwargs: `norm`, `batch_size` and `jit_compile` of `Attack`.
     """
 
     name = "apgd"
 
     def __init__(
-        self, network, loss="ce", steps=100, restarts=1, samples=1, **kwargs
+        self, network, loss="ce", steps=100, *, restarts=1, samples=1, **kwargs
     ):
         super().__init__(network, **kwargs)
         check_positive(steps=steps, restarts=restarts, samples=samples)
@@ -54,14 +56,14 @@ class APGDAttack(SteppedAttack):
         self._windows = checkpoint_windows(steps)
 
     def rounds(self, classes):
-        """One per restart."""
+        """The number of restarts."""
         return self.restarts
 
     def start(self, images, labels, targets, epsilon, generators):
-        """A random point on the sphere of radius epsilon."""
+        """Starts from a random point on the sphere of radius epsilon."""
         shape = images.shape[1:]
         delta = np.stack([self.norm.on_sphere(g, shape) for g in generators])
-        point = self.place(epsilon * delta, images, epsilon)
+        point = self.project(epsilon * delta, images, epsilon)
         count = len(images)
         return {}, {
             "point": point,
@@ -75,7 +77,7 @@ class APGDAttack(SteppedAttack):
         }
 
     def step(self, problem, state, epsilon):
-        """Asks at the point, keeps the best, looks at eta, and moves."""
+        """Evaluates the point, keeps the best, adapts eta, and moves."""
         images, point = problem["images"], state["point"]
         answer = self.ask(self.loss, problem, point, self.samples)
         fooled = ~answer.correct
@@ -102,7 +104,7 @@ class APGDAttack(SteppedAttack):
         point = tf.where(per_image(halves), best, point)
         gradient = tf.where(per_image(halves), best_gradient, answer.gradient)
         ascent = per_image(step_size) * self.norm.direction(gradient)
-        stepped = self.place(point + ascent - images, images, epsilon)
+        stepped = self.project(point + ascent - images, images, epsilon)
         share = per_image(tf.where(first, 1.0, MOMENTUM))
         moved = point + share * (stepped - point)
         moved += (1 - share) * (point - state["previous"])
@@ -110,7 +112,7 @@ class APGDAttack(SteppedAttack):
             "fooled": fooled,
             "found": best,
             "loss": best_loss,
-            "point": self.place(moved - images, images, epsilon),
+            "point": self.project(moved - images, images, epsilon),
             "previous": point,
             "best_gradient": best_gradient,
             "last_loss": answer.loss,
@@ -122,17 +124,19 @@ class APGDAttack(SteppedAttack):
 
 
 class APGDTargetedAttack(APGDAttack):
-    """APGD on the targeted DLR loss, one target class after another.
+    """APGD on the targeted DLR loss, for one target class after another.
 
-    Each round raises the logit of one other class, from the likeliest down.
+    Each round raises the logit of one wrong class, from the likeliest down.
 
     Reference: Croce & Hein, ICML 2020 (arXiv 2003.01690), section 4.
 
     Args:
-        network: As for `Attack`.
-        steps: Integer of at least 1.
-        target_classes: Integer, the most classes to try.
-        **kwargs: `norm`, `batch_size` and `jit_compile`, as for `Attack`.
+        network: Any callable from float32 images `(batch, height, width,
+            channels)` in [0, 1] to logits `(batch, classes)`.
+        steps: Integer of at least 1. Defaults to 100.
+        target_classes: Integer of at least 1, the number of target classes;
+            at most all wrong classes are tried. Defaults to 9.
+        **kwargs: `norm`, `batch_size` and `jit_compile` of `Attack`.
     """
 
     def __init__(self, network, steps=100, target_classes=9, **kwargs):
@@ -142,22 +146,22 @@ class APGDTargetedAttack(APGDAttack):
         self.target_classes = target_classes
 
     def rounds(self, classes):
-        """One per target class, or as many as there are."""
+        """The number of target classes, at most all wrong ones."""
         return min(self.target_classes, classes - 1)
 
 
 def checkpoint_windows(steps):
-    """At which steps eta is looked at.
+    """The steps at which eta is adapted.
 
-    The first checkpoint comes after 22 % of the steps, the next after 3 %
-    fewer than that, and so on down to 6 %, as published.
+    The first checkpoint is after 22 % of the steps. Each following interval is
+    shorter by 3 % of the steps, down to 6 %, as published.
 
     Args:
         steps: Integer.
 
     Returns:
         int32 array `(steps + 1,)`: at a checkpoint the number of steps since
-        the last one, else 0.
+        the previous one, and 0 elsewhere.
 
     Example:
 

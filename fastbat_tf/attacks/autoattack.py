@@ -1,6 +1,6 @@
-"""AutoAttack: the ensemble that the field measures robustness by."""
+"""AutoAttack: the ensemble that is the standard measure of robustness."""
 
-import fastbat_tf.attacks
+from fastbat_tf.attacks import registry
 from fastbat_tf.attacks.base import Attack
 from fastbat_tf.errors import InputError
 
@@ -11,20 +11,28 @@ VERSIONS = {
 
 
 class AutoAttack(Attack):
-    """Several attacks in order, each on what the others have left.
+    """Runs several attacks in order, each on what the previous ones left.
 
-    `standard` is APGD on the cross-entropy, targeted APGD on the DLR loss,
-    targeted FAB and Square. `rand` is APGD on both losses with 20 questions for
-    each gradient (expectation over transformation), for models that draw at
-    random. `custom` is any list.
+    The version `standard` consists of APGD on the cross-entropy, targeted APGD
+    on the DLR loss, targeted FAB, and Square. The version `rand`, for models
+    with random outputs, consists of APGD on the cross-entropy and on the DLR
+    loss, with 20 evaluations averaged for each gradient (expectation over
+    transformation). The version `custom` is any list of attacks.
 
     Reference: Croce & Hein, ICML 2020 (arXiv 2003.01690).
 
     Args:
-        network: As for `Attack`.
-        version: `"standard"`, `"rand"` or `"custom"`.
-        attacks: For `custom`, names as `fastbat_tf.attacks.get` takes them.
-        **kwargs: `norm`, `batch_size` and `jit_compile`, as for `Attack`.
+        network: Any callable from float32 images `(batch, height, width,
+            channels)` in [0, 1] to logits `(batch, classes)`.
+        version: `"standard"`, `"rand"` or `"custom"`. Defaults to
+            `"standard"`.
+        attacks: For `custom`, names that `fastbat_tf.attacks.get` takes.
+            Defaults to none.
+        **kwargs: `norm`, `batch_size` and `jit_compile` of `Attack`.
+
+    Raises:
+        InputError: If the version is unknown, or `attacks` and the version do
+            not go together.
 
     Example:
 
@@ -45,14 +53,14 @@ class AutoAttack(Attack):
             )
         if (version == "custom") != bool(attacks):
             raise InputError(
-                "`attacks` is expected with the version custom, and with no "
-                f"other. Received: version={version}, attacks={attacks}"
+                "`attacks` and the version custom are expected together. "
+                f"Received: version={version}, attacks={attacks}"
             )
         self._stages = [
-            fastbat_tf.attacks.get(name, network, **kwargs)
+            registry.get(name, network, **kwargs)
             for name in VERSIONS.get(version, attacks)
         ]
 
     def stages(self):
-        """The attacks, in order."""
+        """The attacks of the ensemble, in order."""
         return self._stages

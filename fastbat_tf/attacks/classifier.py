@@ -1,4 +1,4 @@
-"""Asks a network about a whole data set."""
+"""Evaluates a network on a data set."""
 
 import contextlib
 import functools
@@ -18,15 +18,16 @@ from fastbat_tf.errors import InputError
 
 
 class Classifier:
-    """A network, asked in batches; traced once.
+    """Classifies a data set in batches, with a network that is traced once.
 
     Args:
         network: Any callable from float32 images `(batch, height, width,
             channels)` in [0, 1] to logits `(batch, classes)`.
-        batch_size: Integer, images per call of the network.
+        batch_size: Integer, images per call of the network. Defaults to 250.
 
     Raises:
-        InputError: If the network is a `RobustClassifier` of another range.
+        InputError: If the network is a `RobustClassifier` with a pixel range
+            other than [0, 1].
     """
 
     def __init__(self, network, batch_size=250):
@@ -36,7 +37,7 @@ class Classifier:
         self._ask = None
 
     def __call__(self, images, labels):
-        """Checks images and labels, and asks the network.
+        """Checks images and labels, and computes the logits.
 
         Args:
             images: uint8 array, or float array in [0, 1], of shape
@@ -48,14 +49,14 @@ class Classifier:
 
         Raises:
             InputError: If the images are not pixels, the labels are not
-                classes, or the network does not answer with logits.
+                classes, or the network does not return logits.
         """
         images = as_pixels(images)
         labels = as_labels(labels, len(images))
         if self._ask is None:
             specs = [tf.TensorSpec([None, *images.shape[1:]], tf.float32)]
-            # A partial object: by the code of a function, TensorFlow would
-            # take those of several classifiers for one that is retraced.
+            # A partial object, since TensorFlow tells functions apart by their
+            # code: it would warn that one function is retraced again and again.
             self._ask = tf.function(
                 functools.partial(self.network), specs, autograph=False
             )
@@ -77,26 +78,26 @@ class Classifier:
         except (TypeError, ValueError, tf.errors.OpError) as error:
             reason = str(error) or type(error).__name__
             raise InputError(
-                "The model cannot answer; expected one that takes these "
-                f"images. Received: images.shape={batch.shape} "
+                "The model cannot classify these images; expected one that "
+                f"takes their shape. Received: images.shape={batch.shape} "
                 f"({reason.splitlines()[0]})"
             ) from error
         shape = getattr(answer, "shape", None)
         if shape is None or len(shape) != 2 or len(batch) != shape[0]:
             raise InputError(
-                "The model is expected to answer with logits `(batch, "
-                f"classes)`. Received: shape={shape} for {len(batch)} images"
+                "The model is expected to return logits of shape (batch, "
+                f"classes). Received: shape={shape} for {len(batch)} images"
             )
         return np.asarray(answer, np.float32)
 
 
 @contextlib.contextmanager
 def refuse_too_large(batch_size):
-    """Says in one line that a batch does not fit into the memory."""
+    """Raises an `InputError` if a batch does not fit in memory."""
     try:
         yield
     except tf.errors.ResourceExhaustedError as error:
         raise InputError(
-            "There is not enough memory; expected a smaller batch. "
+            "There is not enough memory for a batch; reduce the batch size. "
             f"Received: batch_size={batch_size}"
         ) from error

@@ -1,4 +1,4 @@
-"""FAB: looks for the nearest adversarial image."""
+"""FAB: searches for the nearest adversarial image."""
 
 import tensorflow as tf
 
@@ -7,43 +7,45 @@ from fastbat_tf.attacks.base import SteppedAttack
 from fastbat_tf.attacks.inputs import check_positive
 from fastbat_tf.attacks.norms import PIXEL_AXES, per_image
 
-LARGEST_SHARE = 0.1  # alpha_max: how far the image itself draws the point.
+LARGEST_SHARE = 0.1  # alpha_max: the largest pull toward the image.
 OVERSHOOT = 1.05  # eta: how far beyond the linearized boundary a step goes.
-PULL_BACK = 0.9  # beta: toward the image, from a point beyond the boundary.
+PULL_BACK = 0.9  # beta: the share of the perturbation that is kept.
 TINY = 1e-8
-ROUNDING = 1e-5  # Relative; far less than the overshoot.
+ROUNDING = 1e-5  # Relative; far smaller than the overshoot.
 
 
 class FABAttack(SteppedAttack):
-    """Walks along the decision boundary to its point nearest to the image.
+    """Walks along the decision boundary toward the point nearest to the image.
 
-    At a point z, the boundary between label y and target t is linearized,
+    At a point z, the boundary between label y and target t is linearized:
 
     ```
     pi = {w : f(z) + <d f(z), w - z> = 0},   f = z_t - z_y of the logits,
     ```
 
-    and both z and the image x are projected on pi within the pixel range. The
-    next point lies a little beyond both projections, between them by how far
-    away each is:
+    Both z and the image x are projected onto pi within the pixel range, by
+    steps d_z and d_x. The next point lies slightly beyond both projections,
+    weighted by their distances:
 
     ```
     z <- clip((1 - a) (z + eta d_z) + a (x + eta d_x)),
     a  = min(|d_z| / (|d_z| + |d_x|), alpha_max).
     ```
 
-    A point that is misclassified is drawn back toward the image, to
+    A misclassified point is pulled back toward the image, to
     `x + beta (z - x)`. The attack succeeds as soon as a misclassified point
-    lies within epsilon of the image; each target class is a round. This is the
-    targeted version (FAB-T) that AutoAttack runs.
+    lies within epsilon of the image. Each target class is a round. This is the
+    targeted version (FAB-T), the one in AutoAttack.
 
     Reference: Croce & Hein, ICML 2020 (arXiv 1907.02044).
 
     Args:
-        network: As for `Attack`.
-        steps: Integer of at least 1.
-        target_classes: Integer, the most classes to try.
-        **kwargs: `norm`, `batch_size` and `jit_compile`, as for `Attack`.
+        network: Any callable from float32 images `(batch, height, width,
+            channels)` in [0, 1] to logits `(batch, classes)`.
+        steps: Integer of at least 1. Defaults to 100.
+        target_classes: Integer of at least 1, the number of target classes;
+            at most all wrong classes are tried. Defaults to 9.
+        **kwargs: `norm`, `batch_size` and `jit_compile` of `Attack`.
     """
 
     name = "fab-t"
@@ -55,15 +57,15 @@ class FABAttack(SteppedAttack):
         self.target_classes = target_classes
 
     def rounds(self, classes):
-        """One per target class, or as many as there are."""
+        """The number of target classes, at most all wrong ones."""
         return min(self.target_classes, classes - 1)
 
     def start(self, images, labels, targets, epsilon, generators):
-        """The image itself."""
+        """Starts from the image."""
         return {}, {"point": images}
 
     def step(self, problem, state, epsilon):
-        """Walks, looks whether that is beyond the boundary, pulls back."""
+        """Walks, checks whether the boundary is crossed, and pulls back."""
         images, point = problem["images"], state["point"]
         answer = self.ask(losses.difference, problem, point)
         walked = self._walk(images, point, answer)
@@ -75,7 +77,7 @@ class FABAttack(SteppedAttack):
         pulled = images + PULL_BACK * (walked - images)
         return {
             "fooled": fooled,
-            # What is reported lies in the ball: the image, until it has fallen.
+            # The reported image must lie in the ball: the clean one at first.
             "found": tf.where(per_image(fooled), walked, images),
             "loss": tf.where(fooled, margin, state["loss"]),
             "point": tf.where(per_image(wrong), pulled, walked),
@@ -98,28 +100,28 @@ class FABAttack(SteppedAttack):
         return tf.clip_by_value(walked, 0.0, 1.0)
 
     def to_hyperplane(self, point, normal, gap):
-        """The smallest step to a hyperplane, within the pixel range.
+        """Computes the smallest step to a hyperplane in the pixel range.
 
         Minimizes ||d|| subject to `<normal, d> = gap` and `0 <= point + d <=
-        1`. With s the sign of the gap, every pixel moves toward `s * normal`
-        until it reaches its bound: by `min(t, room)` for L-infinity, by
-        `min(t |normal|, room)` for L2. What the pixels give together grows
-        with t, concave and piecewise linear: Newton's method from t = 0 finds
-        the t that gives `|gap|`, passing a bound in each step. If the pixels
-        cannot give it, all of them go to their bounds.
+        1`. With s the sign of the gap, each pixel moves in the direction of
+        `s * normal` until it reaches its bound: by `min(t, room)` for
+        L-infinity, by `min(t |normal|, room)` for L2. The gap that these moves
+        close is a concave, piecewise linear function of t. Newton's method from
+        t = 0 finds the t that closes `|gap|`, and passes at least one bound in
+        each step. If the gap cannot be closed, all pixels go to their bounds.
 
         Args:
-            point: `(batch, height, width, channels)`.
-            normal: Like `point`.
-            gap: `(batch, 1, 1, 1)`.
+            point: float32 tensor `(batch, height, width, channels)`.
+            normal: float32 tensor like `point`.
+            gap: float32 tensor `(batch, 1, 1, 1)`.
 
         Returns:
-            The step, like `point`.
+            The step d, a tensor like `point`.
         """
         heading = tf.sign(normal) * tf.sign(gap)
         room = tf.where(heading > 0, 1.0 - point, point)
         room = tf.where(heading == 0, 0.0, room)
-        # Scaled: the square of a tiny gradient is zero in float32.
+        # Scaled, since the square of a tiny gradient is zero in float32.
         scale = tf.reduce_max(tf.abs(normal), PIXEL_AXES, keepdims=True)
         weight = tf.math.divide_no_nan(tf.abs(normal), scale)
         wanted = tf.abs(gap) / tf.maximum(scale, 1e-30)

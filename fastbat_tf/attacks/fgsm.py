@@ -1,20 +1,25 @@
-"""FGSM: one step, the oldest attack and the weakest here."""
+"""FGSM: a single step, the oldest and weakest attack."""
 
 from fastbat_tf.attacks.pgd import PGDAttack
 
 
 class FGSMAttack(PGDAttack):
-    """One step of size epsilon along the gradient of the cross-entropy.
+    """The fast gradient sign method: one step of size epsilon.
 
     ```
     delta = P_C(epsilon * direction(d CE(x) / dx))
     ```
 
+    where CE is the cross-entropy, `direction` the sign for L-infinity and the
+    normalized gradient for L2, and `P_C` the projection onto the ball and the
+    pixel range.
+
     Reference: Goodfellow et al., ICLR 2015 (arXiv 1412.6572).
 
     Args:
-        network: As for `Attack`.
-        **kwargs: `norm`, `batch_size` and `jit_compile`, as for `Attack`.
+        network: Any callable from float32 images `(batch, height, width,
+            channels)` in [0, 1] to logits `(batch, classes)`.
+        **kwargs: `norm`, `batch_size` and `jit_compile` of `Attack`.
     """
 
     name = "fgsm"

@@ -1,4 +1,4 @@
-"""Checks of what attacks are given."""
+"""Checks the arguments of attacks."""
 
 import functools
 import operator
@@ -10,7 +10,19 @@ from fastbat_tf.errors import InputError
 
 
 def as_count(name, value, lowest=1):
-    """An integer of any type as an int; refuses others, and those too low."""
+    """Converts an integer of any type to an int, and checks its bound.
+
+    Args:
+        name: Name of the argument, for the message.
+        value: The value.
+        lowest: Integer, the lowest valid value. Defaults to 1.
+
+    Returns:
+        An int.
+
+    Raises:
+        InputError: If `value` is not an integer, or too low.
+    """
     try:
         value = operator.index(value)
         fits = value >= lowest
@@ -25,44 +37,52 @@ def as_count(name, value, lowest=1):
 
 
 def check_positive(**counts):
-    """Refuses what is no integer of at least 1, by its name."""
+    """Raises an `InputError` unless all values are integers of at least 1."""
     for name, value in counts.items():
         as_count(name, value)
 
 
 def check_radius(epsilon, norm):
-    """Refuses a radius that the norm cannot have."""
+    """Raises an `InputError` if epsilon is no radius of the norm."""
     if not 0 <= epsilon <= LARGEST_EPSILON[norm.name]:
         expected = "in [0, 1], such as 8/255"
         if norm is not norms.Linf:
-            expected = "to be zero or above, and finite"
+            expected = "to be at least 0 and finite"
         raise InputError(
             f"`epsilon` is expected {expected}. Received: epsilon={epsilon}"
         )
 
 
 def check_pixel_range(network):
-    """Refuses a `RobustClassifier` that takes pixels in another range."""
+    """Raises an `InputError` for a `RobustClassifier` of another range."""
     model = network
     while isinstance(model, functools.partial):
         model = model.func
-    model = getattr(model, "__self__", model)  # A method of it.
+    model = getattr(model, "__self__", model)  # Of a bound method.
     pixel_range = tuple(getattr(model, "pixel_range", None) or (0, 1))
     if pixel_range != (0, 1):
         raise InputError(
-            "Attacks work on pixels in [0, 1]; expected the `network` of a "
-            "RobustClassifier of another range, `robust.network`. "
+            "Attacks work on pixels in [0, 1]; pass `robust.network` for a "
+            "RobustClassifier with another pixel range. "
             f"Received: network.pixel_range={pixel_range}"
         )
 
 
 def as_pixels(images):
-    """uint8 or float images as a float32 array in [0, 1]."""
+    """Converts images to a float32 array in [0, 1].
+
+    Args:
+        images: uint8 array, or float array in [0, 1], of shape `(examples,
+            height, width, channels)`.
+
+    Raises:
+        InputError: If they are something else.
+    """
     images = np.asarray(images)
     if images.ndim != 4 or not images.size:
         raise InputError(
-            "Images are expected as `(examples, height, width, channels)`, at "
-            f"least one. Received: images.shape={images.shape}"
+            "Images are expected in the shape (examples, height, width, "
+            f"channels), at least one. Received: images.shape={images.shape}"
         )
     if images.dtype == np.uint8:
         return images.astype(np.float32) / np.float32(255)
@@ -74,32 +94,40 @@ def as_pixels(images):
     images = images.astype(np.float32)
     if not 0 <= images.min() <= images.max() <= 1:
         raise InputError(
-            "Images of floats are expected in [0, 1]; `evaluate_robustness` "
-            "takes others with `pixel_range`. "
+            "Images of floats are expected in [0, 1]; for another range, pass "
+            "`pixel_range` to `evaluate_robustness`. "
             f"Received: range=({images.min()}, {images.max()})"
         )
     return images
 
 
 def as_labels(labels, count):
-    """Integer labels, `(count,)` or `(count, 1)`, as an int32 array."""
+    """Converts labels to an int32 array `(count,)`.
+
+    Args:
+        labels: Integer array `(count,)` or `(count, 1)`.
+        count: Integer, the number of images.
+
+    Raises:
+        InputError: If they are something else.
+    """
     labels = np.asarray(labels)
     if labels.shape not in ((count,), (count, 1)) or labels.dtype.kind not in (
         "i",
         "u",
     ):
         raise InputError(
-            f"Labels are expected as {count} integers, one per image. "
+            f"Labels are expected to be {count} integers, one per image. "
             f"Received: labels.shape={labels.shape}, dtype={labels.dtype}"
         )
     return labels.reshape(count).astype(np.int32)
 
 
 def check_classes(labels, classes):
-    """Refuses labels that are none of the classes."""
+    """Raises an `InputError` if a label is not one of the classes."""
     if classes < 2:
         raise InputError(
-            "The model is expected to tell at least two classes apart. "
+            "The model is expected to have at least two classes. "
             f"Received: classes={classes}"
         )
     if not 0 <= labels.min() <= labels.max() < classes:

@@ -1,19 +1,19 @@
-"""The losses that attacks raise, and what a network answers to a batch.
+"""The losses that attacks maximize, and their gradients to the images.
 
-Each loss takes logits `(batch, classes)`, labels and target classes `(batch,)`
-and gives a tensor `(batch,)` that is higher the less the network holds on to
-the label. With z the logits, y the label, t the target and pi the classes from
-the highest logit down:
+Each loss maps logits `(batch, classes)`, labels and target classes `(batch,)`
+to a tensor `(batch,)`, which is high where the network misclassifies. With the
+logits z, the label y, the target t, and the classes pi sorted from the highest
+logit down:
 
     ce            -log softmax(z)_y
     margin        max_{i != y} z_i - z_y            (Carlini & Wagner 2017)
     dlr           (max_{i != y} z_i - z_y) / (z_pi1 - z_pi3)
     targeted_dlr  (z_t - z_y) / (z_pi1 - (z_pi3 + z_pi4) / 2)
 
-The last two are from Croce & Hein, ICML 2020 (arXiv 2003.01690): unchanged
-when the logits are scaled or shifted. They need three and four classes; with
-fewer, or where the logits of the denominator are all equal, the numerator alone
-takes their place, which is as good as their sign.
+The last two, from Croce & Hein, ICML 2020 (arXiv 2003.01690), do not change
+when the logits are scaled or shifted. They need three and four classes. With
+fewer classes, or if the logits of the denominator are all equal, only the
+numerator is used.
 """
 
 from typing import NamedTuple
@@ -34,7 +34,7 @@ def cross_entropy(logits, labels, targets):
 
 
 def margin(logits, labels, targets):
-    """The highest other logit over that of the label: positive if wrong."""
+    """The highest other logit minus the label's; positive if misclassified."""
     del targets
     classes = tf.shape(logits)[-1]
     is_label = tf.one_hot(labels, classes, True, False, dtype=tf.bool)
@@ -43,12 +43,12 @@ def margin(logits, labels, targets):
 
 
 def difference(logits, labels, targets):
-    """The logit of the target over that of the label."""
+    """The target's logit minus the label's."""
     return _pick(logits, targets) - _pick(logits, labels)
 
 
 def dlr(logits, labels, targets):
-    """The difference of logits ratio."""
+    """The difference-of-logits ratio."""
     if logits.shape[-1] < FEWEST_CLASSES["dlr"]:
         return margin(logits, labels, targets)
     highest = tf.math.top_k(logits, 3).values
@@ -57,7 +57,7 @@ def dlr(logits, labels, targets):
 
 
 def targeted_dlr(logits, labels, targets):
-    """The targeted difference of logits ratio."""
+    """The targeted difference-of-logits ratio."""
     if logits.shape[-1] < FEWEST_CLASSES["targeted_dlr"]:
         return difference(logits, labels, targets)
     highest = tf.math.top_k(logits, 4).values
@@ -66,7 +66,7 @@ def targeted_dlr(logits, labels, targets):
 
 
 def _ratio(numerator, scale):
-    # Of equal logits, not a derivative of 1 / TINY.
+    # Equal logits would give a derivative of 1 / TINY.
     apart = scale > 0
     scale = tf.where(apart, scale + TINY, tf.ones_like(scale))
     return numerator / scale
@@ -91,30 +91,39 @@ def get(name):
 
 
 def fallback(name, classes):
-    """What takes the place of a loss with so few classes, in a sentence."""
+    """A sentence that says what replaces a loss with too few classes.
+
+    Args:
+        name: A key of `LOSSES`, or None.
+        classes: Integer, the number of classes.
+
+    Returns:
+        A string; None if there are enough classes.
+    """
     fewest = FEWEST_CLASSES.get(name, 0)
     if classes >= fewest:
         return None
     return (
         f"The loss {name} needs {fewest} classes and the model has {classes}: "
-        "the difference of the logits takes its place."
+        "the difference of the logits replaces it."
     )
 
 
 def is_correct(logits, labels):
-    """Whether the label has the highest logit; NaN classifies nothing."""
+    """Whether the label has the highest logit; False if a logit is NaN."""
     predicted = tf.argmax(logits, -1, output_type=labels.dtype)
     unknown = tf.reduce_any(tf.math.is_nan(logits), -1)
     return (predicted == labels) & ~unknown
 
 
 class Answer(NamedTuple):
-    """What a network answers to a batch.
+    """The evaluation of a network on a batch.
 
     Attributes:
-        loss: `(batch,)`.
-        gradient: Of each image's loss with respect to that image.
-        correct: bool `(batch,)`.
+        loss: float32 tensor `(batch,)`.
+        gradient: float32 tensor like the images: of each image's loss with
+            respect to that image.
+        correct: bool tensor `(batch,)`, whether the label is predicted.
     """
 
     loss: tf.Tensor
@@ -122,21 +131,26 @@ class Answer(NamedTuple):
     correct: tf.Tensor
 
 
-def ask(network, loss, images, labels, targets, samples=1):
-    """Loss, gradient to the images, and correctness, in one pass.
+def ask(network, loss, *, images, labels, targets, samples=1):
+    """Computes loss, gradient to the images, and correctness in one pass.
 
     Args:
         network: Callable from images to logits.
         loss: A function of this module.
-        images: float32 `(batch, height, width, channels)`.
-        labels: int32 `(batch,)`.
-        targets: int32 `(batch,)`.
-        samples: Integer. A network that draws at random is asked so often,
-            and loss, gradient and probabilities are averaged: expectation over
-            transformation (Athalye et al., ICML 2018, arXiv 1802.00420).
+        images: float32 tensor `(batch, height, width, channels)`.
+        labels: int32 tensor `(batch,)`.
+        targets: int32 tensor `(batch,)`.
+        samples: Integer, the number of evaluations of a random network, of
+            which loss, gradient and probabilities are averaged: expectation
+            over transformation (Athalye et al., ICML 2018, arXiv 1802.00420).
+            Defaults to 1.
 
     Returns:
         An `Answer`.
+
+    Raises:
+        InputError: If TensorFlow has no gradient of an operation of the
+            network.
     """
     if samples == 1:
         values, logits, gradient = _ask_once(
@@ -161,7 +175,7 @@ def ask(network, loss, images, labels, targets, samples=1):
 
 
 def _ask_once(network, loss, images, labels, targets):
-    # Persistent variables are not watched: gradients go to the images alone.
+    # Variables are not watched: only gradients to the images are needed.
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(images)
         logits = tf.cast(network(images), tf.float32)
@@ -175,9 +189,10 @@ def _ask_once(network, loss, images, labels, targets):
         if operation is None:
             raise
         raise InputError(
-            "The model is expected to have gradients to the images; TensorFlow "
-            f"has none of an operation in it. Received: operation={operation}"
+            "The model is expected to be differentiable with respect to the "
+            "images; TensorFlow has no gradient for one of its operations. "
+            f"Received: operation={operation}"
         ) from error
-    # Where the loss overflows there is no direction to go.
+    # Where the loss overflows, there is no direction to follow.
     gradient = tf.where(tf.math.is_finite(gradient), gradient, 0.0)
     return values, logits, gradient

@@ -1,13 +1,12 @@
-"""The balls that perturbations stay in: L-infinity and L2.
+"""The balls of perturbations: L-infinity and L2.
 
-An attack asks its norm for the size of a perturbation, the projection on the
-feasible set
+A norm provides the size of a perturbation, the projection onto the feasible set
 
     C(x) = {delta : ||delta|| <= epsilon, 0 <= x + delta <= 1},
 
-the steepest direction of a gradient, how fast pixels move along it, and random
-perturbations. Tensors have shape `(batch, height, width, channels)`; epsilon is
-a number or a scalar.
+the steepest direction of a gradient, the speed of the pixels along it, and
+random perturbations. Tensors have shape `(batch, height, width, channels)`;
+epsilon is a number or a scalar tensor.
 """
 
 import numpy as np
@@ -21,12 +20,12 @@ TINY = 1e-12  # Keeps a division by a norm of zero at zero.
 
 
 def per_image(values):
-    """`(batch,)` as `(batch, 1, 1, 1)`, to stand beside images."""
+    """Reshapes `(batch,)` to `(batch, 1, 1, 1)`, which broadcasts to images."""
     return tf.reshape(values, [-1, 1, 1, 1])
 
 
 class Linf:
-    """Every pixel moves by at most epsilon."""
+    """The L-infinity norm: each pixel changes by at most epsilon."""
 
     name = "linf"
 
@@ -37,7 +36,7 @@ class Linf:
 
     @staticmethod
     def direction(gradient):
-        """The step of size 1 that rises most: the sign."""
+        """The steepest step of size 1: the sign."""
         return tf.sign(gradient)
 
     @staticmethod
@@ -47,30 +46,30 @@ class Linf:
 
     @staticmethod
     def project(delta, images, epsilon):
-        """The nearest point of C."""
+        """The point of C nearest to `delta`."""
         return perturbation.project(delta, images, epsilon)
 
     @staticmethod
     def uniform(generator, shape):
-        """A point drawn uniformly from the ball of radius 1."""
+        """Draws a point uniformly from the ball of radius 1."""
         return generator.random(shape, np.float32) * 2 - 1
 
     @classmethod
     def on_sphere(cls, generator, shape):
-        """A random point of size 1."""
+        """Draws a point of size 1."""
         point = _not_zero(cls.uniform(generator, shape))
         return point / np.abs(point).max()
 
 
 class L2:
-    """The squares of the moves of all pixels sum to at most epsilon**2."""
+    """The L2 norm: the squared changes sum to at most epsilon**2."""
 
     name = "l2"
 
     @staticmethod
     def size(delta):
         """`||delta||_2` per image, of shape `(batch, 1, 1, 1)`."""
-        # Scaled first: the square of a tiny gradient is zero in float32.
+        # Scaled, since the square of a tiny gradient is zero in float32.
         largest = Linf.size(delta) + tf.cast(1e-30, delta.dtype)
         squares = tf.square(delta / largest)
         return largest * tf.sqrt(
@@ -79,7 +78,7 @@ class L2:
 
     @classmethod
     def direction(cls, gradient):
-        """The step of size 1 that rises most; zero for a gradient of zero."""
+        """The steepest step of size 1; zero for a gradient of zero."""
         return tf.math.divide_no_nan(gradient, cls.size(gradient))
 
     @staticmethod
@@ -89,10 +88,10 @@ class L2:
 
     @classmethod
     def project(cls, delta, images, epsilon):
-        """A point of C: shrunk to the ball, then clipped to the pixels.
+        """Scales `delta` to the ball, then clips it to the pixel range.
 
-        Clipping moves each pixel toward its image, so that what was in the
-        ball stays there.
+        Clipping moves each pixel toward its original value, so the result
+        stays in the ball.
         """
         epsilon = tf.cast(epsilon, delta.dtype)
         size = cls.size(delta)
@@ -101,19 +100,19 @@ class L2:
 
     @classmethod
     def uniform(cls, generator, shape):
-        """A point drawn uniformly from the ball of radius 1."""
+        """Draws a point uniformly from the ball of radius 1."""
         radius = generator.random() ** (1 / np.prod(shape))
         return cls.on_sphere(generator, shape) * np.float32(radius)
 
     @staticmethod
     def on_sphere(generator, shape):
-        """A random point of size 1."""
+        """Draws a point of size 1."""
         point = _not_zero(generator.standard_normal(shape, np.float32))
         return point / np.linalg.norm(point)
 
 
 def _not_zero(point):
-    """The point, which has a direction; one of its own if all draws are 0."""
+    """The point, or ones if all draws are 0 and it has no direction."""
     return point if point.any() else np.ones_like(point)
 
 

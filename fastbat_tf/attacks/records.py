@@ -1,4 +1,4 @@
-"""What attacks start from, and what they leave."""
+"""The input, the state and the result of an attack."""
 
 import dataclasses
 from typing import NamedTuple
@@ -7,7 +7,7 @@ import numpy as np
 
 
 class Clean(NamedTuple):
-    """Examples and what the network says of them unperturbed.
+    """The examples, and the logits of the network on clean images.
 
     Attributes:
         images: float32 array `(examples, height, width, channels)` in [0, 1].
@@ -21,23 +21,23 @@ class Clean(NamedTuple):
 
     @property
     def correct(self):
-        """bool array `(examples,)`: classified correctly."""
-        # As `losses.is_correct`: NaN classifies nothing.
+        """bool array `(examples,)`, whether the label is predicted."""
+        # Like `losses.is_correct`: an image with a NaN logit is not correct.
         known = ~np.isnan(self.logits).any(axis=-1)
         return known & (self.logits.argmax(axis=-1) == self.labels)
 
 
 class AttackResult(NamedTuple):
-    """What an attack left.
+    """The result of an attack.
 
     Attributes:
-        clean_correct: bool array `(examples,)`, classified correctly without
-            any perturbation.
-        robust: bool array `(examples,)`, still correct after the attack.
-        perturbation: float32 array like the images: per example the first that
-            was misclassified, else that of the round with the highest loss (of
-            the last attack in an ensemble that reports one); zero where the
-            clean image is misclassified.
+        clean_correct: bool array `(examples,)`, whether the clean image is
+            classified correctly.
+        robust: bool array `(examples,)`, whether it still is after the attack.
+        perturbation: float32 array like the images: the first perturbation
+            that the network misclassifies; for robust examples, that of the
+            round with the highest loss (in an ensemble, of the last attack
+            that reports one); zero if the clean image is misclassified.
     """
 
     clean_correct: np.ndarray
@@ -47,14 +47,14 @@ class AttackResult(NamedTuple):
 
 @dataclasses.dataclass
 class Record:
-    """What an attack has found so far; an interrupted one goes on from it.
+    """What an attack has found so far, from which it can be resumed.
 
     Attributes:
-        robust: bool array `(examples,)`, standing.
-        rounds: int32 array `(examples,)`, rounds that have ended.
-        loss: float32 array `(examples,)`, the highest of these rounds.
-        perturbation: float32 array like the images, as in `AttackResult`;
-            None if nobody wants it.
+        robust: bool array `(examples,)`, still classified correctly.
+        rounds: int32 array `(examples,)`, the number of finished rounds.
+        loss: float32 array `(examples,)`, the highest loss of these rounds.
+        perturbation: float32 array, defined like `AttackResult.perturbation`;
+            None if it is not kept.
     """
 
     robust: np.ndarray
@@ -63,20 +63,33 @@ class Record:
     perturbation: np.ndarray | None
 
     @classmethod
-    def start(cls, standing, images, keeps_perturbation=True):
-        """The record of an attack on the examples that are standing."""
+    def start(cls, robust, images, keeps_perturbation=True):
+        """Creates the record of a new attack.
+
+        Args:
+            robust: bool array `(examples,)`, the examples to attack.
+            images: float32 array `(examples, height, width, channels)`.
+            keeps_perturbation: Whether perturbations are kept. Defaults to
+                True.
+
+        Returns:
+            A `Record`.
+        """
         count = len(images)
         return cls(
-            standing.copy(),
+            robust.copy(),
             np.zeros(count, np.int32),
             np.full(count, -np.inf, np.float32),
             np.zeros_like(images) if keeps_perturbation else None,
         )
 
     def update(self, found):
-        """Puts the perturbations of this record in those `found` before.
+        """Writes the perturbations of this record to an array.
 
-        What was attacked and gave nothing to report keeps the earlier one.
+        Args:
+            found: float32 array like the images, the perturbations of earlier
+                attacks. Examples for which this attack reports none keep
+                theirs.
         """
         tried = np.isfinite(self.loss)
         found[tried] = self.perturbation[tried]

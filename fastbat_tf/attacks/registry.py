@@ -1,4 +1,8 @@
-"""The attacks that measure robustness, by the name of their flag value."""
+"""The attacks that measure robustness, by name.
+
+To add an attack, write its class in a file of this folder, and add one entry to
+`ATTACKS`.
+"""
 
 import importlib
 import re
@@ -7,115 +11,107 @@ from typing import NamedTuple
 
 from fastbat_tf.errors import InputError
 
-_COUNT = r"[1-9]\d*"
-
 
 class AttackSpec(NamedTuple):
-    """Where an attack is, and how its name is written.
+    """The class of an attack, and how its name is written.
 
     Attributes:
         class_name: `<module>.<class>` in `fastbat_tf/attacks`.
-        form: The name as a user reads it: capitals stand for numbers or
-            names, brackets for what can be left out.
-        pattern: Regular expression of the name; its groups are arguments of
-            the constructor.
-        arguments: Dict of further arguments of the constructor.
+        form: The name as a user reads it. Words in capitals stand for integers
+            of at least 1, which are passed to the constructor as the argument
+            of that name, in lower case. Brackets enclose what may be left out.
+        arguments: Dict of further arguments of the constructor. Defaults to
+            none.
+        pattern: Regular expression of the name, whose groups are arguments of
+            the constructor. Defaults to None, the pattern of `form`.
+        transferable: Whether `transfer` can run the attack on a surrogate.
+            Defaults to False.
     """
 
     class_name: str
     form: str
-    pattern: str
-    arguments: dict
+    arguments: dict = {}
+    pattern: str | None = None
+    transferable: bool = False
+
+    def match(self, name):
+        """Matches a name; returns a `re.Match` or None."""
+        pattern = self.pattern
+        if pattern is None:
+            pattern = self.form.replace("[", "(").replace("]", ")?")
+            pattern = re.sub("[A-Z]+", _as_group, pattern)
+        return re.fullmatch(pattern, name)
 
 
-# Names instead of classes: the flags read this table, and importing the
-# classes would import TensorFlow.
+def _as_group(word):
+    return rf"(?P<{word[0].lower()}>[1-9]\d*)"
+
+
+# Names instead of classes: flags read this table, and importing the classes
+# would import TensorFlow.
 ATTACKS = {
-    "fgsm": AttackSpec("fgsm.FGSMAttack", "fgsm", "fgsm", {}),
+    "fgsm": AttackSpec("fgsm.FGSMAttack", "fgsm", transferable=True),
     "pgd": AttackSpec(
         "pgd.PGDAttack",
         "pgd-STEPS-RESTARTS[-margin|-dlr]",
-        rf"pgd-(?P<steps>{_COUNT})-(?P<restarts>{_COUNT})"
+        pattern=r"pgd-(?P<steps>[1-9]\d*)-(?P<restarts>[1-9]\d*)"
         r"(-(?P<loss>ce|margin|dlr))?",
-        {},
+        transferable=True,
     ),
     "apgd-ce": AttackSpec(
-        "apgd.APGDAttack",
-        "apgd-ce[-STEPS]",
-        rf"apgd-ce(-(?P<steps>{_COUNT}))?",
-        {"loss": "ce"},
+        "apgd.APGDAttack", "apgd-ce[-STEPS]", {"loss": "ce"}, transferable=True
     ),
     "apgd-dlr": AttackSpec(
         "apgd.APGDAttack",
         "apgd-dlr[-STEPS]",
-        rf"apgd-dlr(-(?P<steps>{_COUNT}))?",
         {"loss": "dlr"},
+        transferable=True,
     ),
     "apgd-t": AttackSpec(
-        "apgd.APGDTargetedAttack",
-        "apgd-t[-STEPS]",
-        rf"apgd-t(-(?P<steps>{_COUNT}))?",
-        {},
+        "apgd.APGDTargetedAttack", "apgd-t[-STEPS]", transferable=True
     ),
-    "fab-t": AttackSpec(
-        "fab.FABAttack",
-        "fab-t[-STEPS]",
-        rf"fab-t(-(?P<steps>{_COUNT}))?",
-        {},
-    ),
-    "square": AttackSpec(
-        "square.SquareAttack",
-        "square[-QUERIES]",
-        rf"square(-(?P<queries>{_COUNT}))?",
-        {},
-    ),
-    # Expectation over transformation, for models that draw at random.
+    "fab-t": AttackSpec("fab.FABAttack", "fab-t[-STEPS]"),
+    "square": AttackSpec("square.SquareAttack", "square[-QUERIES]"),
+    # Expectation over transformation, for models with random outputs.
     "apgd-ce-rand": AttackSpec(
         "apgd.APGDAttack",
         "apgd-ce-rand[-STEPS]",
-        rf"apgd-ce-rand(-(?P<steps>{_COUNT}))?",
         {"loss": "ce", "samples": 20},
     ),
     "apgd-dlr-rand": AttackSpec(
         "apgd.APGDAttack",
         "apgd-dlr-rand[-STEPS]",
-        rf"apgd-dlr-rand(-(?P<steps>{_COUNT}))?",
         {"loss": "dlr", "samples": 20},
     ),
-    "autoattack": AttackSpec(
-        "autoattack.AutoAttack", "autoattack", "autoattack", {}
-    ),
+    "autoattack": AttackSpec("autoattack.AutoAttack", "autoattack"),
     "autoattack-rand": AttackSpec(
-        "autoattack.AutoAttack",
-        "autoattack-rand",
-        "autoattack-rand",
-        {"version": "rand"},
+        "autoattack.AutoAttack", "autoattack-rand", {"version": "rand"}
     ),
     "custom": AttackSpec(
         "autoattack.AutoAttack",
         "ATTACK+ATTACK[+...]",
-        r"(?P<attacks>[^+]+(\+[^+]+)+)",
         {"version": "custom"},
+        pattern=r"(?P<attacks>[^+]+(\+[^+]+)+)",
     ),
     "transfer": AttackSpec(
         "transfer.TransferAttack",
         "transfer[-ATTACK]",
-        r"transfer(-(?P<attack>[^+]+))?",
-        {},
+        pattern=r"transfer(-(?P<attack>[^+]+))?",
     ),
 }
-# By norm: the whole range of the pixels, or any number.
+# These cannot be part of a custom ensemble.
+_COMPOSITE = ("autoattack", "autoattack-rand", "custom", "transfer")
+
+# By norm: the whole pixel range, or any finite number.
 LARGEST_EPSILON = {"linf": 1.0, "l2": sys.float_info.max}
-PARTS = tuple(ATTACKS)[: tuple(ATTACKS).index("autoattack")]
-TRANSFERABLE = ("fgsm", "pgd", "apgd-ce", "apgd-dlr", "apgd-t")
 
 
 class ParsedAttack(NamedTuple):
-    """An attack as it is written.
+    """The content of an attack's name.
 
     Attributes:
-        key: Of `ATTACKS`.
-        arguments: Dict, of the constructor.
+        key: A key of `ATTACKS`.
+        arguments: Dict, the arguments of the constructor.
     """
 
     key: str
@@ -128,7 +124,10 @@ class ParsedAttack(NamedTuple):
 
 
 def parse(name):
-    """Reads the name of an attack, such as `"pgd-50-10"`.
+    """Parses the name of an attack.
+
+    Args:
+        name: String, such as `"pgd-50-10"`.
 
     Returns:
         A `ParsedAttack`.
@@ -142,7 +141,7 @@ def parse(name):
     {'steps': 20}
     """
     for key, spec in ATTACKS.items():
-        match = re.fullmatch(spec.pattern, name)
+        match = spec.match(name)
         if not match:
             continue
         arguments = dict(spec.arguments)
@@ -151,9 +150,11 @@ def parse(name):
                 arguments[argument] = int(text) if text.isdigit() else text
         if key == "custom":
             arguments["attacks"] = tuple(arguments["attacks"].split("+"))
-            _check_parts(arguments["attacks"], name, PARTS)
+            parts = [key for key in ATTACKS if key not in _COMPOSITE]
+            _check_parts(arguments["attacks"], name, parts)
         if key == "transfer" and "attack" in arguments:
-            _check_parts((arguments["attack"],), name, TRANSFERABLE)
+            parts = [key for key, spec in ATTACKS.items() if spec.transferable]
+            _check_parts((arguments["attack"],), name, parts)
         return ParsedAttack(key, arguments)
     forms = ", ".join(spec.form for spec in ATTACKS.values())
     raise InputError(
@@ -161,29 +162,44 @@ def parse(name):
     )
 
 
-def _check_parts(parts, name, known):
+def _check_parts(parts, name, allowed):
     keys = [parse(part).key for part in parts]
-    if not set(keys) <= set(known) or len(set(parts)) < len(parts):
-        forms = ", ".join(ATTACKS[key].form for key in known)
+    if not set(keys) <= set(allowed) or len(set(parts)) < len(parts):
+        forms = ", ".join(ATTACKS[key].form for key in allowed)
         raise InputError(
-            f"The attacks within an attack are expected to be of {forms}, none "
-            f"of them twice. Received: attack={name}"
+            "An attack inside another one is expected to be one of "
+            f"{forms}, none of them twice. Received: attack={name}"
         )
 
 
 def check_attacks(names):
-    """Refuses names of which one is unknown or stands twice, or no name."""
+    """Rejects a list of attacks that is empty, or has unknown or equal names.
+
+    Args:
+        names: Sequence of strings.
+
+    Raises:
+        InputError: If the list is rejected.
+    """
     if not names or len(set(names)) < len(names):
         raise InputError(
-            "`attacks` is expected to hold at least one, and none twice. "
-            f"Received: attacks={names}"
+            "`attacks` is expected to hold at least one attack, and none "
+            f"twice. Received: attacks={names}"
         )
     for name in names:
         parse(name)
 
 
 def check_epsilons(epsilons, norm):
-    """Refuses radii to be measured: not above 0, too large, or twice."""
+    """Rejects radii that are not above 0, too large, or equal.
+
+    Args:
+        epsilons: Sequence of floats.
+        norm: `"linf"` or `"l2"`.
+
+    Raises:
+        InputError: If a radius is rejected.
+    """
     largest = LARGEST_EPSILON[norm]
     for epsilon in epsilons:
         if not 0 < epsilon <= largest:
@@ -193,13 +209,21 @@ def check_epsilons(epsilons, norm):
             )
     if len(set(epsilons)) < len(epsilons):
         raise InputError(
-            "`epsilons` is expected to hold none twice. "
+            "`epsilons` is expected to hold no radius twice. "
             f"Received: epsilons={epsilons}"
         )
 
 
 def check_surrogate(names, surrogate):
-    """Refuses `transfer` without a surrogate, and the reverse."""
+    """Rejects `transfer` without a surrogate, and a surrogate without it.
+
+    Args:
+        names: Sequence of attack names.
+        surrogate: A model, or None.
+
+    Raises:
+        InputError: If only one of the two is given.
+    """
     transfers = [name for name in names if parse(name).needs_surrogate]
     if bool(transfers) != (surrogate is not None):
         raise InputError(
@@ -209,20 +233,21 @@ def check_surrogate(names, surrogate):
 
 
 def get(name, network, surrogate=None, **kwargs):
-    """Builds an attack.
+    """Builds an attack by name.
 
     Args:
-        name: As `parse` takes it.
-        network: Callable from images to logits, the attacked one.
-        surrogate: Callable from images to logits, for `transfer`.
-        **kwargs: `norm`, `batch_size` and `jit_compile`, as for `Attack`.
+        name: String that `parse` accepts, such as `"autoattack"`.
+        network: Callable from images to logits, the attacked network.
+        surrogate: Callable from images to logits, on which `transfer` makes
+            its perturbations. Defaults to None.
+        **kwargs: `norm`, `batch_size` and `jit_compile` of `Attack`.
 
     Returns:
         An `Attack`.
 
     Raises:
-        InputError: If the name or an argument is wrong, or `transfer` has no
-            surrogate.
+        InputError: If the name or an argument is invalid, or if `transfer` has
+            no surrogate.
 
     Example:
 
@@ -237,7 +262,7 @@ def get(name, network, surrogate=None, **kwargs):
     if key == "transfer":
         if surrogate is None:
             raise InputError(
-                "A transfer attack is expected to come with a surrogate. "
+                "A transfer attack needs a surrogate. "
                 f"Received: attack={name}, surrogate=None"
             )
         arguments = {**arguments, "surrogate": surrogate}

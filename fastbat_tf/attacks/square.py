@@ -1,4 +1,4 @@
-"""Square: random search with squares, without any gradient."""
+"""Square: random search with squares, without gradients."""
 
 import numpy as np
 import tensorflow as tf
@@ -8,28 +8,29 @@ from fastbat_tf.attacks.base import SteppedAttack
 from fastbat_tf.attacks.inputs import check_positive
 from fastbat_tf.attacks.norms import L2, per_image
 
-FIRST_SHARE = 0.8  # p: the share of the pixels that the first square changes.
-# After so many queries, of any number, p is halved once more.
+FIRST_SHARE = 0.8  # p: the share of the pixels that the first square covers.
+# The queries after which p is halved, whatever the number of queries.
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
-TILES = 5  # The L2 attack starts from a grid of so many tiles each way.
+TILES = 5  # The L2 attack starts from a grid of 5 x 5 tiles.
 
 
 class SquareAttack(SteppedAttack):
-    """Random search: changes one square at a time, keeps what helps.
+    """Random search that changes one square at a time, and keeps what helps.
 
-    Each query sets a square at a random place to another corner of the ball
-    (L-infinity) or moves the perturbation's mass into it (L2), and is kept if
-    the margin between the label and the highest other logit falls. The squares
-    shrink with the number of queries. It asks for logits only.
+    Each query sets a square at a random position to another corner of the ball
+    (L-infinity), or moves mass of the perturbation into it (L2). The change is
+    kept if the margin between the label and the highest other logit falls. The
+    squares shrink as the search proceeds. The attack uses only logits.
 
     Reference: Andriushchenko et al., ECCV 2020 (arXiv 1912.00049), algorithms
-    2 and 3, with the schedule of AutoAttack: not rescaled to the number of
-    queries.
+    2 and 3, with the schedule of AutoAttack, which does not depend on the
+    number of queries.
 
     Args:
-        network: As for `Attack`.
-        queries: Integer of at least 1.
-        **kwargs: `norm`, `batch_size` and `jit_compile`, as for `Attack`.
+        network: Any callable from float32 images `(batch, height, width,
+            channels)` in [0, 1] to logits `(batch, classes)`.
+        queries: Integer of at least 1. Defaults to 5000.
+        **kwargs: `norm`, `batch_size` and `jit_compile` of `Attack`.
     """
 
     name = "square"
@@ -42,24 +43,24 @@ class SquareAttack(SteppedAttack):
         self.steps = queries - 1  # The start is the first query.
 
     def start(self, images, labels, targets, epsilon, generators):
-        """Vertical stripes (L-infinity), or a grid of bumps (L2).
+        """Starts from vertical stripes (L-infinity) or a grid of bumps (L2).
 
-        All random numbers of the round are drawn here, and travel with the
-        example.
+        All random numbers of the round are drawn here, and are part of the
+        problem.
         """
         channels = images.shape[-1]
-        # Where, with which signs; for L2 from where, and which way up, too.
+        # Position and signs; for L2 also a second position and an orientation.
         numbers = 2 + channels + (3 if self.norm is L2 else 0)
         draws = [
             g.random((self.steps + 1, numbers), np.float32) for g in generators
         ]
         first = self._grid if self.norm is L2 else self._stripes
         delta = epsilon * self.norm.direction(first(images.shape, generators))
-        candidate = self.place(delta, images, epsilon)
+        candidate = self.project(delta, images, epsilon)
         return {"draws": np.stack(draws)}, {"candidate": candidate}
 
     def step(self, problem, state, epsilon):
-        """Asks for the candidate, keeps the better one, makes the next."""
+        """Evaluates the candidate, keeps the better image, makes the next."""
         images, labels = problem["images"], problem["labels"]
         candidate = state["candidate"]
         logits = tf.cast(self.network(candidate), tf.float32)
@@ -79,7 +80,7 @@ class SquareAttack(SteppedAttack):
             "fooled": fooled,
             "found": best,
             "loss": tf.where(better, loss, state["loss"]),
-            "candidate": self.place(delta, images, epsilon),
+            "candidate": self.project(delta, images, epsilon),
         }
 
     def _set_square(self, delta, size, draws, epsilon):
@@ -90,7 +91,7 @@ class SquareAttack(SteppedAttack):
         return tf.where(square.mask, epsilon * signs, delta)
 
     def _move_mass(self, delta, size, draws, epsilon):
-        """Takes the mass of a second square into the first (algorithm 3)."""
+        """Moves the mass of a second square into the first (algorithm 3)."""
         channels = delta.shape[-1]
         first = random_window(delta, size, draws[:, 0], draws[:, 1])
         second = random_window(delta, size, draws[:, -3], draws[:, -2])
@@ -123,7 +124,7 @@ class SquareAttack(SteppedAttack):
 
     @staticmethod
     def _grid(shape, generators):
-        """Tiles of bumps in the middle, each with random signs."""
+        """A grid of tiles with bumps in the middle, each with random signs."""
         count, height, width, channels = shape
         size = max(min(height, width) // TILES, 1)
         delta = tf.zeros(shape)
@@ -149,16 +150,17 @@ class Window:
     """A square within each image of a batch.
 
     Args:
-        images: `(batch, height, width, channels)`.
-        size: int32 `(batch, 1, 1, 1)`, its side.
-        top: Row of its upper left pixel, likewise or an integer.
-        left: Column of that pixel, likewise or an integer.
+        images: Tensor `(batch, height, width, channels)`.
+        size: int32 tensor `(batch, 1, 1, 1)`, the side of the square.
+        top: Row of the upper left pixel, an integer or a tensor like `size`.
+        left: Column of that pixel, an integer or a tensor like `size`.
 
     Attributes:
-        mask: bool `(batch, height, width, 1)`.
-        row: int32 `(batch, height, 1, 1)`, counted from the upper bound.
-        column: int32 `(batch, 1, width, 1)`, counted from the left bound.
-        size: int32 `(batch, 1, 1, 1)`.
+        mask: bool tensor `(batch, height, width, 1)`, True in the square.
+        row: int32 tensor `(batch, height, 1, 1)`, rows counted from the top.
+        column: int32 tensor `(batch, 1, width, 1)`, columns counted from the
+            left.
+        size: int32 tensor `(batch, 1, 1, 1)`.
     """
 
     def __init__(self, images, size, top, left):
@@ -174,29 +176,39 @@ class Window:
 
 
 def random_window(images, size, down, right):
-    """A window whose place is drawn: two shares `(batch,)` of [0, 1)."""
+    """A window at a random position.
 
-    def place(share, extent):
+    Args:
+        images: Tensor `(batch, height, width, channels)`.
+        size: int32 tensor `(batch, 1, 1, 1)`, the side of the square.
+        down: Tensor `(batch,)` drawn from [0, 1), the vertical position.
+        right: Tensor `(batch,)` drawn from [0, 1), the horizontal position.
+
+    Returns:
+        A `Window`.
+    """
+
+    def first(share, extent):
         room = tf.cast(extent - size + 1, tf.float32)
         return tf.cast(tf.floor(per_image(share) * room), tf.int32)
 
     height, width = images.shape[1:3]
-    return Window(images, size, place(down, height), place(right, width))
+    return Window(images, size, first(down, height), first(right, width))
 
 
 def bumps(window, turned):
-    """Two bumps of opposite sign in a window, of norm 1 together.
+    """Two bumps of opposite sign in a window, with an L2 norm of 1 together.
 
-    A bump is highest in its middle and falls in square rings: at the distance
-    r it is `sum_{k = r}^{n - 1} 1 / (k + 1)^2`. One fills the upper half of the
-    window, or the left half if it is turned.
+    A bump is highest in the middle and falls in square rings: at the distance
+    r it is `sum_{k = r}^{n - 1} 1 / (k + 1)^2`. The first one fills the upper
+    half of the window, or the left half if it is turned.
 
     Args:
         window: A `Window`.
-        turned: bool `(batch, 1, 1, 1)`.
+        turned: bool tensor `(batch, 1, 1, 1)`.
 
     Returns:
-        float32 `(batch, height, width, 1)`, zero outside the window.
+        float32 tensor `(batch, height, width, 1)`, zero outside the window.
     """
     along = tf.where(turned, window.column, window.row)
     across = tf.where(turned, window.row, window.column)
@@ -224,10 +236,10 @@ def square_sizes(queries, height, width, odd):
     """The side of the square at each query.
 
     Args:
-        queries: Integer.
-        height: Of the images.
-        width: Of the images.
-        odd: Whether sides are odd and at least 3, as for L2.
+        queries: Integer, the number of queries.
+        height: Integer, the height of the images.
+        width: Integer, the width of the images.
+        odd: Whether sides are odd and at least 3, as L2 needs them.
 
     Returns:
         int32 array `(queries,)`.
@@ -248,5 +260,5 @@ def square_sizes(queries, height, width, odd):
 
 
 def _over_pixels(values):
-    """The L2 norm over height and width, per channel."""
+    """The L2 norm over height and width of each channel."""
     return tf.sqrt(tf.reduce_sum(tf.square(values), (1, 2), keepdims=True))

@@ -1,9 +1,7 @@
-"""The data sets, by name."""
+"""Image data sets, by name."""
 
 from fastbat_tf.data.registry import (
     DATASETS,
-    MEMORY_LIMIT,
-    SHORT_SIDE,
     Augmentation,
     DatasetSpec,
     Reading,
@@ -15,9 +13,7 @@ __all__ = [
     "Augmentation",
     "DATASETS",
     "DatasetSpec",
-    "MEMORY_LIMIT",
     "Reading",
-    "SHORT_SIDE",
     "get",
     "get_folder",
 ]

@@ -1,4 +1,7 @@
-"""Lists the images of data sets that are unpacked from their own archives."""
+"""Lists the images of data sets that are unpacked from their archives.
+
+A data set needs a function for each split, in `LISTS`.
+"""
 
 import csv
 import pathlib
@@ -8,19 +11,20 @@ from fastbat_tf.errors import InputError
 
 
 def list_images(name, split, data_dir):
-    """The images of a split, as the published archive has them.
+    """Lists the images of a split in a published archive.
 
     Args:
-        name: `"tiny_imagenet"` or `"gtsrb"`.
+        name: A key of `LISTS`.
         split: `"train"` or `"test"`.
         data_dir: The directory that holds the unpacked archive.
 
     Returns:
-        Three lists of one length: paths, labels, and what has to stay in one
-        split (for GTSRB the photographed signs, else None).
+        Three lists of the same length: paths, labels, and the groups of images
+        that must stay in one split (the photographed signs of GTSRB); None
+        instead of the groups if there are none.
 
     Raises:
-        InputError: Says what is missing.
+        InputError: If images or tables are missing or wrong.
     """
     spec = data.get(name)
     directory = pathlib.Path(data_dir, spec.directory)
@@ -102,7 +106,7 @@ def _gtsrb_train(directory, spec):
 def _gtsrb_test(directory, spec):
     del spec
     folder = directory / "Final_Test" / "Images"
-    # Published in an archive of its own, without directories.
+    # The table is published in a separate archive, without directories.
     table = directory / "GT-final_test.csv"
     if not table.is_file():
         table = folder / "GT-final_test.csv"

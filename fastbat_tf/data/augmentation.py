@@ -1,16 +1,16 @@
-"""Random changes of training images: stateless, keyed by `Draws`."""
+"""Random changes of training images, stateless and keyed by `Draws`."""
 
 import math
 
 import tensorflow as tf
 
-ATTEMPTS = 10  # To find a box of a random area and aspect ratio.
+ATTEMPTS = 10  # To draw a box that fits in the image.
 AREA = (0.08, 1.0)
 RATIO = (3 / 4, 4 / 3)
 
 
 def to_pixels(images):
-    """uint8 images as float32 in [0, 1]."""
+    """Converts uint8 images to float32 in [0, 1]."""
     return tf.cast(images, tf.float32) / 255.0
 
 
@@ -18,10 +18,11 @@ def augment(images, draws, augmentation):
     """Crops, flips and rotates a batch.
 
     Args:
-        images: Tensor `(batch, height, width, channels)` of a static shape.
+        images: Tensor `(batch, height, width, channels)` of static shape.
         draws: The `Draws` of the batch.
-        augmentation: A `fastbat_tf.data.Augmentation` without `resized_crop`,
-            whose images are cropped as they are decoded; or None for none.
+        augmentation: A `fastbat_tf.data.Augmentation`, or None. With
+            `resized_crop`, nothing is done here: those images are cropped when
+            they are decoded.
 
     Returns:
         A tensor like `images`.
@@ -35,12 +36,12 @@ def augment(images, draws, augmentation):
 
 
 def random_crop_and_flip(images, draws, padding):
-    """Pads by zeros, crops to the old size, and flips half of the images.
+    """Pads with zeros, crops to the original size, and flips half of them.
 
     Args:
-        images: Tensor `(batch, height, width, channels)` of any type.
+        images: Tensor `(batch, height, width, channels)` of any dtype.
         draws: The `Draws` of the batch.
-        padding: Integer, pixels added on each side.
+        padding: Integer, the pixels added on each side.
 
     Returns:
         A tensor like `images`.
@@ -61,13 +62,13 @@ def random_crop_and_flip(images, draws, padding):
 
 
 def random_rotation(images, draws, degrees):
-    """Rotates each image about its centre by its own angle.
+    """Rotates each image about its center by a random angle.
 
-    The nearest pixel is taken, and 0 outside of the image, as torchvision's
-    `RandomRotation` does unless it is told otherwise.
+    Like torchvision's `RandomRotation` by default, it takes the nearest pixel,
+    and 0 outside of the image.
 
     Args:
-        images: Tensor `(batch, height, width, channels)` of any type.
+        images: Tensor `(batch, height, width, channels)` of any dtype.
         draws: The `Draws` of the batch.
         degrees: Number; angles are uniform in [-degrees, degrees).
 
@@ -75,7 +76,7 @@ def random_rotation(images, draws, degrees):
         A tensor like `images`.
     """
     batch, height, width, channels = images.shape
-    # float64: cosines of float32 differ between devices, and so would pixels.
+    # In float32, cosines and so pixels would differ between devices.
     angle = draws.uniform("angle", (batch, 1), -degrees, degrees, tf.float64)
     cosine, sine = (f(angle * (math.pi / 180)) for f in (tf.cos, tf.sin))
     rows, columns = (
@@ -85,7 +86,7 @@ def random_rotation(images, draws, degrees):
         )
     )
     y, x = rows - (height - 1) / 2, columns - (width - 1) / 2
-    # Where the pixel came from: counter-clockwise, with rows going down.
+    # The source of each pixel: counterclockwise, with rows from top to bottom.
     source_x = cosine * x - sine * y + (width - 1) / 2
     source_y = sine * x + cosine * y + (height - 1) / 2
     source_row, source_column = (
@@ -106,16 +107,17 @@ def random_rotation(images, draws, degrees):
 
 
 def resized_crop_box(height, width, draws):
-    """A box of random area and aspect ratio inside an image.
+    """Draws a box of random area and aspect ratio inside an image.
 
-    The area is uniform in 8 % to 100 % of the image and the logarithm of the
-    aspect ratio uniform between 3:4 and 4:3, ten times; the first box that
-    fits is put at a uniform place. If none does, the largest box in the centre
-    whose ratio is in that range, as torchvision's `RandomResizedCrop` has it.
+    Like torchvision's `RandomResizedCrop`, it draws ten boxes, with an area
+    uniform in 8 % to 100 % of the image and the logarithm of the aspect ratio
+    uniform between 3:4 and 4:3. The first box that fits gets a uniform random
+    position. If none fits, the result is the largest centered box with an
+    aspect ratio in that range.
 
     Args:
-        height: Scalar int32 tensor.
-        width: Scalar int32 tensor.
+        height: int32 scalar tensor, the height of the image.
+        width: int32 scalar tensor, the width of the image.
         draws: The `Draws` of the image.
 
     Returns:
@@ -153,13 +155,13 @@ def _round(values):
 
 
 def random_resized_crop(image, size, draws, antialias=True):
-    """Resizes a random box of an image, and flips half of them.
+    """Resizes a random box of an image, and flips it with probability 1/2.
 
     Args:
         image: uint8 tensor `(height, width, channels)`.
         size: `(height, width)` of the result.
         draws: The `Draws` of the image.
-        antialias: As of `resize`.
+        antialias: Whether downscaling averages over pixels. Defaults to True.
 
     Returns:
         A uint8 tensor `(*size, channels)`.
@@ -173,13 +175,13 @@ def random_resized_crop(image, size, draws, antialias=True):
 
 
 def center_crop(image, size, short_side, antialias=True):
-    """Resizes the short side, and crops the centre.
+    """Resizes the short side of an image, and crops the center.
 
     Args:
         image: uint8 tensor `(height, width, channels)`.
         size: `(height, width)` of the result, at most `short_side`.
-        short_side: Integer.
-        antialias: As of `resize`.
+        short_side: Integer, the new size of the short side.
+        antialias: Whether downscaling averages over pixels. Defaults to True.
 
     Returns:
         A uint8 tensor `(*size, channels)`.
@@ -192,15 +194,15 @@ def center_crop(image, size, short_side, antialias=True):
 
 
 def resize(image, size, antialias=True):
-    """Resizes bilinearly, whatever the aspect ratio.
+    """Resizes an image bilinearly, whatever its aspect ratio.
 
     Args:
         image: uint8 tensor `(height, width, channels)`.
-        size: `(height, width)`.
-        antialias: Whether a smaller image averages over the pixels.
+        size: `(height, width)` of the result.
+        antialias: Whether downscaling averages over pixels. Defaults to True.
 
     Returns:
-        A uint8 tensor.
+        A uint8 tensor `(*size, channels)`.
     """
     image = tf.image.resize(image, size, antialias=antialias)
     return tf.cast(tf.round(image), tf.uint8)

@@ -1,24 +1,25 @@
-"""The user's own images: `DIR/train/<class>/*` and `DIR/test/<class>/*`.
+"""Lists the user's own images: `DIR/train/<class>/*`, `DIR/test/<class>/*`.
 
-This module imports no TensorFlow: a wrong directory is refused at once.
+This module does not import TensorFlow, so that a wrong directory is rejected at
+once.
 """
 
 import pathlib
 
 from fastbat_tf.errors import InputError
 
-# What desktops and archivers leave behind, beside names that begin with a dot.
+# Files of desktops and archivers, ignored like names that begin with a dot.
 IGNORED = ("Thumbs.db", "desktop.ini", "__MACOSX")
 
 
 def list_classes(data_dir):
-    """The classes of `DIR/train`: its directories, sorted by name.
+    """Lists the classes of `DIR/train`: its directories, sorted by name.
 
     Args:
         data_dir: The directory DIR.
 
     Returns:
-        A tuple of names; label k is that of the k-th.
+        A tuple of names; label k stands for the k-th.
 
     Raises:
         InputError: If there is no such directory, or fewer than two classes.
@@ -34,12 +35,12 @@ def list_classes(data_dir):
 
 
 def list_files(data_dir, split, classes):
-    """The files of a split, class by class, each sorted by name.
+    """Lists the files of a split, class by class, sorted by name.
 
     Args:
         data_dir: The directory DIR.
         split: `"train"` or `"test"`.
-        classes: Sequence of names, as `list_classes` gives them.
+        classes: Sequence of names, as `list_classes` returns them.
 
     Returns:
         Two lists: paths, and labels.
@@ -51,8 +52,8 @@ def list_files(data_dir, split, classes):
     for name in found:
         if name not in classes:
             raise InputError(
-                f"The classes of DIR/{split} are expected to be those of the "
-                f"training, {_shorten(classes)}. Received: class={name}, "
+                f"The classes of DIR/{split} are expected to be those of "
+                f"DIR/train, {_shorten(classes)}. Received: class={name}, "
                 f"data_dir={data_dir}"
             )
     paths, labels = [], []
@@ -60,8 +61,8 @@ def list_files(data_dir, split, classes):
         files = _visible(found[name]) if name in found else []
         if not files:
             raise InputError(
-                f"Each class is expected in DIR/{split} with at least one "
-                f"image. Received: class={name}, data_dir={data_dir}"
+                f"Each class is expected to have at least one image in "
+                f"DIR/{split}. Received: class={name}, data_dir={data_dir}"
             )
         paths += files
         labels += [label] * len(files)
@@ -87,12 +88,12 @@ def _class_directories(data_dir, split):
 
 
 def _visible(directory):
-    """What a directory holds, but hidden files, sorted by name."""
+    """The entries of a directory, without hidden ones, sorted by name."""
     try:
         paths = sorted(directory.iterdir(), key=lambda path: path.name)
     except OSError as error:
         raise InputError(
-            "A directory cannot be read; expected one with images. "
+            "A directory of images cannot be read; check its permissions. "
             f"Received: directory={directory}"
         ) from error
     return [

@@ -1,7 +1,7 @@
-"""Decodes image files inside a graph, and looks at them before.
+"""Inspects and decodes image files inside a graph.
 
-What a file says of itself is read first: what is no image, or would take too
-much memory, is refused before it is decoded.
+The header of a file is read first. A file that is not an image, or would take
+too much memory, is rejected before it is decoded.
 """
 
 import functools
@@ -11,13 +11,13 @@ import numpy as np
 import tensorflow as tf
 
 NAMES = ("PNG", "JPEG", "GIF", "BMP", "WebP", "PPM")
-# Larger images are refused: as RGB these take 200 MB.
+# Larger images are rejected. This many pixels take 200 MB as RGB.
 MAX_PIXELS = 2**26
-# Resizing takes memory by the longer side, too.
+# The memory for resizing also depends on the longer side.
 MAX_SIDE = 2**15
 
-# What a file begins with, in the order of `NAMES`; "?" is any byte.
-_BEGINNINGS = (
+# The first bytes of a file, in the order of `NAMES`; "?" is any byte.
+_MAGIC = (
     b"\x89PNG\r\n\x1a\n",
     b"\xff\xd8\xff",
     b"GIF8?a",
@@ -26,33 +26,33 @@ _BEGINNINGS = (
     b"P",
     b"",
 )
-_HEADER = 128  # Bytes that tell the format, and mostly the size.
-BROKEN = "it is cut short or broken"
-_UNKNOWN = "it is none of PNG, JPEG, WebP, GIF, BMP and PPM"
+_HEADER = 128  # Bytes that hold the format, and mostly the size.
+BROKEN = "it is truncated or damaged"
+_UNKNOWN = "it is not a PNG, JPEG, WebP, GIF, BMP or PPM file"
 _SIZE = (
     f"it is expected to have at most {MAX_PIXELS} pixels and at most "
     f"{MAX_SIDE} on a side, but has "
 )
 
-# The decoder that other libraries use, rather than the fastest; it gives the
-# same bits on every machine.
+# The decoder that other libraries use, not the fastest one; its results are
+# bitwise equal on every machine.
 _EXACT = {"dct_method": "INTEGER_ACCURATE"}
 
-# A GIF file has as many frames as it likes. What follows the first one is
-# exchanged for a frame of one pixel: it is decoded only if the first is whole.
+# A GIF file may have any number of frames. All after the first one are replaced
+# with a frame of one pixel, which is decoded only if the first one is whole.
 _LAST_FRAME = (
     b"\x2c" + bytes(4) + b"\1\0\1\0\x80" + bytes(6) + b"\2\2\x44\1\0" + b"\x3b"
 )
 _MOST_EXTENSIONS = 1000
-_MOST_PARTS = 2**18  # Of at most 255 bytes.
+_MOST_PARTS = 2**18  # Each of at most 255 bytes.
 
 _SPACE = r"(?:\s|#[^\n]*\n)+"
 _NUMBER = r"(\d{1,9})"
 _PPM = rf"^(P([56]){_SPACE}{_NUMBER}{_SPACE}{_NUMBER}{_SPACE}{_NUMBER}\s)\C*$"
 
 
-# A branch that is not taken costs nothing then, where images are read by the
-# million.
+# Branches that are not taken then cost nothing, which matters when reading
+# millions of images.
 _apart = functools.partial(
     tf.function,
     autograph=False,
@@ -60,15 +60,15 @@ _apart = functools.partial(
 )
 
 
-class File(NamedTuple):
-    """What is known of a file before it is decoded; scalar tensors.
+class FileInfo(NamedTuple):
+    """What is known about a file before it is decoded, as scalar tensors.
 
     Attributes:
-        kind: int32, the place in `NAMES`, or `len(NAMES)`.
-        height: int64.
-        width: int64.
-        start: int64, where the pixels of a PPM file begin.
-        end: int64, where the first frame of a GIF file ends.
+        kind: int32, the index in `NAMES`, or `len(NAMES)`.
+        height: int64, the height of the image.
+        width: int64, the width of the image.
+        start: int64, the position where the pixels of a PPM file start.
+        end: int64, the position where the first frame of a GIF file ends.
         refusal: String, why the file cannot be read; empty if it can.
     """
 
@@ -81,16 +81,16 @@ class File(NamedTuple):
 
 
 def inspect(encoded):
-    """Reads the size of an image, and decodes nothing.
+    """Reads the format and the size of an image, without decoding it.
 
     Args:
-        encoded: Scalar string tensor, the file.
+        encoded: String scalar tensor, the content of the file.
 
     Returns:
-        A `File`.
+        A `FileInfo`.
 
     Raises:
-        tf.errors.InvalidArgumentError: If it is a broken JPEG file.
+        tf.errors.InvalidArgumentError: If it is a damaged JPEG file.
     """
     header = tf.cast(
         tf.io.decode_raw(encoded, tf.uint8, fixed_length=_HEADER), tf.int64
@@ -118,25 +118,25 @@ def inspect(encoded):
             ),
         ),
     )
-    return File(kind, height, width, start, end, refusal)
+    return FileInfo(kind, height, width, start, end, refusal)
 
 
 def decode(encoded, file):
-    """Decodes an image as RGB.
+    """Decodes an image to RGB.
 
-    Of a GIF file the first frame; palettes and gray levels become RGB; of 16
-    bits the upper 8 are kept; transparency is left out; EXIF rotation is not
-    applied.
+    A GIF file gives its first frame. Palettes and gray levels are converted to
+    RGB. Of 16 bits, the upper 8 are kept. Transparency and EXIF rotation are
+    ignored.
 
     Args:
-        encoded: Scalar string tensor, the file.
-        file: Its `File`, without a refusal.
+        encoded: String scalar tensor, the content of the file.
+        file: Its `FileInfo`, without a refusal.
 
     Returns:
         A uint8 tensor `(height, width, 3)`.
 
     Raises:
-        tf.errors.InvalidArgumentError: If it is broken.
+        tf.errors.InvalidArgumentError: If the file is damaged.
     """
     branches = [
         lambda: tf.io.decode_png(encoded, 3),
@@ -151,19 +151,19 @@ def decode(encoded, file):
 
 
 def asserting(holds, message):
-    """A block whose operations are run only if a condition holds.
+    """A context whose operations run only if a condition holds.
 
     Args:
-        holds: Scalar bool tensor.
-        message: String, or scalar string tensor, of the error.
+        holds: bool scalar tensor.
+        message: String or string scalar tensor, the message of the error.
     """
     check = tf.debugging.Assert(holds, [message])
-    # Eagerly an assertion has raised, or is None.
+    # When run eagerly, an assertion raises, or returns None.
     return tf.control_dependencies([] if check is None else [check])
 
 
 def _kind(header):
-    known = np.array([[*text.ljust(12, b"?")] for text in _BEGINNINGS])
+    known = np.array([[*text.ljust(12, b"?")] for text in _MAGIC])
     same = (header[:12] == known) | (known == ord("?"))
     return tf.argmax(tf.reduce_all(same, axis=1), output_type=tf.int32)
 
@@ -182,46 +182,47 @@ def _first(*cases):
 
 
 def _little(numbers, at, count):
-    """An integer of `count` bytes, the lowest first."""
-    places = tf.constant([256**n for n in range(count)], tf.int64)
-    return tf.reduce_sum(numbers[at : at + count] * places)
+    """A little-endian integer of `count` bytes at a position."""
+    weights = tf.constant([256**n for n in range(count)], tf.int64)
+    return tf.reduce_sum(numbers[at : at + count] * weights)
 
 
 def _big(numbers, at, count):
-    places = tf.constant([256**n for n in reversed(range(count))], tf.int64)
-    return tf.reduce_sum(numbers[at : at + count] * places)
+    """A big-endian integer of `count` bytes at a position."""
+    weights = tf.constant([256**n for n in reversed(range(count))], tf.int64)
+    return tf.reduce_sum(numbers[at : at + count] * weights)
 
 
 @_apart
 def _inspect_gif(encoded, header):
-    """Goes from block to block, to the end of the first frame."""
+    """Follows the blocks to the end of the first frame."""
     size = tf.strings.length(encoded)
-    # What is cut short is read beyond the end, and ends there.
+    # A truncated file is read beyond its end, where zeros end every block.
     numbers = tf.pad(tf.io.decode_raw(encoded, tf.uint8), [[0, 300]])
     numbers = tf.cast(numbers, tf.int32)
 
     def table(flags):
-        """The bytes of a table of colors."""
+        """The number of bytes of a color table."""
         return tf.where(flags >= 128, 3 * 2 ** (flags % 8 + 1), 0)
 
-    def skip(place):
-        """To behind the parts of a block; the last one is empty."""
-        (place,) = tf.while_loop(
-            lambda place: numbers[place] > 0,
-            lambda place: (place + 1 + numbers[place],),
-            (tf.minimum(place, size),),
+    def skip(position):
+        """The position after a block, whose last part is empty."""
+        (position,) = tf.while_loop(
+            lambda position: numbers[position] > 0,
+            lambda position: (position + 1 + numbers[position],),
+            (tf.minimum(position, size),),
             maximum_iterations=_MOST_PARTS,
         )
-        return place + 1
+        return position + 1
 
     begin = 13 + table(tf.cast(header[10], tf.int32))
     (frame,) = tf.while_loop(
-        lambda place: numbers[place] == 0x21,  # An extension.
-        lambda place: (tf.minimum(skip(place + 2), size),),
+        lambda position: numbers[position] == 0x21,  # An extension.
+        lambda position: (tf.minimum(skip(position + 2), size),),
         (tf.minimum(begin, size),),
         maximum_iterations=_MOST_EXTENSIONS,
     )
-    # Kind, left, top, width, height, flags; a table, the size of a code.
+    # Kind, left, top, width, height, flags; then a table and the code size.
     start = tf.cast(numbers[frame : frame + 10], tf.int64)
     end = skip(frame + 11 + table(numbers[frame + 9]))
     whole = (start[0] == 0x2C) & (end <= size) & (numbers[end - 1] == 0)
@@ -244,17 +245,17 @@ def _decode_gif(encoded, file):
 @_apart
 def _inspect_bmp(header):
     width, height = _little(header, 18, 4), _little(header, 22, 4)
-    # A negative height: the first row is the upper one.
+    # A negative height means that rows are stored from top to bottom.
     height = tf.where(height >= 2**31, 2**32 - height, height)
     bits, packing = _little(header, 28, 2), _little(header, 30, 4)
     masks = tf.constant([0, 0, 255, 0, 0, 255, 0, 0, 255, 0, 0, 0], tf.int64)
-    # By fields, if they are those that 32 bits have without.
+    # Bit fields are supported if they are the default ones of 32 bits.
     plain = (packing == 0) | (
         (packing == 3) & (bits == 32) & tf.reduce_all(header[54:66] == masks)
     )
     known = plain & ((bits == 8) | (bits == 24) | (bits == 32))
     known &= _little(header, 14, 4) >= 40
-    message = "a BMP file is expected uncompressed, with 8, 24 or 32 bits"
+    message = "a BMP file is expected to have 8, 24 or 32 bits, uncompressed"
     return _answer(height, width, refusal=tf.where(known, "", message))
 
 
@@ -265,7 +266,7 @@ def _decode_bmp(encoded):
     )
 
     def look_up():
-        """TensorFlow leaves the table of colors out."""
+        """Looks up the color table, which TensorFlow ignores."""
         indices = tf.io.decode_bmp(encoded)[..., 0]
         colors = _little(header, 46, 4)
         colors = (colors - 1) % 256 + 1  # 0 stands for 256.

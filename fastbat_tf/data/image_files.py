@@ -20,8 +20,8 @@ from fastbat_tf.data.augmentation import (
 from fastbat_tf.errors import InputError
 from fastbat_tf.runtime import display
 
-# What Pillow and TensorFlow raise for files that are no images, are cut short,
-# or are broken.
+# The errors of Pillow and TensorFlow for files that are truncated, damaged, or
+# not images.
 UNREADABLE = (
     OSError,
     ValueError,
@@ -35,52 +35,54 @@ UNREADABLE = (
 )
 
 
-# So many times as long as wide, an image of which the short side is resized
-# takes too much memory.
+# Images with a greater ratio of the sides are rejected if the short side is
+# resized, which would take too much memory.
 MOST_NARROW = 100
-# Of a batch of files; each may take 200 MB.
+# The number of files of a batch that are decoded in parallel; each may take
+# 200 MB.
 DECODED_AT_A_TIME = 4
-SHOWN = 5  # Of files that cannot be read.
+SHOWN = 5  # The number of unreadable files that a message names.
 
 
 def decode(encoded, reading):
-    """Turns a file into an image, as in the test and in the exported model.
+    """Decodes a file to an image, as test images and served images are.
 
-    PNG, JPEG, WebP, GIF (its first frame), BMP and PPM: palettes and gray
-    levels become RGB, or colors gray levels (ITU-R BT.601) where the reading
-    has one channel; of 16 bits the upper 8 are kept; transparency is left
-    out; EXIF rotation is not applied. At most `formats.MAX_PIXELS`.
+    The formats are PNG, JPEG, WebP, GIF (the first frame), BMP and PPM.
+    Palettes and gray levels are converted to RGB; if the reading has one
+    channel, colors are converted to gray levels (ITU-R BT.601). Of 16 bits, the
+    upper 8 are kept. Transparency and EXIF rotation are ignored. An image has
+    at most `formats.MAX_PIXELS` pixels.
 
     Args:
-        encoded: Scalar string tensor, the file.
+        encoded: String scalar tensor, the content of the file.
         reading: A `fastbat_tf.data.Reading`.
 
     Returns:
         A uint8 tensor `(height, width, channels)`.
 
     Raises:
-        tf.errors.InvalidArgumentError: If it cannot be read.
+        tf.errors.InvalidArgumentError: If the file cannot be read.
     """
     return _decode_or_raise(encoded, reading, _fit)
 
 
 def decode_resized_crop(encoded, reading, draws):
-    """Likewise, but a random box, resized, and half of them flipped.
+    """Decodes a file, and resizes and flips a random box of the image.
 
     Args:
-        encoded: Scalar string tensor, the file.
-        reading: A `fastbat_tf.data.Reading`; its short side only says which
-            files are too narrow.
+        encoded: String scalar tensor, the content of the file.
+        reading: A `fastbat_tf.data.Reading`. If it has a short side, files
+            that are too narrow are rejected.
         draws: The `Draws` of the image.
 
     Returns:
         A uint8 tensor `(height, width, channels)`.
 
     Raises:
-        tf.errors.InvalidArgumentError: If `decode` raises.
+        tf.errors.InvalidArgumentError: If the file cannot be read.
     """
 
-    # Not `decode_and_crop_jpeg`: its last columns differ from the image's.
+    # Not `decode_and_crop_jpeg`, whose last columns differ from the image's.
     def fit(image, reading):
         size = reading.shape[:2]
         return random_resized_crop(image, size, draws, reading.antialias)
@@ -96,33 +98,33 @@ def _decode_or_raise(encoded, reading, fit):
 
 
 def decode_batch(encoded, reading):
-    """Likewise, of many files; names those that cannot be read.
+    """Decodes a batch of files.
 
     Args:
-        encoded: String tensor `(batch,)`.
+        encoded: String tensor `(batch,)`, the contents of the files.
         reading: A `fastbat_tf.data.Reading`.
 
     Returns:
         A uint8 tensor `(batch, height, width, channels)`.
 
     Raises:
-        tf.errors.InvalidArgumentError: If one cannot be read.
+        tf.errors.InvalidArgumentError: If files cannot be read; names them.
     """
     count = tf.size(encoded, tf.int64)
 
-    def decode_one(place, file):
-        return place, *_try_decode(file, reading)
+    def decode_one(index, file):
+        return index, *_try_decode(file, reading)
 
-    # A decoder that fails ends a graph, but not one of a data set.
+    # A failing decoder would stop a graph; a `tf.data.Dataset` can ignore it.
     files = tf.data.Dataset.from_tensor_slices(encoded).enumerate()
     files = files.map(decode_one, DECODED_AT_A_TIME).ignore_errors()
-    # Of no file nothing could be made a batch.
+    # One more element, since no elements could not be batched.
     last = tf.zeros(reading.shape, tf.uint8)
     last = tf.data.Dataset.from_tensors((count, last, ""))
     decoded = files.concatenate(last).batch(count + 1)
-    places, images, refusals = decoded.get_single_element()
+    indices, images, refusals = decoded.get_single_element()
     refusals = tf.tensor_scatter_nd_update(
-        tf.fill([count + 1], formats.BROKEN), places[:, tf.newaxis], refusals
+        tf.fill([count + 1], formats.BROKEN), indices[:, tf.newaxis], refusals
     )
     refused = tf.where(tf.not_equal(refusals, ""))[:, 0]
     message = _name_some(refused, refusals)
@@ -131,7 +133,7 @@ def decode_batch(encoded, reading):
 
 
 def _name_some(refused, refusals):
-    """The message about the files at the places `refused`."""
+    """The message about the files at the indices `refused`."""
     lines = tf.strings.join(
         [
             "encoded[",
@@ -157,9 +159,9 @@ def _fit(image, reading):
 
 
 def _try_decode(encoded, reading, fit=_fit):
-    """The image, or zeros, and why it cannot be read; empty if it can.
+    """Returns the image, and why it cannot be read, which is empty if it can.
 
-    Fails if the file breaks off later.
+    Files that cannot be read give zeros; truncated files raise an error.
     """
 
     def decode_colors():
@@ -176,7 +178,7 @@ def _try_decode(encoded, reading, fit=_fit):
 
 
 def _inspect(encoded, reading):
-    """The `formats.File`, and why it cannot be read."""
+    """Returns the `formats.FileInfo`, and why it cannot be read, or empty."""
     file = formats.inspect(encoded)
     if reading.short_side is None:
         return file, file.refusal
@@ -195,7 +197,7 @@ def _to_gray(image):
 
 @functools.cache
 def _compiled(function, reading):
-    """As a graph: eagerly, the looking at a file takes longer than decoding."""
+    """Compiles a graph: run eagerly, `inspect` is slower than decoding."""
     file = tf.TensorSpec((), tf.string)
     return tf.function(
         lambda encoded: function(encoded, reading), [file], autograph=False
@@ -203,10 +205,21 @@ def _compiled(function, reading):
 
 
 def read_file(path, reading):
-    """`decode` of a file, as an array; raises one of `UNREADABLE`."""
+    """Decodes a file.
+
+    Args:
+        path: Path of the file.
+        reading: A `fastbat_tf.data.Reading`.
+
+    Returns:
+        A uint8 array `(height, width, channels)`.
+
+    Raises:
+        One of `UNREADABLE`: If the file cannot be read.
+    """
     encoded = pathlib.Path(path).read_bytes()
-    # Pillow first: TensorFlow writes to stderr about what is broken. It is
-    # stricter, but with GIF files, and decides.
+    # Pillow checks the file first, since TensorFlow writes to stderr about
+    # damaged files. Except for GIF files, Pillow is the stricter one.
     if encoded.startswith(b"\xff\xd8\xff"):
         _open(encoded).close()
     file, refusal = _compiled(_inspect, reading)(encoded)
@@ -222,7 +235,7 @@ def read_file(path, reading):
 def _open(encoded):
     try:
         return Image.open(io.BytesIO(encoded))
-    except UnidentifiedImageError as error:  # Names an object in memory.
+    except UnidentifiedImageError as error:  # It names an object in memory.
         raise ValueError(formats.BROKEN) from error
 
 
@@ -232,43 +245,45 @@ def _refuse(refusal):
 
 
 def read(paths, reading, skip_unreadable=False, keep=True):
-    """Decodes images in parallel.
+    """Decodes files in parallel.
 
     Args:
         paths: Sequence of paths.
         reading: A `fastbat_tf.data.Reading`.
-        skip_unreadable: Whether images that cannot be read are left out.
-        keep: Whether the images are returned; if not, they are only checked.
+        skip_unreadable: Whether to skip files that cannot be read. Defaults to
+            False.
+        keep: Whether to return the images rather than only check the files.
+            Defaults to True.
 
     Returns:
-        The images, uint8 `(readable, height, width, channels)` or None, and a
-        bool array `(len(paths),)`: which ones could be read.
+        The images, a uint8 array `(readable, height, width, channels)` or
+        None, and a bool array `(len(paths),)`, which files could be read.
 
     Raises:
-        InputError: If one cannot be read; names it.
+        InputError: If a file cannot be read, and is not skipped; names it.
     """
     images = np.empty((len(paths), *reading.shape), np.uint8) if keep else None
     readable = np.ones(len(paths), bool)
 
-    def read_into(place):
+    def read_into(index):
         try:
-            image = read_file(paths[place], reading)
+            image = read_file(paths[index], reading)
         except UNREADABLE as error:
             if not skip_unreadable:
                 reason = " ".join(str(error).split()) or type(error).__name__
                 if isinstance(error, tf.errors.OpError):
-                    reason = formats.BROKEN  # Not the place in a graph.
+                    reason = formats.BROKEN  # Its text locates it in a graph.
                 raise InputError(
                     "An image cannot be read; expected a whole file of PNG, "
                     "JPEG, WebP, GIF, BMP or PPM. "
-                    f"Received: file={paths[place]} ({reason})"
+                    f"Received: file={paths[index]} ({reason})"
                 ) from error
-            readable[place] = False
+            readable[index] = False
             return
         if keep:
-            images[place] = image
+            images[index] = image
 
-    # The decoders release the interpreter's lock.
+    # The decoders release Python's global interpreter lock.
     pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
     try:
         with (
@@ -279,7 +294,7 @@ def read(paths, reading, skip_unreadable=False, keep=True):
                 slow=f"Reading {len(paths):,} images ...",
             ) as task,
         ):
-            # A large image is refused; that says enough.
+            # Large images are rejected anyway.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             for done, _ in enumerate(pool.map(read_into, range(len(paths))), 1):
                 task.update(done, count=f"{done}/{len(paths)}")

@@ -1,4 +1,4 @@
-"""Reads data sets: into memory, or as streams if they are too large for it."""
+"""Reads data sets into memory, or as streams if they are too large."""
 
 import pathlib
 from typing import NamedTuple
@@ -6,14 +6,9 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from fastbat_tf.data import (
-    MEMORY_LIMIT,
-    archives,
-    folder,
-    prepared,
-    splitting,
-)
+from fastbat_tf.data import archives, folder, prepared, splitting
 from fastbat_tf.data.options import DataConfig
+from fastbat_tf.data.registry import MEMORY_LIMIT
 from fastbat_tf.data.sources import Examples, Files, Stream
 from fastbat_tf.errors import InputError
 from fastbat_tf.runtime import display
@@ -34,16 +29,18 @@ def load(name, data_dir=None, validation_share=0.1, **settings):
 
     Args:
         name: A key of `fastbat_tf.data.DATASETS`.
-        data_dir: Where the data are, as docs/data.md says.
-        validation_share: Float in (0, 1): so much of the training split
-            becomes the validation split, by the rule of the data set.
-        **settings: Others of `DataConfig`, such as `image_size`.
+        data_dir: The directory of the data, as docs/data.md says. Defaults to
+            None, the default of TensorFlow Datasets.
+        validation_share: Float in (0, 1), the share of the training split that
+            becomes the validation split, by the data set's rule. Defaults to
+            0.1.
+        **settings: Other attributes of `DataConfig`, such as `image_size`.
 
     Returns:
         The `Splits`.
 
     Raises:
-        InputError: If the data set is unknown or cannot be had.
+        InputError: If the data set is unknown, or cannot be read.
 
     Example:
 
@@ -54,12 +51,12 @@ def load(name, data_dir=None, validation_share=0.1, **settings):
 
 
 def load_splits(settings):
-    """The `Splits` of a `DataConfig`; raises as `load` does."""
+    """Reads the `Splits` of a `DataConfig`; raises what `load` raises."""
     return Splits(*_load_training(settings), load_test(settings))
 
 
 def load_test(settings):
-    """The test split of a `DataConfig`; raises as `load` does."""
+    """Reads the test split of a `DataConfig`; raises what `load` raises."""
     spec = settings.spec
     if spec.source == "embedded":
         return _read_sheet(settings.dataset, "test", spec)
@@ -72,7 +69,7 @@ def load_test(settings):
 
 
 def _load_training(settings):
-    """The training and the validation split."""
+    """Reads the training and the validation split."""
     train, validation = _load_whole_training(settings)
     count = settings.training_examples
     if count > train.size:
@@ -103,8 +100,8 @@ def _load_whole_training(settings):
     files = Files(paths, labels, spec.reading)
     parts = splitting.balanced(labels, share, groups)
     return tuple(
-        _load_files(settings, split, files.at(places))
-        for split, places in zip(("train", "validation"), parts, strict=True)
+        _load_files(settings, split, files.at(indices))
+        for split, indices in zip(("train", "validation"), parts, strict=True)
     )
 
 
@@ -126,8 +123,7 @@ def _list(settings, split):
 
 def _load_files(settings, split, files):
     fits = files.size * np.prod(files.image_shape) <= MEMORY_LIMIT
-    # A stream is decoded, too, once: a broken file is found now, not in the
-    # middle of the training.
+    # A stream is decoded once, too, to find broken files before training.
     loaded = (files.load if fits else files.check)(settings.skip_unreadable)
     skipped = files.size - loaded.size
     if skipped:
@@ -136,11 +132,11 @@ def _load_files(settings, split, files):
             f"{split} split."
         )
     lost = set(files.labels.tolist()) - set(loaded.labels.tolist())
-    # The validation split can do without a class.
+    # The validation split may lack a class.
     if lost and not (split == "validation" and loaded.size):
         raise InputError(
-            f"Each class is expected in the {split} split with an image that "
-            f"can be read. Received: class={settings.classes[min(lost)]}, "
+            f"Each class is expected to have a readable image in the {split} "
+            f"split. Received: class={settings.classes[min(lost)]}, "
             f"data_dir={settings.data_dir}"
         )
     return loaded
@@ -153,6 +149,6 @@ def _read_sheet(name, split, spec):
     rows, columns = sheet.shape[0] // height, sheet.shape[1] // width
     images = sheet.reshape(rows, height, columns, width, channels)
     images = images.transpose(0, 2, 1, 3, 4).reshape(-1, *spec.image_shape)
-    # The classes take turns in the sheet.
+    # The classes alternate in the sheet.
     labels = np.arange(len(images), dtype=np.int32) % spec.num_classes
     return Examples(images, labels)

@@ -1,4 +1,4 @@
-"""Which images a training and an evaluation read."""
+"""The settings of the data set."""
 
 import dataclasses
 
@@ -8,23 +8,29 @@ from fastbat_tf.errors import InputError, at_least
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """Which images.
+    """The images that training and evaluation read.
 
     Attributes:
-        dataset: A key of `fastbat_tf.data.DATASETS`.
-        data_dir: Where they are (docs/data.md); None for the default of
-            TensorFlow Datasets.
-        validation_share: Share of the training split that becomes the
-            validation split, by the rule of the data set.
-        training_examples: The first so many images of the training split; 0
-            for all. The validation split stays as it is.
-        augment: Whether training images are changed at random, as the data
-            set has it; by default if it has any augmentation.
-        image_size: `folder` only: height and width the images are resized to.
-        skip_unreadable: `folder` only: whether images that cannot be read are
-            left out.
-        classes: `folder` only: names of the classes, by label; by default as
-            they are in `data_dir`, which is not looked at again.
+        dataset: A key of `fastbat_tf.data.DATASETS`. Defaults to `"cifar10"`.
+        data_dir: The directory of the data, as docs/data.md says. Defaults to
+            None, the default of TensorFlow Datasets.
+        validation_share: Float in (0, 1), the share of the training split that
+            becomes the validation split, by the data set's rule. Defaults to
+            0.1.
+        training_examples: Integer, the number of images of the training split
+            to use, from the first on. It does not affect the validation split.
+            Defaults to 0, which uses all.
+        augment: Whether to use the data set's augmentation. Defaults to None,
+            which uses it if the data set has one.
+        image_size: Integer, the height and width to which images are resized;
+            only for `folder`, where it is required. Defaults to None.
+        skip_unreadable: Whether to skip images that cannot be read; only for
+            `folder`. Defaults to False.
+        classes: Tuple of strings, the names of the classes by label; only for
+            `folder`. By default they are listed once from `data_dir`.
+
+    Raises:
+        InputError: If a setting is invalid, or does not apply to the data set.
     """
 
     dataset: str = "cifar10"
@@ -48,7 +54,7 @@ class DataConfig:
         if self.data_dir is not None and spec.source == "embedded":
             raise InputError(
                 f"`data_dir` does not apply to the data set {self.dataset}, "
-                "which comes with this program. "
+                "which is part of this package. "
                 f"Received: data_dir={self.data_dir}"
             )
         if not self.data_dir and spec.source in ("archive", "folder"):
@@ -72,14 +78,14 @@ class DataConfig:
                 value = getattr(self, name)
                 if value != getattr(DataConfig, name):
                     raise InputError(
-                        f"`{name}` applies to the data set folder alone. "
+                        f"`{name}` applies only to the data set folder. "
                         f"Received: {name}={value}, dataset={self.dataset}"
                     )
             return
         if self.image_size is None:
             raise InputError(
                 "The data set folder expects `image_size`, the height and "
-                "width that its images are resized to. "
+                "width to which its images are resized. "
                 "Received: image_size=None"
             )
         at_least(self, "image_size", 1)
@@ -89,12 +95,12 @@ class DataConfig:
 
     @property
     def spec(self):
-        """The `DatasetSpec`, with all that is known of a folder."""
+        """The `DatasetSpec`; of a folder, with its classes and image size."""
         if self.dataset == "folder":
             return registry.get_folder(len(self.classes), self.image_size)
         return registry.get(self.dataset)
 
     @property
     def augmentation(self):
-        """The `fastbat_tf.data.Augmentation` of training; None for none."""
+        """The `fastbat_tf.data.Augmentation` of training, or None."""
         return self.spec.augmentation if self.augment else None

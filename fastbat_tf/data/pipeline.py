@@ -1,4 +1,4 @@
-"""From a split of a data set to training batches."""
+"""Makes training batches from a split of a data set."""
 
 import tensorflow as tf
 
@@ -12,47 +12,59 @@ def training_batches(
     examples,
     batch_size,
     seed,
+    *,
     augmentation=None,
     first_batch=0,
     with_index=False,
 ):
-    """Endless shuffled, augmented training batches.
+    """Makes endless shuffled and augmented training batches.
 
-    Batch k is a pure function of (seed, k): a permutation of the examples per
-    epoch, `examples.size // batch_size` batches of it (all batches have one
-    shape; which examples an epoch leaves over changes with the permutation),
-    and an augmentation keyed by epoch and batch.
+    Batch k is a pure function of (seed, k). Each epoch has its own permutation
+    of the examples and `examples.size // batch_size` batches of equal shape;
+    which examples it omits depends on the permutation. The augmentation is
+    keyed by epoch and batch.
 
     Args:
-        examples: `Examples`, `Files` or `Records` of `fastbat_tf.data.sources`.
+        examples: A split of `fastbat_tf.data.sources`: `Examples`, `Files` or
+            `TFRecords`.
         batch_size: Integer.
         seed: Integer.
-        augmentation: A `fastbat_tf.data.Augmentation`, None for none.
-        first_batch: Integer, the number of batches to skip.
-        with_index: Whether the images come as `{"images": images, "index":
-            index}`, with their places in `examples`, int32 `(batch_size,)`.
+        augmentation: A `fastbat_tf.data.Augmentation`. Defaults to None.
+        first_batch: Integer, the number of batches to skip. Defaults to 0.
+        with_index: Whether the images are a dict `{"images": images, "index":
+            index}` with their indices in `examples`, int32 `(batch_size,)`.
+            Defaults to False.
 
     Returns:
         A `tf.data.Dataset` of `(images, labels)`: float32 `(batch_size,
         height, width, channels)` in [0, 1], and int32 `(batch_size,)`.
 
     Raises:
-        InputError: If there is not one batch, or the examples have no places.
+        InputError: If there are fewer examples than a batch, or if `TFRecords`
+            are read with an index.
 
     Example:
 
     ```python
     spec = data.get("cifar10_mini")
     batches = training_batches(
-        loading.load("cifar10_mini").train, 128, 37, spec.augmentation
+        loading.load("cifar10_mini").train,
+        batch_size=128,
+        seed=37,
+        augmentation=spec.augmentation,
     )
     ```
     """
     batches = batches_per_epoch(examples, batch_size, with_index)
-    if isinstance(examples, sources.Records):
-        return _from_records(
-            examples, batches, batch_size, seed, augmentation, first_batch
+    if isinstance(examples, sources.TFRecords):
+        images = examples.training_images(
+            batches,
+            batch_size,
+            seed,
+            crop=augmentation is not None,
+            first_batch=first_batch,
         )
+        return _batched(images, batch_size)
     read = examples.reader()
 
     def shuffled_epoch(epoch):
@@ -77,32 +89,38 @@ def training_batches(
 
 
 def batches_per_epoch(examples, batch_size, with_index=False):
-    """How many batches an epoch has; arguments as of `training_batches`.
+    """The number of batches of an epoch.
+
+    Args:
+        examples: A split of `fastbat_tf.data.sources`: `Examples`, `Files` or
+            `TFRecords`.
+        batch_size: Integer.
+        with_index: Whether the indices of the images are needed. Defaults to
+            False.
+
+    Returns:
+        Integer.
 
     Raises:
-        InputError: If there is not one batch, or the examples have no places.
+        InputError: If there are fewer examples than a batch, or if `TFRecords`
+            are read with an index.
     """
     batches = examples.size // batch_size
     if not batches:
         raise InputError(
-            f"The training split holds {examples.size} images, expected at "
-            f"least one batch. Received: batch_size={batch_size}"
+            "The training split is expected to hold at least one batch, but "
+            f"has {examples.size} images. Received: batch_size={batch_size}"
         )
-    if with_index and isinstance(examples, sources.Records):
+    if with_index and isinstance(examples, sources.TFRecords):
         raise InputError(
-            "The method remembers every image, and the places of images in "
-            "TFRecord files are not known; expected a data set that is "
-            "held in memory, or image files. Received: with_index=True"
+            "The method keeps a state for each image, but images in TFRecord "
+            "files have no index; expected a data set in memory, or of image "
+            "files. Received: with_index=True"
         )
     return batches
 
 
-def _from_records(
-    records, batches, batch_size, seed, augmentation, first_batch
-):
-    images = records.training_images(
-        batches, batch_size, seed, augmentation is not None, first_batch
-    )
+def _batched(images, batch_size):
     dataset = images.batch(batch_size, drop_remainder=True)
     dataset = dataset.map(
         lambda images, labels: (to_pixels(images), labels), tf.data.AUTOTUNE
@@ -111,7 +129,7 @@ def _from_records(
 
 
 def epoch_order(count, batch_size, seed, epoch):
-    """The shuffled places of an epoch's examples in the data set.
+    """The shuffled indices of an epoch's examples.
 
     Args:
         count: Integer, the number of examples.
@@ -122,7 +140,7 @@ def epoch_order(count, batch_size, seed, epoch):
     Returns:
         An int32 tensor `(count // batch_size, batch_size)`.
     """
-    # Not `index_shuffle`: it knows few permutations of small data sets.
+    # `index_shuffle` has too few permutations of small data sets.
     order = tf.random.experimental.stateless_shuffle(
         tf.range(count), Draws(seed, epoch).key("shuffle"), "philox"
     )

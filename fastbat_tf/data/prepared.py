@@ -1,4 +1,4 @@
-"""Reads what TensorFlow Datasets has prepared."""
+"""Reads data sets that TensorFlow Datasets has prepared."""
 
 import contextlib
 import io
@@ -10,12 +10,12 @@ import tensorflow as tf
 from google.protobuf import json_format
 
 from fastbat_tf import data
-from fastbat_tf.data.sources import Examples, Records, reason_of
+from fastbat_tf.data.sources import Examples, TFRecords, reason_of
 from fastbat_tf.errors import InputError
 from fastbat_tf.runtime import display
 
-# What TensorFlow Datasets raises for directories that are something else, are
-# cut short, or were made by another version.
+# The errors of TensorFlow Datasets for directories that are incomplete, hold
+# something else, or were written by another version.
 UNREADABLE = (
     AssertionError,
     AttributeError,
@@ -29,21 +29,20 @@ UNREADABLE = (
 
 
 def get(name, data_dir):
-    """The builder of a data set, prepared.
+    """Returns the builder of a data set, after preparing it if necessary.
 
     Args:
         name: A key of `fastbat_tf.data.DATASETS`.
-        data_dir: Where TensorFlow Datasets keeps its data; its own default if
-            None.
+        data_dir: The directory of TensorFlow Datasets; None for its default.
 
     Returns:
         A `tfds.core.DatasetBuilder`.
 
     Raises:
-        InputError: If the data can be neither found nor downloaded, or are
-            those of another data set.
+        InputError: If the data are neither prepared nor can be downloaded, or
+            if the directory holds another data set.
     """
-    import tensorflow_datasets as tfds  # Slow, and not needed by all sets.
+    import tensorflow_datasets as tfds  # Slow, and not always needed.
 
     spec = data.get(name)
     try:
@@ -52,7 +51,7 @@ def get(name, data_dir):
         raise _refuse(spec.tfds_name, data_dir, error) from error
     try:
         if not builder.is_prepared() and spec.source_url:
-            # Asked first: the downloader itself retries for minutes, and
+            # Checked first, since the downloader retries for minutes, and
             # leaves a directory behind.
             urllib.request.urlopen(spec.source_url, timeout=20).close()
         if not builder.is_prepared():
@@ -85,7 +84,7 @@ def get(name, data_dir):
 
 
 def _prepare(builder, name):
-    """Downloads and prepares, and shows that; the builder says it by itself."""
+    """Downloads and prepares a data set, and shows our own progress."""
     import tensorflow_datasets as tfds
 
     size = builder.info.download_size
@@ -100,7 +99,7 @@ def _prepare(builder, name):
 
 
 def _found(data_dir):
-    """The directory, and which data sets and versions it holds."""
+    """Describes a directory, and the data sets and versions in it."""
     names = sorted(
         f"{file.parts[-3]}/{file.parts[-2]}"
         for file in data_dir.glob("*/*/dataset_info.json")
@@ -110,36 +109,37 @@ def _found(data_dir):
 
 
 def count(builder, split):
-    """The number of examples of a split, as the directory says."""
+    """The number of examples of a split."""
     return builder.info.splits[split].num_examples
 
 
 def read(builder, split, spec):
-    """A split, `Records` if its images are cropped as they are decoded.
+    """Reads a split.
 
     Args:
-        builder: As `get` gives it.
-        split: Its name, or a part of it such as `"train[:900]"`.
+        builder: A builder that `get` returned.
+        split: The name of the split, or a part of it such as `"train[:900]"`.
         spec: The `DatasetSpec`.
 
     Returns:
-        `Examples` or `Records`.
+        `TFRecords` if training images are cropped when they are decoded, and
+        `Examples` otherwise.
 
     Raises:
-        InputError: If the files are broken, or of another data set.
+        InputError: If the files are damaged, or hold another data set.
     """
     import tensorflow_datasets as tfds
 
     try:
         if spec.augmentation and spec.augmentation.resized_crop:
-            return Records(builder, split, spec.reading, spec.num_classes)
+            return TFRecords(builder, split, spec.reading, spec.num_classes)
         examples = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
         images, labels = examples["image"], examples["label"]
     except UNREADABLE as error:
         raise _refuse(spec.tfds_name, builder.data_dir, error) from error
     if images.dtype != np.uint8 or images.shape[1:] != spec.image_shape:
         raise InputError(
-            f"The images of {spec.tfds_name} are expected as uint8, "
+            f"The images of {spec.tfds_name} are expected to be uint8 of shape "
             f"{spec.image_shape}. Received: images.shape={images.shape}, "
             f"data_dir={builder.data_dir}"
         )

@@ -1,28 +1,32 @@
-"""The data sets, by name."""
+"""The data sets, by name.
+
+To add a data set of TensorFlow Datasets, add an entry to `DATASETS`. For one
+that is unpacked from its own archive, also list its images in `archives.py`.
+"""
 
 from typing import NamedTuple
 
 from fastbat_tf.errors import look_up
 
-# A set that takes more than this as uint8 is streamed, not held in memory.
+# Data sets that take more than this as uint8 are streamed, not held in memory.
 MEMORY_LIMIT = 4 * 10**9  # Bytes.
-# The short side before a centre crop, over the size of the crop.
+# The short side before a center crop, divided by the size of the crop.
 SHORT_SIDE = 256 / 224
 
 
 class Reading(NamedTuple):
-    """How an encoded file becomes an image: in training, test and service.
+    """How a file is decoded to an image, in training, test and serving.
 
-    The resizing is bilinear, and rounded to the 256 levels of uint8.
+    Images are resized bilinearly, and rounded to the 256 levels of uint8.
 
     Attributes:
-        height: Integer, of the image.
-        width: Integer.
-        channels: Integer: 3, or 1 for gray levels.
-        short_side: Integer: the short side is resized to so many pixels, and
-            the centre is cropped. None: the whole image is resized, whatever
-            its aspect ratio.
-        antialias: Whether a smaller image averages over the pixels.
+        height: Integer, the height of the image.
+        width: Integer, the width of the image.
+        channels: Integer, 3 for RGB or 1 for gray levels.
+        short_side: Integer, the size in pixels to which the short side is
+            resized before the center is cropped. Defaults to None, which
+            resizes the whole image, whatever its aspect ratio.
+        antialias: Whether downscaling averages over pixels. Defaults to True.
     """
 
     height: int
@@ -33,7 +37,7 @@ class Reading(NamedTuple):
 
     @classmethod
     def center_crop(cls, height, width, channels):
-        """The test images of ImageNet: 256 pixels for a crop of 224."""
+        """The reading of ImageNet's test images: 224 of 256 pixels."""
         return cls(height, width, channels, round(height * SHORT_SIDE))
 
     @property
@@ -43,13 +47,16 @@ class Reading(NamedTuple):
 
 
 class Augmentation(NamedTuple):
-    """What is drawn for each training image; half of them are flipped, too.
+    """The random changes of training images, besides flips of half of them.
 
     Attributes:
-        padding: Pixels of zeros on each side, before a crop of the old size.
-        degrees: Rotation by up to so much in either direction, after that.
-        resized_crop: Instead of both, a crop of random area and aspect ratio,
-            resized (Szegedy et al., CVPR 2015, arXiv 1409.4842).
+        padding: Integer, the pixels of zeros added on each side before a crop
+            to the original size. Defaults to 0.
+        degrees: Integer, the largest rotation in either direction, after the
+            crop. Defaults to 0.
+        resized_crop: Whether to use, instead of both, a crop of random area
+            and aspect ratio that is resized (Szegedy et al., CVPR 2015, arXiv
+            1409.4842). Defaults to False.
     """
 
     padding: int = 0
@@ -58,29 +65,33 @@ class Augmentation(NamedTuple):
 
 
 class DatasetSpec(NamedTuple):
-    """What is known of a data set before it is read.
+    """What is known about a data set before it is read.
 
     Attributes:
-        source: Where it comes from: `"tfds"`, TensorFlow Datasets; `"archive"`,
-            its own published archive, unpacked; `"folder"`, the user's images;
-            `"embedded"`, this package.
-        num_classes: Number of labels, which count from 0; None for `folder`.
+        source: The source of the images: `"tfds"`, TensorFlow Datasets;
+            `"archive"`, the published archive, unpacked; `"folder"`, the
+            user's images; `"embedded"`, this package.
+        num_classes: Integer, the number of labels, which start at 0; None for
+            `folder`.
         image_shape: `(height, width, channels)`; None for `folder`.
-        mean: Per channel, of the pixels in [0, 1].
-        std: Per channel.
-        augmentation: An `Augmentation`; None for none.
-        validation: The validation rule: which `validation_share` of the
-            training split becomes the validation split. `"last"`: its last
-            part, for sets whose order is shuffled. `"balanced"`: that share
-            of each class, rounded, at least one image but never all, drawn by
-            a fixed seed. `"balanced tracks"`: likewise, of the signs of each
+        mean: Tuple of floats, the mean of each channel of pixels in [0, 1].
+        std: Tuple of floats, the standard deviation of each channel.
+        augmentation: An `Augmentation`, or None.
+        validation: The rule that selects `validation_share` of the training
+            split for validation. `"last"` takes the last part, for data sets
+            in random order. `"balanced"` takes that share of each class,
+            rounded, at least one image but never all, drawn with a fixed seed.
+            `"balanced tracks"` takes that share of the traffic signs of each
             class, with all photographs of a sign.
-        counts: Images in the training and the test split, as published; None
-            for `folder`.
-        tfds_name: Name and version in TensorFlow Datasets, or None.
-        source_url: What TensorFlow Datasets downloads from, or None.
-        test_split: The labelled test split in TensorFlow Datasets.
-        directory: What `data_dir` holds of an unpacked archive, or None.
+        counts: Pair of integers, the published number of images in the
+            training and the test split; None for `folder`.
+        tfds_name: Name and version in TensorFlow Datasets. Defaults to None.
+        source_url: URL from which TensorFlow Datasets downloads the data.
+            Defaults to None, if it cannot download them.
+        test_split: Name of the labeled test split in TensorFlow Datasets.
+            Defaults to `"test"`.
+        directory: Name of the directory of the unpacked archive in `data_dir`.
+            Defaults to None.
     """
 
     source: str
@@ -98,7 +109,7 @@ class DatasetSpec(NamedTuple):
 
     @property
     def reading(self):
-        """The `Reading` of a file, as of the test split."""
+        """The `Reading` of the test images."""
         if self.augmentation and self.augmentation.resized_crop:
             return Reading.center_crop(*self.image_shape)
         return Reading(*self.image_shape)
@@ -150,7 +161,7 @@ DATASETS = {
         image_shape=(32, 32, 3),
         mean=(0.3403, 0.3121, 0.3214),
         std=(0.2724, 0.2608, 0.2669),
-        augmentation=None,  # A flip makes another sign of "keep right".
+        augmentation=None,  # Flipped, "keep right" is a different sign.
         validation="balanced tracks",
         counts=(39_209, 12_630),
         directory="GTSRB",
@@ -174,7 +185,7 @@ DATASETS = {
         validation="last",
         counts=(1_281_167, 50_000),
         tfds_name="imagenet2012:5.1.0",
-        test_split="validation",  # The labels of its test split are secret.
+        test_split="validation",  # The labels of the test split are secret.
     ),
     "mnist": DatasetSpec(
         source="tfds",
@@ -235,15 +246,15 @@ def get(name):
 
 
 def get_folder(num_classes, image_size):
-    """The `DatasetSpec` of the user's images, once they are known.
+    """Returns the `DatasetSpec` of a folder of the user's images.
 
     Args:
-        num_classes: Integer.
-        image_size: Integer, height and width to which they are resized.
+        num_classes: Integer, the number of classes.
+        image_size: Integer, the height and width to which images are resized.
     """
     return DATASETS["folder"]._replace(
         num_classes=num_classes,
         image_shape=(image_size, image_size, 3),
-        # An eighth: 4 of 32 pixels, as for CIFAR; 28 of 224.
+        # An eighth of the image: 4 of 32 pixels, as for CIFAR; 28 of 224.
         augmentation=Augmentation(padding=image_size // 8),
     )

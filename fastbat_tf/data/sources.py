@@ -1,8 +1,10 @@
 """Splits of a data set: in memory, as image files, or as TFRecord files.
 
-All three have `size`, the number of their examples, `first(count)` and
-`read(places)`, which give `Examples`, and `beginning(count)`, which gives a
-split of its own kind.
+All of them have an attribute `size`, the number of examples, and the methods
+
+* `first(count)`, which reads the first examples as `Examples`,
+* `read(indices)`, which reads the examples at some indices as `Examples`,
+* `beginning(count)`, which returns the first examples as a split of its kind.
 """
 
 import contextlib
@@ -14,13 +16,14 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from fastbat_tf.data import MEMORY_LIMIT, image_files
+from fastbat_tf.data import image_files
+from fastbat_tf.data.registry import MEMORY_LIMIT
 from fastbat_tf.draws import Draws
 from fastbat_tf.errors import InputError
 from fastbat_tf.runtime import display
 
-# Of TFRecord files: so many are read in turn, and so many of their records are
-# shuffled at a time, still encoded (of ImageNet about 0.5 GB).
+# The number of TFRecord files that are read in turn, and the number of records
+# that are shuffled at a time, encoded (about 0.5 GB of ImageNet).
 FILES_AT_A_TIME = 32
 SHUFFLED_RECORDS = 4096
 
@@ -45,45 +48,45 @@ class Examples(NamedTuple):
 
     beginning = first
 
-    def read(self, places):
-        return Examples(self.images[places], self.labels[places])
+    def read(self, indices):
+        return Examples(self.images[indices], self.labels[indices])
 
     def reader(self):
-        """A function from places to images and labels, for `tf.data`."""
+        """Returns a function from indices to images and labels, in a graph."""
         images, labels = tf.constant(self.images), tf.constant(self.labels)
-        return lambda places: (
-            tf.gather(images, places),
-            tf.gather(labels, places),
+        return lambda indices: (
+            tf.gather(images, indices),
+            tf.gather(labels, indices),
         )
 
 
 class Stream:
-    """A split that is too large for the memory.
+    """A split that is too large for memory.
 
     Attributes:
         size: Integer, the number of examples.
-        reading: The `fastbat_tf.data.Reading` of its files.
+        reading: The `fastbat_tf.data.Reading` of the files.
         labels: int32 array `(examples,)`.
     """
 
     @property
     def image_shape(self):
-        """`(height, width, channels)`."""
+        """`(height, width, channels)` of the images."""
         return self.reading.shape
 
     def check_fits(self, name, count):
-        """Refuses a part that is too large for the memory.
+        """Raises an `InputError` if a part is too large for memory.
 
         Args:
-            name: The setting that says how large it is.
+            name: Name of the setting that is the size of the part.
             count: Integer, the number of examples; 0 for all.
         """
         most = MEMORY_LIMIT // int(np.prod(self.image_shape))
         if (count or self.size) > most:
             raise InputError(
                 f"This data set is streamed; `{name}` is expected in "
-                f"[1, {min(most, self.size)}], what can be held in memory of "
-                f"its {self.size} images. Received: {name}={count}"
+                f"[1, {min(most, self.size)}], the part of its {self.size} "
+                f"images that fits in memory. Received: {name}={count}"
             )
 
     def first(self, count):
@@ -91,12 +94,12 @@ class Stream:
 
 
 class Files(Stream):
-    """Image files.
+    """A split of image files.
 
     Args:
         paths: Sequence of paths.
         labels: Sequence of integers.
-        reading: The `fastbat_tf.data.Reading` by which they are decoded.
+        reading: The `fastbat_tf.data.Reading` with which they are decoded.
     """
 
     def __init__(self, paths, labels, reading):
@@ -105,25 +108,41 @@ class Files(Stream):
         self.size = len(self.labels)
         self.reading = reading
 
-    def at(self, places):
-        """The `Files` at these places."""
-        paths = [self.paths[place] for place in places]
-        labels = self.labels[places]
+    def at(self, indices):
+        """Returns the `Files` at some indices."""
+        paths = [self.paths[index] for index in indices]
+        labels = self.labels[indices]
         return Files(paths, labels, self.reading)
 
     def beginning(self, count):
         return self.at(range(count))
 
-    def read(self, places):
-        return self.at(places).load()
+    def read(self, indices):
+        return self.at(indices).load()
 
     def load(self, skip_unreadable=False):
-        """The readable ones as `Examples`."""
+        """Reads the files as `Examples`.
+
+        Args:
+            skip_unreadable: Whether to skip files that cannot be read.
+                Defaults to False.
+
+        Raises:
+            InputError: If a file cannot be read, and is not skipped.
+        """
         images, readable = self._read(skip_unreadable, keep=True)
         return Examples(images, self.labels[readable])
 
     def check(self, skip_unreadable=False):
-        """The readable ones as `Files`."""
+        """Decodes each file once; returns the readable ones as `Files`.
+
+        Args:
+            skip_unreadable: Whether to skip files that cannot be read.
+                Defaults to False.
+
+        Raises:
+            InputError: If a file cannot be read, and is not skipped.
+        """
         _, readable = self._read(skip_unreadable, keep=False)
         return self.at(np.flatnonzero(readable))
 
@@ -131,32 +150,32 @@ class Files(Stream):
         return image_files.read(self.paths, self.reading, skip_unreadable, keep)
 
     def reader(self):
-        """A function from places to images and labels, for `tf.data`."""
+        """Returns a function from indices to images and labels, in a graph."""
         paths, labels = tf.constant(self.paths), tf.constant(self.labels)
         result = tf.TensorSpec(self.image_shape, tf.uint8)
 
-        # No Python code: a thread of `tf.data` that is in it when the
-        # interpreter ends never ends itself.
+        # No Python code: a thread of `tf.data` that runs it when the
+        # interpreter exits never ends.
         def decode(path):
             encoded = tf.io.read_file(path)
             return image_files.decode(encoded, self.reading)
 
-        def read(places):
-            chosen = tf.gather(paths, places)
+        def read(indices):
+            chosen = tf.gather(paths, indices)
             images = tf.map_fn(decode, chosen, fn_output_signature=result)
-            return images, tf.gather(labels, places)
+            return images, tf.gather(labels, indices)
 
         return read
 
 
-class Records(Stream):
-    """JPEG images in the TFRecord files of TensorFlow Datasets.
+class TFRecords(Stream):
+    """A split of JPEG images in the TFRecord files of TensorFlow Datasets.
 
     Args:
-        builder: The `tfds.core.DatasetBuilder`, prepared.
-        split: Such as `"train[:900]"`.
+        builder: A prepared `tfds.core.DatasetBuilder`.
+        split: Name of a split or of a part of it, such as `"train[:900]"`.
         reading: The `fastbat_tf.data.Reading` of the test images.
-        num_classes: Integer.
+        num_classes: Integer, the number of classes.
     """
 
     def __init__(self, builder, split, reading, num_classes):
@@ -180,7 +199,7 @@ class Records(Stream):
         return part
 
     def _parse(self, record):
-        """A record as its encoded image and its label."""
+        """Parses a record to its encoded image and its label."""
         import tensorflow_datasets as tfds
 
         example = self._features.deserialize_example(
@@ -196,15 +215,15 @@ class Records(Stream):
 
     @functools.cached_property
     def labels(self):
-        """Reads the whole split, but decodes no image."""
+        """Reads the labels of the whole split without decoding an image."""
         with refuse_broken(self):
             labels = self._in_order().map(lambda record: self._parse(record)[1])
             return np.array(list(labels.as_numpy_iterator()), np.int32)
 
-    def read(self, places):
-        """The images at these places, given in ascending order."""
+    def read(self, indices):
+        """Reads the examples at some indices, which are in ascending order."""
         wanted = np.zeros(self.size, bool)
-        wanted[places] = True
+        wanted[indices] = True
         wanted = tf.constant(wanted)
 
         def decode(_, record):
@@ -212,15 +231,15 @@ class Records(Stream):
             return image_files.decode(encoded, self.reading), label
 
         chosen = self._in_order().enumerate()
-        chosen = chosen.filter(lambda place, _: wanted[place])
-        decoded = chosen.take(len(places)).map(decode, tf.data.AUTOTUNE)
-        images = np.empty((len(places), *self.image_shape), np.uint8)
-        labels = np.empty(len(places), np.int32)
+        chosen = chosen.filter(lambda index, _: wanted[index])
+        decoded = chosen.take(len(indices)).map(decode, tf.data.AUTOTUNE)
+        images = np.empty((len(indices), *self.image_shape), np.uint8)
+        labels = np.empty(len(indices), np.int32)
         with refuse_broken(self):
             with display.task("reading images", len(images)) as task:
-                for place, example in enumerate(decoded.as_numpy_iterator()):
-                    images[place], labels[place] = example
-                    task.update(place + 1, count=f"{place + 1}/{len(images)}")
+                for done, example in enumerate(decoded.as_numpy_iterator()):
+                    images[done], labels[done] = example
+                    task.update(done + 1, count=f"{done + 1}/{len(images)}")
         return Examples(images, labels)
 
     def _in_order(self):
@@ -228,22 +247,22 @@ class Records(Stream):
         return self._whole(files.flat_map(_read_file))
 
     def _whole(self, records):
-        """Fails where there are fewer than the files are said to hold."""
+        """Makes reading fail if the files hold fewer records than stated."""
         return records.apply(tf.data.experimental.assert_cardinality(self.size))
 
-    def training_images(self, batches, batch_size, seed, crop, first_batch):
-        """Endless training images, one by one.
+    def training_images(self, batches, batch_size, seed, *, crop, first_batch):
+        """Makes endless training images, one by one.
 
-        In each epoch the files are read in another order, many in turn, and
-        their records are shuffled block by block.
+        Each epoch reads the files in a different order, many in turn, and
+        shuffles their records block by block.
 
         Args:
             batches: Integer, the number of batches of an epoch.
             batch_size: Integer.
             seed: Integer.
-            crop: Whether the crops are random; centre crops if not.
-            first_batch: Integer. The images of the batches before it are read,
-                but not decoded.
+            crop: Whether crops are random rather than centered.
+            first_batch: Integer, the number of batches to skip. Their images
+                are read, but not decoded.
 
         Returns:
             A `tf.data.Dataset` of `(image, label)`, uint8 and int32.
@@ -262,19 +281,19 @@ class Records(Stream):
                 num_parallel_calls=tf.data.AUTOTUNE,
                 deterministic=True,
             )
-            # Not `Dataset.shuffle`: what it draws depends on the global seed.
+            # Not `Dataset.shuffle`, which depends on the global seed.
             blocks = records.batch(SHUFFLED_RECORDS).enumerate().prefetch(1)
             records = blocks.flat_map(
                 lambda block, records: _shuffled_block(draws, block, records)
             )
             records = self._whole(records).take(count).enumerate()
-            return records.map(lambda place, record: (epoch, place, record))
+            return records.map(lambda index, record: (epoch, index, record))
 
-        def decode(epoch, place, record):
+        def decode(epoch, index, record):
             encoded, label = self._parse(record)
             if not crop:
                 return image_files.decode(encoded, self.reading), label
-            draws = Draws(seed, epoch, place)
+            draws = Draws(seed, epoch, index)
             image = image_files.decode_resized_crop(
                 encoded, self.reading, draws
             )
@@ -288,31 +307,31 @@ class Records(Stream):
 
 @contextlib.contextmanager
 def refuse_broken(split):
-    """Says in one line that a stream met a file that is not whole.
+    """Raises an `InputError` if a stream meets a damaged file.
 
     Args:
-        split: `Examples`, of which nothing is read any more, or a `Stream`.
+        split: A `Stream`, or `Examples`, which read no files.
     """
     try:
         yield
     except tf.errors.OpError as error:
-        # Others are those of the network, such as too little memory.
+        # Other errors are those of the network, such as too little memory.
         if isinstance(split, Examples) or "IteratorGetNext" not in str(error):
             raise
         raise InputError(
-            "The data set cannot be read; expected whole files, of the right "
-            f"data set. Received: {reason_of(error)}"
+            "The data set cannot be read; expected whole files of this data "
+            f"set. Received: {reason_of(error)}"
         ) from error
 
 
-# Where in the program an error of TensorFlow happened.
-_PLACE = re.compile(r"Graph execution error|Detected at node|\s|$")
+# Lines of a TensorFlow error that locate it in the program.
+_LOCATION = re.compile(r"Graph execution error|Detected at node|\s|$")
 
 
 def reason_of(error):
-    """What an error says first, without where it happened."""
+    """The first line of an error that does not locate it in the program."""
     text = re.sub(r"\{\{.*?\}\} ?| ?\[Op:.*", "", str(error))
-    lines = [line for line in text.splitlines() if not _PLACE.match(line)]
+    lines = [line for line in text.splitlines() if not _LOCATION.match(line)]
     return lines[0] if lines else type(error).__name__
 
 

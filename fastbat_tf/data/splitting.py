@@ -1,21 +1,24 @@
-"""Which training images become the validation split."""
+"""Selects the training images that become the validation split."""
 
 import numpy as np
 
 from fastbat_tf.errors import InputError
 
-SEED = 0  # Of the rule, not of the run: all runs validate on the same images.
+SEED = 0  # Fixed, so that all runs validate on the same images.
 
 
 def last(count, share):
-    """The last part.
+    """Selects the last part of the images.
 
     Args:
         count: Integer, the number of training images.
-        share: Float in (0, 1).
+        share: Float in (0, 1), the share of the validation split.
 
     Returns:
-        How many images of the beginning stay in the training split.
+        Integer, the number of first images that stay in the training split.
+
+    Raises:
+        InputError: If one of the two splits would be empty.
     """
     kept = count - round(share * count)
     if not 0 < kept < count:
@@ -24,27 +27,29 @@ def last(count, share):
 
 
 def balanced(labels, share, groups=None):
-    """A part of each class, rounded: at least one group, but never all.
+    """Selects a share of each class, rounded.
+
+    Of each class, at least one group is selected, but never all.
 
     Args:
         labels: Sequence of integers.
-        share: Float in (0, 1).
-        groups: Sequence of hashable values like `labels`: images of one group
-            stay together. Each image is one by itself if None.
+        share: Float in (0, 1), the share of the validation split.
+        groups: Sequence of hashable values, one per label; images of the same
+            group stay together. Defaults to None: each image is a group.
 
     Returns:
-        Two integer arrays, the places of the training and of the validation
-        split, each in a random order: any part of them holds many classes.
+        Two integer arrays, the indices of the training and the validation
+        split. Each is in random order, so that any part holds many classes.
 
     Raises:
-        InputError: If one of the two would be empty.
+        InputError: If one of the two splits would be empty.
     """
     generator = np.random.default_rng(SEED)
     labels = np.asarray(labels)
-    members = {}  # By label and group, in their order.
-    for place, label in enumerate(labels.tolist()):
-        group = place if groups is None else groups[place]
-        members.setdefault(label, {}).setdefault(group, []).append(place)
+    members = {}  # Indices by label and group, in order of appearance.
+    for index, label in enumerate(labels.tolist()):
+        group = index if groups is None else groups[index]
+        members.setdefault(label, {}).setdefault(group, []).append(index)
     chosen = np.zeros(len(labels), bool)
     for label in sorted(members):
         every = list(members[label].values())
@@ -61,6 +66,6 @@ def balanced(labels, share, groups=None):
 
 def _empty(share):
     return InputError(
-        "`validation_share` leaves no image in one of the splits. "
+        "`validation_share` leaves one of the splits empty. "
         f"Received: validation_share={share}"
     )

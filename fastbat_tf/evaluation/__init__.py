@@ -1,4 +1,4 @@
-"""Measures the robustness of a model; needs no run directory."""
+"""Measures the robustness of any classifier; needs no run directory."""
 
 from fastbat_tf.evaluation.alignment import GradientAlignment
 from fastbat_tf.evaluation.robustness import evaluate_robustness

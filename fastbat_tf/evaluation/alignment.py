@@ -1,4 +1,4 @@
-"""How alike the input gradients of neighbours are."""
+"""Gradient alignment, a score that falls with catastrophic overfitting."""
 
 import functools
 
@@ -11,15 +11,18 @@ from fastbat_tf.perturbation import cosines
 
 
 class GradientAlignment:
-    """The gradient-alignment score of a network.
+    """Measures the gradient alignment of a network.
+
+    The score is the mean cosine between the input gradients at an image and at
+    a random point near it,
 
     ```
-    mean cos(d CE(x) / dx, d CE(x + eta) / dx),    eta from U(-epsilon, epsilon)
+    mean cos(d CE(x) / dx, d CE(x + eta) / dx),   eta ~ U(-epsilon, epsilon)
     ```
 
-    1 for a loss that is linear in the ball; near 0 after catastrophic
-    overfitting. The noise is not clipped to the pixels, and images with a
-    gradient of zero are left out.
+    It is 1 if the loss is linear within the ball, and near 0 after catastrophic
+    overfitting. The noise is not clipped to the pixel range. Images whose
+    gradient is zero are left out.
 
     Reference: Andriushchenko & Flammarion, "Understanding and Improving Fast
     Adversarial Training", NeurIPS 2020 (arXiv 2007.02617).
@@ -28,11 +31,11 @@ class GradientAlignment:
         network: Any callable from float32 images `(batch, height, width,
             channels)` in [0, 1] to logits `(batch, classes)`, in inference
             mode.
-        batch_size: Integer, images per call of the network.
+        batch_size: Integer, images per call of the network. Defaults to 250.
 
     Raises:
-        InputError: If the network is a `RobustClassifier` of another range:
-            its attribute `network` is meant.
+        InputError: If the network is a `RobustClassifier` with another pixel
+            range; pass its attribute `network`.
 
     Example:
 
@@ -49,14 +52,15 @@ class GradientAlignment:
         )
 
     def __call__(self, images, labels, epsilon, seed=0):
-        """The score.
+        """Computes the score on a data set.
 
         Args:
             images: uint8 array, or float array in [0, 1], of shape
                 `(examples, height, width, channels)`.
             labels: Integer array `(examples,)`.
-            epsilon: Float, in pixels.
-            seed: Integer, of the noise.
+            epsilon: Float, the largest noise, as a fraction of the pixel
+                range [0, 1].
+            seed: Integer, the seed of the noise. Defaults to 0.
 
         Returns:
             Float in [-1, 1]; 1 if all gradients are zero.

@@ -1,11 +1,11 @@
-"""Signs that an evaluation overestimates robustness.
+"""Looks for signs that an evaluation overestimates robustness.
 
-Each check gives warnings, one sentence each; none is proof. They follow what is
-known of defenses that did not hold (Athalye et al., ICML 2018, arXiv
-1802.00420; Croce & Hein, ICML 2020, arXiv 2003.01690).
+Each check returns warnings; none of them is a proof. They are based on studies
+of broken defenses (Athalye et al., ICML 2018, arXiv 1802.00420; Croce & Hein,
+ICML 2020, arXiv 2003.01690).
 """
 
-import math
+import itertools
 
 import numpy as np
 import tensorflow as tf
@@ -13,24 +13,24 @@ import tensorflow as tf
 from fastbat_tf.attacks import losses
 
 PROBABILITY_TOLERANCE = 1e-3
-DETERMINISM_TOLERANCE = 1e-3  # Of the largest logit.
-ZERO_GRADIENTS = 0.1  # Share of the examples.
-BLACK_BOX_SHARE = 0.002  # Share of the examples that Square may add.
-PGD_GAP = 0.1  # Robust accuracy of PGD over that of AutoAttack.
+DETERMINISM_TOLERANCE = 1e-3  # Relative to the largest logit.
+ZERO_GRADIENTS = 0.1  # As a share of the examples.
+BLACK_BOX_SHARE = 0.002  # Of the examples, which Square may break in addition.
+PGD_GAP = 0.1  # Robust accuracy under PGD above that under AutoAttack.
 SIGNIFICANCE = 0.01
 
 
 def check_network(network, clean, count=250):
-    """Looks at the model's answers and gradients before any attack.
+    """Checks the outputs and gradients of a model before any attack.
 
     Args:
         network: Callable from images to logits.
         clean: A `Clean`.
-        count: Integer, so many examples are looked at.
+        count: Integer, the number of examples to check. Defaults to 250.
 
     Returns:
-        A dict of strings: of `"probabilities"`, `"chance"`, `"random"` and
-        `"zero_gradients"` those that are to be warned of.
+        A dict of warnings, whose keys are among `"probabilities"`, `"chance"`,
+        `"random"` and `"zero_gradients"`.
     """
     found = {
         "probabilities": _probabilities(clean.logits),
@@ -46,8 +46,8 @@ def _probabilities(logits):
     if logits.min() >= 0 and np.abs(sums - 1).max() < PROBABILITY_TOLERANCE:
         return (
             "The model's outputs look like probabilities, not logits: "
-            "gradients through a softmax vanish, and robustness is "
-            "overestimated. Evaluate the model without its last softmax."
+            "gradients through a softmax vanish, so robustness is "
+            "overestimated. Evaluate the model without its final softmax."
         )
     return None
 
@@ -65,8 +65,8 @@ def _chance(clean):
 def _random(network, clean, count):
     batch = tf.constant(clean.images[:count])
     ask = tf.function(network, autograph=False)
-    # The classification was traced by itself: what draws numbers while it is
-    # traced, as NumPy does, draws others here.
+    # The clean logits are from another trace: a model that draws numbers while
+    # it is traced, with NumPy for example, draws different ones here.
     known = clean.logits[:count]
     answers = [ask(batch).numpy() for _ in range(2)]
     largest = np.nanmax(np.abs(known), initial=0)
@@ -76,8 +76,8 @@ def _random(network, clean, count):
     if change > DETERMINISM_TOLERANCE * largest:
         return (
             "The model is not deterministic (dropout or noise at inference?): "
-            f"two answers to the same images differ by {change:.2g}. "
-            "Gradients of single answers are weak, and one unlucky answer "
+            f"its outputs for the same images differ by {change:.2g}. "
+            "Gradients of single outputs are noisy, and one unlucky output "
             "counts as broken; use autoattack-rand."
         )
     return None
@@ -91,7 +91,11 @@ def _zero_gradients(network, clean, count):
     @tf.function(autograph=False)
     def gradients(images, labels):
         return losses.ask(
-            network, losses.cross_entropy, images, labels, labels
+            network,
+            losses.cross_entropy,
+            images=images,
+            labels=labels,
+            targets=labels,
         ).gradient
 
     found = gradients(
@@ -102,8 +106,8 @@ def _zero_gradients(network, clean, count):
         return (
             "The gradient of the cross-entropy is exactly zero on "
             f"{share:.0%} of the correctly classified images: gradient masking "
-            "(logits too large for float32, or an operation without "
-            "gradient). PGD on it proves nothing; trust autoattack."
+            "(logits too large for float32, or an operation without a "
+            "gradient). PGD with this loss proves nothing; trust autoattack."
         )
     return None
 
@@ -115,39 +119,55 @@ def check_outcomes(outcomes):
         outcomes: List of `AttackOutcome`s of the same examples.
 
     Returns:
-        A list of strings.
+        A list of warnings.
     """
-    warnings = []
     white = [
-        _by_gradients(o)
-        for o in outcomes
-        if o.white_box and (not o.stages or o.stages[0].white_box)
+        _by_gradients(outcome)
+        for outcome in outcomes
+        if outcome.white_box
+        and (not outcome.stages or outcome.stages[0].white_box)
     ]
+    warnings = []
     for outcome in outcomes:
-        if not outcome.white_box and white:
-            robust = np.all(white, axis=0)
-            only = int((robust & ~outcome.robust).sum())
-            missed = int((~robust & outcome.robust).sum())
-            if only > missed and _sign_test(only, missed) < SIGNIFICANCE:
-                warnings.append(
-                    f"{outcome.name}, which uses no gradient of the model, "
-                    f"breaks {only} images that no white-box attack breaks "
-                    f"(and misses {missed}): gradient masking. "
-                    "The white-box numbers are not to be trusted."
-                )
-        for before, stage in zip(
-            outcome.stages, outcome.stages[1:], strict=False
-        ):
-            broken = int((before.robust & ~stage.robust).sum())
-            limit = max(2, BLACK_BOX_SHARE * len(stage.robust))
-            if not stage.white_box and broken >= limit:
-                warnings.append(
-                    f"{stage.name}, which uses no gradient of the model, "
-                    f"breaks {broken} images that {outcome.name} had left "
-                    "standing: gradient masking. More adaptive attacks may "
-                    "break more."
-                )
+        if white and not outcome.white_box:
+            warnings += _compare_with_gradients(outcome, np.all(white, axis=0))
+        warnings += _compare_stages(outcome)
+    return warnings + _compare_with_autoattack(outcomes)
+
+
+def _compare_with_gradients(outcome, robust):
+    """Warns if a black-box attack breaks what no white-box attack breaks."""
+    only = int((robust & ~outcome.robust).sum())
+    missed = int((~robust & outcome.robust).sum())
+    if not _is_significant(only, missed):
+        return []
+    return [
+        f"{outcome.name}, which uses no gradient of the model, breaks {only} "
+        f"images that no white-box attack breaks (and misses {missed}): "
+        "gradient masking. Do not trust the white-box numbers."
+    ]
+
+
+def _compare_stages(outcome):
+    """Warns if a black-box stage breaks what the stages before it left."""
+    warnings = []
+    for before, stage in itertools.pairwise(outcome.stages):
+        broken = int((before.robust & ~stage.robust).sum())
+        limit = max(2, BLACK_BOX_SHARE * len(stage.robust))
+        if not stage.white_box and broken >= limit:
+            warnings.append(
+                f"{stage.name}, which uses no gradient of the model, breaks "
+                f"{broken} images that the earlier attacks of {outcome.name} "
+                "do not break: gradient masking. Adaptive attacks may break "
+                "more."
+            )
+    return warnings
+
+
+def _compare_with_autoattack(outcomes):
+    """Warns if PGD leaves far more images robust than AutoAttack."""
     standard = [o for o in outcomes if o.name == "autoattack"]
+    warnings = []
     for outcome in outcomes:
         if outcome.name.startswith("pgd") and standard:
             gap = outcome.robust.mean() - standard[0].robust.mean()
@@ -160,7 +180,7 @@ def check_outcomes(outcomes):
 
 
 def _by_gradients(outcome):
-    """What stands before an ensemble comes to its first black-box part."""
+    """What is robust before an ensemble reaches its first black-box part."""
     robust = outcome.robust
     for stage in outcome.stages:
         if not stage.white_box:
@@ -170,31 +190,34 @@ def _by_gradients(outcome):
 
 
 def check_radii(robust):
-    """Looks whether an attack breaks less in a larger ball.
+    """Looks for attacks that break less in a larger ball.
 
     Args:
-        robust: Dict of dicts: by attack, by radius, bool arrays `(examples,)`.
+        robust: Dict from attack names to dicts from radii to bool arrays
+            `(examples,)`.
 
     Returns:
-        A list of strings.
+        A list of warnings.
     """
     warnings = []
     for name, by_radius in robust.items():
-        radii = sorted(by_radius)
-        for small, large in zip(radii, radii[1:], strict=False):
+        for small, large in itertools.pairwise(sorted(by_radius)):
             more = int((by_radius[large] & ~by_radius[small]).sum())
             fewer = int((by_radius[small] & ~by_radius[large]).sum())
-            if more > fewer and _sign_test(more, fewer) < SIGNIFICANCE:
+            if _is_significant(more, fewer):
                 warnings.append(
-                    f"{name} leaves more standing at epsilon {large:.4g} than "
+                    f"{name} breaks fewer images at epsilon {large:.4g} than "
                     f"at {small:.4g}, though the ball is larger: the attack "
                     "fails."
                 )
     return warnings
 
 
-def _sign_test(more, less):
-    """How likely a fair coin gives so many heads, or more."""
-    total = more + less
-    heads = sum(math.comb(total, count) for count in range(more, total + 1))
-    return heads / 2**total
+def _is_significant(more, fewer):
+    """A one-sided sign test: are the `more` cases too many for chance?"""
+    from scipy import stats  # Takes a second to import.
+
+    if more <= fewer:
+        return False
+    test = stats.binomtest(more, more + fewer, alternative="greater")
+    return bool(test.pvalue < SIGNIFICANCE)

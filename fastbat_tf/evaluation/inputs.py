@@ -1,8 +1,9 @@
-"""What an evaluation is given: a model, a data set, and how much of it."""
+"""Reads the model and the data set that an evaluation is given."""
 
 import os
 import pathlib
 import zlib
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -15,21 +16,22 @@ from fastbat_tf.training.pixel_range import PixelRange
 
 
 def as_network(model, pixel_range=None, default=(0, 1)):
-    """A `keras.Model`, the path of a model, or a callable, as a callable.
+    """Converts a model of any form to a callable from images to logits.
 
     Args:
-        model: As said.
-        pixel_range: The range of the pixels that it takes; None for that of
-            a `RobustClassifier`, and `default` for any other model.
-        default: As said.
+        model: A `keras.Model`, the path of a model, or a callable.
+        pixel_range: Pair of floats, the range of the pixels that the model
+            takes. Defaults to None, the range of a `RobustClassifier`, and
+            `default` for any other model.
+        default: Pair of floats. Defaults to `(0, 1)`.
 
     Returns:
-        A callable from images in [0, 1] to logits, and the `PixelRange` of
-        the model; a Keras model answers as in inference.
+        A callable from images in [0, 1] to logits, in inference mode for a
+        Keras model, and the `PixelRange` of the model.
 
     Raises:
-        InputError: If it is no model, or a `RobustClassifier` of another
-            range.
+        InputError: If `model` is not a model, or if it is a `RobustClassifier`
+            with another pixel range.
     """
     network = _as_callable(model)
     own = getattr(network, "pixel_range", None)
@@ -38,7 +40,7 @@ def as_network(model, pixel_range=None, default=(0, 1)):
     pixel_range = PixelRange.parse(pixel_range)
     if own is not None and PixelRange.parse(own) != pixel_range:
         raise InputError(
-            f"`pixel_range` is expected as that of the model, {tuple(own)}. "
+            f"`pixel_range` is expected to be the model's, {tuple(own)}. "
             f"Received: pixel_range={tuple(pixel_range)}"
         )
     return pixel_range.wrap(network), pixel_range
@@ -51,58 +53,79 @@ def _as_callable(model):
         return model_files.load(model)
     if not callable(model):
         raise InputError(
-            "The model is expected as a keras.Model, a path, or a callable "
+            "The model is expected to be a keras.Model, a path, or a callable "
             f"from images to logits. Received: model={model!r}"
         )
     return model
 
 
 def check_count(split, max_examples):
-    """Refuses a number of examples that a split cannot give.
+    """Rejects a subset that a split is too small for, or memory too small.
 
     Args:
         split: `Examples` or a `Stream`.
-        max_examples: Integer; 0 for all.
+        max_examples: Integer, the size of the subset; 0 for all examples.
+
+    Raises:
+        InputError: If `max_examples` is out of range.
     """
     _check_range(split.size, max_examples)
     if isinstance(split, Stream):
         split.check_fits("max_examples", max_examples)
 
 
+class Sample(NamedTuple):
+    """The examples that an evaluation measures.
+
+    Attributes:
+        images: Array `(examples, height, width, channels)`.
+        labels: Integer array `(examples,)` or `(examples, 1)`.
+        index: Integer array `(examples,)`, their indices in the data set.
+        description: A sentence about the subset; None for the whole data set.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    index: np.ndarray
+    description: str | None
+
+
 def take(dataset, max_examples, seed):
-    """A class-balanced subset of a data set, in memory.
+    """Reads a class-balanced subset of a data set into memory.
 
     Args:
         dataset: A pair of arrays, a `tf.data.Dataset` of batches, or a
-            `Stream`, of which the subset alone is decoded.
-        max_examples: Integer, how many; 0 for all.
+            `Stream`. Of a `Stream`, only the subset is decoded.
+        max_examples: Integer, the size of the subset; 0 for all examples.
         seed: Integer.
 
     Returns:
-        Images, labels, and what `choose` gives.
+        A `Sample`.
+
+    Raises:
+        InputError: If `dataset` is not a data set, or too small.
     """
     if isinstance(dataset, Stream):
         check_count(dataset, max_examples)
-        chosen, subset = choose(dataset.labels, max_examples, seed)
-        return *dataset.read(chosen), chosen, subset
-    images, labels = as_arrays(dataset)
-    chosen, subset = choose(labels, max_examples, seed)
-    return images[chosen], labels[chosen], chosen, subset
+        index, description = choose(dataset.labels, max_examples, seed)
+        return Sample(*dataset.read(index), index, description)
+    images, labels = _as_arrays(dataset)
+    index, description = choose(labels, max_examples, seed)
+    return Sample(images[index], labels[index], index, description)
 
 
-def as_arrays(dataset):
-    """A pair of arrays or a `tf.data.Dataset` of batches, as two arrays."""
+def _as_arrays(dataset):
     if isinstance(dataset, tf.data.Dataset):
         return _read(dataset)
     if not isinstance(dataset, tuple | list) or len(dataset) != 2:
         raise InputError(
-            "The data set is expected as a pair (images, labels) or a "
+            "The data set is expected to be a pair (images, labels) or a "
             f"tf.data.Dataset of batches. Received: dataset={type(dataset)}"
         )
     images, labels = (np.asarray(part) for part in dataset)
     if not images.ndim or not labels.ndim or len(images) != len(labels):
         raise InputError(
-            "Images and labels are expected in the same number. "
+            "The same number of images and labels is expected. "
             f"Received: images.shape={images.shape}, "
             f"labels.shape={labels.shape}"
         )
@@ -112,7 +135,7 @@ def as_arrays(dataset):
 def _read(dataset):
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise InputError(
-            "The data set is expected to end; take a part of it. "
+            "The data set is expected to be finite; call its method `take`. "
             "Received: cardinality=infinite"
         )
     spec = dataset.element_spec
@@ -137,15 +160,20 @@ def _read(dataset):
 
 
 def choose(labels, max_examples, seed):
-    """A class-balanced subset.
+    """Draws a class-balanced subset.
 
     Args:
         labels: Integer array `(examples,)` or `(examples, 1)`.
-        max_examples: Integer, how many; all if None or 0.
+        max_examples: Integer, the size of the subset; None or 0 for all
+            examples.
         seed: Integer.
 
     Returns:
-        The sorted indices, and a sentence that says so; None for all.
+        The sorted indices, and a sentence that describes the subset, or None
+        for all examples.
+
+    Raises:
+        InputError: If there are fewer examples.
 
     Example:
 
@@ -158,13 +186,13 @@ def choose(labels, max_examples, seed):
         return np.arange(count), None
     labels = np.asarray(labels).reshape(count, -1)[:, 0]
     shuffled = np.random.default_rng(seed).permutation(count)
-    # Each example's place among those of its class: all first ones come first.
-    place = np.empty(count, np.int64)
+    # The rank of each example within its class: first all those of rank 0.
+    rank = np.empty(count, np.int64)
     for label in np.unique(labels):
         members = shuffled[labels[shuffled] == label]
-        place[members] = np.arange(len(members))
-    by_place = shuffled[np.argsort(place[shuffled], kind="stable")]
-    return np.sort(by_place[:max_examples]), (
+        rank[members] = np.arange(len(members))
+    by_rank = shuffled[np.argsort(rank[shuffled], kind="stable")]
+    return np.sort(by_rank[:max_examples]), (
         f"A class-balanced subset, drawn with seed {seed}: {max_examples} of "
         f"{count} examples."
     )
@@ -173,13 +201,14 @@ def choose(labels, max_examples, seed):
 def _check_range(count, max_examples):
     if max_examples and not 0 < max_examples <= count:
         raise InputError(
-            f"`max_examples` is expected in [0, {count}], the size of the data "
-            f"set; 0 for all. Received: max_examples={max_examples}"
+            f"`max_examples` is expected in [0, {count}], where {count} is the "
+            "size of the data set and 0 stands for all of it. "
+            f"Received: max_examples={max_examples}"
         )
 
 
 def fingerprint(arrays):
-    """A checksum of arrays."""
+    """The CRC-32 checksum of a sequence of arrays."""
     checksum = 0
     for array in arrays:
         checksum = zlib.crc32(np.ascontiguousarray(array), checksum)
@@ -187,7 +216,7 @@ def fingerprint(arrays):
 
 
 def fingerprint_of_model(model):
-    """A checksum of a model's weights or files; of a callable there is none."""
+    """A checksum of a model's weights or files; None for a callable."""
     if isinstance(model, keras.Model):
         return fingerprint(model.get_weights())
     if isinstance(model, str | os.PathLike):

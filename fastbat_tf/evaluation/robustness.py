@@ -1,30 +1,21 @@
 """Measures clean and robust accuracy."""
 
-import math
-import statistics
+import functools
 import warnings as python_warnings
 
 import numpy as np
 
 import fastbat_tf
-from fastbat_tf.attacks import (
-    check_attacks,
-    check_epsilons,
-    check_surrogate,
-    losses,
-    norms,
-)
 from fastbat_tf.attacks import get as get_attack
+from fastbat_tf.attacks import losses
 from fastbat_tf.attacks.classifier import Classifier
-from fastbat_tf.attacks.inputs import as_count
-from fastbat_tf.distribution import resolve_jit_compile
 from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation import checks, inputs
-from fastbat_tf.evaluation.runner import AttackOutcome, run_attack
+from fastbat_tf.evaluation.request import check_request
+from fastbat_tf.evaluation.results import summarize
+from fastbat_tf.evaluation.runner import run_attack
 from fastbat_tf.evaluation.state import EvaluationState
 from fastbat_tf.runtime import display
-
-NORMAL_QUANTILE = statistics.NormalDist().inv_cdf(0.975)
 
 
 def evaluate_robustness(
@@ -32,6 +23,7 @@ def evaluate_robustness(
     dataset,
     attacks=("pgd-50-10",),
     epsilons=(8 / 255,),
+    *,
     norm="linf",
     max_examples=None,
     surrogate=None,
@@ -45,59 +37,68 @@ def evaluate_robustness(
 ):
     """Measures clean accuracy, and robust accuracy under attacks.
 
-    Every attack is measured on its own, at every radius, on all examples that
-    are classified correctly; an example is robust if the attack finds nothing
-    that is misclassified within the radius.
+    Each attack runs on its own at each radius, on every example that the model
+    classifies correctly. An example is robust if the attack finds no
+    misclassified image within the radius.
 
     Args:
         model: A `keras.Model`, any callable from float32 images `(batch,
             height, width, channels)` in `pixel_range` to logits `(batch,
             classes)`, or the path of a `.keras` file or a SavedModel.
-        dataset: Images and labels: a pair of arrays, or a `tf.data.Dataset` of
-            batches. Images are in `pixel_range`, or, where that is [0, 1] or
-            as narrow, gray levels of uint8, which are divided by 255; labels
-            are integers.
-        attacks: Names, as `fastbat_tf.attacks.parse` takes them:
-            `"autoattack"`, `"pgd-50-10"`, `"apgd-ce+square"`, ...
-        epsilons: Radii, above 0. For L-infinity fractions of the pixel range.
-        norm: `"linf"` or `"l2"`.
-        max_examples: Integer; a subset of so many examples, the same number of
-            each class as far as there are, drawn by `seed`. All if None or 0.
-        surrogate: As `model`; for the attack `transfer`, the model on which the
-            perturbations are made. A `RobustClassifier` takes pixels in its
-            own range, any other surrogate in that of the model.
-        batch_size: Integer, images per call of the model.
-        seed: Integer.
-        jit_compile: Whether XLA compiles the attacks; `"auto"` where it pays.
-        directory: Where state, `results.json` and `outcomes.npz` go. An
-            evaluation that was interrupted is continued, and gives what it
-            would have given. None: nothing is written.
-        save_images: Whether the adversarial images go to `directory` too, one
-            `adversarial_*.npz` for each attack and radius, in `pixel_range`.
-        verbose: Whether lines tell where the results go, what was done to the
-            input, each warning, how far a long attack is, and what each attack
-            left; on a terminal, bars show how far it is. If not, the warnings
-            come by `warnings.warn`.
+        dataset: A pair of arrays `(images, labels)`, or a `tf.data.Dataset` of
+            such batches. Images are in `pixel_range`, or uint8 gray levels if
+            that range is [0, 1] or as narrow; gray levels are divided by 255.
+            Labels are integers.
+        attacks: List of names that `fastbat_tf.attacks.parse` takes, such as
+            `"autoattack"`, `"pgd-50-10"` or `"apgd-ce+square"`. Defaults to
+            `("pgd-50-10",)`.
+        epsilons: List of radii above 0. For L-infinity they are fractions of
+            the pixel range. Defaults to `(8 / 255,)`.
+        norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
+        max_examples: Integer, the size of a subset that has equally many
+            examples of each class as far as possible, drawn with `seed`.
+            Defaults to None, which takes all examples, as 0 does.
+        surrogate: The model on which the attack `transfer` makes its
+            perturbations, in any form that `model` can have. A
+            `RobustClassifier` takes pixels in its own range, any other
+            surrogate in the range of the model. Defaults to None.
+        batch_size: Integer, images per call of the model. Defaults to 250.
+        seed: Integer of at least 0. Defaults to 0.
+        jit_compile: Whether XLA compiles the attacks. Defaults to `"auto"`,
+            which compiles on GPUs.
+        directory: Directory for the state of the evaluation, `results.json`
+            and `outcomes.npz`. If an evaluation was interrupted, the same call
+            resumes it and gives the results of an uninterrupted one. Defaults
+            to None, which writes nothing.
+        save_images: Whether to write the adversarial images to `directory`,
+            one file `adversarial_*.npz` per attack and radius, in
+            `pixel_range`. Defaults to False.
+        verbose: Whether to print where the results go, what was done to the
+            input, each warning, the progress of long attacks, and what each
+            attack left; a terminal shows progress bars. If False, warnings are
+            raised with `warnings.warn`. Defaults to False.
         pixel_range: Pair of floats, the range of the pixels that the model
-            takes, such as `(0, 255)`. By default that of a
-            `RobustClassifier`, and `(0, 1)` of any other model. Radii are
-            those of images that were mapped to [0, 1], in both norms.
+            takes, such as `(0, 255)`. Images are mapped to [0, 1], and radii
+            apply to the mapped images in both norms. Defaults to None, the
+            range of a `RobustClassifier`, and `(0, 1)` for any other model.
 
     Returns:
         A dict, the content of `results.json`. Accuracies are fractions.
 
-        * `examples`, `subset`, `norm`, `seed`;
-        * `clean_accuracy`, and `clean_confidence_interval`, 95 % (Wilson);
-        * `attacks`: a dict for each attack and radius, with `attack`, `norm`,
+        * `examples`, `subset`, `norm`, `seed`: what was measured;
+        * `clean_accuracy`, and its 95 % Wilson interval
+          `clean_confidence_interval`;
+        * `attacks`: for each attack and radius a dict with `attack`, `norm`,
           `epsilon`, `robust_accuracy`, `confidence_interval`, `examples`,
-          `attacked`, `seconds`, `seed`, and for ensembles `stages`;
-        * `worst_case`: likewise for each radius, all `attacks` together, if
-          there are several;
-        * `warnings`: signs that robustness is overestimated;
+          `attacked`, `seconds` and `seed`; ensembles also have `stages`, a
+          list of such dicts;
+        * `worst_case`: with several attacks, such a dict for each radius that
+          counts an example as robust if no attack breaks it;
+        * `warnings`: signs that the robustness is overestimated;
         * `notes`: what was done to the input.
 
     Raises:
-        InputError: A `ValueError`, if an argument cannot be used.
+        InputError: A `ValueError`, if an argument is invalid.
 
     Example:
 
@@ -108,169 +109,106 @@ def evaluate_robustness(
     results["attacks"][1]["robust_accuracy"]
     ```
     """
-    attacks = _as_list("attacks", attacks, str)
-    epsilons = _as_list("epsilons", epsilons, float)
-    norms.get(norm)
-    check_attacks(attacks)
-    check_epsilons(epsilons, norm)
-    check_surrogate(attacks, surrogate)
-    if not epsilons:
-        raise InputError(
-            "`epsilons` is expected to hold at least one radius. "
-            "Received: epsilons=[]"
-        )
-    if save_images and directory is None:
-        raise InputError(
-            "`save_images` is expected with a directory. "
-            "Received: directory=None"
-        )
-    seed = as_count("seed", seed, 0)
-    batch_size = as_count("batch_size", batch_size)
-    max_examples = as_count("max_examples", max_examples or 0, 0)
+    request = check_request(
+        attacks,
+        epsilons,
+        norm=norm,
+        max_examples=max_examples,
+        surrogate=surrogate,
+        batch_size=batch_size,
+        seed=seed,
+        jit_compile=jit_compile,
+        directory=directory,
+        save_images=save_images,
+    )
+    shown = display.get(1 if verbose else -1)  # The program's, if one runs.
     network, pixels = inputs.as_network(model, pixel_range)
-    images, labels, chosen, subset = inputs.take(dataset, max_examples, seed)
-    # From here to the results all pixels are in [0, 1], or uint8.
-    images = pixels.to_unit_array(images)
-    options = {
-        "norm": norm,
-        "batch_size": batch_size,
-        "jit_compile": resolve_jit_compile(jit_compile),
-    }
-    # Of the program, if that calls.
-    shown = display.get(1 if verbose else -1)
+    sample = inputs.take(dataset, request.max_examples, request.seed)
+    # From here on pixels are in [0, 1], or uint8.
+    sample = sample._replace(images=pixels.to_unit_array(sample.images))
+    clean = _classify(network, sample, request, shown)
+    signs = checks.check_network(network, clean, request.batch_size)
+    other_network, other_pixels = None, None
+    if surrogate is not None:
+        other_network, other_pixels = inputs.as_network(
+            surrogate, default=pixels
+        )
+    settings = _settings(
+        request,
+        clean,
+        model=model,
+        pixels=pixels,
+        surrogate=surrogate,
+        surrogate_pixels=other_pixels,
+    )
+    with EvaluationState(directory, settings, save_images) as state:
+        clean = clean._replace(
+            logits=state.clean_logits(clean.logits, "random" not in signs)
+        )
+        found = [*signs.values()]
+        if surrogate is not None:
+            found += _check_surrogate(other_network, clean, request.batch_size)
+        built = _build_attacks(request, network, other_network)
+        notes = _notes(sample, pixels, built, clean.logits.shape[-1])
+        _announce(directory, notes, shown)
+        warnings = _Warnings(found, shown)
+        outcomes = _run_attacks(
+            built,
+            clean,
+            request,
+            state=state,
+            warnings=warnings,
+            shown=shown,
+            save=functools.partial(
+                _save_images, state, clean=clean, sample=sample, pixels=pixels
+            ),
+        )
+        results = summarize(
+            request,
+            clean,
+            outcomes,
+            subset=sample.description,
+            warnings=warnings.texts,
+            notes=notes,
+        )
+        if not verbose:
+            for text in warnings.texts:
+                python_warnings.warn(text, stacklevel=2)
+        if directory is not None:
+            _write(state, results, outcomes, clean, sample)
+    return results
+
+
+def _classify(network, sample, request, shown):
     with shown.task("clean accuracy"):
-        clean = Classifier(network, batch_size)(images, labels)
-    signs = checks.check_network(network, clean, batch_size)
-    warnings = [*signs.values()]
+        classify = Classifier(network, request.batch_size)
+        return classify(sample.images, sample.labels)
+
+
+def _settings(request, clean, *, model, pixels, surrogate, surrogate_pixels):
+    """All that the outcome depends on, to recognize an evaluation."""
     settings = {
         "version": fastbat_tf.__version__,
-        "attacks": attacks,
-        "epsilons": epsilons,
-        "norm": norm,
-        "max_examples": max_examples,
-        "seed": seed,
-        "save_images": save_images,
+        "attacks": request.attacks,
+        "epsilons": request.epsilons,
+        "norm": request.norm,
+        "max_examples": request.max_examples,
+        "seed": request.seed,
+        "save_images": request.save_images,
         "data": inputs.fingerprint([clean.images, clean.labels]),
         "model": inputs.fingerprint_of_model(model),
         "surrogate": inputs.fingerprint_of_model(surrogate),
     }
     if not pixels.is_unit:
         settings["pixel_range"] = list(pixels)
-    if surrogate is not None:
-        options["surrogate"], surrogate_pixels = inputs.as_network(
-            surrogate, default=pixels
-        )
-        if not surrogate_pixels.is_unit:
-            settings["surrogate_pixel_range"] = list(surrogate_pixels)
-    with EvaluationState(directory, settings, save_images) as state:
-        clean = clean._replace(
-            logits=state.clean_logits(clean.logits, "random" not in signs)
-        )
-        if surrogate is not None:
-            warnings += _look_at(options["surrogate"], clean, batch_size)
-        built = {name: get_attack(name, network, **options) for name in attacks}
-        notes = _notes(subset, images.dtype, built, clean.logits.shape[-1])
-        if not pixels.is_unit:
-            notes.append(
-                f"Pixels in {pixels} were mapped to [0, 1]; radii are those of "
-                "the mapped images."
-            )
-        if directory is not None:
-            shown.say(f"Results: {directory}")
-        for line in (*notes, *(f"WARNING: {text}" for text in warnings)):
-            shown.say(line)
-
-        attacked = int(clean.correct.sum())
-        rows, worst_case, robust = [], [], []
-        for epsilon in epsilons:
-            outcomes = []
-            for name, attack in built.items():
-                outcome = run_attack(
-                    name, attack, clean, epsilon, seed, state, shown
-                )
-                if save_images:
-                    _save_images(state, outcome, clean, chosen, epsilon, pixels)
-                outcomes.append(outcome._replace(perturbation=None))
-            rows += [_row(o, attacked, norm, epsilon, seed) for o in outcomes]
-            robust += [outcome.robust for outcome in outcomes]
-            if len(outcomes) > 1:
-                together = _together(outcomes)
-                row = _row(together, attacked, norm, epsilon, seed)
-                worst_case.append({**row, "attacks": attacks})
-            for text in checks.check_outcomes(outcomes):
-                warnings.append(f"At epsilon {epsilon:.4g}: {text}")
-                shown.say(f"WARNING: {warnings[-1]}")
-        for text in _compare_radii(rows, robust):
-            warnings.append(text)
-            shown.say(f"WARNING: {text}")
-        if not verbose:
-            for text in warnings:
-                python_warnings.warn(text, stacklevel=2)
-        results = {
-            "clean_accuracy": float(clean.correct.mean()),
-            "clean_confidence_interval": confidence_interval(clean.correct),
-            "examples": len(clean.labels),
-            "subset": subset,
-            "norm": norm,
-            "seed": seed,
-            "attacks": rows,
-            "worst_case": worst_case,
-            "warnings": warnings,
-            "notes": notes,
-        }
-        if directory is not None:
-            state.write_npz(
-                "outcomes.npz",
-                index=chosen,
-                label=clean.labels,
-                clean_correct=clean.correct,
-                attack=np.array([row["attack"] for row in rows]),
-                epsilon=np.array([row["epsilon"] for row in rows]),
-                robust=np.array(robust),
-            )
-            state.write_results(results)
-        return results
+    if surrogate is not None and not surrogate_pixels.is_unit:
+        settings["surrogate_pixel_range"] = list(surrogate_pixels)
+    return settings
 
 
-def confidence_interval(outcomes):
-    """The 95 % confidence interval of a share (Wilson, 1927).
-
-    Args:
-        outcomes: bool array.
-
-    Returns:
-        List of two floats.
-
-    Example:
-
-    >>> [round(bound, 3) for bound in confidence_interval(np.arange(100) < 50)]
-    [0.404, 0.596]
-    """
-    count, share = len(outcomes), float(np.mean(outcomes))
-    square = NORMAL_QUANTILE**2 / count
-    center = (share + square / 2) / (1 + square)
-    half = NORMAL_QUANTILE * math.sqrt(
-        share * (1 - share) / count + square / count / 4
-    )
-    half /= 1 + square
-    return [max(center - half, 0.0), min(center + half, 1.0)]
-
-
-def _as_list(name, values, kind):
-    try:
-        if isinstance(values, str):  # Else each letter would be a value.
-            raise TypeError
-        return [kind(value) for value in values]
-    except (TypeError, ValueError):
-        raise InputError(
-            f"`{name}` is expected as a list of {kind.__name__}. "
-            f"Received: {name}={values}"
-        ) from None
-
-
-def _look_at(surrogate, clean, batch_size):
-    """Refuses a surrogate of other classes; gives what `checks` finds in it."""
-    # Labels that any model has: how many it has is asked first.
+def _check_surrogate(surrogate, clean, batch_size):
+    """Rejects a surrogate with other classes; returns warnings about it."""
+    # Its number of classes is checked first, with labels that any model has.
     answers = Classifier(surrogate, batch_size)(
         clean.images, np.zeros_like(clean.labels)
     )
@@ -278,68 +216,135 @@ def _look_at(surrogate, clean, batch_size):
     ours, theirs = clean.logits.shape[-1], answers.logits.shape[-1]
     if ours != theirs:
         raise InputError(
-            f"The surrogate is expected to know the model's {ours} classes. "
+            f"The surrogate is expected to have the model's {ours} classes. "
             f"Received: classes={theirs}"
         )
     signs = checks.check_network(surrogate, answers, batch_size)
     return [f"The surrogate: {text}" for text in signs.values()]
 
 
-def _compare_radii(rows, robust):
-    by_attack = {}
-    for row, standing in zip(rows, robust, strict=True):
-        radii = by_attack.setdefault(row["attack"], {})
-        radii[row["epsilon"]] = standing
-    return checks.check_radii(by_attack)
+def _build_attacks(request, network, surrogate):
+    return {
+        name: get_attack(
+            name,
+            network,
+            surrogate=surrogate,
+            norm=request.norm,
+            batch_size=request.batch_size,
+            jit_compile=request.jit_compile,
+        )
+        for name in request.attacks
+    }
 
 
-def _notes(subset, dtype, built, classes):
-    notes = [subset] if subset else []
-    if dtype == np.uint8:
+def _notes(sample, pixels, built, classes):
+    """Sentences about what was done to the input."""
+    notes = [sample.description] if sample.description else []
+    if sample.images.dtype == np.uint8:
         notes.append("The images are uint8: pixels were divided by 255.")
     for attack in built.values():
         for stage in attack.stages():
             note = losses.fallback(getattr(stage, "loss_name", None), classes)
             if note and note not in notes:
                 notes.append(note)
+    if not pixels.is_unit:
+        notes.append(
+            f"Pixels in {pixels} were mapped to [0, 1]; radii are those of "
+            "the mapped images."
+        )
     return notes
 
 
-def _together(outcomes):
-    return AttackOutcome(
-        "worst case",
-        True,
-        np.all([outcome.robust for outcome in outcomes], axis=0),
-        sum(outcome.seconds for outcome in outcomes),
-    )
+def _announce(directory, notes, shown):
+    if directory is not None:
+        shown.say(f"Results: {directory}")
+    for note in notes:
+        shown.say(note)
 
 
-def _row(outcome, attacked, norm, epsilon, seed):
-    row = {
-        "attack": outcome.name,
-        "norm": norm,
-        "epsilon": epsilon,
-        "robust_accuracy": float(outcome.robust.mean()),
-        "confidence_interval": confidence_interval(outcome.robust),
-        "examples": len(outcome.robust),
-        "attacked": attacked,
-        "seconds": round(outcome.seconds, 1),
-        "seed": seed,
-    }
-    if outcome.stages:
-        row["stages"] = []
-        for stage in outcome.stages:
-            row["stages"].append(_row(stage, attacked, norm, epsilon, seed))
-            attacked = int(stage.robust.sum())
-    return row
+class _Warnings:
+    """Collects warnings, and shows each one as it is found."""
+
+    def __init__(self, texts, shown):
+        self.texts = []
+        self._shown = shown
+        for text in texts:
+            self.add(text)
+
+    def add(self, text):
+        self.texts.append(text)
+        self._shown.say(f"WARNING: {text}")
 
 
-def _save_images(state, outcome, clean, chosen, epsilon, pixels):
+def _run_attacks(built, clean, request, *, state, warnings, shown, save):
+    """Runs each attack at each radius.
+
+    Args:
+        built: Dict from names to `Attack`s.
+        clean: A `Clean`.
+        request: The `Request`.
+        state: The `EvaluationState`.
+        warnings: The `_Warnings`, which get those about the attacks.
+        shown: The `Display`.
+        save: Function of an `AttackOutcome` and a radius that writes the
+            adversarial images.
+
+    Returns:
+        Dict from each radius to the list of its `AttackOutcome`s.
+    """
+    outcomes = {}
+    for epsilon in request.epsilons:
+        outcomes[epsilon] = []
+        for name, attack in built.items():
+            outcome = run_attack(
+                name,
+                attack,
+                clean,
+                epsilon,
+                seed=request.seed,
+                state=state,
+                shown=shown,
+            )
+            if request.save_images:
+                save(outcome, epsilon)
+            outcomes[epsilon].append(outcome._replace(perturbation=None))
+        for text in checks.check_outcomes(outcomes[epsilon]):
+            warnings.add(f"At epsilon {epsilon:.4g}: {text}")
+    for text in checks.check_radii(_by_attack(outcomes)):
+        warnings.add(text)
+    return outcomes
+
+
+def _by_attack(outcomes):
+    """Dict from attacks to dicts from radii to what is robust."""
+    by_attack = {}
+    for epsilon, at_epsilon in outcomes.items():
+        for outcome in at_epsilon:
+            by_attack.setdefault(outcome.name, {})[epsilon] = outcome.robust
+    return by_attack
+
+
+def _save_images(state, outcome, epsilon, *, clean, sample, pixels):
     images = np.clip(clean.images + outcome.perturbation, 0.0, 1.0)
     state.write_npz(
         f"adversarial_{outcome.name}-{epsilon:.8g}.npz",
         images=pixels.from_unit(images),
         label=clean.labels,
         robust=outcome.robust,
-        index=chosen,
+        index=sample.index,
     )
+
+
+def _write(state, results, outcomes, clean, sample):
+    """Writes `outcomes.npz`, then `results.json`."""
+    rows = results["attacks"]
+    state.write_npz(
+        "outcomes.npz",
+        index=sample.index,
+        label=clean.labels,
+        clean_correct=clean.correct,
+        attack=np.array([row["attack"] for row in rows]),
+        epsilon=np.array([row["epsilon"] for row in rows]),
+        robust=np.array([o.robust for row in outcomes.values() for o in row]),
+    )
+    state.write_results(results)

@@ -1,4 +1,4 @@
-"""Runs one attack of an evaluation, keeps its state, says how far it is."""
+"""Runs one attack of an evaluation, saves its state, reports progress."""
 
 import time
 from typing import NamedTuple
@@ -14,12 +14,12 @@ class AttackOutcome(NamedTuple):
     """What one attack left at one radius.
 
     Attributes:
-        name: Of the attack.
+        name: Name of the attack.
         white_box: Whether it uses gradients of the model.
-        robust: bool array `(examples,)`.
-        seconds: Float.
-        stages: For an ensemble the `AttackOutcome`s of its parts, in order.
-        perturbation: float32 array like the images; None once it is saved.
+        robust: bool array `(examples,)`, still classified correctly.
+        seconds: Float, the running time.
+        stages: For an ensemble, the `AttackOutcome`s of its parts in order.
+        perturbation: float32 array like the images, or None.
     """
 
     name: str
@@ -30,76 +30,76 @@ class AttackOutcome(NamedTuple):
     perturbation: np.ndarray | None = None
 
 
-def run_attack(name, attack, clean, epsilon, seed, state, shown):
-    """Runs the stages of one attack, each on what the others left.
+def run_attack(name, attack, clean, epsilon, *, seed, state, shown):
+    """Runs the stages of an attack, each on what the previous ones left.
 
     Args:
-        name: Of the attack.
+        name: Name of the attack.
         attack: The `Attack`.
         clean: A `Clean`.
-        epsilon: Float.
+        epsilon: Float, the radius.
         seed: Integer.
         state: The `EvaluationState`, which keeps what each stage has found.
         shown: The `Display`.
 
     Returns:
-        An `AttackOutcome`; with perturbations if the state keeps them.
+        An `AttackOutcome`, with perturbations if the state keeps them.
     """
-    standing, stages = clean.correct, []
+    robust, stages = clean.correct, []
     found = np.zeros_like(clean.images) if state.keeps_perturbations else None
     for number, stage in enumerate(attack.stages()):
         with shown.task(stage.title, detail="compiling ...") as task:
             progress = _Progress(
                 f"{name}-{epsilon:.8g}-{number}",
                 stage,
-                clean,
                 epsilon,
-                state,
-                shown,
-                task,
+                state=state,
+                shown=shown,
+                task=task,
             )
-            record = progress.open(standing)
-            stage.run(clean, record, epsilon, seed, progress.report)
+            record = progress.open(clean, robust)
+            stage.run(
+                clean, record, epsilon, seed=seed, listener=progress.report
+            )
             seconds = progress.close()
         if found is not None:
             record.update(found)
-        standing = record.robust
+        robust = record.robust
         stages.append(
             AttackOutcome(
-                stage.title or stage.name, stage.white_box, standing, seconds
+                stage.title or stage.name, stage.white_box, robust, seconds
             )
         )
     return AttackOutcome(
         name,
-        any(stage.white_box for stage in stages),
-        standing,
-        sum(stage.seconds for stage in stages),
-        tuple(stages) if len(stages) > 1 else (),
-        found,
+        white_box=any(stage.white_box for stage in stages),
+        robust=robust,
+        seconds=sum(stage.seconds for stage in stages),
+        stages=tuple(stages) if len(stages) > 1 else (),
+        perturbation=found,
     )
 
 
 class _Progress:
-    """Keeps the record of a running attack on disk, and says how far it is."""
+    """Saves the record of a running attack, and reports its progress."""
 
-    def __init__(self, key, stage, clean, epsilon, state, shown, task):
-        self._key, self._stage, self._clean = key, stage, clean
-        self._epsilon, self._state = epsilon, state
-        self._shown, self._task = shown, task
+    def __init__(self, key, stage, epsilon, *, state, shown, task):
+        self._key, self._stage, self._epsilon = key, stage, epsilon
+        self._state, self._shown, self._task = state, shown, task
 
-    def open(self, standing):
+    def open(self, clean, robust):
+        """Starts or resumes the record of an attack on what is robust."""
         self._moved = False
         self._start = self._said = time.perf_counter()
         self._record, self._before = self._state.open(
-            self._key, standing, self._clean.images
+            self._key, robust, clean.images
         )
-        self._total = int(standing.sum())
+        self._rounds = self._stage.rounds(clean.logits.shape[-1])
+        self._total = int(robust.sum())
         return self._record
 
-    def _seconds(self):
-        return self._before + time.perf_counter() - self._start
-
     def report(self):
+        """Called after every few steps of the attack."""
         self._moved = True
         self._state.save(self._key, self._record, self._seconds(), now=False)
         now = time.perf_counter()
@@ -109,13 +109,24 @@ class _Progress:
             self._said = now
             self._shown.say(self._line(self._seconds()), verbosity=1)
 
+    def close(self):
+        """Saves the record; returns the seconds that the attack has taken."""
+        seconds = self._before
+        # Otherwise it was finished before, or there was nothing to attack.
+        if self._moved:
+            seconds = self._seconds()
+            self._state.save(self._key, self._record, seconds)
+        self._shown.say(self._line(seconds))
+        return seconds
+
+    def _seconds(self):
+        return self._before + time.perf_counter() - self._start
+
     def _decided(self):
-        """How many examples are decided; those half done count as half."""
-        classes = self._clean.logits.shape[-1]
-        rounds = self._stage.rounds(classes)
-        standing = self._record.robust
-        done = self._record.rounds[standing].sum() / rounds
-        return self._total - standing.sum() + done
+        """How many examples are decided; half-finished ones count as half."""
+        robust = self._record.robust
+        done = self._record.rounds[robust].sum() / self._rounds
+        return self._total - robust.sum() + done
 
     def _show(self):
         decided = float(self._decided())
@@ -123,7 +134,7 @@ class _Progress:
             decided,
             self._total,
             count=f"{decided:.0f}/{self._total}",
-            detail=f"{self._record.robust.sum()} standing",
+            detail=f"{self._record.robust.sum()} robust",
         )
 
     def _line(self, seconds):
@@ -132,13 +143,5 @@ class _Progress:
         return (
             f"{self._stage.title}, epsilon {epsilon}: "
             f"{self._decided():.0f} of {self._total} decided, "
-            f"{self._record.robust.sum()} standing, {seconds:.0f} s"
+            f"{self._record.robust.sum()} robust, {seconds:.0f} s"
         )
-
-    def close(self):
-        seconds = self._before
-        if self._moved:  # Else it had ended before, or nothing was standing.
-            seconds = self._seconds()
-            self._state.save(self._key, self._record, seconds)
-        self._shown.say(self._line(seconds))
-        return seconds

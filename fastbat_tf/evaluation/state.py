@@ -1,4 +1,4 @@
-"""What an evaluation keeps on disk, so that it can be interrupted."""
+"""Saves the state of an evaluation, so that it can be resumed."""
 
 import contextlib
 import json
@@ -14,27 +14,28 @@ from fastbat_tf.errors import InputError
 from fastbat_tf.files import locked, make_directory, replacing, write_json
 
 SECONDS_BETWEEN_WRITES = 5.0
-SECONDS_TO_LOOK = 0.5  # For the lock of a process that is about to end.
-LOGITS_TOLERANCE = 1e-2  # Another batch size or device rounds otherwise.
+SECONDS_TO_WAIT = 0.5  # For a process that is about to release the lock.
+LOGITS_TOLERANCE = 1e-2  # Other batch sizes and devices round differently.
 FIELDS = ("robust", "rounds", "loss", "perturbation")
 
 
 class EvaluationState:
-    """The records of the attacks, in memory and perhaps in a directory.
+    """Saves the records of the attacks in a directory, if there is one.
 
-    A context: until it ends, other processes are kept from the directory.
+    It is a context manager that locks the directory against other processes.
 
     Args:
-        directory: Where they are kept; None for nowhere.
+        directory: Path, or None to save nothing.
         settings: Dict of JSON's types, all that the outcome depends on.
-        keep_perturbations: Whether perturbations are kept on disk as well.
+        keep_perturbations: Whether the perturbations are saved, too. Defaults
+            to False.
 
     Attributes:
-        keeps_perturbations: As given.
+        keeps_perturbations: Whether the perturbations are saved.
 
     Raises:
-        InputError: If the directory holds another evaluation, another process
-            works on it, or it cannot be written.
+        InputError: If the directory holds a different evaluation, is locked by
+            another process, or is not writable.
     """
 
     def __init__(self, directory, settings, keep_perturbations=False):
@@ -60,7 +61,7 @@ class EvaluationState:
         try:
             make_directory(self.directory / "state")
             closing.enter_context(
-                locked(self.directory / ".lock", SECONDS_TO_LOOK)
+                locked(self.directory / ".lock", SECONDS_TO_WAIT)
             )
             before = None
             if known.exists():
@@ -69,19 +70,21 @@ class EvaluationState:
                 write_json(known, settings)
         except (TypeError, ValueError) as error:
             raise InputError(
-                "The directory's settings.json cannot be read; expected that "
-                "of an evaluation, or a new directory. "
+                "The directory's settings.json cannot be read; expected the "
+                "directory of an evaluation, or a new one. "
                 f"Received: results_dir={self.directory} ({error})"
             ) from error
         except TimeoutError:
             raise InputError(
-                "Another process works on this evaluation; expected one at a "
-                f"time. Received: results_dir={self.directory}"
+                "Another process is running this evaluation; wait for it, or "
+                "choose a new directory. "
+                f"Received: results_dir={self.directory}"
             ) from None
         except OSError as error:
             raise InputError(
-                "The results are expected to go to a directory that can be "
-                f"written. Received: results_dir={self.directory} ({error})"
+                "The directory of the results is not writable; check free "
+                "space and permissions. "
+                f"Received: results_dir={self.directory} ({error})"
             ) from error
         if before not in (None, settings):
             differing = sorted(
@@ -96,20 +99,21 @@ class EvaluationState:
             )
 
     def clean_logits(self, logits, deterministic):
-        """The clean logits that the evaluation began with.
+        """The clean logits with which the evaluation started.
 
-        An interrupted evaluation goes on with them: an answer that rounding
-        has turned would change what was attacked.
+        A resumed evaluation uses them again: a prediction that changes by
+        rounding would change which examples are attacked.
 
         Args:
-            logits: float32 array `(examples, classes)`, the model's today.
-            deterministic: Whether the model must answer as it did.
+            logits: float32 array `(examples, classes)`, computed just now.
+            deterministic: Whether they must equal the saved ones, but for
+                rounding.
 
         Returns:
-            An array like `logits`.
+            The saved logits, an array like `logits`.
 
         Raises:
-            InputError: If another model began the evaluation.
+            InputError: If a different model started the evaluation.
         """
         path = self._path("clean")
         if path is None or not path.exists():
@@ -128,9 +132,18 @@ class EvaluationState:
             )
         return before
 
-    def open(self, name, standing, images):
-        """The record of an attack, as far as it got, and its seconds."""
-        record = Record.start(standing, images, self.keeps_perturbations)
+    def open(self, name, robust, images):
+        """Loads the record of an attack, or starts one.
+
+        Args:
+            name: Name of its file.
+            robust: bool array `(examples,)`, what is to be attacked.
+            images: float32 array `(examples, height, width, channels)`.
+
+        Returns:
+            A `Record`, and the seconds that the attack has taken so far.
+        """
+        record = Record.start(robust, images, self.keeps_perturbations)
         path = self._path(name)
         if path is None or not path.exists():
             return record, 0.0
@@ -140,7 +153,7 @@ class EvaluationState:
         return Record(**{"perturbation": None, **content}), seconds
 
     def save(self, name, record, seconds, now=True):
-        """Writes a record down; unless `now`, not more often than is cheap."""
+        """Saves a record; if not `now`, only when enough time has passed."""
         path = self._path(name)
         start = time.perf_counter()
         if path is None or not (
@@ -149,7 +162,7 @@ class EvaluationState:
             return
         content = {field: getattr(record, field) for field in self._fields}
         self._write(path, seconds=seconds, **content)
-        # A write that takes long makes the next one wait longer.
+        # After a slow write, wait longer before the next one.
         end = time.perf_counter()
         self._written = end + 10 * (end - start)
 
@@ -158,7 +171,7 @@ class EvaluationState:
         self._write(self.directory / name, **content)
 
     def write_results(self, results):
-        """Writes `results.json`: the evaluation has ended."""
+        """Writes `results.json`, the last file of an evaluation."""
         path = self.directory / "results.json"
         with _refuse_unwritable(path):
             write_json(path, results)
@@ -179,13 +192,13 @@ def _refuse_unwritable(path):
         yield
     except OSError as error:
         raise InputError(
-            "The state of the evaluation cannot be written; expected room on "
-            f"the disk. Received: path={path} ({error})"
+            "The state of the evaluation cannot be written; check free space "
+            f"and permissions. Received: path={path} ({error})"
         ) from error
 
 
 def _read(path, shapes):
-    """The arrays of a file by name, if they have these shapes."""
+    """Reads arrays from a file, by name, and checks their shapes."""
     try:
         with np.load(path) as file:
             content = {name: file[name] for name in shapes}
@@ -201,14 +214,14 @@ def _read(path, shapes):
         zlib.error,
     ) as error:
         raise InputError(
-            "The state of the evaluation cannot be read; expected a file that "
-            "this program wrote; without it, its attack starts anew. "
+            "The state of the evaluation cannot be read; delete the file to "
+            "restart its attack. "
             f"Received: path={path}"
         ) from error
     return content
 
 
 def write_npz(path, **arrays):
-    """Writes arrays, whole or not at all."""
+    """Writes arrays to a file atomically."""
     with replacing(path) as file:
         np.savez_compressed(file, **arrays)

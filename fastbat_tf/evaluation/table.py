@@ -1,4 +1,4 @@
-"""Results of an evaluation as text."""
+"""Prints the results of an evaluation as a table."""
 
 from fastbat_tf.runtime import display
 
@@ -6,10 +6,10 @@ HEADINGS = ("attack", "epsilon", "accuracy", "95 % interval", "seconds")
 
 
 def show(results):
-    """Prints the results, with what must be known to read them.
+    """Prints the results, followed by the notes and warnings.
 
     Args:
-        results: As `evaluate_robustness` gives them.
+        results: Dict, as `evaluate_robustness` returns it.
     """
     display.table(_rows(results))
     for line in _remarks(results):
@@ -54,7 +54,7 @@ def _line(row, name, epsilon):
 
 
 def radius(row):
-    """The radius of a row of the results, as people write it."""
+    """The radius of a row of the results, such as `8/255`."""
     if row["norm"] == "linf":
         return f"{255 * row['epsilon']:g}/255"
     return f"{row['epsilon']:g}"

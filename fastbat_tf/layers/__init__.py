@@ -1,4 +1,4 @@
-"""Correct second derivatives for Keras' normalization layers."""
+"""Layers with correct second derivatives on TensorFlow."""
 
 from fastbat_tf.layers.batch_normalization import BatchNormalization
 

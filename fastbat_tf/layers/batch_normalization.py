@@ -16,24 +16,27 @@ class BatchNormalization(keras.layers.BatchNormalization):
     y = gamma * (x - mean) / sqrt(mean((x - mean)^2) + epsilon) + beta
     ```
 
-    It has the arguments, weights and names of Keras' layer. Two differences
-    to it: all derivatives are right, and `moving_variance` accumulates the
-    unbiased variance of the batch, with n - 1 in the denominator, as PyTorch
-    and the published programs do.
+    The arguments, weights and names are those of Keras' layer, with two
+    differences: all second derivatives are correct, and `moving_variance`
+    accumulates the unbiased variance of the batch, with n - 1 in the
+    denominator, as in PyTorch and the published programs.
 
     Args:
-        momentum: Float, the share of the old value in the moving statistics.
-        epsilon: Float, added to the variance.
-        **kwargs: Arguments of `keras.layers.BatchNormalization`, without
+        momentum: Float, the weight of the old value in the moving statistics.
+            Defaults to 0.9.
+        epsilon: Float, added to the variance. Defaults to 1e-5.
+        **kwargs: Arguments of `keras.layers.BatchNormalization`, except
             `renorm` and `synchronized`.
 
     Call arguments:
         inputs: Float tensor of any rank, `(batch, ..., channels)` for the
             default `axis=-1`.
-        training: Whether to use, and accumulate, the statistics of the batch.
+        training: Whether to use and accumulate the statistics of the batch
+            rather than use the moving statistics. Defaults to None, which
+            means False.
 
     Raises:
-        ValueError: If `renorm`, `synchronized` or a mask is asked for.
+        ValueError: If `renorm`, `synchronized` or a mask is given.
     """
 
     def __init__(self, momentum=0.9, epsilon=1e-5, **kwargs):
@@ -59,7 +62,11 @@ class BatchNormalization(keras.layers.BatchNormalization):
         return ops.cast(outputs, self.compute_dtype)
 
     def share_weights(self, other):
-        """Takes the weights of `other`, a built layer of Keras, as its own."""
+        """Shares the weights of a built Keras layer.
+
+        Args:
+            other: A built `keras.layers.BatchNormalization`.
+        """
         for name in ("gamma", "beta", "moving_mean", "moving_variance"):
             setattr(self, name, getattr(other, name))
         self._reduction_axes = other._reduction_axes
@@ -73,9 +80,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
         beta = self.beta if self.center else ops.zeros(channels, x.dtype)
         last_axis = self.axis in (-1, len(x.shape) - 1)
         fits = x.dtype == "float32" and len(x.shape) == 4 and last_axis
-        # One kernel instead of a dozen. XLA fuses the composed form by itself,
-        # and its own expansion of the kernel is less exact: 15 % off in the
-        # implicit term of a recorded step, against 0.1 %.
+        # One kernel instead of a dozen. XLA fuses the composed form itself, and
+        # its expansion of the kernel is less accurate: the implicit term of a
+        # recorded step is off by 15 %, instead of 0.1 %.
         if fits and not inside_xla():
             return fused_batch_norm(x, gamma, beta, self.epsilon)
         return self._normalize_composed(x, gamma, beta)
@@ -99,6 +106,6 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
 
 def inside_xla():
-    """Whether the graph that is being built is one that XLA compiles."""
+    """Whether the current graph will be compiled by XLA."""
     graph = tf.compat.v1.get_default_graph()
     return control_flow_util.GraphOrParentsInXlaContext(graph)

@@ -1,9 +1,10 @@
-"""BatchNormalization with right second derivatives, and its exchange.
+"""Converts models to BatchNormalization with correct second derivatives.
 
-`tf.nn.moments`, and with it Keras' BatchNormalization, GroupNormalization and
-LayerNormalization on TensorFlow, stops the gradient at the mean inside the
-variance. First derivatives are right, second derivatives are silently wrong.
-Fast-BAT's implicit term and GradAlign's penalty are second derivatives.
+`tf.nn.moments` stops the gradient at the mean inside the variance. Keras'
+BatchNormalization, GroupNormalization and LayerNormalization use it on
+TensorFlow: their first derivatives are correct, their second derivatives are
+silently wrong. Fast-BAT's implicit term and GradAlign's penalty are second
+derivatives.
 """
 
 import warnings
@@ -13,7 +14,7 @@ import keras
 from fastbat_tf.errors import InputError
 from fastbat_tf.layers.batch_normalization import BatchNormalization
 
-# Layers of Keras whose second derivatives are wrong on TensorFlow.
+# Keras layers whose second derivatives are wrong on TensorFlow.
 WRONG_SECOND_DERIVATIVES = (
     keras.layers.BatchNormalization,
     keras.layers.GroupNormalization,
@@ -22,21 +23,20 @@ WRONG_SECOND_DERIVATIVES = (
 
 
 def make_twice_differentiable(model):
-    """Exchanges Keras' BatchNormalization for ours, or refuses.
+    """Replaces Keras' BatchNormalization layers with ours.
 
     Args:
         model: A built `keras.Model`.
 
     Returns:
-        `model` itself if it has nothing to exchange, else a functional model
-        of the same layers, in which each BatchNormalization is ours, with the
-        name and the very weights of the one that it stands for: `model` and
-        the result share all weights.
+        `model` itself if there is nothing to replace; otherwise a functional
+        model of the same layers, in which each BatchNormalization is replaced
+        with ours. Names are the same, and both models share all weights.
 
     Raises:
-        ValueError: If a layer has wrong second derivatives and cannot be
-            exchanged: another normalization, a subclass, or a layer inside a
-            model that is not functional.
+        ValueError: If a layer with wrong second derivatives cannot be replaced:
+            another normalization, a subclass, or a layer inside a model that is
+            not functional.
     """
     wrong = [x for x in flatten(model) if _is_wrong(x)]
     if not wrong:
@@ -49,28 +49,28 @@ def make_twice_differentiable(model):
                 "This method differentiates twice, and the second derivatives "
                 "of Keras' normalization layers are wrong on TensorFlow. "
                 "Expected no such layer, or plain BatchNormalization, which is "
-                f"exchanged. Received: {layer.name}={type(layer).__name__}"
+                f"replaced. Received: {layer.name}={type(layer).__name__}"
             )
-    exchanged = _rebuild(model)
-    left = [x.name for x in flatten(exchanged) if _is_wrong(x)]
+    replaced = _rebuild(model)
+    left = [x.name for x in flatten(replaced) if _is_wrong(x)]
     if left:
         raise ValueError(
             "Keras' BatchNormalization has wrong second derivatives on "
-            "TensorFlow and cannot be exchanged inside a layer or model that "
+            "TensorFlow and cannot be replaced inside a layer or model that "
             "is not functional; expected fastbat_tf.layers.BatchNormalization "
             f"there. Received: layers={left}"
         )
     warnings.warn(
         f"{len(wrong)} BatchNormalization layers of Keras, whose second "
-        "derivatives are wrong on TensorFlow, were exchanged for "
+        "derivatives are wrong on TensorFlow, were replaced with "
         "fastbat_tf.layers.BatchNormalization; all weights are shared.",
         stacklevel=3,
     )
-    return exchanged
+    return replaced
 
 
 def flatten(model):
-    """All layers of a model, those of models inside it too."""
+    """All layers of a model, including those of nested models."""
     return list(model._flatten_layers(include_self=False, recursive=True))
 
 
@@ -81,14 +81,14 @@ def _is_wrong(layer):
 
 
 def _rebuild(model):
-    # Only Keras' own functional and sequential models are what their layers
-    # are; a subclass may do anything in its `call`.
+    # Only Keras' functional and sequential models are defined by their layers;
+    # a subclass may do anything in its `call`.
     if not type(model).__module__.startswith("keras."):
         return model
-    return keras.models.clone_model(model, clone_function=_exchange)
+    return keras.models.clone_model(model, clone_function=_replace)
 
 
-def _exchange(layer):
+def _replace(layer):
     if isinstance(layer, keras.Model):
         return _rebuild(layer)
     if not _is_wrong(layer):
@@ -102,7 +102,7 @@ def _exchange(layer):
 
 
 def before_last_dense(classifier):
-    """The part of a classifier in front of its last layer, a dense one.
+    """The part of a classifier before its last layer, which is dense.
 
     Args:
         classifier: A functional `keras.Model`.
@@ -117,12 +117,12 @@ def before_last_dense(classifier):
     last = classifier.layers[-1]
     if not isinstance(last, keras.layers.Dense):
         raise InputError(
-            "This method looks at the features before the last layer; "
-            "expected a Dense layer there. "
+            "This method uses the features before the last layer; expected a "
+            "Dense layer there. "
             f"Received: {last.name}={type(last).__name__}"
         )
-    # Not `last.input`, which is that of the first model that it was part of,
-    # nor `classifier.input`, which a Sequential model has once it was called.
+    # Not `last.input`, the input in the first model that had the layer, nor
+    # `classifier.input`, which a Sequential model has only after a call.
     history = classifier.outputs[0]._keras_history
     node = last._inbound_nodes[history.node_index]
     return keras.Model(classifier.inputs, node.input_tensors[0])

@@ -1,6 +1,6 @@
-"""Says which layer TensorFlow cannot differentiate, once or twice.
+"""Names the layers that TensorFlow cannot differentiate, once or twice.
 
-TensorFlow finds out while a step is traced, and names an operation alone.
+TensorFlow itself fails while a step is traced, and names only an operation.
 """
 
 import concurrent.futures
@@ -13,10 +13,10 @@ import tensorflow as tf
 from fastbat_tf.errors import InputError
 
 _MISSING = re.compile(r"gradient registry has no entry for: (\w+)")
-# Of layers under `keras.RematScope`.
+# The error of layers under `keras.RematScope`.
 _RECOMPUTED = "recompute_grad tried to transpose"
-# First derivatives that TensorFlow takes for constants: it raises no error, and
-# leaves their share of the second derivatives out.
+# First derivatives that TensorFlow treats as constants: without an error, it
+# omits their part of the second derivatives.
 _SILENT = {
     "ResizeBilinearGrad",
     "FakeQuantWithMinMaxArgsGradient",
@@ -27,14 +27,21 @@ _SILENT = {
 
 
 class NoGradientError(InputError):
-    """The logits do not depend on the images, as far as gradients tell."""
+    """The logits have no gradient to the images."""
 
 
 def connected(gradient):
-    """A gradient of the logits to the images, unless it is None.
+    """Returns a gradient of the logits to the images.
+
+    Args:
+        gradient: A tensor, or None.
+
+    Returns:
+        `gradient`.
 
     Raises:
-        NoGradientError: If it is. There is nothing to perturb along.
+        NoGradientError: If it is None, so that there is no direction in which
+            to perturb the images.
     """
     if gradient is None:
         raise NoGradientError(
@@ -46,10 +53,13 @@ def connected(gradient):
 
 
 def missing_operation(error):
-    """The operation of which TensorFlow has no gradient, or None.
+    """The operation for which an error says that it has no gradient.
 
     Args:
-        error: An exception.
+        error: An exception of TensorFlow.
+
+    Returns:
+        The name of the operation; None if it is another error.
     """
     if type(error) is NotImplementedError and _RECOMPUTED in str(error):
         return "recompute_grad"
@@ -58,33 +68,37 @@ def missing_operation(error):
 
 
 def refuse_silent_gaps(robust):
-    """Refuses layers whose second derivatives TensorFlow takes for zero.
+    """Rejects layers whose second derivatives TensorFlow treats as zero.
 
-    It traces the gradient to the images once: 0.3 s for PreActResNet-18, where
-    the trace of a step of Fast-BAT takes 6.
+    It traces the gradient to the images once, which takes 0.3 s for
+    PreActResNet-18; tracing a step of Fast-BAT takes 6 s.
 
     Args:
         robust: A `RobustClassifier`.
 
     Raises:
-        InputError: If the method differentiates twice, and there is one.
+        InputError: If the method differentiates twice, and there is such a
+            layer.
     """
     if not robust.method.differentiates_twice:
         return
     classifier = robust.classifier
     try:
         silent = _apart(_silent_operations, classifier, _images(classifier))
-    except Exception:  # The step will say it, with `named`.
+    except Exception:  # The step will report it, see `named`.
         return
     for operation in sorted(silent):
         raise InputError(_apart(_explain, robust, operation))
 
 
 def named(compute):
-    """A decorator: a layer that cannot be differentiated is refused by name.
+    """Decorates a method to name the layers that cannot be differentiated.
 
     Args:
-        compute: A method of `RobustClassifier`, of images and more.
+        compute: A method of `RobustClassifier` whose first argument is images.
+
+    Returns:
+        A method that raises an `InputError` with the names of the layers.
     """
 
     @functools.wraps(compute)
@@ -106,7 +120,7 @@ def named(compute):
 
 
 def _apart(function, *args):
-    # In a thread of its own there is no graph, tape or strategy around it.
+    # A new thread has no surrounding graph, tape or strategy.
     with concurrent.futures.ThreadPoolExecutor(1) as executor:
         return executor.submit(function, *args).result()
 
@@ -139,7 +153,7 @@ def _explain(robust, operation):
 
 
 def _culprits(classifier, order):
-    """Names of the innermost layers that have no derivatives of an order."""
+    """Names of the innermost layers that lack derivatives of an order."""
     candidates = list(_operations(classifier))
     inner = [o for o in candidates if not _layers_of(o)]
     outer = [o for o in candidates if _layers_of(o)]
@@ -155,7 +169,7 @@ def _culprits(classifier, order):
 
 
 def _operations(model):
-    # A functional model knows operations that are no layers.
+    # A functional model may have operations that are not layers.
     if isinstance(model, keras.Model) and hasattr(model, "operations"):
         for operation in model.operations:
             yield operation
@@ -176,10 +190,10 @@ def _images(classifier):
 
 
 def _input_of(operation, classifier):
-    """What goes into it; if nothing tells, as in an activation, images."""
+    """The input of an operation; the images if nothing specifies it."""
     try:
         given = operation.input
-    except (AttributeError, ValueError):  # It is not of a functional model.
+    except (AttributeError, ValueError):  # Not part of a functional model.
         config = getattr(operation, "get_build_config", dict)() or {}
         shape = config.get("input_shape")
         if not shape:
@@ -191,19 +205,19 @@ def _input_of(operation, classifier):
 
 
 def _lacks(operation, given, order):
-    """Whether TensorFlow has no derivatives of an operation."""
+    """Whether TensorFlow lacks derivatives of an operation."""
     try:
         _, connects = _trace(operation, given, order)
         if order == 1:
             return not connects
         return bool(_silent_operations(operation, given))
-    except Exception as error:  # It is called with a guess.
+    except Exception as error:  # The input is only a guess.
         return missing_operation(error) is not None
 
 
 def _silent_operations(operation, given):
-    """Those of `_SILENT` in the gradient of an operation to what goes in."""
-    # The gradient to a weight, too, would be a gap in no second derivative.
+    """Operations of `_SILENT` in the gradient of an operation to its input."""
+    # Such an operation in the gradient to a weight does no harm.
     graph, _ = _trace(operation, given, 1, of_weights=False)
     definition = graph.as_graph_def()
     parts = [definition.node]
@@ -212,13 +226,17 @@ def _silent_operations(operation, given):
 
 
 def _trace(operation, given, order, of_weights=True):
-    """The graph of an operation's derivatives, and whether there are any.
+    """Traces the derivatives of an operation.
 
     Args:
         operation: A layer, or another operation of Keras.
-        given: What goes into it, as `tf.TensorSpec`s.
+        given: Its input, as `tf.TensorSpec`s.
         order: 1 or 2.
-        of_weights: Whether the derivatives of its weights are traced too.
+        of_weights: Whether derivatives to its weights are traced, too.
+            Defaults to True.
+
+    Returns:
+        The graph, and whether there are any derivatives.
     """
 
     def differentiate(x):
@@ -251,5 +269,5 @@ def _trace(operation, given, order, of_weights=True):
 def _call(operation, x):
     try:
         return operation(x, training=True)
-    except (TypeError, ValueError):  # It knows no modes.
+    except (TypeError, ValueError):  # It has no argument `training`.
         return operation(x)

@@ -1,4 +1,4 @@
-"""Batch normalization by TensorFlow's kernels, to the second derivative.
+"""Batch normalization with TensorFlow's kernels, differentiable twice.
 
 With x^ = (x - mean) r, r = 1 / sqrt(variance + epsilon), n values in a channel,
 and the projection
@@ -7,15 +7,15 @@ and the projection
 P(v) = v - mean(v) - x^ mean(v x^)
 ```
 
-which is its own adjoint, the gradient of the normalization is
+which is self-adjoint, the gradient of the normalization is
 
 ```
 G(v) = gamma r P(v),    the gradient to x for the gradient v to the outputs.
 ```
 
-TensorFlow has a kernel for it, but composes its derivative of some thirty
-element-wise operations. It can be written with the same kernel: for `u`, a
-gradient to G(v),
+TensorFlow has a kernel for it, but composes its derivative from some thirty
+element-wise operations. The derivative can be written with the same kernel: for
+a gradient `u` with respect to G(v),
 
 ```
 d <u, G(v)> / d v     = G(u)
@@ -28,7 +28,7 @@ import tensorflow as tf
 
 
 def fused_batch_norm(x, gamma, beta, epsilon):
-    """Normalizes by the statistics of the batch, differentiable twice.
+    """Normalizes with the statistics of the batch; can be differentiated twice.
 
     Args:
         x: float32 tensor `(batch, height, width, channels)`.
@@ -37,8 +37,8 @@ def fused_batch_norm(x, gamma, beta, epsilon):
         epsilon: Float, added to the variance.
 
     Returns:
-        The normalized tensor, and two constants of shape `(channels,)`: the
-        mean, and the unbiased variance.
+        The normalized tensor, and the mean and the unbiased variance, of shape
+        `(channels,)`, through which no gradient flows.
     """
 
     @tf.custom_gradient
@@ -47,7 +47,7 @@ def fused_batch_norm(x, gamma, beta, epsilon):
             x=x,
             scale=gamma,
             offset=beta,
-            # Not read in training.
+            # Ignored in training.
             mean=tf.zeros([0]),
             variance=tf.zeros([0]),
             epsilon=epsilon,
@@ -59,14 +59,14 @@ def fused_batch_norm(x, gamma, beta, epsilon):
 
         return (y, mean, variance), gradient
 
-    # As tensors: a `custom_gradient` of variables is another contract.
+    # Tensors, since `custom_gradient` handles variables differently.
     inputs = map(tf.convert_to_tensor, (x, gamma, beta))
     y, mean, variance = normalize(*inputs)
     return y, tf.stop_gradient(mean), tf.stop_gradient(variance)
 
 
 def _gradient(dy, x, gamma, saved, epsilon):
-    """Gradients to x, gamma and beta; that to x can be differentiated."""
+    """Gradients to x, gamma and beta; the one to x can be differentiated."""
     mean, unbiased_variance, reserved = saved
 
     def kernel(dy):
@@ -90,13 +90,13 @@ def _gradient(dy, x, gamma, saved, epsilon):
             variance = unbiased_variance * (count - 1.0) / count
             r = tf.math.rsqrt(variance + epsilon)
             ddy, u_xhat, u_sum = kernel(u)
-            # mean(u P(v)), of sums that the kernels have made already.
+            # mean(u P(v)), from sums that the kernels have computed.
             m = tf.reduce_sum(u * dy, [0, 1, 2]) / count
             m -= (u_sum * dbeta + u_xhat * dgamma) / count**2
             x_factor = gamma * r**3 * (u_xhat * dgamma / count**2 - m)
             dy_factor = gamma * r**2 * u_xhat / count
             ddy_factor = r * dgamma / count
-            # G(v) by v and x: what need not be kept is not kept.
+            # G(v) in terms of v and x, to keep fewer tensors in memory.
             constant = dy_factor * dbeta / count
             to_x = (x - mean) * x_factor + constant
             to_x -= dy * dy_factor + ddy * ddy_factor
@@ -105,8 +105,8 @@ def _gradient(dy, x, gamma, saved, epsilon):
         return (dx, dgamma, dbeta), second
 
     dx, *others = first(dy, x, gamma)
-    # No method differentiates them; one that did would get an error here.
-    message = "Second derivatives by gamma and beta are not implemented."
+    # No method differentiates these; one that does gets an error.
+    message = "Second derivatives to gamma and beta are not implemented."
     return dx, *(
         tf.raw_ops.PreventGradient(input=o, message=message) for o in others
     )

@@ -1,1 +1,1 @@
-"""Models in files: SavedModels, Keras files, weights."""
+"""Reads and writes models: SavedModels, Keras files, weights."""

@@ -1,4 +1,4 @@
-"""Writes a classifier as a SavedModel that needs none of this code."""
+"""Exports a classifier as a SavedModel that runs without this package."""
 
 import pathlib
 import shutil
@@ -11,42 +11,43 @@ from fastbat_tf.errors import InputError
 from fastbat_tf.files import replace_directory
 from fastbat_tf.training.classifier import RobustClassifier
 
-# By so much pixels may be outside of [0, 1]. A sum of a pixel and a
-# perturbation, or a resized image, is rounded in float32 by a hundredth of it.
+# How far pixels may be outside of [0, 1]: a hundred times the float32 rounding
+# of a perturbed pixel or a resized image.
 TOLERANCE = 1e-5
 
 
 def export(classifier, path, reading=None):
-    """Writes the classifier, and nothing of its training, as a SavedModel.
+    """Exports a classifier as a SavedModel, without anything of its training.
 
-    Signatures, all with the outputs `logits` and `probabilities`, float32
-    `(batch, classes)`, and `classes`, int64 `(batch,)`:
+    All signatures have the outputs `logits` and `probabilities`, float32
+    `(batch, classes)`, and `classes`, int64 `(batch,)`. Their inputs are
 
-    * `serving_default`: `images`, float32 `(batch, height, width, channels)`
-      in [0, 1];
-    * `serve_uint8`: `images`, uint8 of the same shape;
-    * `serve_bytes`: `encoded`, strings `(batch,)`, each a file of PNG, JPEG,
-      WebP, GIF, BMP or PPM, read as the images of the test were. It is there
-      for a classifier of images of a fixed size with 1 or 3 channels.
+    * for `serving_default`: `images`, float32 `(batch, height, width,
+      channels)` in [0, 1];
+    * for `serve_uint8`: `images`, uint8 of the same shape;
+    * for `serve_bytes`: `encoded`, strings `(batch,)`, each the content of a
+      PNG, JPEG, WebP, GIF, BMP or PPM file, which is read like the test images.
+      This signature exists if the images have a fixed size and 1 or 3
+      channels.
 
-    What is something else is refused by `tf.errors.InvalidArgumentError`,
-    which says what was expected: another shape, an empty batch, pixels that
-    are not finite or not in [0, 1], a file that cannot be read (named by its
-    place in the batch). A file of more than `formats.MAX_PIXELS` pixels is not
-    decoded. These are assertions in the graph; inside a
-    `tf.function(jit_compile=True)` XLA leaves them out.
+    Other input is rejected with a `tf.errors.InvalidArgumentError` that says
+    what was expected: a wrong shape, an empty batch, pixels that are not finite
+    or not in [0, 1], and files that cannot be read (named by their index in the
+    batch) or have more than `formats.MAX_PIXELS` pixels. The checks are
+    assertions in the graph, which XLA drops inside of a
+    `tf.function(jit_compile=True)`.
 
     Args:
         classifier: A built `keras.Model` from images in [0, 1] to logits, or
-            a `RobustClassifier`, whose images are mapped to its `pixel_range`
-            inside.
+            a `RobustClassifier`. Images in [0, 1] are mapped to the
+            `pixel_range` of a `RobustClassifier` inside of the SavedModel.
         path: The directory to write.
-        reading: The `fastbat_tf.data.Reading` of files; by default the whole
-            image is resized to what the classifier takes.
+        reading: The `fastbat_tf.data.Reading` of files. Defaults to None, which
+            resizes whole images to the size that the classifier takes.
 
     Raises:
-        InputError: If the classifier takes something else than images, or the
-            reading gives others.
+        InputError: If the classifier does not take images, or takes images of
+            another shape than those of the reading.
 
     Example:
 
@@ -90,7 +91,7 @@ def export(classifier, path, reading=None):
         tf.TensorSpec((None, *shape), dtype, name="images")
         for dtype in (tf.float32, tf.uint8)
     )
-    # A plain module: Keras' ExportArchive would store every weight twice.
+    # A plain module, since Keras' ExportArchive would store all weights twice.
     module = tf.Module()
     module.weights = [weight.value for weight in classifier.weights]
     module.serve = tf.function(answer_floats, [floats], autograph=False)
@@ -105,50 +106,50 @@ def export(classifier, path, reading=None):
             answer_bytes, [encoded], autograph=False
         )
         signatures["serve_bytes"] = module.serve_bytes
-    # To the side first: a failure leaves what was there.
+    # Written to a temporary directory, so that a failure keeps the old one.
     path = pathlib.Path(path)
     partial = path.with_name(path.name + ".partial")
-    if partial.exists():  # Of a process that was killed.
+    if partial.exists():  # From a killed process.
         shutil.rmtree(partial)
     tf.saved_model.save(module, str(partial), signatures)
     replace_directory(partial, path)
 
 
 def _image_shape(classifier):
-    """`(height, width, channels)`, None where it may be any."""
+    """`(height, width, channels)`, with None where any size is valid."""
     shape = classifier.input_shape
     if not isinstance(shape, tuple) or len(shape) != 4 or shape[-1] is None:
         raise InputError(
-            "A classifier of images is expected, with one input (batch, "
+            "The classifier is expected to have one input of shape (batch, "
             f"height, width, channels). Received: input_shape={shape}"
         )
     return shape[1:]
 
 
 def _check_reading(shape, reading):
-    """The `Reading`; None if files cannot be read for such a classifier."""
+    """The `Reading`, or None if the classifier cannot take files."""
     if reading is None:
         known = None not in shape and shape[-1] in (1, 3)
         return Reading(*shape) if known else None
     given = reading.height, reading.width, reading.channels
     if any(size not in (None, n) for size, n in zip(shape, given, strict=True)):
         raise InputError(
-            f"Files are expected to be read as images {shape}, which the "
-            f"classifier takes. Received: reading={reading}"
+            f"Files are expected to be read as images of the shape {shape} "
+            f"that the classifier takes. Received: reading={reading}"
         )
     return reading
 
 
 def _check_shape(tensor, shape):
-    """An assertion that a batch has the shape `(batch, *shape)`."""
-    # Signatures do not enforce the shape that they state, and TensorFlow's
-    # optimizer takes it for granted: here it is forgotten.
+    """Asserts that a batch has the shape `(batch, *shape)`."""
+    # Signatures do not enforce their shapes, yet TensorFlow's optimizer relies
+    # on them. A placeholder hides the static shape.
     tensor = tf.raw_ops.PlaceholderWithDefault(
         input=tensor, shape=tf.TensorShape(None)
     )
     actual = tf.shape(tensor)
-    # 0 for any size; -1 where there is no dimension. Not `tf.rank`: that is
-    # not forgotten.
+    # 0 stands for any size, -1 for no dimension. Not `tf.rank`, which the
+    # placeholder does not hide.
     wanted = tf.constant([0, *(size or 0 for size in shape), -1])
     padded = tf.concat([actual, tf.fill(tf.shape(wanted), -1)], 0)
     padded = padded[: len(shape) + 2]
@@ -164,14 +165,14 @@ def _check_shape(tensor, shape):
 
 
 def _check_range(images):
-    """An assertion that pixels are finite and in [0, 1]."""
+    """Asserts that pixels are finite and in [0, 1]."""
     low, high = tf.reduce_min(images), tf.reduce_max(images)
-    # The extremes may leave NaN out.
+    # Minimum and maximum may ignore NaN.
     finite = tf.reduce_all(tf.math.is_finite(images))
     return _refuse_unless(
         finite & (low >= -TOLERANCE) & (high <= 1 + TOLERANCE),
-        "Pixels are expected to be finite and in [0, 1]. Those in 0..255 are "
-        "expected as uint8 by the signature serve_uint8, or divided by 255. "
+        "Pixels are expected to be finite and in [0, 1]. For pixels in "
+        "0..255, use the signature serve_uint8, or divide by 255. "
         "Received: images.min=",
         low,
         "images.max=",
@@ -182,6 +183,6 @@ def _check_range(images):
 
 
 def _refuse_unless(condition, *message):
-    # Not that of `tf.debugging`: about its condition TensorFlow warns whenever
-    # the model is loaded.
+    # Not the assertion of `tf.debugging`, which makes TensorFlow warn about its
+    # condition whenever the model is loaded.
     return tf.raw_ops.Assert(condition=condition, data=message, summarize=8)

@@ -1,4 +1,4 @@
-"""The weights with which a training begins, from a file."""
+"""Loads the initial weights of a training from a file."""
 
 import contextlib
 import pathlib
@@ -12,17 +12,17 @@ from fastbat_tf.saving.model_files import UNREADABLE
 
 
 def load(classifier, path):
-    """Gives a classifier the weights of a file, layer by layer, by name.
+    """Loads the weights of a file into a classifier, layer by layer, by name.
 
     Args:
         classifier: A built functional `keras.Model`.
-        path: A `.keras` or `.weights.h5` file of a functional classifier or
-            of a `RobustClassifier`. Nothing but the weights of its layers is
-            read.
+        path: Path of a `.keras` or `.weights.h5` file of a functional
+            classifier or of a `RobustClassifier`. Only the weights of its
+            layers are read.
 
     Raises:
-        InputError: If the file cannot be read, or if a layer does not fit;
-            the classifier then has the weights that it had.
+        InputError: If the file cannot be read, or if a layer does not fit. The
+            classifier then keeps its weights.
 
     Example:
 
@@ -60,7 +60,7 @@ def _by_name(pairs):
     for name, value in pairs:
         if name in named:
             raise InputError(
-                "Each layer is expected to have a name of its own. "
+                "Each layer is expected to have a unique name. "
                 f"Received: layer={name}"
             )
         named[name] = value
@@ -68,7 +68,7 @@ def _by_name(pairs):
 
 
 def _own_weights(layer):
-    """The weights of a layer itself, as Keras numbers them in files."""
+    """The weights of a layer without its sublayers, numbered as in files."""
     own = {}
     layer.save_own_variables(own)
     return own
@@ -79,18 +79,18 @@ def _shapes(own):
 
 
 def _read(file):
-    """The weights of each layer, by its name."""
+    """Reads the weights of each layer, by name."""
     with contextlib.ExitStack() as stack:
         if file.suffix == ".keras":
             archive = stack.enter_context(zipfile.ZipFile(file))
             file = stack.enter_context(archive.open("model.weights.h5"))
         root = stack.enter_context(h5py.File(file, "r"))
-        if "classifier" in root:  # Of a RobustClassifier.
+        if "classifier" in root:  # The file of a RobustClassifier.
             root = root["classifier"]
         groups = []
 
         def visit(path, group):
-            # The states of random numbers are no weights.
+            # The states of random generators are not weights.
             if path.endswith("/vars") and "seed_generator" not in path:
                 groups.append(group)
 

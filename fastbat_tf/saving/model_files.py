@@ -1,4 +1,4 @@
-"""Reads models from files, ours and others."""
+"""Reads models from Keras files and SavedModels."""
 
 import functools
 import pathlib
@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from fastbat_tf.errors import InputError
 
-# What Keras and TensorFlow raise for files that are something else, are cut
-# short, or hold layers that are not known here.
+# The errors of Keras and TensorFlow for files that are truncated, are not
+# models, or hold unknown layers.
 UNREADABLE = (
     AttributeError,
     ImportError,
@@ -25,9 +25,14 @@ UNREADABLE = (
 
 
 def logits_of(model):
-    """A Keras model as the function from images to logits of inference.
+    """Returns a Keras model as a function from images to logits, for inference.
 
-    The `pixel_range` of a `RobustClassifier` is an attribute of it.
+    Args:
+        model: A `keras.Model`.
+
+    Returns:
+        A callable, whose attribute `pixel_range` is that of a
+        `RobustClassifier`, and None for any other model.
     """
     network = functools.partial(model, training=False)
     network.pixel_range = getattr(model, "pixel_range", None)
@@ -38,18 +43,17 @@ def load(path):
     """Reads a model as a function from images to logits.
 
     Args:
-        path: A `.keras` (or `.h5`) file of Keras, or the directory of a
-            SavedModel. Of a SavedModel, the signature `serving_default` is
-            asked: it has one input, and `logits` among its outputs or one
-            output alone.
+        path: Path of a `.keras` or `.h5` file, or of the directory of a
+            SavedModel. The signature `serving_default` of a SavedModel has one
+            input, and a single output or one named `logits`.
 
     Returns:
         A callable from float32 images `(batch, height, width, channels)` in
-        [0, 1] to logits `(batch, classes)`; of a `RobustClassifier`, from
-        images in its `pixel_range`, which is an attribute of the callable.
+        [0, 1] to logits `(batch, classes)`. For a `RobustClassifier`, images
+        are in its `pixel_range`, which is an attribute of the callable.
 
     Raises:
-        InputError: If there is no such file, or it is no such model.
+        InputError: If there is no such file, or if it is not such a model.
 
     Example:
 
@@ -59,7 +63,7 @@ def load(path):
     path = pathlib.Path(path)
     if not path.exists():
         raise InputError(
-            "A model is expected as a .keras file or the directory of a "
+            "The model is expected to be a .keras file or the directory of a "
             f"SavedModel, but there is none. Received: model_path={path}"
         )
     try:
@@ -81,11 +85,11 @@ def _read_saved_model(path):
     signature = loaded.signatures.get("serving_default")
     inputs = signature.structured_input_signature[1] if signature else {}
     outputs = signature.structured_outputs if signature else {}
-    names = sorted(outputs)  # A SavedModel has them in any order.
+    names = sorted(outputs)  # A SavedModel has no fixed order.
     if len(inputs) != 1 or ("logits" not in names and len(names) != 1):
         raise InputError(
             "A SavedModel is expected to have the signature serving_default "
-            "with one input, and with the output logits or one output alone. "
+            "with one input, and with the output logits or a single output. "
             f"Received: signatures={sorted(loaded.signatures)}, "
             f"inputs={sorted(inputs)}, outputs={names}"
         )
@@ -93,7 +97,7 @@ def _read_saved_model(path):
     answer = "logits" if "logits" in names else names[0]
 
     def network(images):
-        # A signature does not look at what it is given.
+        # A signature does not check its input.
         if not expected.shape.is_compatible_with(images.shape):
             raise InputError(
                 f"The SavedModel expects images of the shape {expected.shape}. "

@@ -1,4 +1,4 @@
-"""Tests of APGD, against the published algorithm in numpy."""
+"""Tests APGD against the published algorithm in NumPy."""
 
 import numpy as np
 import tensorflow as tf
@@ -16,7 +16,7 @@ from tests.support.attack_problems import NORMS, SHAPE, between, linear_problem
 PUBLISHED = [22, 41, 57, 70, 80, 87, 93, 99]
 
 
-def reference(loss_and_gradient, image, start, epsilon, steps, norm):
+def reference(loss_and_gradient, image, start, *, epsilon, steps, norm):
     """Algorithm 1 of arXiv 2003.01690 for one image, in float64.
 
     Args:
@@ -28,7 +28,7 @@ def reference(loss_and_gradient, image, start, epsilon, steps, norm):
         norm: `"linf"` or `"l2"`.
 
     Returns:
-        f_max after each of the `steps + 1` points, and the halvings.
+        f_max after each of the `steps + 1` points, and the number of halvings.
     """
 
     def project(point):
@@ -126,7 +126,7 @@ class AlgorithmTest(parameterized.TestCase, tf.test.TestCase):
             return value, gradient.reshape(SHAPE)
 
         attack = APGDAttack(network, loss=loss, norm=norm)
-        attack.stops = False  # To compare all steps.
+        attack.stops = False  # Without stopping, to compare all steps.
         problem = {
             "images": tf.constant(image),
             "labels": tf.constant([label]),
@@ -153,9 +153,9 @@ class AlgorithmTest(parameterized.TestCase, tf.test.TestCase):
             loss_and_gradient,
             image[0].astype("float64"),
             start,
-            epsilon,
-            100,
-            norm,
+            epsilon=epsilon,
+            steps=100,
+            norm=norm,
         )
         self.assertAllClose(best, expected, rtol=1e-4, atol=1e-4)
         self.assertAllClose(step_sizes[0], 2 * epsilon)
@@ -164,7 +164,7 @@ class AlgorithmTest(parameterized.TestCase, tf.test.TestCase):
         self.assertContainsSubset(halvings, PUBLISHED)
         self.assertBetween(len(halvings), 2, 8)
         self.assertAllClose(step_sizes[-1], 2 * epsilon / 2 ** len(halvings))
-        # The best rises many times: the comparison is not of one number.
+        # The best loss rises many times, so that many numbers are compared.
         self.assertGreater(len(np.unique(expected)), 5)
 
     @parameterized.parameters(*NORMS)
@@ -209,14 +209,14 @@ class OptimumTest(parameterized.TestCase, tf.test.TestCase):
         epsilon = between(radii, 12)
         attack = APGDAttack(problem.network, "dlr", steps=30, norm=norm)
         result = attack(problem.images, problem.labels, epsilon)
-        # It follows the likeliest class, which need not be the nearest.
+        # It targets the likeliest class, which need not be the nearest.
         self.assertFalse(result.robust[radii < 0.9 * epsilon].any())
         self.assertTrue(result.robust[radii > epsilon].all())
 
 
 class TargetTest(tf.test.TestCase):
     def targets(self, attack, logits, labels):
-        """The targets of all rounds of an attack, per example."""
+        """The targets of all rounds of an attack, by example."""
         seen = [[] for _ in labels]
         start = attack.start
 
@@ -273,7 +273,7 @@ class SamplesTest(tf.test.TestCase):
 
         attack = APGDAttack(network, steps=3, samples=5)
         attack(problem.images, problem.labels, 1e-4)
-        self.assertEqual(int(calls), 1 + 4 * 5)  # One to classify.
+        self.assertEqual(int(calls), 1 + 4 * 5)  # One call to classify.
 
     def test_refused(self):
         for name in ("steps", "restarts", "samples"):

@@ -1,4 +1,4 @@
-"""Tests of attacks that are made of others: AutoAttack and transfer."""
+"""Tests attacks that consist of others: AutoAttack and transfer."""
 
 import numpy as np
 import tensorflow as tf
@@ -22,7 +22,7 @@ SMALL_STANDARD = ("apgd-ce-10", "apgd-t-10", "fab-t-8", "square-40")
 
 
 def without_gradient(network):
-    """The network as one can ask it over a wire."""
+    """The network as a remote service, without gradients."""
 
     def answer(batch):
         def look(pixels):
@@ -99,7 +99,7 @@ class AutoAttackTest(parameterized.TestCase, tf.test.TestCase):
         self.assertAllEqual(seen["fgsm"], first)
         self.assertAllEqual(seen["square"], first[result.robust])
         self.assertEqual(result.robust.sum(), 6)
-        # Of those that fell, what made them fall; of the others, the last try.
+        # The perturbation that succeeded, or else the last one.
         fgsm = PGDAttack(
             problem.network,
             steps=1,
@@ -194,7 +194,7 @@ class TransferAttackTest(parameterized.TestCase, tf.test.TestCase):
         result = attack(problem.images, problem.labels, epsilon)
         self.assertAllEqual(result.clean_correct, radii > 0)
         self.assertAllEqual(result.robust, radii > epsilon)
-        # To the end: all the way to the radius, also of what falls early.
+        # All steps are taken, up to the radius, even after success.
         right = result.clean_correct
         self.assertAllClose(
             sizes(result.perturbation[right], norm),
@@ -203,7 +203,7 @@ class TransferAttackTest(parameterized.TestCase, tf.test.TestCase):
         )
 
     def test_goes_on_when_the_surrogate_is_wrong(self):
-        # The victim is the same but for its bias: it holds out longer.
+        # The victim differs only in its bias, which makes it more robust.
         problem = linear_problem(12, seed=1, wrong=False)
         logits = problem.network(problem.images).numpy()
         same = problem.labels == 0
@@ -223,7 +223,7 @@ class TransferAttackTest(parameterized.TestCase, tf.test.TestCase):
         self.assertTrue(result.robust.all())
 
     def test_the_victim_does_not_end_a_round(self):
-        # Of 30 steps it is wrong long before the last, which ends in a corner.
+        # It is fooled long before the last of 30 steps, which ends in a corner.
         problem = linear_problem(6, wrong=False)
         attack = TransferAttack(problem.network, problem.network, "pgd-30-1")
         attack.attack.relative_step_size = 0.08
@@ -258,7 +258,7 @@ class TransferAttackTest(parameterized.TestCase, tf.test.TestCase):
             counted("victim"), counted("surrogate"), "pgd-9-3"
         )
         attack(problem.images, problem.labels, 1e-4)
-        self.assertEqual(int(calls["victim"]), 1 + 3)  # One to classify.
+        self.assertEqual(int(calls["victim"]), 1 + 3)  # One call to classify.
         self.assertEqual(int(calls["surrogate"]), 3 * 10)
 
 

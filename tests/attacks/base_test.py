@@ -1,4 +1,4 @@
-"""Tests of what all attacks share: the loop over a data set."""
+"""Tests what all attacks share: the loop over a data set."""
 
 import collections
 
@@ -19,7 +19,7 @@ from tests.support.attack_problems import (
     linear_problem,
 )
 
-# One of each class, and one that asks more than once for a gradient.
+# One attack of each class, and one that averages gradients.
 COMPILED_ATTACKS = (
     "pgd-3-2",
     "apgd-t-3",
@@ -31,7 +31,7 @@ COMPILED_ATTACKS = (
 
 
 def counting(network):
-    """The network, and a list that grows with each trace of it."""
+    """The network, and a list that grows with each trace."""
     traces = []
 
     def counted(batch):
@@ -59,7 +59,7 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
         self.assertGreater(count, 1)
         sizes = {shape[0] for shape in traces}
         self.assertEqual(sizes, {None, 4} if jit_compile else {None})
-        # Another radius, seed, number of images, and type.
+        # A different radius, seed, number of images, and dtype.
         attack(*data, 2 * radius, seed=1)
         attack(data[0][:6], list(data[1][:6]), 1)
         attack(data[0].astype("float64"), data[1].astype("int64"), 8 / 255)
@@ -114,7 +114,7 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
             )
         ]
         first = results[0]
-        # Some fall, some stand: both ways through the loop are taken.
+        # Some are fooled and some are not: both paths of the loop are taken.
         self.assertBetween(first.robust.sum(), 1, 7)
         for other in results[1:]:
             self.assertAllEqual(first.clean_correct, other.clean_correct)
@@ -123,7 +123,7 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
         self.assertAllClose(
             first.perturbation, uncompiled.perturbation, atol=1e-6, rtol=0
         )
-        # XLA adds in another order, and steps carry that on.
+        # XLA sums in a different order, which steps amplify.
         self.assertAllClose(
             first.perturbation, compiled.perturbation, atol=1e-4, rtol=0
         )
@@ -151,7 +151,7 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
         record = Record.start(clean.correct, clean.images)
         seen = [0]
 
-        def interrupt():  # Each time that a round has ended.
+        def interrupt():  # Whenever a round has ended.
             if record.rounds.sum() > seen[-1]:
                 seen.append(record.rounds.sum())
                 raise Interruption
@@ -199,7 +199,9 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
         wrong = 1 - attack_problems.predictions(problem.network, problem.images)
         counted, traces = counting(problem.network)
         result = PGDAttack(counted, restarts=3)(problem.images, wrong, 0.1)
-        self.assertLen(traces, 1)  # To classify; the attack is not traced.
+        self.assertLen(
+            traces, 1
+        )  # Calls to classify; the attack is not traced.
         self.assertFalse(result.clean_correct.any())
         self.assertFalse(result.robust.any())
         self.assertFalse(result.perturbation.any())
@@ -214,7 +216,7 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
         self.assertFalse(result.perturbation.any())
 
     def test_decided_examples_make_room(self):
-        # Images of 1 break at once, the others never do.
+        # Images of 1 are fooled at once, the others never.
         images = np.full((12, *SHAPE), 0.5, np.float32)
         images[::3] = 1.0
         seen = []
@@ -234,12 +236,12 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
         result = attack(images, np.zeros(12, np.int32), 0.01)
         self.assertAllEqual(result.robust, np.arange(12) % 3 != 0)
         calls = collections.Counter()
-        for batch in seen[3:]:  # Three batches to classify.
+        for batch in seen[3:]:  # Three batches are classified.
             self.assertLessEqual(len(batch), 4)
             calls["broken"] += (batch > 0.9).all(axis=(1, 2, 3)).sum()
             calls["standing"] += (batch < 0.9).all(axis=(1, 2, 3)).sum()
-        # Two rounds of 19 steps and a last look at each that stands; while
-        # those that broke stay for no more than the stride of 10.
+        # Two rounds of 19 steps and a final check for each robust one, while
+        # the others stay for at most the stride of 10.
         self.assertEqual(calls["standing"], 8 * 2 * 20)
         self.assertEqual(calls["broken"], 4 * 10)
 
@@ -256,7 +258,7 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
         attack = PGDAttack(network, steps=50, restarts=10)
         result = attack(images, np.zeros(4, np.int32), 0.01)
         self.assertFalse(result.robust.any())
-        self.assertEqual(int(calls), 2)  # To classify and at the start.
+        self.assertEqual(int(calls), 2)  # To classify, and at the start.
 
     def test_the_batch_is_no_larger_than_the_data_set(self):
         problem = linear_problem(5)

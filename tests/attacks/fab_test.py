@@ -1,4 +1,4 @@
-"""Tests of FAB, the attack that looks for the nearest adversarial image."""
+"""Tests FAB, the attack that searches for the nearest adversarial image."""
 
 import numpy as np
 import tensorflow as tf
@@ -19,7 +19,7 @@ from tests.support.attack_problems import (
 
 
 class HyperplaneTest(parameterized.TestCase, tf.test.TestCase):
-    """The closed form of the projection, against a bisection in numpy."""
+    """Tests the projection against a bisection in NumPy."""
 
     def project(self, norm, points, normals, gaps):
         attack = FABAttack(len, norm=norm)
@@ -36,11 +36,11 @@ class HyperplaneTest(parameterized.TestCase, tf.test.TestCase):
         random = np.random.default_rng(0)
         count = 60
         points = random.random((count, SIZE))
-        if bounds:  # Half of the pixels lie on a bound or next to it.
+        if bounds:  # Half of the pixels are at a bound or close to it.
             near = random.choice((0.0, 1e-3, 0.99, 1.0), points.shape)
             points = np.where(random.random(points.shape) < 0.5, near, points)
         points = points.astype("float32")
-        # Weights of all magnitudes, and gaps of both signs, small to most.
+        # Weights of all magnitudes, and gaps of both signs and all sizes.
         normals = random.normal(size=(count, SIZE))
         normals *= 10 ** random.uniform(-3, 3, (count, 1))
         normals = normals.astype("float32")
@@ -70,7 +70,7 @@ class HyperplaneTest(parameterized.TestCase, tf.test.TestCase):
             gaps = np.full(4, sign * 1e3)
             steps = self.project(norm, points, normals, gaps)
             ends = np.where(sign * normals > 0, 1.0, 0.0)
-            ends[:, :5] = points[:, :5]  # Would give nothing.
+            ends[:, :5] = points[:, :5]  # This pixel would contribute nothing.
             self.assertAllClose(points + steps, ends, atol=1e-6)
             expected, reached = smallest_step(
                 points[0], normals[0], gaps[0], norm
@@ -95,7 +95,7 @@ class HyperplaneTest(parameterized.TestCase, tf.test.TestCase):
         normals = random.normal(size=(2, SIZE))
         none = self.project(norm, points, normals, np.zeros(2))
         self.assertAllEqual(none, np.zeros((2, SIZE)))
-        # No gradient: nowhere to go, whatever the gap.
+        # Without a gradient there is no step, whatever the gap.
         flat = self.project(norm, points, 0 * normals, np.array([1.0, -1.0]))
         self.assertAllEqual(flat, np.zeros((2, SIZE)))
 
@@ -126,12 +126,12 @@ class FABAttackTest(parameterized.TestCase, tf.test.TestCase):
         broken = result.clean_correct & ~result.robust
         found = predictions(problem.network, problem.images + result[2])
         self.assertFalse((found == problem.labels)[broken].any())
-        # What does not succeed is not shown.
+        # Failed perturbations are not reported.
         self.assertFalse(result.perturbation[result.robust].any())
 
     @parameterized.product(norm=NORMS, classes=(2, 4))
     def test_finds_the_nearest_point_of_the_boundary(self, norm, classes):
-        # With a radius 1 % above that of the image, not one size for all.
+        # With a radius 1 % above that of each image, not the same for all.
         problem = linear_problem(6, classes, seed=2, wrong=False)
         attack = FABAttack(problem.network, steps=20, norm=norm)
         for number, radius in enumerate(problem.radii[norm]):
@@ -141,7 +141,7 @@ class FABAttackTest(parameterized.TestCase, tf.test.TestCase):
             self.assertFalse(result.robust[0])
             found = sizes(result.perturbation, norm)
             self.assertAllInRange(found / radius, 0.999, 1.0101)
-            # And never beyond the boundary within less.
+            # And the boundary is never crossed within less.
             self.assertTrue(attack(*data, 0.99 * radius).robust[0])
 
     @parameterized.parameters(*NORMS)
@@ -173,7 +173,7 @@ class FABAttackTest(parameterized.TestCase, tf.test.TestCase):
             self.assertTrue(attack(*one, 0.98 * nearest[number]).robust[0])
 
     def test_settings_of_the_walk(self):
-        # One step on a line of one pixel, from 0.5 to a boundary at 0.6.
+        # One step with a single pixel, from 0.5 to a boundary at 0.6.
         images = np.full((1, 1, 1, 1), 0.5, np.float32)
 
         def network(batch):
@@ -197,23 +197,23 @@ class FABAttackTest(parameterized.TestCase, tf.test.TestCase):
             )
             return {key: value.numpy().ravel() for key, value in moved.items()}
 
-        # From the image both projections are the same: 5 % too far; then 10 %
-        # of that back.
+        # From the image, both projections are equal: 5 % too far, then 10 %
+        # of it pulled back.
         moved = step(0.5)
         self.assertAllClose(moved["found"], [0.605])
         self.assertAllClose(moved["point"], [0.5 + 0.9 * 0.105])
         self.assertAllEqual(moved["fooled"], [True])
         self.assertAllClose(moved["loss"], [0.005], atol=1e-6)
-        # From elsewhere, the share of the image is at most a tenth.
+        # From another point, the share of the image is at most a tenth.
         moved = step(0.3)
         expected = 0.9 * (0.3 + 1.05 * 0.3) + 0.1 * 0.605
         self.assertAllClose(moved["found"], [expected])
-        # Or the share that the distances have.
+        # Or the share given by the distances.
         share = 0.005 / (0.005 + 0.1)
         moved = step(0.595)
         expected = (1 - share) * (0.595 + 1.05 * 0.005) + share * 0.605
         self.assertAllClose(moved["found"], [expected])
-        # Beyond the boundary but outside of the ball is no success.
+        # A point beyond the boundary but outside of the ball is no success.
         moved = step(0.5, epsilon=0.104)
         self.assertAllEqual(moved["fooled"], [False])
         self.assertAllClose(moved["found"], [0.5])
@@ -228,7 +228,7 @@ class FABAttackTest(parameterized.TestCase, tf.test.TestCase):
             return problem.network(batch)
 
         FABAttack(network, steps=7)(problem.images, problem.labels, 1e-4)
-        # Once to classify; seven steps for each of the other classes.
+        # One call to classify; seven steps for each other class.
         self.assertEqual(int(calls), 1 + 2 * 7 * 2)
 
     def test_target_classes(self):
@@ -236,8 +236,8 @@ class FABAttackTest(parameterized.TestCase, tf.test.TestCase):
         self.assertEqual(FABAttack(len).rounds(100), 9)
         self.assertEqual(FABAttack(len).rounds(2), 1)
         self.assertEqual(FABAttack(len, target_classes=3).rounds(10), 3)
-        # The nearest class of some is not the likeliest: one target will not
-        # do where two will.
+        # The nearest class of some is not the likeliest: one target is not
+        # enough where two are.
         problem = linear_problem(40, classes=3, seed=4)
         epsilon = between(problem.radii["l2"], 16)
         one, two = (

@@ -1,4 +1,4 @@
-"""Tests of the losses that attacks raise, against numpy."""
+"""Tests the losses that attacks maximize, against NumPy."""
 
 import numpy as np
 import tensorflow as tf
@@ -9,7 +9,7 @@ from fastbat_tf.errors import InputError
 
 
 def example(classes, count=50, seed=0):
-    """Logits, labels and other classes as targets."""
+    """Logits, labels, and wrong classes as targets."""
     random = np.random.default_rng(seed)
     logits = random.normal(0, 2, (count, classes)).astype("float32")
     labels = random.integers(0, classes, count, dtype="int32")
@@ -18,7 +18,7 @@ def example(classes, count=50, seed=0):
 
 
 def formula(name, z, y, t):
-    """The published formula, of one example."""
+    """The published formula for one example."""
     falling = np.sort(z)[::-1]
     margin = max(z[i] for i in range(len(z)) if i != y) - z[y]
     if name == "ce":
@@ -33,7 +33,7 @@ def formula(name, z, y, t):
 
 
 def expected(name, logits, labels, targets):
-    """The formula of all examples, in float64."""
+    """The formula for all examples, in float64."""
     examples = zip(logits.astype("float64"), labels, targets, strict=True)
     return np.array([formula(name, *example) for example in examples])
 
@@ -87,7 +87,7 @@ class LossTest(parameterized.TestCase, tf.test.TestCase):
 
     @parameterized.parameters("dlr", "targeted_dlr")
     def test_equal_logits(self, name):
-        # No scale to divide by: the loss is finite all the same.
+        # The scale is zero, and the loss still finite.
         value = losses.get(name)(tf.zeros((1, 5)), [0], [1])
         self.assertAllEqual(value, [0.0])
 
@@ -150,7 +150,12 @@ class AskTest(tf.test.TestCase):
 
     def ask(self, network, loss, samples=1):
         return losses.ask(
-            network, loss, self.images, self.labels, self.targets, samples
+            network,
+            loss,
+            images=self.images,
+            labels=self.labels,
+            targets=self.targets,
+            samples=samples,
         )
 
     def test_of_each_image_by_itself(self):
@@ -168,7 +173,7 @@ class AskTest(tf.test.TestCase):
         )
 
     def test_averages_the_answers(self):
-        # The answers come in turn: logits times 1, 2, 3, 4.
+        # The calls return the logits times 1, 2, 3 and 4 in turn.
         turn = tf.Variable(0.0)
 
         def drawn(images):
@@ -182,7 +187,7 @@ class AskTest(tf.test.TestCase):
         self.assertAllEqual(mean.correct, one.correct)
 
     def test_averages_probabilities_not_votes(self):
-        # Twice a little for class 1, once surely for class 0.
+        # Twice slightly in favor of class 1, once clearly of class 0.
         turn = tf.Variable(0)
         rounds = tf.constant([[0.0, 0.1], [9.0, 0.0], [0.0, 0.1]])
 
@@ -193,7 +198,12 @@ class AskTest(tf.test.TestCase):
 
         labels = tf.constant([0, 1, 0, 1, 0])
         answer = losses.ask(
-            drawn, losses.margin, self.images, labels, labels, samples=3
+            drawn,
+            losses.margin,
+            images=self.images,
+            labels=labels,
+            targets=labels,
+            samples=3,
         )
         self.assertAllEqual(answer.correct, labels == 0)
 
@@ -205,14 +215,14 @@ class AskTest(tf.test.TestCase):
         self.assertAllEqual(answer.gradient, np.zeros((5, 2, 2, 1)))
 
     def test_gradients_that_are_no_numbers(self):
-        # The square root has an infinite slope at 0.
+        # The slope of the square root is infinite at 0.
         images = tf.zeros((1, 1, 2, 1)) + [[[[0.0], [0.25]]]]
         answer = losses.ask(
             lambda batch: tf.sqrt(tf.reshape(batch, (-1, 2))),
             losses.difference,
-            images,
-            tf.constant([1]),
-            tf.constant([0]),
+            images=images,
+            labels=tf.constant([1]),
+            targets=tf.constant([0]),
         )
         self.assertAllClose(answer.gradient, [[[[0.0], [-1.0]]]])
 

@@ -1,6 +1,6 @@
 """Tests that the attacks break what the original programs break.
 
-All 160 images where that is quick, the first ones where it is not; `python -m
+Fast attacks run on all 160 images, slow ones on the first images; `python -m
 tests.support.attack_outcomes` compares all of them.
 """
 
@@ -47,7 +47,7 @@ class AttackOutcomesTest(parameterized.TestCase, tf.test.TestCase):
         clean, ours = attack_outcomes.compare(recording(), [name], count)
         self.assertTrue(clean.passed, clean)
         self.assertTrue(ours.passed, ours)
-        # Of a test that nothing stands or nothing falls in, nothing is learnt.
+        # If all examples or none were robust, the test would be void.
         self.assertBetween(ours.ours.sum(), 1, clean.ours.sum() - 1)
 
     def test_all_attacks_of_the_file_are_compared(self):
@@ -66,7 +66,7 @@ class AttackOutcomesTest(parameterized.TestCase, tf.test.TestCase):
         )
 
     def run_program(self, arrays, *arguments):
-        """The exit status for a file with these arrays."""
+        """The exit status for a file with the given arrays."""
         path = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
         path /= "set.npz"
         with np.load(FILE) as file:
@@ -82,12 +82,12 @@ class AttackOutcomesTest(parameterized.TestCase, tf.test.TestCase):
             if not name.startswith("weights/")
         }
         self.assertEqual(self.run_program(shrunken, "--attacks=pgd-10-1"), 0)
-        # Three more that stand.
+        # Three more are robust.
         other = outcome[few].copy()
         other[np.flatnonzero(~other)[:3]] = True
         shrunken["pgd_10_1"] = other
         self.assertEqual(self.run_program(shrunken, "--attacks=pgd-10-1"), 1)
-        # The same number of them, but others: 2 of 40 differ.
+        # Equally many, but different ones: 2 of 40 differ.
         other = outcome[few].copy()
         other[np.flatnonzero(~other)[0]] = True
         other[np.flatnonzero(outcome[few])[0]] = False

@@ -1,4 +1,4 @@
-"""Tests of PGD with restarts and of FGSM."""
+"""Tests PGD with restarts, and FGSM."""
 
 import numpy as np
 import tensorflow as tf
@@ -17,7 +17,7 @@ from tests.support.attack_problems import (
 
 
 def direction(toward, norm):
-    """What lowers a margin fastest."""
+    """The direction that lowers a margin fastest."""
     if norm == "linf":
         return -np.sign(toward)
     norms = np.linalg.norm(toward.reshape(len(toward), -1), axis=1)
@@ -25,12 +25,12 @@ def direction(toward, norm):
 
 
 def frozen(images):
-    """The images with gradient zero: PGD stays where it starts."""
+    """Returns the images, with a gradient of zero: PGD stays at its start."""
     return tf.stop_gradient(images) + 0.0 * images
 
 
 def lottery(images):
-    """Right (class 0) unless the first pixel rose by more than half of 0.1.
+    """Predicts class 0 unless the first pixel rose by more than half of 0.1.
 
     From images of 0.5 with epsilon = 0.1, a quarter of the uniform starts
     succeed, and no gradient helps.
@@ -51,13 +51,13 @@ class PGDAttackTest(parameterized.TestCase, tf.test.TestCase):
         self.assertAllEqual(result.clean_correct, radii > 0)
         self.assertAllEqual(result.robust, radii > epsilon)
         self.assertEqual(result.robust.sum(), 40 - 8 - 16)
-        # Where the attack fails, it ends at the optimum: no one could do more.
+        # Where the attack fails, it ends at the optimum.
         self.assertAllClose(
             result.perturbation[result.robust],
             epsilon * direction(toward, norm)[result.robust],
             atol=1e-6 if norm == "linf" else 0.01 * epsilon,
         )
-        # Where it succeeds, the perturbation is one that succeeds.
+        # Where it succeeds, so does the reported perturbation.
         broken = result.clean_correct & ~result.robust
         found = predictions(network, images + result.perturbation)
         self.assertAllEqual(found[broken], 1 - labels[broken])
@@ -87,7 +87,7 @@ class PGDAttackTest(parameterized.TestCase, tf.test.TestCase):
         )
 
     def test_steps_of_a_quarter_of_epsilon(self):
-        # From anywhere in the ball, 8 steps reach the corner; 7 do not.
+        # From any point of the ball, 8 steps reach the corner; 7 do not.
         network, images, labels, radii, toward = linear_problem(40)
         kept = radii["linf"] > 0
         epsilon = 0.2 * float(radii["linf"][kept].min())
@@ -108,7 +108,7 @@ class PGDAttackTest(parameterized.TestCase, tf.test.TestCase):
         attack = PGDAttack(lottery, steps=1, norm=norm)
         result = attack(images, np.zeros(200, np.int32), 0.01)
         starts = result.perturbation.reshape(200, -1) / 0.01
-        if norm == "linf":  # Every pixel is uniform.
+        if norm == "linf":  # Each pixel is uniformly distributed.
             self.assertAllClose(np.quantile(starts, 0.25), -0.5, atol=0.03)
             self.assertAllClose(np.quantile(starts, 0.75), 0.5, atol=0.03)
         else:  # The radius to the power of the dimension is uniform.
@@ -123,11 +123,11 @@ class PGDAttackTest(parameterized.TestCase, tf.test.TestCase):
         for restarts in (1, 2, 5, 20):
             attack = PGDAttack(lottery, steps=2, restarts=restarts)
             robust = attack(images, labels, 0.1).robust
-            # What one restart breaks stays broken.
+            # An example that one restart breaks stays broken.
             self.assertFalse((robust & ~earlier).any())
             counts.append(robust.sum())
             earlier = robust
-        # 3/4 of them withstand a start: 48, 36, 15 and 0 are expected.
+        # 3/4 withstand each start: 48, 36, 15 and 0 are expected.
         self.assertBetween(counts[0], 38, 58)
         self.assertBetween(counts[1], 24, 48)
         self.assertBetween(counts[2], 5, 26)
@@ -140,24 +140,24 @@ class PGDAttackTest(parameterized.TestCase, tf.test.TestCase):
         def run(restarts):
             attack = PGDAttack(lottery, steps=2, restarts=restarts)
             result = attack(images, labels, 0.1)
-            return result, result.perturbation[:, 0, 0, 0]  # Is the loss here.
+            return result, result.perturbation[:, 0, 0, 0]  # The loss here.
 
         first, first_pixel = run(1)
         last, last_pixel = run(6)
         broken = ~first.robust
-        # The first that was misclassified, where there is one.
+        # The first misclassified one, if there is one.
         self.assertAllEqual(
             last.perturbation[broken], first.perturbation[broken]
         )
         self.assertAllEqual(last_pixel > 0.05, ~last.robust)
-        # Else that of the highest loss: higher than that of the first restart
-        # in 5 of 6 cases, lower in none.
+        # Otherwise that of the highest loss, higher than in the first restart
+        # in 5 of 6 cases, and never lower.
         standing = last.robust
         self.assertFalse((last_pixel < first_pixel)[standing].any())
         self.assertGreater((last_pixel > first_pixel)[standing].mean(), 0.5)
 
     def test_success_counts_more_than_loss(self):
-        # Right with a loss of log 3, or wrong with one of log 2.
+        # Correct with a loss of log 3, or wrong with a loss of log 2.
         def network(images):
             wrong = frozen(images)[:, 0, 0, :1] > 0.55
             return tf.where(wrong, [[0.0, 0.1, -9.0]], [[0.1, 0.0, 0.0]])
@@ -175,8 +175,8 @@ class PGDAttackTest(parameterized.TestCase, tf.test.TestCase):
         )
 
     def test_keeps_the_iterate_that_succeeded(self):
-        # The first pixel climbs; only on its way it passes a place where the
-        # image is misclassified, which is wider than a step of 0.025.
+        # The first pixel rises, and passes an interval in which the
+        # image is misclassified, and which is wider than a step of 0.025.
         def network(batch):
             first = batch[:, 0, 0, 0]
             passes = (0.52 < first) & (first < 0.55)
@@ -203,15 +203,15 @@ class PGDAttackTest(parameterized.TestCase, tf.test.TestCase):
             logits = tf.py_function(look, [tf.stop_gradient(batch)], tf.float32)
             return tf.ensure_shape(logits, (None, 2))
 
-        # One image, four times: only the starts differ.
+        # Four equal images: only the starts differ.
         images = np.full((4, *SHAPE), 0.5, np.float32)
         attack = PGDAttack(network, steps=1, restarts=2, batch_size=2)
         attack(images, np.zeros(4, np.int32), 0.1)
         starts = np.concatenate(
             [batch for batch in seen if (batch != 0.5).any()]
         )
-        # Each batch is looked at before and after its only step, which does
-        # not move it: the gradient is zero.
+        # Each batch is evaluated before and after its only step, which does
+        # not change it, since the gradient is zero.
         self.assertLen(starts, 2 * 2 * 4)
         self.assertLen(np.unique(starts, axis=0), 2 * 4)
         self.assertAllInRange(starts, 0.4, 0.6)
@@ -226,14 +226,14 @@ class PGDAttackTest(parameterized.TestCase, tf.test.TestCase):
             for seed in (1, 1, 2)
         )
         self.assertAllEqual(first, again)
-        # Every image has starts of its own, and others for another seed.
+        # Each image has its own starts, and different ones for another seed.
         right = radii["linf"] > 0
         starts = np.concatenate([first[right], other[right]])
         self.assertLen(np.unique(starts, axis=0), len(starts))
 
     def test_masked_gradients_hide_from_the_cross_entropy(self):
-        # Its gradient underflows in float32 where the margin is 1e6 times as
-        # large; that of the margin does not.
+        # The gradient underflows in float32 if the margin is 1e6 times as
+        # large; the gradient of the margin does not.
         problem = linear_problem(20, wrong=False)
         epsilon = 2 * float(problem.radii["linf"].max())
 

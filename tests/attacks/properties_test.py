@@ -1,6 +1,6 @@
-"""What holds for every attack, on any network, image and radius.
+"""Tests what holds for every attack, on any network, image and radius.
 
-The weights of one network are variables, so that no example traces anew.
+The weights of the network are variables, so that no example is retraced.
 """
 
 import functools
@@ -29,12 +29,12 @@ CLASSES = 4
 WIDTH = 5
 
 ALL_ATTACKS = (*SMALL_ATTACKS, "apgd-dlr-3", "pgd-2-1-margin", "pgd-2-1-dlr")
-# With bounds that float32 does not hold exactly, and both ends of the range.
+# Including bounds that are not exact in float32, and both ends of the range.
 EPSILONS = (8 / 255, 1 / 255, 0.0, 1.0)
 
 
 class Network:
-    """One layer of tanh, or none: linear, flat or steep."""
+    """One tanh layer, or none: linear, flat or steep."""
 
     def __init__(self):
         self.first = tf.Variable(tf.zeros((SIZE, WIDTH)))
@@ -60,7 +60,7 @@ class Network:
 
 
 NETWORK = Network()
-# One image is black, one white, one gray, one anything.
+# One image is black, one white, one gray, and one arbitrary.
 PLAIN_IMAGES = np.stack(
     [np.full(SHAPE, value, np.float32) for value in (0.0, 1.0, 0.5)]
     + [np.random.default_rng(0).random(SHAPE, np.float32)]
@@ -68,7 +68,7 @@ PLAIN_IMAGES = np.stack(
 
 
 class Ends:
-    """A generator whose draws are all the least, all the largest, or central.
+    """A generator that always draws the least, largest or central value.
 
     What is central for a uniform draw has no direction as a perturbation; a
     normal draw of 0 has none, and one beyond 12 never comes.
@@ -93,12 +93,12 @@ class Ends:
 
 @functools.cache
 def attack(name, norm):
-    """One attack per name and norm: traced once."""
+    """One attack per name and norm, traced once."""
     return attack_problems.get(name, NETWORK, norm=norm, batch_size=3)
 
 
 def given(test):
-    """Random networks, images, radii and seeds; the same ones every time."""
+    """Random networks, images, radii and seeds, equal in every run."""
     test = hypothesis.given(
         images=hypothesis_arrays.arrays(
             np.float32,
@@ -125,7 +125,7 @@ def given(test):
 
 
 def labels_of(images):
-    """What the network says, but for the first image."""
+    """The logits of the network, except for the first image."""
     labels = attack_problems.predictions(NETWORK, images)
     labels[0] = (labels[0] + 1) % CLASSES
     return labels
@@ -143,19 +143,19 @@ class PropertyTest(parameterized.TestCase, tf.test.TestCase):
             delta = result.perturbation
             self.assertEqual(delta.dtype, np.float32)
             self.assertEqual(delta.shape, images.shape)
-            # In the ball and the pixels, up to the rounding of float32.
+            # Within the ball and the pixel range, up to float32 rounding.
             self.assertLessEqual(
                 sizes(delta, norm).max(), radius * (1 + 1e-5) + 2e-7
             )
             self.assertGreaterEqual((images + delta).min(), -1e-7)
             self.assertLessEqual((images + delta).max(), 1 + 1e-7)
-            # What is wrong without any attack is left alone.
+            # Images that are misclassified without an attack are not attacked.
             self.assertAllEqual(
                 result.clean_correct, [False] + [True] * (COUNT - 1)
             )
             self.assertFalse(result.robust[0])
             self.assertFalse(delta[0].any())
-            # What is said to be broken is broken.
+            # Perturbations of broken examples are misclassified.
             logits = NETWORK(images + delta).numpy()
             rows = np.arange(COUNT)
             of_label = logits[rows, labels]
@@ -186,14 +186,14 @@ class PropertyTest(parameterized.TestCase, tf.test.TestCase):
             pixels = PLAIN_IMAGES + delta
             self.assertBetween(pixels.min(), 0, 1, message)
             self.assertBetween(pixels.max(), 0, 1, message)
-            if not steepness:  # The same answer everywhere.
+            if not steepness:  # The same logits everywhere.
                 self.assertTrue(result.robust.all(), message)
 
     @parameterized.product(name=ALL_ATTACKS, norm=NORMS)
     def test_ends_of_the_draws(self, name, norm):
-        """Also where gradients are zero and logits as large as can be."""
+        """Also if gradients are zero and logits as large as possible."""
         for steepness, radius in ((0.0, 8 / 255), (1.0, 1.0), (1e4, 0.03)):
-            # Weights first: drawing them takes a generator, too.
+            # Weights first, since drawing them needs a generator, too.
             NETWORK.draw(3, steepness)
             self.check_ends(attack(name, norm), norm, steepness, radius)
 
@@ -217,7 +217,7 @@ class PropertyTest(parameterized.TestCase, tf.test.TestCase):
         norm=NORMS, shape=((1, 1, 1), (2, 3, 1), (5, 2, 3), (9, 7, 3))
     )
     def test_squares_of_small_images(self, norm, shape):
-        """Squares lie inside of the image, wherever they are drawn."""
+        """Squares lie inside of the image, whatever is drawn."""
         images = np.full((2, *shape), 0.5, np.float32)
 
         def network(batch):
@@ -265,7 +265,7 @@ class PropertyTest(parameterized.TestCase, tf.test.TestCase):
 
     @parameterized.parameters(*NORMS)
     def test_the_properties_see_both_outcomes(self, norm):
-        # Else they would hold of nothing.
+        # Otherwise the properties would be tested on nothing.
         random = np.random.default_rng(0)
         images = random.random((COUNT, *SHAPE)).astype("float32")
         outcomes = []

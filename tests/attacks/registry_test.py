@@ -1,4 +1,4 @@
-"""Tests of the names of attacks, and of the data that they take."""
+"""Tests the names of attacks, and the data that they take."""
 
 import numpy as np
 import tensorflow as tf
@@ -10,6 +10,7 @@ from fastbat_tf.attacks.fab import FABAttack
 from fastbat_tf.attacks.fgsm import FGSMAttack
 from fastbat_tf.attacks.inputs import as_pixels
 from fastbat_tf.attacks.pgd import PGDAttack
+from fastbat_tf.attacks.registry import AttackSpec
 from fastbat_tf.attacks.square import SquareAttack
 from fastbat_tf.errors import InputError
 from tests.support.attack_problems import SHAPE, between, linear_problem
@@ -76,7 +77,7 @@ class RegistryTest(parameterized.TestCase, tf.test.TestCase):
             attacks.parse(name)
         self.assertRegex(
             str(caught.exception),
-            "expected to be of fgsm, .* none of them twice",
+            "expected to be one of fgsm, .* none of them twice",
         )
         self.assertEndsWith(str(caught.exception), f"Received: attack={name}")
 
@@ -88,6 +89,20 @@ class RegistryTest(parameterized.TestCase, tf.test.TestCase):
     def test_unknown_name_within_another(self, name, received):
         with self.assertRaisesRegex(InputError, f"Unknown.*{received}$"):
             attacks.parse(name)
+
+    @parameterized.parameters(
+        ("toy", {"steps": None, "queries": None}),
+        ("toy-12", {"steps": "12", "queries": None}),
+        ("toy-12-3", {"steps": "12", "queries": "3"}),
+        ("toy-0", None),
+        ("toy-", None),
+        ("toys", None),
+        ("toy-12-3-4", None),
+    )
+    def test_a_form_is_a_pattern(self, name, arguments):
+        spec = AttackSpec("toy.ToyAttack", "toy[-STEPS[-QUERIES]]")
+        match = spec.match(name)
+        self.assertEqual(match and match.groupdict(), arguments)
 
     def test_transfer_needs_a_surrogate(self):
         self.assertTrue(attacks.parse("transfer").needs_surrogate)
@@ -131,7 +146,9 @@ class DataTest(parameterized.TestCase, tf.test.TestCase):
         attack = FGSMAttack(problem.network, norm="l2")
         with self.assertRaisesRegex(InputError, f"Received: epsilon={epsilon}"):
             attack(problem.images, problem.labels, epsilon)
-        attack(problem.images, problem.labels, 8.0)  # In L2 that is a radius.
+        attack(
+            problem.images, problem.labels, 8.0
+        )  # In L2 this is a valid radius.
 
     @parameterized.parameters(
         (lambda batch: batch, r"shape=\(2, 4, 4, 3\) for 2 images"),
@@ -163,9 +180,11 @@ class DataTest(parameterized.TestCase, tf.test.TestCase):
         self.assertAllEqual(flat.robust, column.robust)
 
     @parameterized.parameters(0, 1)
-    def test_nan_is_not_a_correct_answer(self, place):
+    def test_nan_is_not_a_correct_answer(self, position):
         def network(images):
-            return images[:, 0, 0, :2] * 0 + tf.one_hot(place, 2, np.nan, 1.0)
+            return images[:, 0, 0, :2] * 0 + tf.one_hot(
+                position, 2, np.nan, 1.0
+            )
 
         images = np.zeros((2, *SHAPE))
         for label in (0, 1):

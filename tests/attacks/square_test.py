@@ -1,4 +1,4 @@
-"""Tests of Square, the attack without gradients."""
+"""Tests Square, the attack without gradients."""
 
 import numpy as np
 import tensorflow as tf
@@ -34,7 +34,7 @@ def published_share(query):
 
 
 def published_bumps(size):
-    """eta of section 4.3 of arXiv 1912.00049: loops over nested rectangles."""
+    """eta of section 4.3 of arXiv 1912.00049, by loops over rectangles."""
 
     def rectangles(height, width):
         bump = np.zeros((height, width))
@@ -52,13 +52,13 @@ def published_bumps(size):
     return pair / np.linalg.norm(pair)
 
 
-def published_move(delta, size, corners, signs, bump, epsilon):
-    """Algorithm 3: the mass of both windows, and what is unused, to one.
+def published_move(delta, size, corners, *, signs, bump, epsilon):
+    """Algorithm 3: moves the mass of two windows and the unused mass to one.
 
     Args:
         delta: Array `(height, width, channels)`.
-        size: Integer.
-        corners: Of two windows, `(row, column)` each.
+        size: Integer, the side of the windows.
+        corners: The `(row, column)` of both windows.
         signs: Array `(channels,)`.
         bump: Array `(size, size)`.
         epsilon: Float.
@@ -83,7 +83,7 @@ def published_move(delta, size, corners, signs, bump, epsilon):
 
 
 class Recorder:
-    """A network without gradient that remembers what it was asked."""
+    """A network without gradients that records its input."""
 
     def __init__(self, network):
         self.network = network
@@ -151,8 +151,8 @@ class BumpsTest(parameterized.TestCase, tf.test.TestCase):
         for number in range(6):
             delta = random.normal(size=shape)
             if number == 4:
-                delta[:] = 0  # No mass yet.
-            # Nearly all of the budget, or half of it.
+                delta[:] = 0  # Without any mass.
+            # With nearly all of the budget, or half of it.
             share = (0.999, 0.5)[number % 2]
             delta *= share * epsilon / max(np.linalg.norm(delta), 1e-9)
             draws = random.random(4 + 3 + 1).astype("float32")
@@ -163,9 +163,9 @@ class BumpsTest(parameterized.TestCase, tf.test.TestCase):
                 delta,
                 size,
                 list(zip(down, right, strict=True)),
-                np.where(draws[2:5] < 0.5, -1, 1),
-                bump.T if draws[7] < 0.5 else bump,
-                epsilon,
+                signs=np.where(draws[2:5] < 0.5, -1, 1),
+                bump=bump.T if draws[7] < 0.5 else bump,
+                epsilon=epsilon,
             )
             found = attack._move_mass(
                 tf.constant(delta[np.newaxis], tf.float32),
@@ -178,7 +178,7 @@ class BumpsTest(parameterized.TestCase, tf.test.TestCase):
 
 class SquareAttackTest(parameterized.TestCase, tf.test.TestCase):
     def record(self, norm, queries=40, epsilon=0.05, bounds=False):
-        """What a network that stays right is asked, query by query."""
+        """The queries to a network that is never fooled."""
         random = np.random.default_rng(0)
         images = random.uniform(0.3, 0.7, (2, 8, 8, 3)).astype("float32")
         if bounds:
@@ -210,7 +210,7 @@ class SquareAttackTest(parameterized.TestCase, tf.test.TestCase):
     def test_keeps_only_what_is_better(self, norm, bounds):
         images, queries, scores, result = self.record(norm, 60, bounds=bounds)
         for example in range(2):
-            # The highest score so far, and what was asked there.
+            # The highest score so far, and its query.
             best = scores[:, example].argmax()
             self.assertAllClose(
                 images[example] + result.perturbation[example],
@@ -220,7 +220,7 @@ class SquareAttackTest(parameterized.TestCase, tf.test.TestCase):
             rises = np.maximum.accumulate(scores[:, example])
             self.assertBetween(len(np.unique(rises)), 3, 50)
             if norm == "linf" and not bounds:
-                # A candidate differs from the best so far in one square.
+                # A candidate differs from the best one so far in one square.
                 sides = square_sizes(60, 8, 8, odd=False)
                 for number in range(1, 60):
                     best = scores[:number, example].argmax()
@@ -230,16 +230,16 @@ class SquareAttackTest(parameterized.TestCase, tf.test.TestCase):
                     differs = differs > 1e-5
                     rows = np.flatnonzero(differs.any(axis=1))
                     columns = np.flatnonzero(differs.any(axis=0))
-                    for places in (rows, columns):
-                        if len(places):
-                            extent = places[-1] - places[0] + 1
+                    for positions in (rows, columns):
+                        if len(positions):
+                            extent = positions[-1] - positions[0] + 1
                             self.assertLessEqual(extent, sides[number])
 
     def test_stripes_first(self):
         images, queries, _, _ = self.record("linf", 1)
         delta = (queries[0] - images) / 0.05
         self.assertAllClose(np.abs(delta), np.ones_like(delta), atol=1e-5)
-        # The same in every row, for each channel on its own.
+        # Equal in all rows, for each channel separately.
         self.assertAllClose(delta, delta[:, :1] + 0 * delta, atol=1e-5)
         self.assertLen(np.unique(np.round(delta[:, 0]), axis=-1)[0], 8)
         self.assertNotAllClose(delta[..., 0], delta[..., 1])
@@ -270,10 +270,10 @@ class SquareAttackTest(parameterized.TestCase, tf.test.TestCase):
         for number in range(201, 400):  # Squares of 3 x 3.
             best = scores[:number, 0].argmax()
             differs = np.abs(queries[number, 0] - queries[best, 0]) > 1e-5
-            places = np.argwhere(differs)
-            if len(places) and len(np.unique(places[:, 2])) == 3:
-                rows.append(places[:, 0].min())
-                columns.append(places[:, 1].min())
+            positions = np.argwhere(differs)
+            if len(positions) and len(np.unique(positions[:, 2])) == 3:
+                rows.append(positions[:, 0].min())
+                columns.append(positions[:, 1].min())
                 row, column = rows[-1], columns[-1]
                 delta = queries[number, 0, row, column] - images[0, row, column]
                 signs.append(delta > 0)
@@ -320,7 +320,7 @@ class SquareAttackTest(parameterized.TestCase, tf.test.TestCase):
         epsilon = between(radii, 8)
         attack = SquareAttack(problem.network, queries=1000, norm="l2")
         result = attack(problem.images, problem.labels, epsilon)
-        # Squares of at least 3 x 3 do not reach every point of 4 x 4 pixels.
+        # Squares of at least 3 x 3 cannot reach all points of 4 x 4 pixels.
         self.assertFalse(result.robust[radii < 0.4 * epsilon].any())
         self.assertTrue(result.robust[radii > epsilon].all())
         found = attack_problems.predictions(

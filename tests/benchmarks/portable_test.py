@@ -1,4 +1,4 @@
-"""Tests of the step without TensorFlow: its export, its run, and back."""
+"""Tests the step without TensorFlow: its export, its run, its import."""
 
 import csv
 import dataclasses
@@ -26,7 +26,7 @@ from fastbat_tf.saving import model_files
 from tests.support import testing
 
 ROOT = pathlib.Path(__file__).parents[2]
-# Smooth, and with a small step: so that 20 steps do not blow up the rounding.
+# Smooth, with a small step size, so that 20 steps do not amplify rounding.
 # With ReLU and a step size of 5000/255, two steps of TensorFlow itself, one
 # compiled and one not, are as far apart as the portable step from either.
 SMOOTH = config.Config(
@@ -46,7 +46,7 @@ SMOOTH = config.Config(
 
 
 def with_evaluation(**changes):
-    """`SMOOTH`, with a small network and another evaluation."""
+    """`SMOOTH` with a small network and another evaluation."""
     return dataclasses.replace(
         SMOOTH,
         model=config.ModelConfig(width=2),
@@ -111,7 +111,7 @@ class ExportTest(parameterized.TestCase, tf.test.TestCase):
             examples,
             50,
             self.config.training.seed,
-            self.config.data.augmentation,
+            augmentation=self.config.data.augmentation,
         )
         order = np.load(self.folder / "order.npy")
         self.assertEqual(order.shape, (20, 1, 50))
@@ -161,7 +161,7 @@ class ExportTest(parameterized.TestCase, tf.test.TestCase):
 
 
 class InTensorFlow:
-    """Stands in for a `Computation`: the same function, by TensorFlow."""
+    """A `Computation` that runs its function in TensorFlow."""
 
     def __init__(self, function, arguments):
         self._function = function
@@ -197,10 +197,10 @@ class MeasureTest(parameterized.TestCase, tf.test.TestCase):
                 "rounds": attack.rounds(4),
             },
             {},
-            images,
-            labels,
-            logits,
-            measure.is_correct(logits, labels),
+            images=images,
+            labels=labels,
+            logits=logits,
+            robust=measure.is_correct(logits, labels),
             epsilon=0.02,
             seed=3,
         )
@@ -214,7 +214,7 @@ class MeasureTest(parameterized.TestCase, tf.test.TestCase):
     "JAX cannot be imported; it is not among this project's requirements.",
 )
 class RunTest(tf.test.TestCase):
-    """Twenty steps of the whole training, by JAX and by TensorFlow."""
+    """Twenty steps of the whole training, with JAX and with TensorFlow."""
 
     def test_as_tensorflow(self):
         scratch = self.enterContext(tempfile.TemporaryDirectory())
@@ -233,7 +233,10 @@ class RunTest(tf.test.TestCase):
         building.compile_robust(SMOOTH, robust, steps_per_epoch=1)
         splits = load_splits(SMOOTH)
         batches = pipeline.training_batches(
-            splits.train, 50, SMOOTH.training.seed, SMOOTH.data.augmentation
+            splits.train,
+            50,
+            SMOOTH.training.seed,
+            augmentation=SMOOTH.data.augmentation,
         )
         history = robust.fit(
             batches, epochs=20, steps_per_epoch=1, shuffle=False, verbose=0

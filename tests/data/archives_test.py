@@ -1,4 +1,4 @@
-"""Tests of the listing of unpacked archives, and of what is missing."""
+"""Tests the listing of unpacked archives, and of missing files."""
 
 import pathlib
 import shutil

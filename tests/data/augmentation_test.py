@@ -1,4 +1,4 @@
-"""Tests of the augmentation, pixel by pixel against plain loops."""
+"""Tests the augmentation, pixel by pixel, against plain loops."""
 
 import collections
 import io
@@ -15,7 +15,7 @@ from fastbat_tf.draws import Draws
 from tests.support import testing
 from tests.support.image_data import pixels, resize
 
-# Not square, so that rows and columns cannot be taken for each other.
+# Not square, so that rows and columns cannot be confused.
 HEIGHT, WIDTH = 6, 5
 
 
@@ -54,7 +54,7 @@ def draw(draws, name, count, maximum):
 
 
 def moves(images):
-    """Per augmented image of `coordinates`, (down, right, flip) as seen."""
+    """The observed (down, right, flip) of images of `coordinates`."""
     found = []
     for image in np.asarray(images).astype(int):
         columns = image[image.any(axis=(1, 2))][0, :, 1]
@@ -136,8 +136,8 @@ class AugmentationTest(parameterized.TestCase, tf.test.TestCase):
             self.assertAllEqual(augmented, expected)
 
     def test_all_offsets_are_drawn_equally_often(self):
-        # With a padding of 2, some of each image is left: what was drawn can
-        # be read from it.
+        # With a padding of 2, a part of each image is left, from which the
+        # draws can be read.
         count = 5000
         images = tf.constant(np.stack([coordinates()] * count))
         augmented = augmentation.random_crop_and_flip(images, Draws(0, 0), 2)
@@ -149,7 +149,7 @@ class AugmentationTest(parameterized.TestCase, tf.test.TestCase):
             for flip in (False, True)
         }
         self.assertEqual(set(counts), every)
-        # Of 50 outcomes each is expected 100 times, give or take 10.
+        # Each of 50 outcomes is expected 100 times, give or take 10.
         self.assertBetween(min(counts.values()), 55, 100)
         self.assertBetween(max(counts.values()), 100, 145)
 
@@ -161,13 +161,13 @@ class AugmentationTest(parameterized.TestCase, tf.test.TestCase):
 
 
 def rotate(image, angle):
-    """Nearest-pixel rotation, counter-clockwise, pixel by pixel."""
+    """Nearest-pixel rotation, counterclockwise, pixel by pixel."""
     height, width, _ = image.shape
     result = np.zeros_like(image)
     cosine, sine = math.cos(angle), math.sin(angle)
     for row in range(height):
         for column in range(width):
-            # Upwards and to the right of the centre.
+            # Up and to the right of the center.
             up, right = (height - 1) / 2 - row, column - (width - 1) / 2
             # The inverse rotation.
             source_right = right * cosine + up * sine
@@ -200,7 +200,7 @@ class RotationTest(parameterized.TestCase, tf.test.TestCase):
         self.assertAllEqual(rotated, expected)
         graph = tf.function(augmentation.random_rotation, autograph=False)
         self.assertAllEqual(graph(images, draws, degrees), expected)
-        # As Pillow, and so torchvision, does: the same direction and centre.
+        # Like Pillow, and thus torchvision: the same direction and center.
         for image, angle, result in zip(
             images[..., 0], angles, rotated.numpy()[..., 0], strict=True
         ):
@@ -212,7 +212,7 @@ class RotationTest(parameterized.TestCase, tf.test.TestCase):
         drawn = np.degrees(self.angles(Draws(0, 0), 2000, 15))
         self.assertBetween(drawn.min(), -15, -14.9)
         self.assertBetween(drawn.max(), 14.9, 15)
-        self.assertBetween(drawn.mean(), -0.6, 0.6)  # 0.2 of standard error.
+        self.assertBetween(drawn.mean(), -0.6, 0.6)  # A standard error of 0.2.
 
     def test_after_crop_and_flip(self):
         images, draws = random_images(20), Draws(3, 5)

@@ -1,4 +1,4 @@
-"""Tests of the listing of the user's own images."""
+"""Tests the listing of the user's own images."""
 
 import pathlib
 import tempfile
@@ -16,7 +16,7 @@ FILES = (
     "test/cat/1.png",
     "test/ant/b.jpg",
     "test/Bee/y.png",
-    # Left behind by desktops and archivers.
+    # Files of desktops and archivers.
     ".DS_Store",
     "train/.DS_Store",
     "train/ant/.DS_Store",
@@ -105,12 +105,12 @@ class FolderTest(parameterized.TestCase):
     def test_a_class_missing_from_test(self):
         (self.top / "test/ant/b.jpg").unlink()
         message = (
-            r"^Each class is expected in DIR/test with at least one image\. "
+            r"^Each class is expected to have at least one image in DIR/test\. "
             rf"Received: class=ant, data_dir={self.top}$"
         )
         arguments = self.top, "test", CLASSES
         self.assert_refused(message, folder.list_files, *arguments)
-        self.add("test/ant/.DS_Store")  # Is none.
+        self.add("test/ant/.DS_Store")  # Not an image.
         self.assert_refused(message, folder.list_files, *arguments)
         (self.top / "test/ant/.DS_Store").unlink()
         (self.top / "test/ant").rmdir()
@@ -119,7 +119,7 @@ class FolderTest(parameterized.TestCase):
     def test_a_class_that_training_does_not_know(self):
         self.add("test/dog/1.png")
         self.assert_refused(
-            r"those of the training, Bee, ant, cat\. Received: class=dog",
+            r"those of DIR/train, Bee, ant, cat\. Received: class=dog",
             folder.list_files,
             self.top,
             "test",

@@ -1,4 +1,4 @@
-"""Tests of the decoding of image files."""
+"""Tests the decoding of image files."""
 
 import pathlib
 import tempfile
@@ -55,7 +55,7 @@ class DecodeTest(parameterized.TestCase):
         ("transparent", np.dstack([COLORS, ALPHA]), "RGBA", COLORS),
         ("gray", COLORS[..., 0], "L", GRAY),
         ("gray_transparent", np.dstack([GRAY[..., :1], ALPHA]), "LA", GRAY),
-        # Of 16 bits the upper 8.
+        # The upper 8 of 16 bits.
         ("gray_of_16_bits", GRAY[..., 0] * np.uint16(256) + 200, "I;16", GRAY),
     )
     def test_mode(self, image, mode, expected):
@@ -117,7 +117,7 @@ class DecodeTest(parameterized.TestCase):
 
     def test_other_formats(self):
         path = write(self.top / "x.tiff", COLORS)
-        with self.assertRaisesRegex(ValueError, "it is none of PNG, JPEG"):
+        with self.assertRaisesRegex(ValueError, "it is not a PNG, JPEG"):
             image_files.read_file(path, Reading(9, 7, 3))
 
 
@@ -178,7 +178,7 @@ class ReadTest(parameterized.TestCase):
         np.testing.assert_array_equal(readable, rest)
 
     def test_images_that_would_take_too_much_memory(self):
-        """Refused by their headers: there are no pixels in these files."""
+        """Rejected by their headers: these files contain no pixels."""
         narrow = png(1, 101, 8, 101 * [b"\0\0"])
         crop = Reading.center_crop(8, 8, 3)
         for content, reading, message in (
@@ -191,12 +191,12 @@ class ReadTest(parameterized.TestCase):
                 InputError, rf"Received: file={self.paths[3]} \(.*{message}\)$"
             ):
                 image_files.read(self.paths[:5], reading)
-        # Nothing is against it where the whole image is resized.
+        # It is accepted if the whole image is resized.
         images, _ = image_files.read(self.paths[3:4], READING)
         np.testing.assert_array_equal(images, np.zeros((1, 8, 8, 3)))
 
     def test_a_random_crop_refuses_what_the_centre_crop_refuses(self):
-        """What a training takes can be tested, and the other way round."""
+        """Training and test accept the same files."""
         reading = Reading.center_crop(8, 8, 3)
         draws = Draws(0, 0)
 
@@ -215,7 +215,7 @@ class ReadTest(parameterized.TestCase):
         for content, message in (
             (png(1, 101, 8, 101 * [b"\0\0"]), "more than 100 times as long"),
             (png(20_000, 20_000, 8, []), "has 20000 x 20000"),
-            (b"no image", "it is none of PNG"),
+            (b"no image", "it is not a PNG"),
         ):
             for read in readers():
                 with self.assertRaisesRegex(

@@ -1,4 +1,4 @@
-"""Tests of the loading of data sets, but those of TensorFlow Datasets."""
+"""Tests the loading of data sets, except those of TensorFlow Datasets."""
 
 import contextlib
 import hashlib
@@ -25,9 +25,9 @@ from tests.support.image_data import (
 
 MEBIBYTE = 2**20
 
-# Of the images, in order, of CIFAR-10 as published: of each class the first
-# 400 of the training set and the first 100 of the test set, the classes taking
-# turns; the last 400 of these 4,000 are the validation split.
+# Digests of the images, in order, of CIFAR-10 as published: the first 400 of
+# each class of the training set and the first 100 of the test set, with
+# alternating classes; the last 400 of these 4,000 are the validation split.
 DIGESTS = {
     "train": "2be4a5d9fdadceb296cd6b46cfdf69981fdb1d94899c57ac60f7c588041ad8e6",
     "validation": (
@@ -52,7 +52,7 @@ class Cifar10MiniTest(parameterized.TestCase, tf.test.TestCase):
         self.assertEqual(images.dtype, np.uint8)
         self.assertEqual(labels.shape, (count,))
         self.assertEqual(labels.dtype, np.int32)
-        # Balanced, and the classes take turns.
+        # Balanced, with alternating classes.
         self.assertAllEqual(labels, np.arange(count) % 10)
 
     @parameterized.parameters(*DIGESTS.items())
@@ -61,8 +61,8 @@ class Cifar10MiniTest(parameterized.TestCase, tf.test.TestCase):
         self.assertEqual(hashlib.sha256(images.tobytes()).hexdigest(), digest)
 
     def test_a_few_pixels(self):
-        # Of the first airplane, the first automobile and the last truck: says
-        # more than a digest when the order of decoding is wrong.
+        # The first airplane, the first automobile and the last truck: these say
+        # more than a digest if the order of decoding is wrong.
         train, _, test = self.splits
         self.assertAllEqual(train.images[0, 0, 0], [202, 204, 199])
         self.assertAllEqual(train.images[0, 1, 2], [207, 209, 204])
@@ -100,7 +100,7 @@ class Cifar10MiniTest(parameterized.TestCase, tf.test.TestCase):
     def test_validation_share_that_empties_a_split(self, share):
         with self.assertRaisesRegex(
             InputError,
-            "^`validation_share` leaves no image in one of the splits. "
+            "^`validation_share` leaves one of the splits empty. "
             f"Received: validation_share={share}$",
         ):
             loading.load("cifar10_mini", validation_share=share)
@@ -119,7 +119,7 @@ class FolderTest(parameterized.TestCase, tf.test.TestCase):
         return loading.load_splits(self.settings)
 
     def streamed(self):
-        """The same, as if it were too large for the memory."""
+        """The same, as if the data set were too large for memory."""
         self.enterContext(mock.patch.object(loading, "MEMORY_LIMIT", 100))
         return self.load()
 
@@ -133,8 +133,8 @@ class FolderTest(parameterized.TestCase, tf.test.TestCase):
             self.assertEqual(split.labels.dtype, np.int32)
             # The same share of each class.
             self.assertAllEqual(np.bincount(split.labels), [counts] * 3)
-        # Sorted by name: bird is written first, and has the label 1. PNG, of
-        # 9 x 9 pixels, is at the odd places.
+        # Sorted by name: bird is written first, and has label 1. PNG files, of
+        # 9 x 9 pixels, have the odd indices.
         image = resize(pixels(37, 9, 9), 8, 8)
         self.assertEqual(splits.test.labels[5], 1)
         self.assertAllClose(splits.test.images[5], image, 0, 0.51)
@@ -164,7 +164,7 @@ class FolderTest(parameterized.TestCase, tf.test.TestCase):
 
     @parameterized.parameters(True, False)
     def test_read_as_the_data_set_says(self, streamed):
-        """`config.json` keeps the same reading, and so does the export."""
+        """`config.json` and the export keep the same reading."""
         reading = data.Reading(5, 6, 1, antialias=False)
         self.enterContext(
             mock.patch.object(data.DatasetSpec, "reading", reading)
@@ -174,7 +174,7 @@ class FolderTest(parameterized.TestCase, tf.test.TestCase):
         self.assertIsInstance(split, kind)
         images = split.first(12).images
         self.assertEqual(images.shape, (12, 5, 6, 1))
-        # In steps: gray levels, then every second pixel or so.
+        # First to gray levels, then about every second pixel.
         gray = pixels(37, 9, 9) @ np.array([299, 587, 114])
         gray = (gray[..., np.newaxis] + 500) // 1000
         plain, averaged = (
@@ -231,14 +231,14 @@ class FolderTest(parameterized.TestCase, tf.test.TestCase):
             contextlib.redirect_stdout(io.StringIO()),
             self.assertRaisesRegex(
                 InputError,
-                "Each class is expected in the test split with an image that "
-                f"can be read. Received: class=cat, data_dir={self.top}$",
+                "Each class is expected to have a readable image in the test "
+                f"split. Received: class=cat, data_dir={self.top}$",
             ),
         ):
             self.load()
 
     def test_classes_are_those_of_the_settings(self):
-        # A run is measured on a directory that has test images alone.
+        # A run is evaluated on a directory with only test images.
         expected = self.load().test
         (self.top / "train").rename(self.top / "moved")
         settings = DataConfig(
@@ -270,11 +270,11 @@ class ArchiveTest(parameterized.TestCase, tf.test.TestCase):
             self.assertEqual(split.images.shape, (count, 64, 64, 3))
             self.assertEqual(split.images.dtype, np.uint8)
         self.assertAllEqual(np.bincount(splits.validation.labels), [1, 1, 1])
-        # Names of classes are written in descending order.
+        # The names of the classes are written in descending order.
         self.assertAllEqual(splits.test.labels, [2, 1, 0, 2, 1, 0])
-        for place in range(6):
-            difference = splits.test.images[place].astype(int)
-            difference = difference - pixels(9000 + place, 64, 64)
+        for index in range(6):
+            difference = splits.test.images[index].astype(int)
+            difference = difference - pixels(9000 + index, 64, 64)
             self.assertLess(np.abs(difference).max(), 12)
 
     def test_gtsrb(self):
@@ -282,7 +282,7 @@ class ArchiveTest(parameterized.TestCase, tf.test.TestCase):
         count = 4 * (22 * 10 + 21 * 3)
         self.published("gtsrb", counts=(count, 5))
         splits = loading.load("gtsrb", str(self.top))
-        # A sign of each class, with its 4 photographs.
+        # One sign of each class, with its 4 photographs.
         self.assertAllEqual(np.bincount(splits.validation.labels), [4] * 43)
         self.assertEqual(splits.train.size, count - 4 * 43)
         self.assertAllEqual(splits.test.labels, [0, 7, 14, 21, 28])

@@ -1,4 +1,4 @@
-"""Tests of the training batches: which images, how augmented, repeatable."""
+"""Tests training batches: their images, augmentation, repeatability."""
 
 import numpy as np
 import tensorflow as tf
@@ -10,7 +10,7 @@ from fastbat_tf.data.loading import Examples
 from fastbat_tf.draws import Draws
 from fastbat_tf.errors import InputError
 
-# Not square, so that rows and columns cannot be taken for each other.
+# Not square, so that rows and columns cannot be confused.
 HEIGHT, WIDTH = 6, 5
 CROP = Augmentation(padding=4)
 
@@ -26,7 +26,7 @@ def coordinates():
 class TrainingBatchesTest(parameterized.TestCase, tf.test.TestCase):
     def setUp(self):
         super().setUp()
-        # 23 images, of which each names its label in all its pixels.
+        # 23 images, each with its label in all pixels.
         labels = np.arange(23, dtype=np.int32)
         images = np.zeros((23, HEIGHT, WIDTH, 3), np.uint8)
         images += 10 * labels.astype(np.uint8)[:, None, None, None] + 1
@@ -35,7 +35,11 @@ class TrainingBatchesTest(parameterized.TestCase, tf.test.TestCase):
     def take(self, count, batch_size=5, seed=0, augmentation=CROP, **kwargs):
         """The first batches, as arrays."""
         dataset = pipeline.training_batches(
-            self.examples, batch_size, seed, augmentation, **kwargs
+            self.examples,
+            batch_size,
+            seed,
+            augmentation=augmentation,
+            **kwargs,
         )
         return list(dataset.take(count).as_numpy_iterator())
 
@@ -66,18 +70,18 @@ class TrainingBatchesTest(parameterized.TestCase, tf.test.TestCase):
         self.assertAllEqual(np.unique(images), [0, 1])
 
     def test_each_epoch_is_a_permutation(self):
-        # 4 batches of 5 leave over 3 of the 23 examples.
+        # 4 batches of 5 omit 3 of the 23 examples.
         labels = [labels for _, labels in self.take(4 * 100)]
         epochs = np.reshape(labels, (100, 20))
         for epoch in epochs:
             self.assertLen(set(epoch), 20)
-        # Which examples are left over changes: all get their turn.
+        # The omitted examples change, so that all are used.
         times_left_over = 100 - np.bincount(epochs.ravel(), minlength=23)
         self.assertAllInRange(times_left_over, 3, 30)  # 13 expected.
 
     def test_no_two_epochs_have_the_same_order(self):
-        # A generator of few permutations would show: of 1,000 random ones,
-        # two of 200 would be the same almost surely.
+        # A generator with few permutations would show: of 1,000 random ones,
+        # two of 200 would almost surely be equal.
         orders = {
             labels.tobytes()
             for seed in (0, 1)
@@ -118,11 +122,11 @@ class TrainingBatchesTest(parameterized.TestCase, tf.test.TestCase):
         examples = Examples(images, np.zeros(40, np.int32))
 
         def drawn(seed):
-            # Two epochs of two batches; all images are the same, so that only
-            # the augmentation makes the batches differ.
-            batches = pipeline.training_batches(examples, 20, seed, CROP).take(
-                4
-            )
+            # Two epochs of two batches; all images are equal, so that only
+            # the augmentation distinguishes the batches.
+            batches = pipeline.training_batches(
+                examples, 20, seed, augmentation=CROP
+            ).take(4)
             return [images for images, _ in batches.as_numpy_iterator()]
 
         batches = drawn(seed=1) + drawn(seed=2)
@@ -146,7 +150,7 @@ class TrainingBatchesTest(parameterized.TestCase, tf.test.TestCase):
             self.take(6, with_index=True), plain, strict=True
         ):
             self.assertEqual(images["index"].dtype, np.int32)
-            # Each example's label is its place.
+            # Each example's label is its index.
             self.assertAllEqual(images["index"], labels)
             self.assertAllEqual(images["images"], expected)
 
@@ -162,8 +166,8 @@ class TrainingBatchesTest(parameterized.TestCase, tf.test.TestCase):
     def test_a_batch_larger_than_the_split(self):
         with self.assertRaisesRegex(
             InputError,
-            "^The training split holds 23 images, expected at least one "
-            "batch. Received: batch_size=24$",
+            "^The training split is expected to hold at least one batch, but "
+            "has 23 images. Received: batch_size=24$",
         ):
             self.take(1, batch_size=24)
 

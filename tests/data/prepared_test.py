@@ -1,4 +1,4 @@
-"""Tests of what TensorFlow Datasets has prepared, and of wrong directories."""
+"""Tests data of TensorFlow Datasets, and wrong directories."""
 
 import contextlib
 import io
@@ -34,7 +34,7 @@ class PreparedTest(parameterized.TestCase, tf.test.TestCase):
         self.top = pathlib.Path(
             self.enterContext(tempfile.TemporaryDirectory())
         )
-        # TensorFlow Datasets says what it prepares.
+        # TensorFlow Datasets reports what it prepares.
         self.enterContext(contextlib.redirect_stdout(io.StringIO()))
 
     def write(self, name="cifar10", train=20, test=5, **kwargs):
@@ -73,7 +73,7 @@ class PreparedTest(parameterized.TestCase, tf.test.TestCase):
         for split, numbers in zip(
             splits, (range(18), range(18, 20), range(20, 25)), strict=True
         ):
-            self.assertIsInstance(split, sources.Records)
+            self.assertIsInstance(split, sources.TFRecords)
             self.assertEqual(split.size, len(numbers))
             self.assertEqual(split.image_shape, (288, 288, 3))
             self.assertAllEqual(
@@ -94,8 +94,8 @@ class PreparedTest(parameterized.TestCase, tf.test.TestCase):
             message = self.assert_refused(
                 "cifar10 is neither prepared nor can it be"
             )
-        self.assertEqual(site.call_count, 1)  # No long row of attempts.
-        # The three ways out, and what was received.
+        self.assertEqual(site.call_count, 1)  # Without many attempts.
+        # The three alternatives, and the received value.
         self.assertIn("--data_dir=DIR with DIR/cifar10/3.0.2", message)
         self.assertIn("https://www.cs.toronto.edu/~kriz/", message)
         self.assertIn("--dataset=cifar10_mini", message)
@@ -121,7 +121,7 @@ class PreparedTest(parameterized.TestCase, tf.test.TestCase):
                 self.assert_refused("--dataset=cifar10_mini")
 
     def test_what_is_said_of_a_download(self):
-        """A line of ours, and not what is meant for a terminal."""
+        """One line of ours, and no output meant for a terminal."""
 
         def download(_):
             print("\x1b[1mDownloading\x1b[0m\r")
@@ -156,10 +156,10 @@ class PreparedTest(parameterized.TestCase, tf.test.TestCase):
     @parameterized.parameters("cifar100", "mnist")
     def test_another_data_set(self, name):
         directory = self.write()
-        place = self.top / data.get(name).tfds_name.replace(":", "/")
-        shutil.copytree(directory, place)
+        copied = self.top / data.get(name).tfds_name.replace(":", "/")
+        shutil.copytree(directory, copied)
         self.assert_refused(
-            f"{place} is expected to hold {data.get(name).tfds_name}. "
+            f"{copied} is expected to hold {data.get(name).tfds_name}. "
             "Received: dataset=cifar10:3.0.2$",
             name,
         )
@@ -215,7 +215,7 @@ class PreparedTest(parameterized.TestCase, tf.test.TestCase):
     def test_broken_file_of_imagenet(self, how):
         directory = self.write("imagenet2012", test=9)
         self.corrupt(directory, how, "validation")
-        # Read when it is needed: sizes are known without.
+        # Files are read when needed; sizes are known without them.
         test = loading.load("imagenet2012", str(self.top)).test
         for read in (lambda: test.labels, lambda: test.read(np.arange(9))):
             with self.assertRaisesRegex(

@@ -1,4 +1,4 @@
-"""Tests of the registry of data sets."""
+"""Tests the registry of data sets."""
 
 import subprocess
 import sys
@@ -7,6 +7,7 @@ from pathlib import Path
 from absl.testing import absltest, parameterized
 
 from fastbat_tf import data
+from fastbat_tf.data import registry
 from fastbat_tf.errors import InputError
 
 TOP = Path(__file__).absolute().parents[2]
@@ -65,7 +66,7 @@ class DataTest(parameterized.TestCase):
         self.assertLen(spec.mean, channels)
         self.assertLen(spec.std, channels)
         for mean, std in zip(spec.mean, spec.std, strict=True):
-            # Of pixels in [0, 1]: not of gray levels.
+            # For pixels in [0, 1], not gray levels.
             self.assertBetween(mean, 0, 1)
             self.assertBetween(std, 0, 0.5)
 
@@ -81,12 +82,12 @@ class DataTest(parameterized.TestCase):
 
     @parameterized.parameters(*PUBLISHED)
     def test_memory(self, name):
-        # What is read whole takes less than the limit.
+        # Data sets that are read into memory take less than the limit.
         spec = data.get(name)
         height, width, channels = spec.image_shape
         size = max(spec.counts) * height * width * channels
         streamed = name == "imagenet2012"
-        self.assertEqual(size > data.MEMORY_LIMIT, streamed)
+        self.assertEqual(size > registry.MEMORY_LIMIT, streamed)
 
     def test_cifar10_mini_is_like_cifar10(self):
         self.assertEqual(

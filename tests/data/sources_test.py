@@ -1,4 +1,4 @@
-"""Tests of streams: the same batches from any start, nothing held whole."""
+"""Tests streams: the same batches from any start, not held in memory."""
 
 import contextlib
 import io
@@ -57,7 +57,9 @@ class FilesTest(parameterized.TestCase, tf.test.TestCase):
         cls.examples = cls.files.load(skip_unreadable=False)
 
     def batches(self, split, count, **kwargs):
-        dataset = pipeline.training_batches(split, 5, 3, CROP, **kwargs)
+        dataset = pipeline.training_batches(
+            split, 5, 3, augmentation=CROP, **kwargs
+        )
         return list(dataset.take(count).as_numpy_iterator())
 
     @parameterized.parameters(0, 6)
@@ -74,13 +76,13 @@ class FilesTest(parameterized.TestCase, tf.test.TestCase):
             self.assertAllEqual(labels, other_labels)
 
     def test_type_and_shape(self):
-        dataset = pipeline.training_batches(self.files, 5, 3, CROP)
+        dataset = pipeline.training_batches(self.files, 5, 3, augmentation=CROP)
         images, labels = dataset.element_spec
         self.assertEqual(images, tf.TensorSpec((5, 8, 8, 3)))
         self.assertEqual(labels, tf.TensorSpec((5,), tf.int32))
 
     def test_the_interpreter_ends(self):
-        """Also while images are decoded: nothing waits for anything."""
+        """The interpreter exits even while images are decoded."""
         program = (
             "import sys\n"
             "from fastbat_tf.data import Reading, pipeline, sources\n"
@@ -148,13 +150,13 @@ class FilesTest(parameterized.TestCase, tf.test.TestCase):
                 return
             with self.assertRaisesRegex(
                 InputError,
-                r"`max_examples` is expected in \[1, 10\], what can be held in "
-                f"memory of its 23 images. Received: max_examples={count}$",
+                r"`max_examples` is expected in \[1, 10\], the part of its 23 "
+                f"images that fits in memory. Received: max_examples={count}$",
             ):
                 self.files.check_fits("max_examples", count)
 
 
-class RecordsTest(parameterized.TestCase, tf.test.TestCase):
+class TFRecordsTest(parameterized.TestCase, tf.test.TestCase):
     """A tiny ImageNet: 50 training images in 4 files."""
 
     @classmethod
@@ -178,13 +180,13 @@ class RecordsTest(parameterized.TestCase, tf.test.TestCase):
 
     def setUp(self):
         super().setUp()
-        # Blocks that are smaller than an epoch.
+        # Blocks smaller than an epoch.
         self.enterContext(mock.patch.object(sources, "SHUFFLED_RECORDS", 16))
         self.enterContext(mock.patch.object(sources, "FILES_AT_A_TIME", 2))
 
     def take(self, count, batch_size=6, seed=0, crop=RESIZED, **kwargs):
         dataset = pipeline.training_batches(
-            self.train, batch_size, seed, crop, **kwargs
+            self.train, batch_size, seed, augmentation=crop, **kwargs
         )
         return list(dataset.take(count).as_numpy_iterator())
 
@@ -198,7 +200,9 @@ class RecordsTest(parameterized.TestCase, tf.test.TestCase):
             )
 
     def test_type_and_shape(self):
-        dataset = pipeline.training_batches(self.train, 6, 0, RESIZED)
+        dataset = pipeline.training_batches(
+            self.train, 6, 0, augmentation=RESIZED
+        )
         images, labels = dataset.element_spec
         self.assertEqual(images, tf.TensorSpec((6, 16, 16, 3)))
         self.assertEqual(labels, tf.TensorSpec((6,), tf.int32))
@@ -214,17 +218,17 @@ class RecordsTest(parameterized.TestCase, tf.test.TestCase):
             self.assertContainsSubset(epoch, self.train.labels)
         orders = {epoch.tobytes() for epoch in epochs}
         self.assertLen(orders, 40)
-        # Which examples are left over changes: all get their turn.
+        # The omitted examples change, so that all are used.
         self.assertLen(set(epochs.ravel()), 40)
-        # Files take turns in being the first ones: the beginning of each is,
+        # The order of the files varies: the beginning of each file is,
         # at times, in the first block.
         takes = self.train._files[2]
         self.assertLen(takes, 4)
         starts = self.train.labels[np.cumsum(takes) - takes]
         self.assertContainsSubset(starts, np.ravel(epochs[:, :12]))
-        # Neighbours in a file are no neighbours in an epoch.
-        place = {label: n for n, label in enumerate(self.train.labels)}
-        steps = np.diff([[place[v] for v in epoch] for epoch in epochs])
+        # Neighbors in a file are not neighbors in an epoch.
+        index = {label: n for n, label in enumerate(self.train.labels)}
+        steps = np.diff([[index[v] for v in epoch] for epoch in epochs])
         self.assertLess(np.mean(np.abs(steps) == 1), 0.2)
 
     @parameterized.parameters(1, 5, 6, 7, 12, 17)
@@ -238,7 +242,7 @@ class RecordsTest(parameterized.TestCase, tf.test.TestCase):
 
     def test_repeats_for_a_seed_alone(self):
         first = self.take(7, seed=7)
-        tf.random.set_seed(5)  # Changes nothing.
+        tf.random.set_seed(5)  # This changes nothing.
         again, other = (self.take(7, seed=s) for s in (7, 8))
         for one, two in zip(first, again, strict=True):
             self.assertAllEqual(one[0], two[0])
@@ -263,11 +267,11 @@ class RecordsTest(parameterized.TestCase, tf.test.TestCase):
         }
         # Batch 7 is the second of the second epoch.
         ((images, labels),) = self.take(1, seed=9, first_batch=7)
-        for place, (image, label) in enumerate(
+        for index, (image, label) in enumerate(
             zip(images, labels, strict=True)
         ):
             expected = image_files.decode_resized_crop(
-                encoded[label], SMALL, Draws(9, 1, 6 + place)
+                encoded[label], SMALL, Draws(9, 1, 6 + index)
             )
             self.assertAllEqual(image, expected / np.float32(255))
 
@@ -282,7 +286,7 @@ class RecordsTest(parameterized.TestCase, tf.test.TestCase):
         for image, number, (height, width) in zip(
             images[:2], (51, 54), sizes, strict=True
         ):
-            # Smooth images: the centre is the centre.
+            # The images are smooth, so that resizing keeps the center.
             whole = pixels(number, height, width).astype(int)
             center = whole[height // 2, width // 2]
             self.assertLess(np.abs(image[144, 144] - center).max(), 20)
@@ -308,7 +312,7 @@ class RecordsTest(parameterized.TestCase, tf.test.TestCase):
                     ),
                 ),
             ):
-                images = part.training_images(1, 1, 2, crop, 0)
+                images = part.training_images(1, 1, 2, crop=crop, first_batch=0)
                 ((image, _),) = images.take(1)
                 self.assertAllEqual(image, expected)
                 found.append(image.numpy().tobytes())
@@ -321,13 +325,17 @@ class RecordsTest(parameterized.TestCase, tf.test.TestCase):
     @parameterized.parameters(1, 7, 23, 40)
     def test_beginning(self, count):
         train = self.splits.train
-        whole = train.labels  # Read before: not taken for those of a part.
+        whole = (
+            train.labels
+        )  # Labels of the whole, which must not be reused for a part.
         beginning = train.beginning(count)
         self.assertEqual(beginning.size, count)
         self.assertAllEqual(beginning.labels, whole[:count])
         self.assertAllEqual(beginning.first(1).images, train.first(1).images)
         self.assertEqual(train.size, 40)
-        batches = beginning.training_images(1, count, 3, False, 0)
+        batches = beginning.training_images(
+            1, count, 3, crop=False, first_batch=0
+        )
         labels = [int(label) for _, label in batches.take(count)]
         self.assertCountEqual(labels, whole[:count])
 
@@ -349,7 +357,7 @@ class RecordsTest(parameterized.TestCase, tf.test.TestCase):
         train.reading = SMALL
         (file,) = path.glob("*-train.tfrecord-*")
         file.write_bytes(file.read_bytes()[:60_000])
-        batches = pipeline.training_batches(train, 6, 0, RESIZED)
+        batches = pipeline.training_batches(train, 6, 0, augmentation=RESIZED)
         model = keras.Sequential(
             [keras.layers.Flatten(), keras.layers.Dense(1000)]
         )
@@ -357,8 +365,8 @@ class RecordsTest(parameterized.TestCase, tf.test.TestCase):
         with (
             self.assertRaisesRegex(
                 InputError,
-                "^The data set cannot be read; expected whole files, of the "
-                r"right data set\. Received: truncated record at \d+",
+                "^The data set cannot be read; expected whole files of "
+                r"this data set\. Received: truncated record at \d+",
             ),
             sources.refuse_broken(train),
         ):

@@ -1,4 +1,4 @@
-"""Tests of the rules of the validation split."""
+"""Tests the rules of the validation split."""
 
 import numpy as np
 from absl.testing import absltest, parameterized
@@ -16,7 +16,7 @@ class LastTest(parameterized.TestCase):
     def test_empty_split(self, count, share):
         with self.assertRaisesRegex(
             InputError,
-            "^`validation_share` leaves no image in one of the splits. "
+            "^`validation_share` leaves one of the splits empty. "
             f"Received: validation_share={share}$",
         ):
             splitting.last(count, share)
@@ -24,7 +24,7 @@ class LastTest(parameterized.TestCase):
 
 class BalancedTest(parameterized.TestCase):
     def split(self, labels, share, groups=None):
-        """The two splits as sorted lists, checked to share nothing."""
+        """The two splits as sorted lists, which must be disjoint."""
         parts = splitting.balanced(labels, share, groups)
         train, validation = (sorted(part.tolist()) for part in parts)
         self.assertEqual(sorted(train + validation), list(range(len(labels))))
@@ -40,7 +40,7 @@ class BalancedTest(parameterized.TestCase):
         labels = np.repeat([0, 1, 2, 3], [1, 2, 4, 30])
         train, validation = self.split(labels, 0.1)
         self.assertEqual(np.bincount(labels[validation]).tolist(), [0, 1, 1, 3])
-        # And a large share leaves no class without training images.
+        # A large share leaves each class at least one training image.
         train, _ = self.split(labels, 0.9)
         self.assertEqual(np.bincount(labels[train]).tolist(), [1, 1, 1, 3])
 
@@ -49,7 +49,7 @@ class BalancedTest(parameterized.TestCase):
         first, again = (splitting.balanced(labels, 0.2) for _ in range(2))
         for part, same in zip(first, again, strict=True):
             self.assertEqual(part.tolist(), same.tolist())
-            # A beginning of the split holds all classes.
+            # The beginning of the split holds all classes.
             self.assertEqual(set(labels[part[:20]]), {0, 1, 2, 3})
 
     def test_drawn_from_everywhere_in_a_class(self):
@@ -62,8 +62,8 @@ class BalancedTest(parameterized.TestCase):
         labels = np.repeat([0, 1], [60, 60])
         groups = np.repeat(np.arange(40), 3).tolist()  # 20 of each class.
         train, validation = self.split(labels, 0.1, groups)
-        chosen = {groups[place] for place in validation}
-        self.assertEmpty(chosen & {groups[place] for place in train})
+        chosen = {groups[index] for index in validation}
+        self.assertEmpty(chosen & {groups[index] for index in train})
         self.assertLen(chosen, 4)
         self.assertLen(validation, 12)
         self.assertEqual(np.bincount(labels[validation]).tolist(), [6, 6])

@@ -1,4 +1,4 @@
-"""The gradient-alignment score against gradients taken by hand."""
+"""Tests the gradient-alignment score against gradients derived by hand."""
 
 import keras
 import numpy as np
@@ -11,7 +11,7 @@ from tests.support import testing
 
 
 def linear_network(classes=2):
-    """For two classes the gradient has one direction everywhere."""
+    """For two classes, the gradient has the same direction everywhere."""
     keras.utils.set_random_seed(0)
     inputs = keras.Input((8, 8, 3))
     x = keras.layers.Flatten()(inputs)
@@ -33,7 +33,7 @@ class GradientAlignmentTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(GradientAlignment(network)(images, labels, 0.1), 1)
 
     def test_tiny_gradients_count(self):
-        """The product of two squares of 1e-11 is no float32."""
+        """The product of two squares of 1e-11 underflows in float32."""
         images, labels = testing.images_and_labels(5)
         network = testing.small_network(activation="relu")
         scores = [

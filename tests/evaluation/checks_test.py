@@ -1,6 +1,6 @@
-"""Tests of the signs that an evaluation overestimates robustness.
+"""Tests the signs that an evaluation overestimates robustness.
 
-Each is shown a model with the fault, and an honest one.
+Each check is run on a model with the fault, and on a sound one.
 """
 
 import contextlib
@@ -13,7 +13,8 @@ from absl.testing import parameterized
 
 from fastbat_tf.attacks.classifier import Classifier
 from fastbat_tf.evaluation import checks
-from fastbat_tf.evaluation.robustness import AttackOutcome, evaluate_robustness
+from fastbat_tf.evaluation.robustness import evaluate_robustness
+from fastbat_tf.evaluation.runner import AttackOutcome
 from tests.support.testing import small_network
 from tests.support.toy_evaluation import (
     as_floats,
@@ -40,7 +41,7 @@ def softmax(network):
 
 
 def scaled_wrongly(network):
-    """Expects pixels in [0, 255]; in [0, 1] it always gives the same class."""
+    """Takes pixels in [0, 255]; in [0, 1] it always predicts one class."""
     bias = tf.constant([0.0, 0.0, 9.0, 0.0])
     return lambda images: network(images) / 255 + bias
 
@@ -51,7 +52,7 @@ def dropping(network):
 
 
 def masked_for_some(share):
-    """Such a share of the images, by their first pixel, gives no gradient."""
+    """A share of the images, by their first pixel, has no gradient."""
 
     def network(images):
         hidden = images[:, :1, :1, :1] < share
@@ -87,7 +88,7 @@ class NetworkTest(parameterized.TestCase, tf.test.TestCase):
         self.check_fires(
             softmax(toy_network()),
             "The model's outputs look like probabilities, not logits: .*"
-            "without its last softmax.$",
+            "without its final softmax.$",
         )
 
     def test_chance(self):
@@ -138,7 +139,7 @@ class NetworkTest(parameterized.TestCase, tf.test.TestCase):
 
 
 def outcome(name, robust, white_box=True, stages=()):
-    """Of 1,000 examples; `robust` are ranges of them."""
+    """The outcome for 1,000 examples; `robust` lists ranges of them."""
     standing = np.zeros(1000, bool)
     for first, last in robust:
         standing[first:last] = True
@@ -146,7 +147,7 @@ def outcome(name, robust, white_box=True, stages=()):
 
 
 class OutcomesTest(parameterized.TestCase):
-    """From outcomes alone."""
+    """Tests of the checks that compare outcomes."""
 
     def check(self, *outcomes):
         return checks.check_outcomes(list(outcomes))
@@ -160,7 +161,7 @@ class OutcomesTest(parameterized.TestCase):
             text,
             "square-100, which uses no gradient of the model, breaks 20 images "
             "that no white-box attack breaks (and misses 0): gradient masking. "
-            "The white-box numbers are not to be trusted.",
+            "Do not trust the white-box numbers.",
         )
 
     def test_transfer_is_stronger(self):
@@ -206,7 +207,9 @@ class OutcomesTest(parameterized.TestCase):
             outcome("apgd-ce+square", [(0, 480)], stages=stages),
             outcome("square-500", [(0, 480)], white_box=False),
         )
-        self.assertRegex(first, "^square, .* had left standing")
+        self.assertRegex(
+            first, r"^square, .* attacks of apgd-ce\+square do not"
+        )
         self.assertRegex(second, "^square-500, .* no white-box attack breaks")
 
     def test_no_white_box_attack(self):
@@ -237,7 +240,8 @@ class OutcomesTest(parameterized.TestCase):
             self.assertStartsWith(
                 text,
                 f"square, which uses no gradient of the model, breaks {more} "
-                "images that autoattack had left standing: gradient masking.",
+                "images that the earlier attacks of autoattack do not break: "
+                "gradient masking.",
             )
 
     def test_later_white_box_stages_may_break_more(self):
@@ -270,7 +274,7 @@ class OutcomesTest(parameterized.TestCase):
 
 
 class EvaluationTest(parameterized.TestCase, tf.test.TestCase):
-    """From the model to the lines that are printed."""
+    """Tests from the model to the printed lines."""
 
     def evaluate(self, network, attacks, data=None, **kwargs):
         said = io.StringIO()
@@ -293,7 +297,7 @@ class EvaluationTest(parameterized.TestCase, tf.test.TestCase):
 
     @parameterized.parameters(
         (["pgd-10-1", "square-200"], "square-200"),
-        # Also as a part of an attack.
+        # Also as part of an attack.
         (["pgd-10-1", "apgd-ce-5+square-200"], "square-200"),
     )
     def test_masked_gradients(self, attacks, name):
@@ -327,11 +331,11 @@ class EvaluationTest(parameterized.TestCase, tf.test.TestCase):
         self.assertIn("look like probabilities", text)
 
     def test_an_honest_network(self):
-        """Small, and trained."""
+        """A small trained model."""
         random = np.random.default_rng(0)
         labels = random.integers(0, 4, 400)
         images = random.uniform(0, 0.8, (400, 8, 8, 3)).astype("float32")
-        # Each class is brighter in another quarter.
+        # Each class is brighter in a different quarter.
         for label in range(4):
             row, column = 4 * (label // 2), 4 * (label % 2)
             images[labels == label, row : row + 4, column : column + 4] += 0.2

@@ -1,4 +1,4 @@
-"""Tests of what an evaluation is given: data sets, subsets, wrong input."""
+"""Tests the input of an evaluation: data sets, subsets, invalid input."""
 
 import pathlib
 import tempfile
@@ -50,7 +50,7 @@ class ChooseTest(parameterized.TestCase, tf.test.TestCase):
             counts = self.counts(labels, 42, seed)
             self.assertEqual(sorted(counts), [10, 10, 11, 11])
             extra |= {n for n, count in enumerate(counts) if count == 11}
-        # Not always the same classes.
+        # The classes vary.
         self.assertEqual(extra, {0, 1, 2, 3})
 
     def test_small_classes(self):
@@ -71,7 +71,7 @@ class ChooseTest(parameterized.TestCase, tf.test.TestCase):
             sentence,
             "A class-balanced subset, drawn with seed 3: 10 of 100 examples.",
         )
-        # Drawn from everywhere, not from the beginning.
+        # Drawn from the whole data set, not from its beginning.
         self.assertGreater(first.max(), 50)
 
     @parameterized.parameters(-1, 101)
@@ -92,7 +92,7 @@ class DataSetTest(tf.test.TestCase):
         return without_seconds(results)
 
     def test_forms(self):
-        """However the data come, the numbers are the same."""
+        """The numbers do not depend on the form of the data."""
         images, labels = toy_data(30)
         expected = self.evaluate((images, labels))
         self.assertEqual(expected["notes"], [DIVIDED])
@@ -130,7 +130,7 @@ class DataSetTest(tf.test.TestCase):
 
 
 class StreamTest(tf.test.TestCase):
-    """A data set that is too large for the memory, of 60 image files."""
+    """A data set of 60 image files that is too large for memory."""
 
     def setUp(self):
         super().setUp()
@@ -200,7 +200,7 @@ IMAGES, LABELS = toy_data(8)
 
 
 class RefusedTest(parameterized.TestCase, tf.test.TestCase):
-    """Each in one line, that says what was expected and what came."""
+    """Each error is one line, with the expected and the received value."""
 
     def assert_refused(self, message, model=None, data=None, **kwargs):
         arguments = {"attacks": ["pgd-1-1"], "epsilons": [0.1], **kwargs}
@@ -231,7 +231,7 @@ class RefusedTest(parameterized.TestCase, tf.test.TestCase):
         ([float("nan")], "Received: epsilon=nan$"),
         ([8], "at most 1 for linf, .* Received: epsilon=8.0$"),
         ([], r"`epsilons` .*at least one.* Received: epsilons=\[\]$"),
-        ([0.1, 0.1], r"none twice.* Received: epsilons=\[0.1, 0.1\]$"),
+        ([0.1, 0.1], r"no radius twice.* Received: epsilons=\[0.1, 0.1\]$"),
         (0.1, "`epsilons` .*Received: epsilons=0.1$"),
         (["8/255"], r"`epsilons` .*Received: epsilons=\['8/255'\]$"),
     )
@@ -291,7 +291,7 @@ class RefusedTest(parameterized.TestCase, tf.test.TestCase):
     def test_data_sets(self):
         examples = tf.data.Dataset.from_tensor_slices((IMAGES, LABELS))
         batches = examples.batch(4)
-        self.assert_refused("to end;.*infinite$", data=batches.repeat())
+        self.assert_refused("to be finite;.*infinite$", data=batches.repeat())
         self.assert_refused("batches of .*element_spec=", data=examples)
         self.assert_refused(
             "batches of .*element_spec=", data=batches.map(lambda x, y: x)
@@ -327,7 +327,7 @@ class RefusedTest(parameterized.TestCase, tf.test.TestCase):
 
     def test_save_images(self):
         self.assert_refused(
-            "`save_images` .* directory. Received: directory=None$",
+            "`save_images` .* directory .* Received: directory=None$",
             save_images=True,
         )
 
@@ -347,7 +347,8 @@ class RefusedTest(parameterized.TestCase, tf.test.TestCase):
     def test_images_that_the_network_does_not_take(self):
         larger = np.zeros((7, SHAPE[0] + 1, *SHAPE[1:]), np.float32)
         self.assert_refused(
-            r"^The model cannot answer.* Received: images.shape=\(7, 5, 4, 3\)",
+            r"^The model cannot classify these.* "
+            r"Received: images.shape=\(7, 5, 4, 3\)",
             data=(larger, LABELS[:7]),
         )
 

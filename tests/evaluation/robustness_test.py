@@ -1,4 +1,4 @@
-"""Tests of the measuring of clean and robust accuracy."""
+"""Tests the measurement of clean and robust accuracy."""
 
 import contextlib
 import io
@@ -13,10 +13,8 @@ from absl.testing import parameterized
 
 from fastbat_tf import attacks
 from fastbat_tf.evaluation import robustness, runner
-from fastbat_tf.evaluation.robustness import (
-    confidence_interval,
-    evaluate_robustness,
-)
+from fastbat_tf.evaluation.results import confidence_interval
+from fastbat_tf.evaluation.robustness import evaluate_robustness
 from fastbat_tf.saving.model_files import logits_of
 from tests.support.testing import images_and_labels
 from tests.support.toy_evaluation import (
@@ -42,7 +40,7 @@ ROW = {
 
 
 def without_seconds(results):
-    """The results without what differs from one time to the next."""
+    """The results without what differs between two runs."""
     if isinstance(results, list):
         return [without_seconds(part) for part in results]
     if isinstance(results, dict):
@@ -55,7 +53,7 @@ def without_seconds(results):
 
 
 class ResultsTest(tf.test.TestCase):
-    """Two attacks, one of them of two stages, at two radii."""
+    """Two attacks, one of them with two stages, at two radii."""
 
     @classmethod
     def setUpClass(cls):
@@ -64,7 +62,7 @@ class ResultsTest(tf.test.TestCase):
         images, cls.labels = toy_data(40)
         cls.images = as_floats(images)
         cls.results = cls.evaluate()
-        # The attacks by themselves, in the order of the rows.
+        # The attacks without an evaluation, in the order of the rows.
         cls.direct = [
             attacks.get(name, cls.network)(
                 cls.images, cls.labels, epsilon, seed=5
@@ -115,7 +113,7 @@ class ResultsTest(tf.test.TestCase):
             self.assertEqual(row["attacked"], 32)
             self.assertGreaterEqual(row["seconds"], 0)
             self.assertEqual(row["seed"], 5)
-        # These radii tell something.
+        # The radii are informative.
         accuracies = [row["robust_accuracy"] for row in rows]
         self.assertBetween(accuracies[0], 0.2, 0.75)
         self.assertLess(accuracies[2], accuracies[0])
@@ -135,7 +133,7 @@ class ResultsTest(tf.test.TestCase):
             self.assertEqual(first["attacked"], 32)
             self.assertEqual(first["robust_accuracy"], alone.mean())
             self.assertEqual(last["attack"], "square-20")
-            # It is run on what the first has left.
+            # It runs on what the first one left.
             self.assertEqual(last["attacked"], alone.sum())
             for name in ("robust_accuracy", "confidence_interval"):
                 self.assertEqual(last[name], row[name])
@@ -163,7 +161,7 @@ class ResultsTest(tf.test.TestCase):
         self.assertEqual(single["worst_case"], [])
 
     def test_worst_case_is_below_each(self):
-        """Two attacks of which each breaks what the other does not."""
+        """Each of the two attacks breaks what the other does not."""
         answers = iter(
             [
                 np.array([True] * 10 + [False] * 30),
@@ -171,8 +169,8 @@ class ResultsTest(tf.test.TestCase):
             ]
         )
 
-        def run(name, attack, clean, *_):
-            return robustness.AttackOutcome(
+        def run(name, *_, **__):
+            return runner.AttackOutcome(
                 name, True, next(answers), 1.0, (), None
             )
 
@@ -198,7 +196,7 @@ class ResultsTest(tf.test.TestCase):
         )
 
     def test_seed(self):
-        """Accuracy may be the same with every seed; the images are not."""
+        """The accuracy may not depend on the seed, but the images do."""
         directory = pathlib.Path(self.get_temp_dir(), "seed")
         self.evaluate(
             attacks=["pgd-2-1"],
@@ -260,7 +258,7 @@ class ResultsTest(tf.test.TestCase):
             size = np.abs(found["images"] - clean).max(axis=(1, 2, 3))
             self.assertAllLessEqual(size, row["epsilon"] + 1e-6)
             answers = self.network(found["images"]).numpy().argmax(axis=-1)
-            # Whoever asks the model sees the numbers of the table.
+            # The saved images give the accuracy of the table.
             self.assertAllEqual(answers == self.labels[index], robust)
         others = self.evaluate(directory=directory.with_name("without"))
         self.assertLen(others["attacks"], 4)
@@ -286,7 +284,7 @@ class ResultsTest(tf.test.TestCase):
             self.assertRegex(
                 line,
                 r"^pgd-2-3, epsilon 2\.55/255: \d+ of 32 decided, "
-                r"\d+ standing, \d+ s$",
+                r"\d+ robust, \d+ s$",
             )
         done = [int(line.split()[3]) for line in lines]
         self.assertEqual(done, sorted(done))
@@ -296,7 +294,7 @@ class ResultsTest(tf.test.TestCase):
 
 class NetworksTest(tf.test.TestCase):
     def test_what_is_known_exactly(self):
-        """On two linear classes one step of the gradient is the worst case."""
+        """For two linear classes, one gradient step is the worst case."""
         network = toy_network(classes=2)
         images, labels = toy_data(200, network)
         results = evaluate_robustness(
@@ -306,7 +304,7 @@ class NetworksTest(tf.test.TestCase):
             epsilons=[0.005, 0.02],
         )
         pixels = as_floats(images).reshape(-1, PIXELS)
-        # From the answers to the unit vectors.
+        # The weights, from the logits of unit vectors.
         logits = network(np.eye(PIXELS, dtype="float32")).numpy()
         logits -= network(np.zeros((1, PIXELS), "float32")).numpy()
         weights = logits[:, 1] - logits[:, 0]
@@ -325,7 +323,7 @@ class NetworksTest(tf.test.TestCase):
             [
                 "The images are uint8: pixels were divided by 255.",
                 "The loss dlr needs 3 classes and the model has 2: the "
-                "difference of the logits takes its place.",
+                "difference of the logits replaces it.",
             ],
         )
 
@@ -340,7 +338,7 @@ class NetworksTest(tf.test.TestCase):
                 keras.layers.Dense(3),
             ]
         )
-        # Far from the statistics of any batch.
+        # Statistics far from those of any batch.
         model.layers[1].moving_mean.assign(tf.linspace(0.0, 1.0, 48))
         model.layers[1].moving_variance.assign(tf.linspace(0.1, 4.0, 48))
         images, _ = images_and_labels(30, size=4)
@@ -350,18 +348,18 @@ class NetworksTest(tf.test.TestCase):
             evaluate_robustness(model, (images, labels), ["pgd-5-2"], [0.02])
             for _ in range(2)
         )
-        # The moving statistics did not move.
+        # The moving statistics are unchanged.
         self.assertLen(before, 6)
         for old, new in zip(before, model.weights, strict=True):
             self.assertAllEqual(old, new.numpy())
-        # Nothing was dropped: the same numbers twice, and all correct.
+        # No dropout: the same numbers twice, and all correct.
         self.assertEqual(without_seconds(first), without_seconds(again))
         self.assertEqual(first["clean_accuracy"], 1.0)
         self.assertNotIn("deterministic", " ".join(first["warnings"]))
         self.assertAllEqual(
             logits_of(model)(images), model(images, training=False)
         )
-        # In training mode, they would move.
+        # Training mode would change them.
         model(images, training=True)
         self.assertNotAllEqual(model.layers[1].moving_mean, before[2])
 
@@ -381,6 +379,18 @@ class ConfidenceIntervalTest(parameterized.TestCase):
         self.assertIsInstance(bounds, list)
         self.assertAlmostEqual(bounds[0], low, 4)
         self.assertAlmostEqual(bounds[1], high, 4)
+
+    @parameterized.parameters(1, 2, 7, 50, 1000, 10_000)
+    def test_the_formula(self, count):
+        z = 1.959963984540054
+        for successes in {0, 1, count // 3, count - 1, count}:
+            share = successes / count
+            center = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+            half = z / (1 + z**2 / count)
+            half *= (share * (1 - share) / count + z**2 / (4 * count**2)) ** 0.5
+            bounds = confidence_interval(np.arange(count) < successes)
+            self.assertAlmostEqual(bounds[0], center - half, 12)
+            self.assertAlmostEqual(bounds[1], center + half, 12)
 
 
 if __name__ == "__main__":

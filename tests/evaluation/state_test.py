@@ -1,4 +1,4 @@
-"""Tests of evaluations that are interrupted, and of their directory."""
+"""Tests interrupted evaluations, and the directory of an evaluation."""
 
 import json
 import os
@@ -26,16 +26,16 @@ from tests.support.toy_evaluation import (
 
 ATTACKS = ("pgd-3-4", "apgd-ce-4+square-30")
 EPSILONS = (0.01, 0.03)
-# Several batches, so that an attack can be cut short between two.
+# Several batches, so that an attack can be interrupted between two.
 BATCH_SIZE = 5
 
 
 class Killed(Exception):
-    """In the place of what ends a process."""
+    """Stands for the end of a process."""
 
 
 class Counter:
-    """Counts the questions to a network, and fails at one of them."""
+    """Counts the calls of a network, and fails at one of them."""
 
     def __init__(self, last=None):
         self.count = 0
@@ -65,7 +65,7 @@ class ContinueTest(parameterized.TestCase, tf.test.TestCase):
 
     def setUp(self):
         super().setUp()
-        # Every chance to write is taken.
+        # Write at every opportunity.
         self.enterContext(
             mock.patch.object(state, "SECONDS_BETWEEN_WRITES", -1e9)
         )
@@ -103,7 +103,7 @@ class ContinueTest(parameterized.TestCase, tf.test.TestCase):
             self.assertAllEqual(found[name], array)
 
     def kill(self, share, **kwargs):
-        """Ends an evaluation at a share of its questions."""
+        """Interrupts an evaluation after a share of its calls."""
         counter = Counter(last=int(share * self.questions))
         with self.assertRaisesRegex(tf.errors.OpError, "Killed"):
             self.evaluate(counter, self.directory, **kwargs)
@@ -115,8 +115,8 @@ class ContinueTest(parameterized.TestCase, tf.test.TestCase):
         counter = Counter()
         results = self.evaluate(counter, self.directory)
         self.assert_as_whole(results, self.directory)
-        # What was done is not done again: only what ran at the end, and the
-        # questions before the first attack.
+        # Nothing is repeated but what ran at the end, and the
+        # calls before the first attack.
         self.assertLess(counter.count, (1 - share) * self.questions + 30)
 
     def test_killed_twice_and_with_another_batch_size(self):
@@ -126,7 +126,7 @@ class ContinueTest(parameterized.TestCase, tf.test.TestCase):
         self.assert_as_whole(results, self.directory)
 
     def test_the_examples_of_an_attack_that_are_decided(self):
-        """Also within an attack, nothing is done twice."""
+        """Nothing is repeated within an attack either."""
         self.kill(0.3, attacks=["pgd-3-40"], epsilons=[0.005])
         (path,) = (self.directory / "state").glob("pgd*")
         with np.load(path) as file:
@@ -135,7 +135,7 @@ class ContinueTest(parameterized.TestCase, tf.test.TestCase):
         self.assertLess(rounds.min(), 40)
 
     def test_ended(self):
-        """The same again is an answer without an attack."""
+        """The same call again returns the results without an attack."""
         before = {
             path: (path.read_bytes(), path.stat().st_mtime_ns)
             for path in (self.whole / "state").iterdir()
@@ -143,7 +143,7 @@ class ContinueTest(parameterized.TestCase, tf.test.TestCase):
         self.assertLen(before, 7)
         counter = Counter()
         results = self.evaluate(counter, self.whole)
-        # The clean images, and the checks: nothing else.
+        # Only the clean images and the checks.
         self.assertLess(counter.count, 12)
         self.assertEqual(results, self.results)
         written = json.loads((self.whole / "results.json").read_text())
@@ -164,13 +164,13 @@ class ContinueTest(parameterized.TestCase, tf.test.TestCase):
                 np.load(path) as expected,
                 np.load(self.directory / path.name) as found,
             ):
-                # A slot's neighbors may change the last bit.
+                # The neighbors of a slot may change the last bit.
                 self.assertAllClose(
                     found["images"], expected["images"], atol=1e-5
                 )
 
     def test_another_model_that_has_no_weights(self):
-        """A callable is known by its answers to the clean images."""
+        """A callable is identified by its logits of the clean images."""
         self.kill(0.5)
         other = toy_network()
         with self.assertRaisesRegex(InputError, "other=model$"):
@@ -185,7 +185,7 @@ class ContinueTest(parameterized.TestCase, tf.test.TestCase):
 
     def test_a_model_that_draws_goes_on_from_its_first_answers(self):
         network = toy_network()
-        # Another state in each evaluation, where operations begin anew.
+        # Each evaluation starts its random operations from a different state.
         generator = tf.random.Generator.from_seed(0)
 
         def noisy(images):
@@ -215,7 +215,7 @@ class ContinueTest(parameterized.TestCase, tf.test.TestCase):
     def test_damaged(self, content):
         self.kill(0.5)
         path = sorted((self.directory / "state").iterdir())[0]
-        if content is None:  # The half of it.
+        if content is None:  # Half of the file.
             content = path.read_bytes()
             content = content[: len(content) // 2]
         path.write_bytes(content)
@@ -225,8 +225,8 @@ class ContinueTest(parameterized.TestCase, tf.test.TestCase):
         self.kill(0.5)
         path = sorted((self.directory / "state").iterdir())[0]
         content = bytearray(path.read_bytes())
-        for place in range(40, len(content) - 300, 7):
-            content[place] ^= 0xFF
+        for position in range(40, len(content) - 300, 7):
+            content[position] ^= 0xFF
         path.write_bytes(content)
         self.check_refused_for(path)
 
@@ -243,8 +243,8 @@ class ContinueTest(parameterized.TestCase, tf.test.TestCase):
             self.evaluate(Counter(), self.directory)
         self.assertEqual(
             str(caught.exception),
-            "The state of the evaluation cannot be read; expected a file that "
-            "this program wrote; without it, its attack starts anew. "
+            "The state of the evaluation cannot be read; delete the file to "
+            "restart its attack. "
             f"Received: path={path}",
         )
 
@@ -338,12 +338,12 @@ class DirectoryTest(parameterized.TestCase, tf.test.TestCase):
             self.evaluate()
         self.assertEqual(
             str(caught.exception),
-            "Another process works on this evaluation; expected one at a "
-            f"time. Received: results_dir={self.directory}",
+            "Another process is running this evaluation; wait for it, or "
+            f"choose a new directory. Received: results_dir={self.directory}",
         )
         other.release()
         self.evaluate()
-        # Not even after an error is it kept from others, or from the same.
+        # The lock is released even after an error.
         with self.assertRaises(InputError):
             self.evaluate(seed=1)
         with mock.patch.object(
@@ -366,8 +366,9 @@ class DirectoryTest(parameterized.TestCase, tf.test.TestCase):
         for directory in (self.directory, self.directory / "below"):
             with self.assertRaisesRegex(
                 InputError,
-                "^The results are expected to go to a directory that can be "
-                rf"written\. Received: results_dir={directory} \(",
+                "^The directory of the results is not writable; check free "
+                "space and permissions\\. "
+                rf"Received: results_dir={directory} \(",
             ):
                 self.evaluate(directory=directory)
 

@@ -1,4 +1,4 @@
-"""Tests of how an evaluation warns, and of a surrogate that does not fit."""
+"""Tests the warnings of an evaluation, and a surrogate that does not fit."""
 
 from unittest import mock
 
@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from fastbat_tf.errors import InputError
-from fastbat_tf.evaluation import robustness
+from fastbat_tf.evaluation import robustness, runner
 from fastbat_tf.evaluation.robustness import evaluate_robustness
 from tests.support.toy_evaluation import toy_data, toy_network
 
@@ -27,12 +27,12 @@ class WarningsTest(tf.test.TestCase):
         robust = np.arange(40) < 10
         found = iter([robust, ~robust])
 
-        def run(name, *_):
-            return robustness.AttackOutcome(name, True, next(found), 1.0)
+        def run(name, *_, **__):
+            return runner.AttackOutcome(name, True, next(found), 1.0)
 
         with (
             mock.patch.object(robustness, "run_attack", run),
-            self.assertWarnsRegex(UserWarning, "^fgsm leaves more standing at"),
+            self.assertWarnsRegex(UserWarning, "^fgsm breaks fewer images at"),
         ):
             evaluate_robustness(
                 toy_network(), toy_data(40), ["fgsm"], [0.1, 0.2]

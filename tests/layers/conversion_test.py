@@ -1,4 +1,4 @@
-"""BatchNormalization: its derivatives, and its exchange."""
+"""Tests the derivatives of BatchNormalization, and its conversion."""
 
 import warnings
 
@@ -56,8 +56,8 @@ def _numpy_gradient(layer, x, w):
 
 class BatchNormalizationTest(tf.test.TestCase, parameterized.TestCase):
     def test_keras_is_still_wrong(self):
-        """The bug that this layer is for. Should this fail, TensorFlow has
-        been mended, and the exchange can go."""
+        """The bug that this layer works around. If this fails, TensorFlow has
+        fixed it, and the conversion can be removed."""
         for layer in (
             keras.layers.BatchNormalization(dtype="float64"),
             keras.layers.GroupNormalization(-1, dtype="float64"),
@@ -69,7 +69,7 @@ class BatchNormalizationTest(tf.test.TestCase, parameterized.TestCase):
 
     @staticmethod
     def _self_consistency(layer):
-        """Second derivative against differences of the layer's own first."""
+        """Second derivatives against differences of the first ones."""
         random = np.random.default_rng(0)
         x, w, v = map(tf.constant, random.normal(size=(3, 6, 4, 4, 4)))
         layer.build(x.shape)
@@ -90,7 +90,7 @@ class BatchNormalizationTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters(
         ("float64", False, 1e-6),
         ("float32", False, 1e-5),  # The fused kernel.
-        ("float32", True, 1e-5),  # The composed form, by XLA.
+        ("float32", True, 1e-5),  # The composed form, compiled by XLA.
     )
     def test_second_derivative(self, dtype, compiled, tolerance):
         layer = BatchNormalization(dtype=dtype)
@@ -128,7 +128,7 @@ class BatchNormalizationTest(tf.test.TestCase, parameterized.TestCase):
         ours = BatchNormalization(**arguments)
         theirs = keras.layers.BatchNormalization(epsilon=1e-5, **arguments)
         for training in (True, False):
-            # Statistics differ after training: unbiased against biased.
+            # After training, unbiased and biased statistics differ.
             theirs_y = theirs(x, training=training)
             if training:
                 self.assertAllClose(ours(x, training=True), theirs_y, 1e-4)
@@ -155,8 +155,8 @@ class BatchNormalizationTest(tf.test.TestCase, parameterized.TestCase):
             BatchNormalization(**{name: True})
 
 
-class ExchangeTest(tf.test.TestCase):
-    def test_exchanges_in_nested_functional_models_and_shares_weights(self):
+class ConversionTest(tf.test.TestCase):
+    def test_converts_nested_functional_models_and_shares_weights(self):
         inner = testing.small_network(
             normalization=keras.layers.BatchNormalization
         )
@@ -166,11 +166,11 @@ class ExchangeTest(tf.test.TestCase):
         images, _ = testing.images_and_labels(4)
         before = model(images, training=False)
         with self.assertWarnsRegex(UserWarning, "2 BatchNormalization layers"):
-            exchanged = make_twice_differentiable(model)
+            converted = make_twice_differentiable(model)
 
         flat = [
             layer
-            for layer in exchanged._flatten_layers()
+            for layer in converted._flatten_layers()
             if isinstance(layer, keras.layers.BatchNormalization)
         ]
         self.assertLen(flat, 2)
@@ -179,14 +179,14 @@ class ExchangeTest(tf.test.TestCase):
             self.assertAllClose(layer.momentum, 0.99)
             self.assertAllClose(layer.epsilon, 1e-3)
         self.assertEqual(
-            [v.path for v in exchanged.weights], [v.path for v in model.weights]
+            [v.path for v in converted.weights], [v.path for v in model.weights]
         )
-        for ours, theirs in zip(exchanged.weights, model.weights, strict=True):
+        for ours, theirs in zip(converted.weights, model.weights, strict=True):
             self.assertIs(ours, theirs)
         self.assertLen(
-            exchanged.trainable_variables, len(model.trainable_variables)
+            converted.trainable_variables, len(model.trainable_variables)
         )
-        self.assertAllClose(exchanged(images, training=False), before)
+        self.assertAllClose(converted(images, training=False), before)
 
     def test_training_reaches_the_model_of_the_user(self):
         model = testing.small_network(
@@ -202,8 +202,8 @@ class ExchangeTest(tf.test.TestCase):
         self.assertNotAllClose(before, after)
         self.assertAllClose(after, robust(images, training=False))
 
-    def test_implicit_term_with_exchanged_layers(self):
-        """The gradient of the user's model is that of the right layer."""
+    def test_implicit_term_with_converted_layers(self):
+        """The gradient of the user's model is that of the correct layer."""
         images, labels = testing.images_and_labels(6)
         gradients = []
         for normalization in (
@@ -249,10 +249,10 @@ class ExchangeTest(tf.test.TestCase):
             ]
         )
         with self.assertWarns(UserWarning):
-            exchanged = make_twice_differentiable(model)
-        self.assertIsInstance(exchanged.layers[1], BatchNormalization)
+            converted = make_twice_differentiable(model)
+        self.assertIsInstance(converted.layers[1], BatchNormalization)
 
-    def test_refuses_what_it_cannot_exchange(self):
+    def test_refuses_what_it_cannot_convert(self):
         class Subclassed(keras.Model):
             def __init__(self):
                 super().__init__()
@@ -265,18 +265,18 @@ class ExchangeTest(tf.test.TestCase):
 
         model = Subclassed()
         model(np.zeros((1, 4, 4, 3), "float32"))
-        with self.assertRaisesRegex(ValueError, "cannot be exchanged.*hidden_"):
+        with self.assertRaisesRegex(ValueError, "cannot be replaced.*hidden_"):
             RobustClassifier(model, FastBAT())
 
         class Halved(keras.Model):
-            """Functional, but for what its own `call` does with it."""
+            """Functional, but with its own `call`."""
 
             def call(self, x, training=None):
                 return 0.5 * super().call(x, training=training)
 
         inputs = keras.Input((4, 4, 3))
         x = keras.layers.BatchNormalization(name="hidden_bn")(inputs)
-        with self.assertRaisesRegex(ValueError, "cannot be exchanged.*hidden_"):
+        with self.assertRaisesRegex(ValueError, "cannot be replaced.*hidden_"):
             RobustClassifier(Halved(inputs, x), FastBAT())
 
         for layer in (

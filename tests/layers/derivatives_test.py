@@ -1,4 +1,4 @@
-"""Layers that TensorFlow cannot differentiate are refused by name."""
+"""Tests that layers without derivatives are rejected by name."""
 
 import keras
 import numpy as np
@@ -38,14 +38,14 @@ def resizing(interpolation):
 
 
 def operation():
-    """Not a layer: an operation between layers."""
+    """An operation between layers, not a layer."""
     inputs = keras.Input((8, 8, 3))
     x = keras.ops.softsign(layers.Flatten()(inputs))
     return keras.Model(inputs, layers.Dense(4)(x))
 
 
 class Subclassed(keras.Model):
-    """Its layers have no inputs that could be asked for."""
+    """Its layers have no known inputs."""
 
     input_shape, output_shape = (None, 8, 8, 3), (None, 4)
 
@@ -70,7 +70,7 @@ class Rounding(layers.Layer):
 
 
 def recomputed():
-    """Its activations are computed again on the way back."""
+    """Its activations are recomputed in the backward pass."""
     inputs = keras.Input((8, 8, 3))
     with keras.RematScope("full"):
         layer = layers.Conv2D(2, 3, activation="softplus", name="culprit")
@@ -108,7 +108,7 @@ TWICE = {
 
 
 def beside(layer):
-    """A classifier of two branches, of which one has the layer."""
+    """A classifier with two branches, one of which has the layer."""
     inputs = keras.Input((8, 8, 3))
     direct = layers.Conv2D(2, 3, activation="softplus")(inputs)
     other = layers.Conv2D(2, 3, activation="softplus")(layer(inputs))
@@ -117,7 +117,7 @@ def beside(layer):
 
 
 class InFunction(layers.Layer):
-    """Resizes in a branch of a condition, in a function of its own."""
+    """Resizes in a branch of a condition, in a separate function."""
 
     def call(self, x):
         resize = tf.function(lambda: tf.image.resize(x, (4, 4)))
@@ -186,7 +186,7 @@ class DerivativesTest(tf.test.TestCase, parameterized.TestCase):
 
     @parameterized.parameters(*TWICE)
     def test_twice(self, name):
-        """The layer alone is named, and what is said to work does."""
+        """Only the layer is named, and the suggested remedy works."""
         build, culprit = TWICE[name]
         text = self.refused(build, FastBAT())
         self.assertIn("cannot be differentiated twice", text)
@@ -201,7 +201,7 @@ class DerivativesTest(tf.test.TestCase, parameterized.TestCase):
     def test_modes(self, mode):
         build, culprit = TWICE["activation"]
         self.assertIn(culprit, self.refused(build, FastBAT(), mode))
-        if mode == "xla":  # It knows this operation, and few of the others.
+        if mode == "xla":  # It has this operation, and few of the others.
             train(build, FastBAT(implicit_gradient="finite_difference"), mode)
 
     def test_remedy_of_a_method_that_has_no_finite_difference(self):
@@ -212,7 +212,7 @@ class DerivativesTest(tf.test.TestCase, parameterized.TestCase):
 
     @parameterized.parameters(*SILENT)
     def test_what_is_missing_without_an_error(self, name):
-        """TensorFlow takes that of a bilinear resize for zero."""
+        """TensorFlow treats that of a bilinear resize as zero."""
         layer, culprit = SILENT[name]
 
         def build():
@@ -229,7 +229,7 @@ class DerivativesTest(tf.test.TestCase, parameterized.TestCase):
         self.assertGreater(history["implicit_ratio"][0], 0)
 
     def test_a_resize_that_has_all_its_second_derivatives(self):
-        """That of a weight, as of a position embedding, is no gap."""
+        """That of a weight, such as a position embedding, does no harm."""
 
         class Embedding(layers.Layer):
             def build(self, shape):

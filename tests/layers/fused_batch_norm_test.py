@@ -1,4 +1,4 @@
-"""The fused normalization: forward, first and second derivatives."""
+"""Tests fused normalization and its first and second derivatives."""
 
 import numpy as np
 import tensorflow as tf
@@ -10,7 +10,7 @@ EPSILON = 1e-5
 
 
 def composed(x, gamma, beta):
-    """The definition, which TensorFlow differentiates as often as wanted."""
+    """The definition, which TensorFlow can differentiate repeatedly."""
     mean = tf.reduce_mean(x, [0, 1, 2])
     variance = tf.reduce_mean((x - mean) ** 2, [0, 1, 2])
     return (x - mean) * gamma * tf.math.rsqrt(variance + EPSILON) + beta
@@ -20,10 +20,11 @@ def fused(x, gamma, beta):
     return fused_batch_norm(x, gamma, beta, EPSILON)[0]
 
 
-def derivatives(normalize, x, gamma, beta, w, v):
-    """First derivatives of s = sum(w sin(y)), and second ones: of the
-    derivatives of s to x and gamma, in the directions v and 1."""
-    sources = [x, gamma, beta]
+def derivatives(normalize, sources, w, v):
+    """First and second derivatives of s = sum(w sin(y)) to x, gamma and beta.
+
+    The second ones are those of the derivative of s to x in the direction v.
+    """
     with tf.GradientTape() as outer:
         outer.watch(sources)
         with tf.GradientTape() as tape:
@@ -39,14 +40,18 @@ class FusedBatchNormTest(tf.test.TestCase, parameterized.TestCase):
     def test_derivatives(self, in_graph):
         random = np.random.default_rng(0)
         x, w, v = random.normal(1.0, 2.0, (3, 8, 5, 4, 6))
-        # One channel is switched off, one is constant.
+        # One channel has gamma 0, and one is constant.
         gamma, beta = random.normal(size=(2, 6))
         gamma[2] = 0.0
         x[..., 3] = 0.25
-        arrays = (x, gamma, beta, w, v)
-        expected = derivatives(composed, *map(tf.constant, arrays))
+        arrays = ([x, gamma, beta], w, v)
+        expected = derivatives(
+            composed, *tf.nest.map_structure(tf.constant, arrays)
+        )
         compute = tf.function(derivatives) if in_graph else derivatives
-        given = [tf.constant(array, tf.float32) for array in arrays]
+        given = tf.nest.map_structure(
+            lambda array: tf.constant(array, tf.float32), arrays
+        )
         for ours, theirs in zip(compute(fused, *given), expected, strict=True):
             axes = tuple(range(theirs.shape.rank - 1))
             error = np.abs(ours.numpy() - theirs.numpy()).max(axes)
@@ -61,7 +66,7 @@ class FusedBatchNormTest(tf.test.TestCase, parameterized.TestCase):
                 tape.watch(gamma)
                 s = tf.reduce_sum(fused(x, gamma, gamma) ** 2)
             first = tape.gradient(s, gamma)
-        with self.assertRaisesRegex(LookupError, "by gamma and beta"):
+        with self.assertRaisesRegex(LookupError, "to gamma and beta"):
             outer.gradient(first, x)
 
     def test_statistics_are_constants(self):
@@ -76,7 +81,7 @@ class FusedBatchNormTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_one_value_in_a_channel(self):
         one = [tf.fill((1, 1, 1, 2), 3.0), tf.ones(2), tf.ones(2)]
-        results = derivatives(fused, *one, tf.ones((1, 1, 1, 2)), one[0])
+        results = derivatives(fused, one, tf.ones((1, 1, 1, 2)), one[0])
         for result in results:
             self.assertAllEqual(
                 tf.math.is_finite(result), tf.ones_like(result, bool)

@@ -1,4 +1,4 @@
-"""The networks of keras.applications."""
+"""Tests the networks of `keras.applications`."""
 
 import warnings
 
@@ -35,7 +35,7 @@ class ApplicationsTest(tf.test.TestCase, parameterized.TestCase):
         ("Xception", 71),
     )
     def test_forward(self, application, size):
-        """Logits at the smallest size, of pixels in [0, 1]."""
+        """Logits of the smallest images, with pixels in [0, 1]."""
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             model = models.get(
@@ -53,7 +53,7 @@ class ApplicationsTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(model.input_shape, (None, size, size, 3))
 
     def test_pixels_reach_the_network_as_they_are(self):
-        """The first convolution sees the normalized pixels, undivided."""
+        """The first convolution reads the normalized pixels, undivided."""
         images, _ = testing.images_and_labels(2, size=32)
         mean, std = map(np.array, NORMALIZED.values())
         expected = ((images - mean) / std).sum((1, 2))
@@ -68,7 +68,7 @@ class ApplicationsTest(tf.test.TestCase, parameterized.TestCase):
             before = keras.Model(model.input, model.layers[-2].output)
             inside = keras.Model(network.input, convolution.input)
             seen = inside(before(images))
-            # Zeros may have been added at the edges.
+            # The edges may be padded with zeros.
             self.assertAllClose(
                 tf.reduce_sum(seen, (1, 2)), expected, 1e-4, 1e-2
             )
@@ -87,12 +87,12 @@ class ApplicationsTest(tf.test.TestCase, parameterized.TestCase):
         ) as caught:
             robust = RobustClassifier(model, FastBAT())
         self.assertLen(caught.warnings, 1)
-        exchanged = [
+        converted = [
             layer.name
             for layer in conversion.flatten(robust.classifier)
             if isinstance(layer, BatchNormalization)
         ]
-        self.assertEqual(exchanged, norms)
+        self.assertEqual(converted, norms)
         images, labels = testing.images_and_labels(4, size=32)
         self.assertAllClose(
             robust(images, training=False), model(images, training=False)

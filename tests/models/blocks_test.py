@@ -1,4 +1,4 @@
-"""What the families of the zoo share."""
+"""Tests what the model families share."""
 
 import keras
 import numpy as np
@@ -12,7 +12,7 @@ LAYERS = blocks.Layers("relu", None, blocks.uniform_fan_in)
 
 
 def ones(x, function):
-    """A model of `function`, whose kernels are one."""
+    """A model of `function` with kernels of ones."""
     inputs = keras.Input(x.shape[1:])
     model = keras.Model(inputs, function(inputs))
     for layer in model.layers:
@@ -39,16 +39,16 @@ class BlocksTest(tf.test.TestCase, parameterized.TestCase):
         y = ones(image.astype("float32"), lambda x: LAYERS.stem(x, 1, kind))
         radius, stride = (3, 2) if kind == "imagenet" else (1, 1)
         padded = np.pad(image[0, :, :, 0], radius)
-        places = range(0, 16, stride)
+        positions = range(0, 16, stride)
         size = 2 * radius + 1
         expected = np.array(
             [
-                [padded[i : i + size, j : j + size].sum() for j in places]
-                for i in places
+                [padded[i : i + size, j : j + size].sum() for j in positions]
+                for i in positions
             ]
         )
         if kind == "imagenet":
-            # Nothing that stands for the outside of the image is the largest.
+            # No value outside of the image is the maximum.
             padded = np.pad(expected, 1, constant_values=-np.inf)
             expected = np.array(
                 [

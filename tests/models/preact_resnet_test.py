@@ -1,6 +1,7 @@
-"""PreActResNet: published counts and names.
+"""Tests the counts and names of PreActResNet.
 
-Its outputs and derivatives are held to recorded steps in golden_steps_test.
+Its outputs and derivatives are compared with recorded steps in
+golden_steps_test.
 """
 
 import tensorflow as tf
@@ -11,7 +12,7 @@ from tests.support import testing
 
 
 def bottleneck_count(blocks_per_group, width=64, classes=10):
-    """Trainable parameters of a PreActResNet of bottlenecks, by hand."""
+    """Counts the parameters of a PreActResNet of bottlenecks by hand."""
     count, channels = 27 * width, width
     for group, blocks in enumerate(blocks_per_group):
         inner = width * 2**group
@@ -58,7 +59,7 @@ class PreActResNetTest(tf.test.TestCase, parameterized.TestCase):
         self.assertIn("group1.block1.shortcut_conv/kernel", bottleneck)
 
     @parameterized.parameters(
-        # Of a basic block it reads the input, of a bottleneck the activated.
+        # In a basic block it reads the input, in a bottleneck the activation.
         ("preact_resnet18", "group2.block1", "group1.block2.add"),
         ("preact_resnet50", "group2.block1", "group2.block1.bn1.relu"),
     )

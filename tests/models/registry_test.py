@@ -1,5 +1,7 @@
-"""The registry of the model zoo: names, options, and what every model does."""
+"""Tests names and options of the model zoo, and properties of all models."""
 
+import importlib
+import inspect
 import pathlib
 
 import keras
@@ -12,8 +14,8 @@ from fastbat_tf import BatchNormalization, FastBAT, RobustClassifier
 from models import blocks
 from tests.support import testing
 
-RESNETS = [name for name, (_, depth) in models.MODELS.items() if depth]
-# One of each kind of blocks, at tiny width.
+RESNETS = [name for name, spec in models.MODELS.items() if spec.arguments]
+# One model for each kind of block, with a tiny width.
 SMALL = (
     ("resnet18", {"width": 2}),
     ("resnet50", {"width": 1}),
@@ -28,10 +30,17 @@ NORMALIZED = {"mean": (0.4, 0.5, 0.6), "std": (0.2, 0.25, 0.3)}
 class NamesTest(parameterized.TestCase):
     def test_a_module_for_each_row(self):
         folder = pathlib.Path(models.__file__).parent
-        modules = {module for module, _ in models.MODELS.values()}
-        self.assertEqual(modules, set(models.OPTIONS))
-        for module in modules:
-            self.assertTrue((folder / f"{module}.py").exists(), module)
+        for name, spec in models.MODELS.items():
+            self.assertTrue((folder / f"{spec.module}.py").exists(), name)
+            build = importlib.import_module(f"models.{spec.module}").build
+            named = [
+                parameter.name
+                for parameter in inspect.signature(build).parameters.values()
+                if parameter.kind is parameter.KEYWORD_ONLY
+            ]
+            self.assertContainsSubset(
+                {*spec.options, *(spec.arguments or {})}, named, name
+            )
 
     @parameterized.parameters(
         ("resnet18", "resnet", {"depth": 18}),
@@ -41,12 +50,12 @@ class NamesTest(parameterized.TestCase):
         ("keras:VGG16", "applications", {"application": "VGG16"}),
     )
     def test_parse(self, name, module, arguments):
-        self.assertEqual(models.parse(name), (module, arguments))
+        self.assertEqual(models.parse(name)[:2], (module, arguments))
 
     @parameterized.parameters(
         ("resnet20", "preact_resnet152, wrnDEPTH_WIDTH, keras:NAME"),
         ("preact_resnet19", "one of resnet18, .*, preact_resnet18, "),
-        # The forms are no names.
+        # The forms are not names.
         ("wrnDEPTH_WIDTH", "one of resnet18"),
         ("keras:NAME", "MobileNetV3Small, "),
         ("keras:", "MobileNetV3Small, "),
@@ -170,7 +179,7 @@ class ModelsTest(tf.test.TestCase, parameterized.TestCase):
 
     @parameterized.parameters(*models.ACTIVATIONS)
     def test_activations(self, activation):
-        """Every activation is the chosen one, in each family."""
+        """All activations are the chosen one, in each family."""
         function = blocks.ACTIVATIONS[activation]
         for name, options in SMALL:
             model = models.get(name, activation=activation, **options)
@@ -188,7 +197,7 @@ class ModelsTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters(
         *SMALL,
         *((name, {**options, "stem": "imagenet"}) for name, options in SMALL),
-        # Activations are the same layers in each family: `test_activations`.
+        # Activations are equal in each family, see `test_activations`.
         ("wrn10_1", {"activation": "softplus"}),
         ("preact_resnet18", {"width": 2, "activation": "swish"}),
         ("keras:MobileNetV3Small", {}),
@@ -208,7 +217,7 @@ class ModelsTest(tf.test.TestCase, parameterized.TestCase):
             name,
             num_classes=4,
             input_shape=(8, 8, 3),
-            activation="swish",  # No channel of it can be dead.
+            activation="swish",  # Its channels cannot be dead.
             batch_normalization=BatchNormalization,
             **NORMALIZED,
             **options,
@@ -221,7 +230,7 @@ class ModelsTest(tf.test.TestCase, parameterized.TestCase):
         self.assertTrue(np.isfinite(list(logs.values())).all(), logs)
         for old, new in zip(before, model.trainable_variables, strict=True):
             self.assertAllInRange(new, -100, 100)
-            # Every weight is reached.
+            # Every weight changes.
             self.assertNotAllEqual(old, new, new.path)
 
 

@@ -1,4 +1,4 @@
-"""ResNet: published counts, names, and a recorded network."""
+"""Tests counts and names of ResNet, and a recorded network."""
 
 import pathlib
 

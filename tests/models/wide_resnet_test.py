@@ -1,6 +1,7 @@
-"""WideResNet: counts, names, initialization and dropout.
+"""Tests counts, names, initialization and dropout of WideResNet.
 
-Its outputs and derivatives are held to recorded steps in golden_steps_test.
+Its outputs and derivatives are compared with recorded steps in
+golden_steps_test.
 """
 
 import pathlib
@@ -25,7 +26,7 @@ RECORDED = (
 
 
 def count(depth, widening, classes=10):
-    """Trainable parameters of a WideResNet, by hand."""
+    """Counts the parameters of a WideResNet by hand."""
     total, channels = 27 * 16, 16
     for filters in (16 * widening, 32 * widening, 64 * widening):
         total += channels * filters  # The convolution on the shortcut.
@@ -59,7 +60,7 @@ class WideResNetTest(tf.test.TestCase, parameterized.TestCase):
         self.assertContainsSubset(
             {
                 "stem.conv/kernel",
-                # Also where it changes no shape.
+                # Even if the shape does not change.
                 "group1.block1.shortcut_conv/kernel",
                 "group2.block2.bn2/moving_mean",
                 "group3.block2.conv2/kernel",
@@ -72,7 +73,7 @@ class WideResNetTest(tf.test.TestCase, parameterized.TestCase):
         self.assertNotIn("group4.block1.conv1/kernel", names)
 
     def test_initialization_is_that_of_the_recorded_network(self):
-        """N(0, 2 / fan_in), in ours and in what was recorded."""
+        """N(0, 2 / fan_in), in ours and in the recorded network."""
         recorded = golden_network.weights_of(
             golden_network.load(RECORDED), "weights0"
         )

@@ -1,4 +1,4 @@
-"""The SavedModel, also where none of this code is."""
+"""Tests the SavedModel, also where this package is not installed."""
 
 import io
 import json
@@ -21,7 +21,7 @@ from fastbat_tf.saving.export import TOLERANCE, export
 from tests.support import testing
 from tests.support.image_data import encode, png, resize
 
-# Run by an isolated interpreter, in which the project is not importable.
+# Runs in an isolated interpreter, which cannot import this package.
 CLIENT = """
     import json
     import pathlib
@@ -72,9 +72,9 @@ def bombs():
     """Small files of huge images, by name."""
     image = Image.fromarray(np.zeros((9, 7, 3), np.uint8))
 
-    def changed(kind, place, numbers):
+    def changed(kind, position, numbers):
         content = bytearray(encode(image, kind))
-        content[place : place + len(numbers)] = numbers
+        content[position : position + len(numbers)] = numbers
         return bytes(content)
 
     side = 20_000
@@ -95,7 +95,7 @@ def bombs():
         "bmp": changed("BMP", 18, [low, high, 0, 0, low, high, 0, 0]),
         "webp": b"RIFF\xff\0\0\0WEBPVP8L\xf0\0\0\0\x2f\xff\xff\xff\x0f"
         + bytes(99),
-        # Few pixels, which take much when they are resized.
+        # Few pixels, which take much memory when they are resized.
         "long": png(40_000, 2, 1, 2 * [bytes(5001)]),
         # 500 MB, if all frames are decoded.
         "frames": gif[:-1] + 500 * gif[frame:-1] + gif[-1:],
@@ -143,7 +143,7 @@ class ExportTest(tf.test.TestCase):
                 self.assertEqual(outputs["classes"].dtype, np.int64)
         answers = json.loads((folder / "answers.json").read_text())
         self.assertIn("(batch, 32, 32, 3). Received:", answers["shape"])
-        self.assertIn("in [0, 1]. Those in 0..255", answers["range"])
+        self.assertIn("in [0, 1]. For pixels in 0..255", answers["range"])
         self.assertIn("images.shape=] [32 32 3]", answers["batch"])
         self.assertEqual(answers["frames"], "answered")
         for name, size in (
@@ -156,14 +156,14 @@ class ExportTest(tf.test.TestCase):
                 r"encoded\[0\]: it is expected to have at most 67108864 pixels "
                 f"and at most 32768 on a side, but has {size}",
             )
-        # Decoded, the PNG file alone takes 1,200.
+        # The decoded PNG file alone takes 1,200.
         self.assertLess(answers["mebibytes"], 150)
 
     def test_resizes_as_the_training_does(self):
         path = f"{self.get_temp_dir()}/saved_model"
         export(self.model, path)
         serve = tf.saved_model.load(path).signatures["serve_bytes"]
-        # Stripes that no grid of a resized image falls on.
+        # Stripes that the grid of a resized image misses.
         image = np.zeros((75, 50, 3), np.uint8)
         image[::3, :, 0] = image[:, 1::2, 1] = image[20:41, 11:30, 2] = 200
         for kind, options in (("PNG", {}), ("JPEG", {"quality": 95})):
@@ -173,7 +173,7 @@ class ExportTest(tf.test.TestCase):
             answer = serve(encoded=tf.constant([encoded]))["logits"]
             logits = self.model(expected[np.newaxis].astype("float32"))
             self.assertAllClose(answer, logits, 1e-4, 1e-4)
-            # Without averaging the answer is another.
+            # Without averaging, the result is different.
             plain = tf.image.resize(decoded, (32, 32))[tf.newaxis] / 255
             difference = np.abs(self.model(plain) - logits).max()
             self.assertGreater(difference, 2e-3)
@@ -205,7 +205,7 @@ class ExportTest(tf.test.TestCase):
 
 
 class RefusedTest(tf.test.TestCase):
-    """What the graph of a SavedModel says about wrong input."""
+    """The messages of a SavedModel about invalid input."""
 
     @classmethod
     def setUpClass(cls):
@@ -222,7 +222,7 @@ class RefusedTest(tf.test.TestCase):
             self.loaded.signatures[name](*inputs, **named)
 
     def test_signatures(self):
-        """What clients are told."""
+        """The messages that clients get."""
         inputs = {
             name: signature.structured_input_signature[1]
             for name, signature in self.loaded.signatures.items()
@@ -288,9 +288,9 @@ class RefusedTest(tf.test.TestCase):
             images[2, 3, 4, 1] = value
             with self.subTest(f"{value}"):
                 self.assert_refused(
-                    r"Pixels are expected to be finite and in \[0, 1\]\. Those "
-                    "in 0..255 are expected as uint8 by the signature "
-                    "serve_uint8, or divided by 255",
+                    r"Pixels are expected to be finite and in \[0, 1\]\. For "
+                    "pixels in 0..255, use the signature serve_uint8, or "
+                    "divide by 255",
                     "serving_default",
                     images=images,
                 )
@@ -303,7 +303,7 @@ class RefusedTest(tf.test.TestCase):
 
     def test_pixels_of_8_bits(self):
         pixels = (255 * self.images).astype(np.uint8)
-        # TensorFlow refuses a tensor of another type, but casts an array.
+        # TensorFlow rejects tensors of another dtype, but casts arrays.
         self.assert_refused(
             "float tensor but is a uint8 tensor",
             "serving_default",
@@ -317,7 +317,7 @@ class RefusedTest(tf.test.TestCase):
         self.assertAllClose(answer["logits"], logits, 1e-4, 1e-6)
 
     def test_gradients(self):
-        """As an attack asks for them: also compiled, and at the bounds."""
+        """Gradients as attacks need them, also compiled and at the bounds."""
         serve = self.loaded.signatures["serving_default"]
 
         def gradient(network, images):
@@ -346,14 +346,14 @@ class RefusedTest(tf.test.TestCase):
             keras.Model(inputs, [outputs, inputs[1]]),
         ):
             with self.assertRaisesRegex(
-                InputError, "with one input .*Received: input_shape="
+                InputError, "to have one input .*Received: input_shape="
             ):
                 export(model, f"{self.get_temp_dir()}/none")
         with self.assertRaisesRegex(InputError, "Received: reading=Reading"):
             export(self.model, "none", Reading(8, 9, 3))
 
     def test_classifiers_of_which_no_files_are_images(self):
-        """Of any size, or of two channels."""
+        """Images of any size, or with two channels."""
         for shape in ((None, None, 3), (8, 8, 2)):
             inputs = keras.Input(shape)
             x = keras.layers.GlobalAveragePooling2D()(inputs)

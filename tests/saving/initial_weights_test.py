@@ -1,4 +1,4 @@
-"""The weights with which a training begins."""
+"""Tests the initial weights of a training."""
 
 import pathlib
 import tempfile
@@ -34,7 +34,7 @@ class InitialWeightsTest(tf.test.TestCase, parameterized.TestCase):
         cls.path = pathlib.Path(directory.name)
         keras.utils.set_random_seed(1)
         cls.source = network(dropout=0.1)
-        # Statistics are weights, too.
+        # Moving statistics are weights, too.
         moving_mean = cls.source.get_layer("head.bn").moving_mean
         moving_mean.assign(tf.range(64, dtype="float32"))
         cls.source.save(cls.path / "model.keras")
@@ -98,7 +98,7 @@ class InitialWeightsTest(tf.test.TestCase, parameterized.TestCase):
         source = models.get("keras:MobileNetV3Small")
         source.save(self.path / "mobile.keras")
         target = models.get("keras:MobileNetV3Small", mean=[0.5], std=[1.0])
-        # Its BatchNormalization is exchanged, with the same names.
+        # Its BatchNormalization is replaced, with the same names.
         with self.assertWarns(UserWarning):
             target = RobustClassifier(target, FastBAT()).classifier
         _load(target, self.path / "mobile.keras")

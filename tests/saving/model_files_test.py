@@ -1,4 +1,4 @@
-"""Tests of models that come from files."""
+"""Tests models that are read from files."""
 
 import pathlib
 import tempfile
@@ -20,7 +20,7 @@ SPEC = tf.TensorSpec((None, 8, 8, 3), tf.float32, name="pixels")
 
 
 class FormsTest(tf.test.TestCase):
-    """One model, in all the forms that it can have."""
+    """One model in all its forms."""
 
     @classmethod
     def setUpClass(cls):
@@ -29,7 +29,7 @@ class FormsTest(tf.test.TestCase):
         cls.addClassCleanup(directory.cleanup)
         cls.directory = pathlib.Path(directory.name)
         model = small_network(normalization=keras.layers.BatchNormalization)
-        # In training mode it would answer otherwise.
+        # Training mode would change the logits.
         model.get_layer("bn").moving_variance.assign([0.1, 0.2, 0.3, 0.4])
         model.save(cls.directory / "model.keras")
         model.save(cls.directory / "model.h5")
@@ -64,7 +64,7 @@ class FormsTest(tf.test.TestCase):
     def test_same_numbers(self):
         expected, robust = self.evaluate(self.model, "keras.Model")
         self.assertEqual(expected["clean_accuracy"], 0.75)
-        # The radii tell something, of each attack.
+        # The radii are informative for each attack.
         self.assertTrue(robust.any(axis=1)[:3].all())
         self.assertBetween(robust.mean(), 0.05, 0.7)
         for form, model in self.forms().items():
@@ -80,7 +80,7 @@ class FormsTest(tf.test.TestCase):
                 continue
             with self.subTest(form):
                 network = model_files.load(path)
-                # In one piece and in parts; there is no fixed batch.
+                # Whole and in parts: the batch size is not fixed.
                 self.assertAllClose(network(self.images), expected, 1e-4)
                 self.assertAllClose(
                     network(tf.constant(self.images[:3])), expected[:3], 1e-4
@@ -114,7 +114,7 @@ class RefusedTest(parameterized.TestCase, tf.test.TestCase):
         self.assertNotIn("\n", str(caught.exception))
 
     def save(self, answers):
-        """A SavedModel of two inputs, whose signature gives `answers`."""
+        """A SavedModel with two inputs, whose signature returns `answers`."""
         module = tf.Module()
         module.f = tf.function(answers, [SPEC], autograph=False)
         tf.saved_model.save(
@@ -123,7 +123,7 @@ class RefusedTest(parameterized.TestCase, tf.test.TestCase):
 
     def test_nothing(self):
         self.assert_refused(
-            "^A model is expected as a .keras file or the directory of a "
+            "^The model is expected to be a .keras file or the directory of a "
             "SavedModel, but there is none. Received: model_path="
             rf"{self.path}$"
         )
@@ -157,7 +157,7 @@ class RefusedTest(parameterized.TestCase, tf.test.TestCase):
         self.save(lambda x: {"a": x, "b": x})
         self.assert_refused(
             "signature serving_default with one input, and with the output "
-            r"logits or one output alone\. Received: signatures="
+            r"logits or a single output\. Received: signatures="
             r"\['serving_default'\], inputs=\['pixels'\], "
             r"outputs=\['a', 'b'\]$"
         )
@@ -177,7 +177,7 @@ class RefusedTest(parameterized.TestCase, tf.test.TestCase):
         self.assertAllClose(model_files.load(self.path)(images), 2 * images)
 
     def test_images_of_another_shape(self):
-        """TensorFlow would ask the network, which answers to some."""
+        """TensorFlow would call the network, which accepts some of them."""
         self.save(lambda x: {"logits": 2 * x})
         network = model_files.load(self.path)
         for shape in ((4, 6, 6, 3), (4, 8, 8, 1), (8, 8, 3)):

@@ -1,4 +1,4 @@
-"""The served model sees the images that the evaluation saw."""
+"""Tests that serving and evaluation read the same images."""
 
 import contextlib
 import io
@@ -29,12 +29,12 @@ RANDOM = np.random.default_rng(0)
 COLORS = RANDOM.integers(0, 256, (9, 7, 3), np.uint8)
 GRAY = COLORS[..., 0]
 ALPHA = np.dstack([COLORS, GRAY[..., np.newaxis]])
-# The decoders are the same; matrices are multiplied in another order.
+# The decoders are equal; matrix products are summed in another order.
 ROUNDING = 1e-4
 
 
 def linear(shape, seed=0):
-    """A classifier in which every pixel counts."""
+    """A classifier that depends on every pixel."""
     keras.utils.set_random_seed(seed)
     inputs = keras.Input(shape)
     x = keras.layers.Rescaling(8.0, -4.0)(inputs)
@@ -43,7 +43,7 @@ def linear(shape, seed=0):
 
 
 class ServingTest(parameterized.TestCase, tf.test.TestCase):
-    """`serve_bytes` of the files of a test split, and what was measured."""
+    """Compares `serve_bytes` for the files of a test split with the images."""
 
     _served = {}
 
@@ -62,7 +62,7 @@ class ServingTest(parameterized.TestCase, tf.test.TestCase):
         )
 
     def served(self, reading):
-        """A classifier, and its SavedModel; one for each reading."""
+        """A classifier and its SavedModel, for one reading."""
         if reading not in self._served:
             shape = reading.height, reading.width, reading.channels
             path = self.directory / str(len(self._served))
@@ -80,7 +80,7 @@ class ServingTest(parameterized.TestCase, tf.test.TestCase):
         logits = classifier(to_pixels(images)).numpy()
         answer = serve(encoded=tf.constant(files))
         self.assertAllClose(answer["logits"], logits, ROUNDING, ROUNDING)
-        # It would tell a difference of a level in one pixel in a hundred.
+        # A difference of one level in one of a hundred pixels would show.
         self.assertGreater(np.abs(logits).max(), 0.1)
 
     @parameterized.parameters(
@@ -127,15 +127,15 @@ class ServingTest(parameterized.TestCase, tf.test.TestCase):
 
     def write_folder(self, files):
         """Files by name, as the test images of a class."""
-        for place in ("train/a/x", "train/b/x", "test/b/x"):
-            image_data.write(self.top / f"{place}.png", COLORS)
+        for name in ("train/a/x", "train/b/x", "test/b/x"):
+            image_data.write(self.top / f"{name}.png", COLORS)
         for name, content in files.items():
             path = self.top / "test" / "a" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
 
     def test_a_folder_that_is_resized(self):
-        """From 224 to 64, where it matters that the pixels are averaged."""
+        """From 224 to 64, where averaging matters."""
         images = RANDOM.integers(0, 256, (6, 224, 224, 3), np.uint8)
         images[3:] = 255 * (images[3:] > 99)
         options = itertools.cycle([{"kind": "JPEG", "quality": 90}, {}])
@@ -146,12 +146,12 @@ class ServingTest(parameterized.TestCase, tf.test.TestCase):
         self.write_folder(files)
         test, reading = self.folder(64)
         self.assert_same(list(files.values()), test.images[:6], reading)
-        # Without averaging, and without rounding, the answers are others.
+        # Without averaging or without rounding, the results differ.
         plain = tf.image.resize(images[1], (64, 64)) - test.images[1]
         self.assertGreater(np.abs(plain).mean(), 10)
 
     def test_streamed(self):
-        """The training reads a folder that is too large for the memory."""
+        """The training reads a folder that is too large for memory."""
         images = RANDOM.integers(0, 256, (3, 20, 31, 3), np.uint8)
         files = {f"{n}.png": encode(x) for n, x in enumerate(images)}
         self.write_folder(files)
@@ -209,21 +209,21 @@ class ServingTest(parameterized.TestCase, tf.test.TestCase):
         animated = {"save_all": True, "append_images": [other]}
         png, gif = encode(COLORS), encode(COLORS, "GIF")
         header = bytearray(encode(COLORS, "BMP"))
-        header[30] = 1  # As if it were compressed.
+        header[30] = 1  # Declared as compressed.
         files = {
             "empty": (b"", "it is empty"),
-            "text": (b"P no image", "it is none of PNG, JPEG"),
-            "tiff": (encode(COLORS, "TIFF"), "it is none of PNG, JPEG"),
+            "text": (b"P no image", "it is not a PNG, JPEG"),
+            "tiff": (encode(COLORS, "TIFF"), "it is not a PNG, JPEG"),
             "animated": (
                 encode(COLORS, "WEBP", **animated),
                 "it is an animated WebP file",
             ),
             "bits": (encode(GRAY > 99, "BMP"), "a BMP file is expected"),
             "packed": (bytes(header), "a BMP file is expected"),
-            "plain": (b"P3 1 1 255 1 2 3 ", "it is none of PNG"),
+            "plain": (b"P3 1 1 255 1 2 3 ", "it is not a PNG"),
             "deep": (b"P6 1 1 65535\n" + bytes(6), "a PPM file is expected"),
-            "short": (encode(COLORS, "PPM")[:-1], "it is cut short"),
-            "frame": (gif[: len(gif) // 2], "it is cut short"),
+            "short": (encode(COLORS, "PPM")[:-1], "it is truncated"),
+            "frame": (gif[: len(gif) // 2], "it is truncated"),
             "cut": (png[: len(png) // 2], ""),
             "changed": (png[:60] + b"????" + png[64:], ""),
             "jpeg": (encode(COLORS, "JPEG")[:300], ""),
@@ -243,7 +243,7 @@ class ServingTest(parameterized.TestCase, tf.test.TestCase):
                     tf.errors.InvalidArgumentError,
                     "Each image is expected as a whole file of PNG, JPEG, "
                     "WebP, GIF, BMP or PPM. Received: encoded.1.: "
-                    f"{reason or 'it is cut short or broken'}",
+                    f"{reason or 'it is truncated or damaged'}",
                 ):
                     serve(encoded=tf.constant([png, content, png]))
 
@@ -253,13 +253,14 @@ class ServingTest(parameterized.TestCase, tf.test.TestCase):
         files = [b"", png, png[:50], *[b""] * 9]
         with self.assertRaisesRegex(
             tf.errors.InvalidArgumentError,
-            r"Received: encoded\[0\]: it is empty, encoded\[2\]: it is cut "
-            r"short or broken, encoded\[3\]: .*encoded\[5\]: it is empty\]",
+            r"Received: encoded\[0\]: it is empty, encoded\[2\]: it is "
+            r"truncated or damaged, encoded\[3\]: .*"
+            r"encoded\[5\]: it is empty\]",
         ):
             serve(encoded=tf.constant(files))
 
     def test_broken_files_are_answered_as_they_are_trained_on(self):
-        """A decoder forgives many errors: then it does so in both."""
+        """If a decoder tolerates an error, it does so in both."""
         classifier, serve = self.served(Reading(9, 7, 3))
         whole = [
             encode(COLORS, "JPEG"),
@@ -292,7 +293,7 @@ class ServingTest(parameterized.TestCase, tf.test.TestCase):
         files = [encode(GRAY, "JPEG", quality=100), encode(COLORS, "BMP")]
         logits = classifier(to_pixels(np.stack(levels)[..., np.newaxis]))
         answer = serve(encoded=tf.constant(files))["logits"]
-        # JPEG is off by some levels, and the other rounding by one.
+        # JPEG differs by some levels, and the other rounding by one.
         self.assertAllClose(answer, logits, 0, 0.5)
         self.assertGreater(np.abs(logits[0] - logits[1]).max(), 1)
 

@@ -2,12 +2,12 @@
 
     python -m tests.support.attack_outcomes [--attacks=square] FILE.npz...
 
-Each file holds a network, images, labels, and which images the original
-attacks left standing (`tests/golden/README.md`). The same attacks are run on
+Each file holds a network, images, labels, and the images that are robust under
+the original attacks (`tests/golden/README.md`). The same attacks are run on
 the same weights and images. One line per attack gives our robust accuracy and
 the original's, the share of examples with the same outcome, and the tolerance.
 
-Exits 1 when a tolerance is exceeded, 2 when a file cannot be read.
+The exit status is 1 if a tolerance is exceeded, and 2 if a file cannot be read.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from fastbat_tf.experiment.config import parse_fraction
 from tests.support import golden_network, golden_steps
 
 EQUAL_SHARE = 0.97
-# Attacks that draw at random may differ by one example more.
+# Attacks with random draws may differ by one more example.
 EXAMPLES, EXAMPLES_AT_RANDOM = 1, 2
 EXACT = ("pgd-50-10", "apgd-ce", "apgd-dlr", "apgd-t", "autoattack")
 CLEAN_LOGITS = 1e-3
@@ -33,13 +33,13 @@ OTHER_KEYS = ("images", "labels", "logits", "clean")
 
 
 class Comparison(NamedTuple):
-    """How one attack compares.
+    """The comparison of one attack.
 
     Attributes:
-        name: Of the attack.
+        name: Name of the attack.
         ours: bool array, still correct.
         originals: bool array, still correct.
-        allowed: By how many examples the two may differ.
+        allowed: Integer, the number of examples that may differ.
         seconds: Float, of ours.
     """
 
@@ -51,7 +51,7 @@ class Comparison(NamedTuple):
 
     @property
     def passed(self):
-        """Whether both tolerances are kept."""
+        """Whether both tolerances hold."""
         difference = abs(int(self.ours.sum()) - int(self.originals.sum()))
         equal = (self.ours == self.originals).mean()
         return difference <= self.allowed and equal >= EQUAL_SHARE
@@ -76,13 +76,13 @@ def recorded_attacks(recording):
         name = re.sub("_standard$", "", key)
         if key.startswith("pgd_"):
             name = key.replace("_", "-")
-        attacks.parse(name)  # Nothing is left out in silence.
+        attacks.parse(name)  # Nothing is skipped silently.
         names[key] = name
     return names
 
 
 def build_network(recording):
-    """The network of a file as a callable; its clean logits are compared."""
+    """The network of a file, as a callable."""
     classifier = golden_network.build_classifier(recording, "weights", "images")
     return functools.partial(classifier, training=False)
 
@@ -92,8 +92,8 @@ def compare(recording, only=None, count=None, batch_size=64):
 
     Args:
         recording: A `golden_network.Recording`.
-        only: Names of attacks; all of the file if None.
-        count: Integer, the first so many images; all if None.
+        only: Names of attacks. Defaults to None, all of the file.
+        count: Integer, the number of images. Defaults to None, all images.
         batch_size: Integer.
 
     Yields:

@@ -11,7 +11,7 @@ SHAPE = (4, 4, 3)
 SIZE = 48
 NORMS = ("linf", "l2")
 
-# One name per class of attack, cheap enough for every test.
+# One name per class of attack, fast enough for every test.
 SMALL_ATTACKS = (
     "fgsm",
     "pgd-3-2",
@@ -26,16 +26,16 @@ SMALL_ATTACKS = (
 
 
 def get(name, network, **kwargs):
-    """An attack of the registry; the surrogate of a transfer is the network."""
+    """An attack by name; `transfer` uses the network as its surrogate."""
     surrogate = network if name.startswith("transfer") else None
     return attacks.get(name, network, surrogate=surrogate, **kwargs)
 
 
 class Problem(NamedTuple):
-    """A linear network with images, and where they break.
+    """A linear network with images, and the radii at which they break.
 
     Attributes:
-        network: From images to logits.
+        network: Function from images to logits.
         images: float32 array `(examples, *SHAPE)`.
         labels: int32 array `(examples,)`.
         radii: Dict from the name of a norm to an array `(examples,)`: from
@@ -53,7 +53,7 @@ class Problem(NamedTuple):
 
 
 def linear_problem(count, classes=2, seed=0, wrong=True):
-    """Linear logits, images that are far from 0 and 1.
+    """Linear logits, with images that are far from 0 and 1.
 
     With w the difference of the weights of the right and another class, the
     margin of an image is w @ x + b, and the least in the ball of radius epsilon
@@ -86,9 +86,9 @@ def linear_problem(count, classes=2, seed=0, wrong=True):
     }
     radii = {}
     for norm, size in sizes.items():
-        size[rows, labels] = 1.0  # Of the label itself, at margin inf.
+        size[rows, labels] = 1.0  # The label itself, with an infinite margin.
         radii[norm] = (margins / size).min(axis=-1)
-        # A class that already lies above the label.
+        # A class whose logit is above the label's.
         radii[norm][margins.min(axis=-1) < 0] = -1.0
     toward = None
     if classes == 2:
@@ -134,12 +134,12 @@ def boxed_problem(count, seed=0):
 def smallest_step(point, normal, gap, norm):
     """The smallest d with `normal @ d = gap` and `point + d` in [0, 1].
 
-    By bisection, in float64. If there is none, the step that comes nearest.
+    Computed by bisection in float64. If there is none, it is the nearest step.
 
     Args:
         point: Array `(pixels,)`.
-        normal: Likewise.
-        gap: Number.
+        normal: Array `(pixels,)`.
+        gap: Float.
         norm: `"linf"` or `"l2"`.
 
     Returns:
@@ -170,12 +170,12 @@ def size(delta, norm):
 
 
 def sizes(deltas, norm):
-    """The norms of perturbations, one per example."""
+    """The norm of each perturbation."""
     return np.array([size(delta, norm) for delta in deltas])
 
 
 def between(radii, count):
-    """An epsilon that breaks `count` of the images, with room to spare."""
+    """An epsilon that breaks `count` of the images, with a margin."""
     radii = np.sort(radii[radii > 0])
     return float(radii[count - 1] + radii[count]) / 2
 
@@ -186,7 +186,7 @@ def predictions(network, images):
 
 
 def smooth_network(classes=4, seed=0, width=6, scale=1.0):
-    """Logits through one layer of tanh; the same at every batch size."""
+    """Logits through one tanh layer; they do not depend on the batch size."""
     random = np.random.default_rng(seed)
     first = random.normal(0, 0.5, (SIZE, width)).astype("float32")
     last = random.normal(0, scale, (width, classes)).astype("float32")

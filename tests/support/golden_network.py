@@ -1,4 +1,4 @@
-"""Golden files and their networks: what the replays of them share."""
+"""Reads golden files, and builds their networks."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ class Recording(NamedTuple):
     """A golden file.
 
     Attributes:
-        name: The stem of the file's name.
+        name: String, the stem of the file name.
         meta: Dict, the settings.
         arrays: Dict of everything else.
     """
@@ -28,7 +28,7 @@ class Recording(NamedTuple):
 
 
 class RecordedDraws:
-    """Gives recorded numbers instead of random draws, by name."""
+    """Returns recorded numbers, by name, instead of random draws."""
 
     def __init__(self, noise):
         self.noise = noise
@@ -48,7 +48,7 @@ def load(path):
 
 
 def build_classifier(recording, prefix="weights0", images="x1"):
-    """Builds the network whose weights are recorded, and loads them."""
+    """Builds the recorded network, and loads its weights."""
     weights = weights_of(recording, prefix)
     meta = recording.meta
     normalize = meta.get("normalize", "mean" in meta)
@@ -70,7 +70,7 @@ def build_classifier(recording, prefix="weights0", images="x1"):
 
 
 def network_of(weights):
-    """Tells the standard name of the network from those of its weights."""
+    """Infers the name of the network from the names of its weights."""
     blocks = sum(name.endswith("/conv1/kernel") for name in weights)
     bottleneck = "group1/block1/conv3/kernel" in weights
     if "stem/bn/gamma" in weights:
@@ -90,7 +90,7 @@ def _known(name):
 
 
 def activation_of(recording):
-    """The activation: `meta` has it, or the name of the file tells it."""
+    """The activation, from `meta` or from the name of the file."""
     if "activation" in recording.meta:
         return recording.meta["activation"]
     known = [name for name in models.ACTIVATIONS if name in recording.name]
@@ -98,7 +98,7 @@ def activation_of(recording):
 
 
 def weights_of(recording, prefix):
-    """The recorded arrays below `prefix`, by the rest of their names."""
+    """The recorded arrays under `prefix`, by the rest of their names."""
     return {
         name.removeprefix(f"{prefix}/"): array
         for name, array in recording.arrays.items()
@@ -107,7 +107,7 @@ def weights_of(recording, prefix):
 
 
 def load_weights(classifier, weights):
-    """Assigns recorded weights by name; every one must fit."""
+    """Assigns recorded weights by name; all must match."""
     variables = named_weights(classifier)
     if set(variables) != set(weights):
         raise ValueError(
@@ -119,13 +119,13 @@ def load_weights(classifier, weights):
 
 
 def named_weights(classifier):
-    """The weights of a classifier by their golden names."""
+    """The weights of a classifier, by their golden names."""
     return {v.path.replace(".", "/"): v for v in classifier.weights}
 
 
 @contextlib.contextmanager
 def precision(dtype):
-    """Builds what is inside in `dtype`."""
+    """A context in which models are built in `dtype`."""
     before = keras.config.floatx()
     keras.config.set_floatx(dtype)
     try:
@@ -137,7 +137,7 @@ def precision(dtype):
 
 @contextlib.contextmanager
 def policy(name):
-    """Builds what is inside with a policy, such as `mixed_bfloat16`."""
+    """A context in which models have a policy, such as `mixed_bfloat16`."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(name)
     try:

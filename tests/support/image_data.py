@@ -1,4 +1,4 @@
-"""Image files as the sets publish them, written small for tests."""
+"""Writes small image files in the layout of published data sets."""
 
 import io
 import struct
@@ -9,7 +9,7 @@ from PIL import Image
 
 
 def pixels(number, height=8, width=8):
-    """A smooth image of its own color, so that JPEG keeps it nearly."""
+    """A smooth image of a unique color, which JPEG nearly preserves."""
     random = np.random.default_rng(number)
     corners = random.integers(20, 235, (2, 2, 3)).astype(np.float32)
     image = Image.fromarray(corners.astype(np.uint8))
@@ -49,14 +49,14 @@ def encode(image, kind="PNG", **options):
 
 
 def png(width, height, bits, rows, colors=False):
-    """A PNG file that Pillow cannot, or not soon, write.
+    """A PNG file that Pillow cannot write, or only slowly.
 
     Args:
         width: Integer.
         height: Integer.
-        bits: Integer, of each channel.
-        rows: Iterable of bytes, each one or more rows behind their filters.
-        colors: Whether it has three channels, not one.
+        bits: Integer, the bits per channel.
+        rows: Iterable of bytes, each one or more rows after their filters.
+        colors: Whether it has three channels rather than one.
     """
 
     def chunk(kind, content):
@@ -74,41 +74,41 @@ def png(width, height, bits, rows, colors=False):
 
 
 def write_folder(directory, classes=("bird", "cat", "ant"), train=12, test=4):
-    """`train` and `test` images of each class, PNG and JPEG; numbered."""
+    """Writes numbered `train` and `test` images, PNG and JPEG, by class."""
     number = 0
     for split, count in (("train", train), ("test", test)):
         for name in classes:
-            for place in range(count):
-                suffix = "png" if place % 2 else "jpg"
-                file = directory / split / name / f"{place:03d}.{suffix}"
+            for index in range(count):
+                suffix = "png" if index % 2 else "jpg"
+                file = directory / split / name / f"{index:03d}.{suffix}"
                 # Of mixed sizes.
-                write(file, pixels(number, 8 + place % 3, 9))
+                write(file, pixels(number, 8 + index % 3, 9))
                 number += 1
     return directory
 
 
 def write_tiny_imagenet(directory, classes=3, train=10, test=6):
-    """Tiny-ImageNet as its archive has it; a gray image is among them."""
+    """Writes Tiny-ImageNet like its archive, with a gray image."""
     top = directory / "tiny-imagenet-200"
     names = [f"n{1000 + 7 * (classes - k):08d}" for k in range(classes)]
     for number, name in enumerate(names):
-        for place in range(train):
-            file = top / "train" / name / "images" / f"{name}_{place}.JPEG"
-            image = pixels(100 * number + place, 64, 64)
-            write(file, image[..., 0] if place == 3 else image)
+        for index in range(train):
+            file = top / "train" / name / "images" / f"{name}_{index}.JPEG"
+            image = pixels(100 * number + index, 64, 64)
+            write(file, image[..., 0] if index == 3 else image)
         (top / "train" / name / f"{name}_boxes.txt").write_text("")
     lines = []
-    for place in range(test):
-        name = f"val_{place}.JPEG"
-        write(top / "val" / "images" / name, pixels(9000 + place, 64, 64))
-        wnid = names[place % classes]
+    for index in range(test):
+        name = f"val_{index}.JPEG"
+        write(top / "val" / "images" / name, pixels(9000 + index, 64, 64))
+        wnid = names[index % classes]
         lines.append(f"{name}\t{wnid}\t0\t0\t62\t62\n")
     (top / "val" / "val_annotations.txt").write_text("".join(lines))
     return sorted(names)
 
 
 def write_gtsrb(directory, tracks=(10, 3), photographs=4, classes=43, test=5):
-    """GTSRB as its archives have it; class k has `tracks[k % 2]` signs."""
+    """Writes GTSRB like its archives; class k has `tracks[k % 2]` signs."""
     top = directory / "GTSRB"
     header = "Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId"
     row = "{};20;25;5;5;15;20;{}"
@@ -116,16 +116,16 @@ def write_gtsrb(directory, tracks=(10, 3), photographs=4, classes=43, test=5):
         folder = top / "Final_Training" / "Images" / f"{label:05d}"
         rows = [header]
         for track in range(tracks[label % 2]):
-            for place in range(photographs):
-                name = f"{track:05d}_{place:05d}.ppm"
-                number = 1000 * label + 10 * track + place
+            for index in range(photographs):
+                name = f"{track:05d}_{index:05d}.ppm"
+                number = 1000 * label + 10 * track + index
                 write(folder / name, pixels(number, 25, 20))
                 rows.append(row.format(name, label))
         (folder / f"GT-{label:05d}.csv").write_text("\n".join(rows) + "\n")
     rows = [header]
     folder = top / "Final_Test" / "Images"
-    for place in range(test):
-        write(folder / f"{place:05d}.ppm", pixels(10**6 + place, 30, 31))
-        rows.append(row.format(f"{place:05d}.ppm", 7 * place % classes))
+    for index in range(test):
+        write(folder / f"{index:05d}.ppm", pixels(10**6 + index, 30, 31))
+        rows.append(row.format(f"{index:05d}.ppm", 7 * index % classes))
     (top / "GT-final_test.csv").write_text("\r\n".join(rows) + "\r\n")
     return top

@@ -1,4 +1,4 @@
-"""Small data sets in the form in which TensorFlow Datasets prepares them."""
+"""Writes small data sets like those that TensorFlow Datasets prepares."""
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -8,7 +8,7 @@ from tests.support.image_data import pixels
 
 
 def image_of(number, shape):
-    """An image of its own for each number."""
+    """A unique image for each number."""
     image = pixels(number, *shape[:2])
     return np.ascontiguousarray(image[..., : shape[2]])
 
@@ -18,13 +18,13 @@ def label_of(number, classes):
 
 
 class Prepared(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """A set with the name, version and features of a published one.
+    """A data set with the name, version and features of a published one.
 
     Args:
         dataset: A key of `fastbat_tf.data.DATASETS`.
         counts: Dict, the number of examples by split.
         classes: Integer, if others than the published ones.
-        **kwargs: Such as `data_dir`.
+        **kwargs: Arguments of the builder, such as `data_dir`.
     """
 
     VERSION = tfds.core.Version("0.0.0")
@@ -60,7 +60,7 @@ class Prepared(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _split_generators(self, dl_manager):
         del dl_manager
-        # Later splits go on counting.
+        # Later splits continue the numbering.
         starts = np.cumsum([0, *self.counts.values()])
         return {
             split: self._generate_examples(int(start), count)
@@ -93,7 +93,7 @@ def prepare(dataset, data_dir, counts, shards=1, classes=None):
         dataset: A key of `fastbat_tf.data.DATASETS`.
         data_dir: Directory.
         counts: Dict, the number of examples by split.
-        shards: Integer, TFRecord files of each split.
+        shards: Integer, the number of TFRecord files of each split.
         classes: Integer, if others than the published ones.
     """
     builder = Prepared(dataset, counts, classes, data_dir=data_dir)

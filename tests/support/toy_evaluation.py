@@ -1,4 +1,4 @@
-"""Tiny networks and data for tests of the evaluation."""
+"""Tiny networks and data for tests of evaluation."""
 
 import numpy as np
 import tensorflow as tf
@@ -12,7 +12,7 @@ def toy_network(classes=CLASSES, seed=0):
     """A linear function from images to logits."""
     random = np.random.default_rng(seed)
     weights = tf.constant(random.normal(size=(PIXELS, classes)), tf.float32)
-    # So that every class is predicted.
+    # Subtracted so that every class is predicted.
     gray = tf.fill((1, PIXELS), 0.5) @ weights
 
     def network(images):
@@ -32,7 +32,7 @@ def as_floats(images):
 
 
 def toy_data(count=40, network=None, seed=0):
-    """uint8 images, and labels of which one in five is wrong."""
+    """uint8 images, and labels of which every fifth is wrong."""
     network = network or toy_network()
     images = toy_images(count, seed)
     logits = np.asarray(network(tf.constant(as_floats(images))))
@@ -42,9 +42,9 @@ def toy_data(count=40, network=None, seed=0):
 
 
 def watched(network, look):
-    """A network that calls `look` each time that it is asked, also in loops.
+    """A network that calls `look` whenever it is called, even in loops.
 
-    What `look` raises comes out of the evaluation, as an error of TensorFlow.
+    An exception of `look` leaves the evaluation as an error of TensorFlow.
     """
 
     def count(size):
@@ -60,5 +60,5 @@ def watched(network, look):
 
 
 def masked(network):
-    """The same answers, without a gradient."""
+    """A network with the same logits, but without a gradient."""
     return lambda images: network(tf.stop_gradient(images))
