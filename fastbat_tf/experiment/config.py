@@ -146,7 +146,9 @@ class EvaluationConfig:
         attacks.check_attacks(self.attacks)
         attacks.check_epsilons(self.epsilons, self.norm)
         if self.validation_epsilon is not None:
-            options.check_epsilon(self.validation_epsilon)
+            options.EPSILON.check(
+                "validation_epsilon", self.validation_epsilon
+            )
         if attacks.parse(self.validation_attack).needs_surrogate:
             raise InputError(
                 "`validation_attack` is expected to need no surrogate. "
@@ -227,7 +229,7 @@ class Config:
             )
         given = self.evaluation
         # Where the training had no radius, that of the field's tables.
-        epsilon = self.method.options.get("epsilon") or options.EPSILON
+        epsilon = self.method.options.get("epsilon") or options.EPSILON.default
         validation_epsilon = given.validation_epsilon
         if validation_epsilon is None:
             validation_epsilon = epsilon

@@ -421,18 +421,20 @@ class RobustClassifier(PixelModel):
         self, images, labels, draws, index, state, step, notes=()
     ):
         progress = self.plan and self.plan.progress(step, self.method.replays)
+        features = self.features and self._pixel_range.wrap(self.features)
+        attack_loss = self.attack_loss and losses.by_example(self.attack_loss)
         return StepContext(
             self.network,
             losses.by_example(self.loss),
             images,
             labels,
-            draws,
-            index,
-            self.attack_loss and losses.by_example(self.attack_loss),
-            progress,
-            state,
-            notes,
-            self.features and self._pixel_range.wrap(self.features),
+            draws=draws,
+            index=index,
+            attack_loss=attack_loss,
+            progress=progress,
+            state=state,
+            notes=notes,
+            features=features,
         )
 
     def apply_gradients(self, gradients):

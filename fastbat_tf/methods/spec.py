@@ -1,0 +1,79 @@
+"""What the class of a method says about it, beside its options.
+
+This module imports no TensorFlow.
+"""
+
+from typing import Any, NamedTuple
+
+
+class Paper(NamedTuple):
+    """The paper that describes a method.
+
+    Attributes:
+        authors: String, such as `"Zhang et al."`.
+        venue: String with the year, such as `"ICML 2022"`.
+        url: String. Defaults to None.
+    """
+
+    authors: str
+    venue: str
+    url: str | None = None
+
+
+class Passes(NamedTuple):
+    """What an update costs and reaches on paper; tests count it.
+
+    Attributes:
+        forwards: Float, forward passes, in units of a batch: a pass of half a
+            batch counts 0.5. All of them count, wherever they end.
+        to_images: Float, backward passes to the images.
+        to_weights: Float, backward passes to the weights. A second derivative
+            goes back through a forward and a backward pass: it counts as two
+            passes to the images and two to the weights.
+        reach: Float, the largest entry of a perturbation, in units of
+            `epsilon`. Defaults to 1.
+    """
+
+    forwards: float
+    to_images: float
+    to_weights: float
+    reach: float = 1.0
+
+    def total(self):
+        """The sum of the passes."""
+        return self.forwards + self.to_images + self.to_weights
+
+
+class Variant(NamedTuple):
+    """Options that change the step of a method, for tests and benchmarks.
+
+    Attributes:
+        options: Dict, the options that are not at their default.
+        passes: A `Passes`. Defaults to None: those of the method.
+    """
+
+    options: dict
+    passes: Passes | None = None
+
+
+class MethodSpec(NamedTuple):
+    """What is known of a method without importing TensorFlow.
+
+    Attributes:
+        class_name: The class in `fastbat_tf/methods/<module>.py`.
+        module: The module of the class.
+        summary: What the method does, in a few words.
+        paper: A `Paper` or None.
+        passes: A `Passes` or None.
+        variants: Dict of `Variant`s by name.
+        options: Dict of `fastbat_tf.methods.options.Option`s by name, in the
+            order of the constructor.
+    """
+
+    class_name: str
+    module: str
+    summary: str = ""
+    paper: Any = None
+    passes: Any = None
+    variants: dict = {}
+    options: dict = {}
