@@ -272,8 +272,8 @@ def _make_dataclass(cls):
     for name, value in vars(cls).items():
         if name in inherited and not isinstance(value, Option):
             # A plain value is another default of an inherited option.
-            value = dataclasses.replace(
-                inherited[name], default=value, formula=None, shown=None
+            value = inherited[name]._replace(
+                default=value, formula=None, shown=None
             )
         if isinstance(value, Option):
             declared[name] = value
@@ -282,7 +282,7 @@ def _make_dataclass(cls):
     for name, declaration in declared.items():
         default = declaration.default
         if declaration.formula is not None:
-            default = options.Shown(declaration.shown_default)
+            default = options.Shown(declaration.formula)
         metadata = {"option": declaration}
         field = dataclasses.field(default=default, metadata=metadata)
         setattr(cls, name, field)

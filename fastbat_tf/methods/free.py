@@ -50,9 +50,7 @@ class Free(Method):
         "Shafahi et al.", "NeurIPS 2019", "https://arxiv.org/abs/1904.12843"
     )
     passes = Passes(4, 4, 4)
-    variants = {
-        "zero": Variant({"start": "zero", "replays": 2}, Passes(2, 2, 2))
-    }
+    variants = {"zero": Variant({"start": "zero"})}
     needs_perturbation_gradient = True
     needs_plan = True
 

@@ -14,7 +14,7 @@ is written to:
 After a merge conflict in one of them, keep either side and run this.
 """
 
-import dataclasses
+import collections
 import importlib
 import inspect
 import json
@@ -27,7 +27,6 @@ import sys
 from fastbat_tf import methods
 from fastbat_tf.errors import InputError
 from fastbat_tf.methods.base import Method
-from fastbat_tf.methods.options import Option
 from fastbat_tf.methods.spec import MethodSpec
 
 TOP = pathlib.Path(__file__).parents[2]
@@ -47,7 +46,6 @@ from math import inf
 
 from fastbat_tf.methods.options import Option
 from fastbat_tf.methods.spec import MethodSpec, Paper, Passes, Variant
-
 '''
 NOT_MEASURED = "–"
 
@@ -130,13 +128,14 @@ def write_table(specs):
 def _literal(value):
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
-    if isinstance(value, Option):
-        defaults = {
-            field.name: field.default for field in dataclasses.fields(Option)
-        }
-        return _call(value, defaults, vars(value))
     if hasattr(value, "_asdict"):
-        return _call(value, value._field_defaults, value._asdict())
+        given = ", ".join(
+            f"{field}={_literal(argument)}"
+            for field, argument in value._asdict().items()
+            if field not in value._field_defaults
+            or argument != value._field_defaults[field]
+        )
+        return f"{type(value).__name__}({given})"
     if isinstance(value, dict):
         pairs = (f"{_literal(k)}: {_literal(v)}" for k, v in value.items())
         return "{" + ", ".join(pairs) + "}"
@@ -144,15 +143,6 @@ def _literal(value):
         listed = ", ".join(map(_literal, value))
         return f"({listed},)" if len(value) == 1 else f"({listed})"
     return repr(value)
-
-
-def _call(value, defaults, arguments):
-    given = ", ".join(
-        f"{name}={_literal(argument)}"
-        for name, argument in arguments.items()
-        if name not in defaults or argument != defaults[name]
-    )
-    return f"{type(value).__name__}({given})"
 
 
 def write_exports(specs):
@@ -185,24 +175,36 @@ def write_overview(specs, measured):
 
 
 def write_options(specs, measured):
-    """Returns the table of the options and their defaults."""
+    """Returns the table of the methods' options and their defaults."""
     del measured
-    rows = ["| method | option | default | meaning |", "|---|---|---|---|"]
+    rows = ["| method | options and their defaults |", "|---|---|"]
     for name, spec in specs.items():
-        shown = f"`{name}`"
+        listed = ", ".join(
+            f"`{option}={declaration.shown_default}`"
+            for option, declaration in spec.options.items()
+        )
+        rows.append(f"| `{name}` | {listed or 'none'} |")
+    return "\n".join(rows)
+
+
+def write_meanings(specs, measured):
+    """Returns the table of what the options mean."""
+    del measured
+    meanings = {}
+    for name, spec in specs.items():
         for option, declaration in spec.options.items():
+            text = declaration.help
             if declaration.choices:
-                listed = ", ".join(f"`{word}`" for word in declaration.choices)
-                meaning = f"{declaration.help} One of {listed}."
-            else:
-                meaning = declaration.help
-            rows.append(
-                f"| {shown} | `{option}` | `{declaration.shown_default}` | "
-                f"{meaning} |"
-            )
-            shown = ""
-        if not spec.options:
-            rows.append(f"| {shown} | | | No options. |")
+                words = ", ".join(f"`{word}`" for word in declaration.choices)
+                text += f" One of {words}."
+            meanings.setdefault((option, text), []).append(name)
+    several = collections.Counter(option for option, _ in meanings)
+    rows = ["| option | meaning |", "|---|---|"]
+    for (option, text), names in sorted(meanings.items()):
+        if several[option] > 1:
+            names = ", ".join(f"`{name}`" for name in names)
+            text = f"{text} ({names})"
+        rows.append(f"| `{option}` | {text} |")
     return "\n".join(rows)
 
 
@@ -213,18 +215,17 @@ def write_costs(specs, measured):
         "|---|---|---|---|---|---|",
     ]
     for name, passes in costs(specs).items():
-        paper = _ratio(passes, specs)
         ratio = measured.get(name, NOT_MEASURED)
-        over = NOT_MEASURED
-        if ratio != NOT_MEASURED and paper != NOT_MEASURED:
-            over = f"{float(ratio) / float(paper):.2f}"
-        if passes is None:
-            counts = f"{NOT_MEASURED} | {NOT_MEASURED}"
-        else:
+        counts = f"{NOT_MEASURED} | {NOT_MEASURED}"
+        paper = over = NOT_MEASURED
+        if passes:
             counts = (
                 f"{passes.forwards:g} | "
                 f"{passes.to_images:g} + {passes.to_weights:g}"
             )
+            paper = _ratio(passes, specs)
+            if ratio != NOT_MEASURED:
+                over = f"{float(ratio) / _over_standard(passes, specs):.2f}"
         rows.append(f"| `{name}` | {counts} | {paper} | {ratio} | {over} |")
     return "\n".join(rows)
 
@@ -233,6 +234,7 @@ BLOCKS = {
     "methods": write_overview,
     "method names": write_names,
     "method options": write_options,
+    "option meanings": write_meanings,
     "method costs": write_costs,
 }
 
@@ -264,7 +266,11 @@ def _by_cost(specs):
 def _ratio(passes, specs):
     if passes is None:
         return NOT_MEASURED
-    return f"{passes.total() / specs['standard'].passes.total():.2f}"
+    return f"{_over_standard(passes, specs):.2f}"
+
+
+def _over_standard(passes, specs):
+    return passes.total() / specs["standard"].passes.total()
 
 
 def _cite(paper):

@@ -12,10 +12,9 @@ This module imports no TensorFlow, so that the command line rejects a wrong
 option at once.
 """
 
-import dataclasses
 import functools
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastbat_tf.errors import InputError
 
@@ -67,8 +66,7 @@ def _evaluate(formula, values):
     return eval(_compile(formula), {"__builtins__": {}}, names)
 
 
-@dataclasses.dataclass(frozen=True)
-class Option:
+class Option(NamedTuple):
     """One option of a method.
 
     Attributes:

@@ -10,7 +10,6 @@ from math import inf
 from fastbat_tf.methods.options import Option
 from fastbat_tf.methods.spec import MethodSpec, Paper, Passes, Variant
 
-
 METHODS = {
     "aaer": MethodSpec(
         class_name="AAER",
@@ -115,7 +114,7 @@ METHODS = {
     "fgsm_mep_cs": MethodSpec(
         class_name="FGSMMEPCS",
         module="fgsm_mep_cs",
-        summary="starts where the attack ended before; smooth convergence",
+        summary="starts where the attack of the previous epoch ended; smooth convergence",
         paper=Paper(authors="Zhao et al.", venue="ICCV 2023", url="https://arxiv.org/abs/2308.12857"),
         passes=Passes(forwards=3, to_images=3, to_weights=2),
         options={
@@ -194,7 +193,7 @@ METHODS = {
         summary="replays each batch; each pass serves both levels",
         paper=Paper(authors="Shafahi et al.", venue="NeurIPS 2019", url="https://arxiv.org/abs/1904.12843"),
         passes=Passes(forwards=4, to_images=4, to_weights=4),
-        variants={"zero": Variant(options={"start": "zero", "replays": 2}, passes=Passes(forwards=2, to_images=2, to_weights=2))},
+        variants={"zero": Variant(options={"start": "zero"})},
         options={
             "epsilon": Option(default=0.03137254901960784, help="Radius of the L-infinity ball.", kind="fraction", interval="[0, 1]"),
             "step_size": Option(help="Step size of the attack.", kind="fraction", interval="[0, inf)", formula="epsilon"),
