@@ -77,8 +77,9 @@ class Method(abc.ABC):
         summary: String, what the method does, in a few words. Defaults to
             `""`.
         paper: A `fastbat_tf.methods.spec.Paper`. Defaults to None.
-        passes: A `fastbat_tf.methods.spec.Passes`, the cost of an update and
-            the reach of its perturbation. Defaults to None.
+        passes: A `fastbat_tf.methods.spec.Passes`, the cost of a step and the
+            reach of its perturbation; for methods of the library. Defaults to
+            None.
         variants: Dict of `fastbat_tf.methods.spec.Variant`s by name. Defaults
             to none.
         options: Dict of the `Option`s by name, made from the declarations.

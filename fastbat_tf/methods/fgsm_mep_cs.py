@@ -55,7 +55,7 @@ class FGSMMEPCS(SmoothConvergence, Method):
     """
 
     name = "fgsm_mep_cs"
-    summary = "starts where the attack of the previous epoch ended; smooth convergence"
+    summary = "a remembered start, as in `fgsm_pgi`; smooth convergence"
     paper = Paper(
         "Zhao et al.", "ICCV 2023", "https://arxiv.org/abs/2308.12857"
     )

@@ -53,7 +53,7 @@ class FGSMPCO(Method):
     paper = Paper(
         "Wang et al.", "ECCV 2024", "https://arxiv.org/abs/2407.12443"
     )
-    passes = Passes(3, 4, 3, reach=1.5)
+    passes = Passes(3, 4, 3, reach=1.5, in_range=False)
     needs_plan = True
     remembers_examples = True
     trains_through_solve = True

@@ -18,7 +18,6 @@ import collections
 import importlib
 import inspect
 import json
-import math
 import pathlib
 import pkgutil
 import re
@@ -57,8 +56,9 @@ def discover():
         Dict of `MethodSpec`s by name, in alphabetical order.
 
     Raises:
-        InputError: If two methods have the same name, or options of the same
-            name and different kinds, which one flag cannot hold.
+        InputError: If a method does not declare its passes, if two have the
+            same name, or if options of the same name have different kinds,
+            which one flag cannot hold.
     """
     found = {}
     for module in pkgutil.iter_modules(methods.__path__):
@@ -72,6 +72,12 @@ def discover():
             name = vars(cls).get("name")
             if name is None:
                 continue
+            if cls.passes is None:
+                raise InputError(
+                    "A method of the library is expected to declare its "
+                    "passes, such as passes = Passes(2, 2, 1). "
+                    f"Received: passes=None of {cls.__name__}"
+                )
             if name in found:
                 raise InputError(
                     "Names of methods are expected to differ. Received: "
@@ -166,9 +172,9 @@ def write_overview(specs, measured):
     rows.append("|---|---|---|---|")
     for name, spec in _by_cost(specs):
         ratio = measured.get(name, NOT_MEASURED)
-        paper = _ratio(spec.passes, specs)
+        paper = _over_standard(spec.passes, specs)
         rows.append(
-            f"| `{name}` | {spec.summary} | {ratio} ({paper}) | "
+            f"| `{name}` | {spec.summary} | {ratio} ({paper:.2f}) | "
             f"{_cite(spec.paper)} |"
         )
     return "\n".join(rows)
@@ -215,18 +221,14 @@ def write_costs(specs, measured):
         "|---|---|---|---|---|---|",
     ]
     for name, passes in costs(specs).items():
-        ratio = measured.get(name, NOT_MEASURED)
-        counts = f"{NOT_MEASURED} | {NOT_MEASURED}"
-        paper = over = NOT_MEASURED
-        if passes:
-            counts = (
-                f"{passes.forwards:g} | "
-                f"{passes.to_images:g} + {passes.to_weights:g}"
-            )
-            paper = _ratio(passes, specs)
-            if ratio != NOT_MEASURED:
-                over = f"{float(ratio) / _over_standard(passes, specs):.2f}"
-        rows.append(f"| `{name}` | {counts} | {paper} | {ratio} | {over} |")
+        paper = _over_standard(passes, specs)
+        ratio = over = measured.get(name, NOT_MEASURED)
+        if ratio != NOT_MEASURED:
+            over = f"{float(ratio) / paper:.2f}"
+        rows.append(
+            f"| `{name}` | {passes.forwards:g} | {passes.to_images:g} + "
+            f"{passes.to_weights:g} | {paper:.2f} | {ratio} | {over} |"
+        )
     return "\n".join(rows)
 
 
@@ -243,8 +245,7 @@ def costs(specs):
     """The passes of all methods and variants that cost something else.
 
     Returns:
-        Dict of `Passes` or None by `NAME` or `NAME-VARIANT`, the cheapest
-        first.
+        Dict of `Passes` by `NAME` or `NAME-VARIANT`, the cheapest first.
     """
     listed = {}
     for name, spec in _by_cost(specs):
@@ -256,17 +257,9 @@ def costs(specs):
 
 
 def _by_cost(specs):
-    def key(item):
-        name, spec = item
-        return spec.passes.total() if spec.passes else math.inf, name
-
-    return sorted(specs.items(), key=key)
-
-
-def _ratio(passes, specs):
-    if passes is None:
-        return NOT_MEASURED
-    return f"{_over_standard(passes, specs):.2f}"
+    return sorted(
+        specs.items(), key=lambda item: (item[1].passes.total(), item[0])
+    )
 
 
 def _over_standard(passes, specs):

@@ -1,4 +1,4 @@
-"""What the class of a method says about it, beside its options.
+"""What the class of a method says about it, besides its options.
 
 This module imports no TensorFlow.
 """
@@ -21,23 +21,29 @@ class Paper(NamedTuple):
 
 
 class Passes(NamedTuple):
-    """What an update costs and reaches on paper; tests count it.
+    """What a step costs and reaches on paper; tests count it.
+
+    A step is all updates on one batch.
 
     Attributes:
-        forwards: Float, forward passes, in units of a batch: a pass of half a
-            batch counts 0.5. All of them count, wherever they end.
+        forwards: Float, forward passes over a batch: a pass over half of the
+            images counts 0.5. A pass that ends before the last layer counts
+            like any other.
         to_images: Float, backward passes to the images.
         to_weights: Float, backward passes to the weights. A second derivative
             goes back through a forward and a backward pass: it counts as two
             passes to the images and two to the weights.
         reach: Float, the largest entry of a perturbation, in units of
             `epsilon`. Defaults to 1.
+        in_range: Whether all perturbed images are in the pixel range. Defaults
+            to True.
     """
 
     forwards: float
     to_images: float
     to_weights: float
     reach: float = 1.0
+    in_range: bool = True
 
     def total(self):
         """The sum of the passes."""

@@ -114,7 +114,7 @@ METHODS = {
     "fgsm_mep_cs": MethodSpec(
         class_name="FGSMMEPCS",
         module="fgsm_mep_cs",
-        summary="starts where the attack of the previous epoch ended; smooth convergence",
+        summary="a remembered start, as in `fgsm_pgi`; smooth convergence",
         paper=Paper(authors="Zhao et al.", venue="ICCV 2023", url="https://arxiv.org/abs/2308.12857"),
         passes=Passes(forwards=3, to_images=3, to_weights=2),
         options={
@@ -133,7 +133,7 @@ METHODS = {
         module="fgsm_pco",
         summary="mixes the remembered and the new adversarial image",
         paper=Paper(authors="Wang et al.", venue="ECCV 2024", url="https://arxiv.org/abs/2407.12443"),
-        passes=Passes(forwards=3, to_images=4, to_weights=3, reach=1.5),
+        passes=Passes(forwards=3, to_images=4, to_weights=3, reach=1.5, in_range=False),
         options={
             "epsilon": Option(default=0.03137254901960784, help="Radius of the L-infinity ball.", kind="fraction", interval="[0, 1]"),
             "step_size": Option(help="Step size of the attack.", kind="fraction", interval="[0, inf)", formula="epsilon"),
