@@ -143,15 +143,14 @@ class TrainingTest(tf.test.TestCase, parameterized.TestCase):
         network = testing.small_network()
         plain, other = losses.get("crossentropy"), losses.get("dlr")
 
-        def step(*attack_loss):
+        def step(attack_loss=None):
             return StepContext(
                 network,
                 other.call,
                 images,
                 labels,
-                Draws(0, 0),
-                None,
-                *attack_loss,
+                draws=Draws(0, 0),
+                attack_loss=attack_loss,
             )
 
         def gradient(loss):
