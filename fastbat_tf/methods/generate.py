@@ -26,7 +26,7 @@ import sys
 from fastbat_tf import methods
 from fastbat_tf.errors import InputError
 from fastbat_tf.methods.base import Method
-from fastbat_tf.methods.spec import MethodSpec
+from fastbat_tf.methods.spec import MethodSpec, by_cost, costs
 
 TOP = pathlib.Path(__file__).parents[2]
 TABLE = "fastbat_tf/methods/table.py"
@@ -170,7 +170,7 @@ def write_overview(specs, measured):
     """Returns the table of what the methods do and what they cost."""
     rows = ["| method | what it does | cost (on paper) | paper |"]
     rows.append("|---|---|---|---|")
-    for name, spec in _by_cost(specs):
+    for name, spec in by_cost(specs):
         ratio = measured.get(name, NOT_MEASURED)
         paper = _over_standard(spec.passes, specs)
         rows.append(
@@ -239,27 +239,6 @@ BLOCKS = {
     "option meanings": write_meanings,
     "method costs": write_costs,
 }
-
-
-def costs(specs):
-    """The passes of all methods and variants that cost something else.
-
-    Returns:
-        Dict of `Passes` by `NAME` or `NAME-VARIANT`, the cheapest first.
-    """
-    listed = {}
-    for name, spec in _by_cost(specs):
-        listed[name] = spec.passes
-        for variant, (_, passes) in spec.variants.items():
-            if passes is not None:
-                listed[f"{name}-{variant}"] = passes
-    return listed
-
-
-def _by_cost(specs):
-    return sorted(
-        specs.items(), key=lambda item: (item[1].passes.total(), item[0])
-    )
 
 
 def _over_standard(passes, specs):

@@ -83,3 +83,33 @@ class MethodSpec(NamedTuple):
     passes: Any = None
     variants: dict = {}
     options: dict = {}
+
+
+def by_cost(specs):
+    """Returns pairs of names and `MethodSpec`s, the cheapest first.
+
+    Args:
+        specs: Dict of `MethodSpec`s by name.
+    """
+    return sorted(
+        specs.items(), key=lambda item: (item[1].passes.total(), item[0])
+    )
+
+
+def costs(specs):
+    """Returns the passes of all methods and variants that declare them.
+
+    Args:
+        specs: Dict of `MethodSpec`s by name.
+
+    Returns:
+        Dict of `Passes` by `NAME` or `NAME-VARIANT`, the cheapest method
+        first.
+    """
+    listed = {}
+    for name, spec in by_cost(specs):
+        listed[name] = spec.passes
+        for variant, (_, passes) in spec.variants.items():
+            if passes is not None:
+                listed[f"{name}-{variant}"] = passes
+    return listed
