@@ -28,12 +28,17 @@ BLACK, WHITE = np.zeros_like(GRAY), np.ones_like(GRAY)
 BOTH = np.concatenate([BLACK[:2], WHITE[:2]])
 VARIANTS = (
     *(case for case in CASES if case[0] != "trades"),
-    ("trades", {"steps": 2}, PASSES["trades"]),
-    ("fastbat", {"linearization": "random"}, PASSES["fastbat"]),
-    ("fastbat", {"linearization": "ns-gd"}, PASSES["fastbat"]),
-    ("gradalign", {"form": "benchmark"}, PASSES["gradalign"]),
-    ("fgsm_uap", {"form": "benchmark"}, PASSES["fgsm_uap"]),
-    ("nuat", {"attack_mode": "training"}, PASSES["nuat"]),
+    *(
+        (f"{name}_{value}", name, {option: value}, PASSES[name])
+        for name, option, value in (
+            ("trades", "steps", 2),
+            ("fastbat", "linearization", "random"),
+            ("fastbat", "linearization", "ns-gd"),
+            ("gradalign", "form", "benchmark"),
+            ("fgsm_uap", "form", "benchmark"),
+            ("nuat", "attack_mode", "training"),
+        )
+    ),
 )
 
 
@@ -123,7 +128,7 @@ class MethodExtremesTest(tf.test.TestCase, parameterized.TestCase):
                 self.assertGreaterEqual(pixels.min(), 0.0, message)
                 self.assertLessEqual(pixels.max(), 1.0, message)
 
-    @parameterized.parameters(*VARIANTS)
+    @parameterized.named_parameters(*VARIANTS)
     def test_draws_and_networks(self, name, options, passes):
         network = testing.small_network(width=2)
         weights = network.get_weights()
@@ -141,7 +146,7 @@ class MethodExtremesTest(tf.test.TestCase, parameterized.TestCase):
                     message=message,
                 )
 
-    @parameterized.parameters(*PASSES)
+    @parameterized.named_parameters(*zip(PASSES, PASSES, strict=True))
     def test_no_path_to_the_images(self, name):
         """An attack finds nothing to perturb along, and is rejected."""
         robust = build(deaf_network(), name)
@@ -157,7 +162,13 @@ class MethodExtremesTest(tf.test.TestCase, parameterized.TestCase):
         for old, new in zip(before, robust.get_weights(), strict=True):
             self.assertAllEqual(old, new)
 
-    @parameterized.product(name=tuple(PASSES), epsilon=(0.0, 1.0))
+    @parameterized.named_parameters(
+        *(
+            (f"{name}_{epsilon:g}", name, epsilon)
+            for name in PASSES
+            for epsilon in (0.0, 1.0)
+        )
+    )
     def test_ends_of_epsilon(self, name, epsilon):
         options = {} if name == "standard" else {"epsilon": epsilon}
         network = testing.small_network(width=2)

@@ -22,7 +22,9 @@ class GenerateTest(parameterized.TestCase):
         self.assertEqual(list(table.METHODS), sorted(table.METHODS))
         self.assertGreaterEqual(len(table.METHODS), 23)
 
-    @parameterized.parameters(*methods.METHODS)
+    @parameterized.named_parameters(
+        *zip(methods.METHODS, methods.METHODS, strict=True)
+    )
     def test_class_is_exported(self, name):
         cls = methods.get_class(name)
         self.assertIs(getattr(fastbat_tf, cls.__name__), cls)

@@ -83,7 +83,7 @@ class MethodOptionsTest(parameterized.TestCase):
         ):
             options_of(method, **{name: value})
 
-    @parameterized.parameters(*METHODS)
+    @parameterized.named_parameters(*zip(METHODS, METHODS, strict=True))
     def test_none_stands_for_the_default(self, method):
         every = {name for spec in METHODS.values() for name in spec.options}
         resolved = options_of(method, **dict.fromkeys(every))

@@ -144,8 +144,9 @@ class MethodReferenceTest(tf.test.TestCase, parameterized.TestCase):
         if missing:
             self.skipTest(f"Without a reference: {', '.join(missing)}")
 
-    @parameterized.parameters(
-        *((name, *case) for name, case in CASES.items()), *VARIANTS
+    @parameterized.named_parameters(
+        *((name, name, *case) for name, case in CASES.items()),
+        *((f"{case[0]}_variant", *case) for case in VARIANTS),
     )
     def test_two_updates(self, name, options, twin_options):
         with golden_network.precision("float64"):

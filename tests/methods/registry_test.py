@@ -14,11 +14,11 @@ from fastbat_tf.errors import InputError
 from fastbat_tf.methods.base import Method, Solution
 from tests.support import testing
 
-NAMES = list(methods.METHODS)
+NAMES = list(zip(methods.METHODS, methods.METHODS, strict=True))
 
 
 class MethodsTest(tf.test.TestCase, parameterized.TestCase):
-    @parameterized.parameters(*NAMES)
+    @parameterized.named_parameters(*NAMES)
     def test_the_table_of_options_is_the_constructor(self, name):
         cls = methods.get_class(name)
         self.assertEqual(cls.name, name)
@@ -30,7 +30,7 @@ class MethodsTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(cls.from_config(config).get_config(), config)
         json.dumps(config)
 
-    @parameterized.parameters(*NAMES)
+    @parameterized.named_parameters(*NAMES)
     def test_flags_have_every_option(self, name):
         import flags.method  # noqa: F401 It defines them.
 
@@ -40,7 +40,7 @@ class MethodsTest(tf.test.TestCase, parameterized.TestCase):
             for word in declaration.choices:
                 self.assertIn(word, text)
 
-    @parameterized.parameters(*NAMES)
+    @parameterized.named_parameters(*NAMES)
     def test_docstring_tells_options_and_defaults(self, name):
         cls = methods.get_class(name)
         argument = r"(?m)^    (\w+): (.*\n(?:        .*\n)*)"
