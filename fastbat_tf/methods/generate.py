@@ -64,14 +64,8 @@ def discover():
     for module in pkgutil.iter_modules(methods.__path__):
         if module.name == "generate":
             continue  # This file, which may be running as `__main__`.
-        path = f"{methods.__name__}.{module.name}"
-        for cls in vars(importlib.import_module(path)).values():
-            is_method = inspect.isclass(cls) and issubclass(cls, Method)
-            if not is_method or cls.__module__ != path:
-                continue
-            name = vars(cls).get("name")
-            if name is None:
-                continue
+        for cls in _methods_in(f"{methods.__name__}.{module.name}"):
+            name = vars(cls)["name"]
             if cls.passes is None:
                 raise InputError(
                     "A method of the library is expected to declare its "
@@ -95,6 +89,18 @@ def discover():
     found = dict(sorted(found.items()))
     check_kinds(found)
     return found
+
+
+def _methods_in(path) -> list[type[Method]]:
+    classes = vars(importlib.import_module(path)).values()
+    return [
+        cls
+        for cls in classes
+        if inspect.isclass(cls)
+        and issubclass(cls, Method)
+        and cls.__module__ == path
+        and vars(cls).get("name") is not None
+    ]
 
 
 def check_kinds(specs):
