@@ -1,12 +1,13 @@
-"""The cost of every method: a step over a standard step, beside that on paper.
+"""The cost of every method: a step over a standard step, measured and on paper.
 
     python -m benchmarks.methods --width=16 --batch_size=128 --rounds=7
 
-The steps of all methods take turns. On paper a forward pass costs 1, and a
-backward pass to the images or to the weights 1 each; `benchmarks/step_time.py`
-counts them. The table is that of the README; its last column is the measured
-ratio over the one on paper. The other flags are those of
-`benchmarks.step_time`.
+The methods take turns. On paper a forward pass costs 1, and a backward pass to
+the images or to the weights 1 each; the classes of the methods declare them.
+The table is that of `docs/methods.md`: put its rows between the lines `begin:
+method costs` and `end: method costs`, then run `python -m
+fastbat_tf.methods.generate`. The last column is the measured ratio over the one
+on paper. The other flags are those of `benchmarks.step_time`.
 """
 
 import os
@@ -20,19 +21,20 @@ from fastbat_tf.runtime import environment
 
 def main(_):
     """Prints the table."""
-    names = list(step_time.ON_PAPER)
+    names = list(step_time.COSTS)
     _, times, _ = step_time.measure([(name, False) for name in names])
     medians = {name: statistics.median(times[name, False]) for name in names}
     print("| method | forwards | backwards | on paper | measured | over it |")
     print("|---|---|---|---|---|---|")
-    standard = sum(step_time.ON_PAPER["standard"])
+    standard = step_time.COSTS["standard"].total()
     for name in names:
-        forwards, to_images, to_weights = step_time.ON_PAPER[name]
-        paper = (forwards + to_images + to_weights) / standard
+        passes = step_time.COSTS[name]
+        paper = passes.total() / standard
         ratio = medians[name] / medians["standard"]
         print(
-            f"| `{name}` | {forwards} | {to_images} + {to_weights} | "
-            f"{paper:.2f} | {ratio:.2f} | {ratio / paper:.2f} |"
+            f"| `{name}` | {passes.forwards:g} | {passes.to_images:g} + "
+            f"{passes.to_weights:g} | {paper:.2f} | {ratio:.2f} | "
+            f"{ratio / paper:.2f} |"
         )
     print(f"A standard step takes {medians['standard']:.3f} s.")
 

@@ -1,15 +1,15 @@
-"""Times a training step of every method, beside the standard step.
+"""Times a training step of every method against the standard step.
 
     python -m benchmarks.step_time --width=16 --batch_size=128
     python -m benchmarks.step_time --torch_python=PATH/python --json=FILE
 
-The steps of all methods take turns, several rounds of them, so that what else
-the machine does meets all alike. The table gives the first step (tracing and
+The methods take turns for several rounds, so that other load on the machine
+affects all of them alike. The table lists the first step (tracing and
 compilation), the median seconds with the spread from fastest to slowest, the
-ratio to the standard step, what that ratio is on paper (a forward pass costs 1,
-a backward pass to the images or to the weights 1 each), and the peak memory of
-a process that does nothing else. With `--torch_python`, an interpreter that
-has PyTorch, its plain training step of the same network takes turns, too.
+ratio to the standard step, this ratio on paper (a forward pass costs 1, a
+backward pass to the images or to the weights 1 each), and the peak memory of a
+process that does nothing else. `--torch_python` takes an interpreter that has
+PyTorch, whose plain training step of the same network takes turns, too.
 """
 
 import json
@@ -22,6 +22,8 @@ import time
 from absl import app, flags, logging
 
 from benchmarks.shared import build_classifier
+from fastbat_tf.methods import METHODS as METHOD_SPECS
+from fastbat_tf.methods.spec import costs
 from fastbat_tf.runtime import environment
 
 MODEL = flags.DEFINE_string("model", "preact_resnet18", "Name of the network.")
@@ -38,8 +40,7 @@ METHODS = flags.DEFINE_list(
         "fastbat",
         "fastbat-finite_difference",
     ],
-    "Methods, keys of ON_PAPER; the first is what the others are compared "
-    "with.",
+    "Methods, or METHOD-VARIANT; the others are compared with the first.",
 )
 JIT_COMPILE = flags.DEFINE_list("jit_compile", ["false"], "XLA: false, true.")
 PRECISION = flags.DEFINE_string(
@@ -56,44 +57,8 @@ ONE_PROCESS = flags.DEFINE_bool(
     "print_memory", False, "Make two steps and print the peak memory alone."
 )
 
-# Forward passes of a step, backward passes to the images and to the weights.
-# The mixed derivative of `gradalign` and `fastbat` goes back through a forward
-# and a backward pass, to the weights: twice two. All updates of a batch count.
-ON_PAPER = {
-    "standard": (1, 1, 1),
-    "fgsm": (2, 2, 1),
-    "fastat": (2, 2, 1),
-    "nfgsm": (2, 2, 1),
-    "zerograd": (2, 2, 1),
-    "aaer": (2, 2, 1),
-    "ssat": (4, 2, 1),
-    "pgd": (3, 3, 1),
-    "free": (4, 4, 4),
-    "trades": (13, 12, 2),
-    "gat": (4, 3, 2),
-    "nuat": (4, 3, 2),
-    "elle": (5, 5, 4),
-    "fgsm_rs_cs": (3, 3, 2),
-    "fgsm_mep_cs": (3, 3, 2),
-    "fgsm_pgi": (2, 3, 2),
-    "fgsm_uap": (2, 3, 2),
-    "fgsm_cuap": (2, 3, 2),
-    "fgsm_fuap": (3, 3, 2),
-    "fgsm_pco": (3, 4, 3),
-    "liet": (2, 3, 2),
-    "gradalign": (3, 5, 3),
-    "fastbat": (3, 5, 3),
-    "fastbat-finite_difference": (4, 4, 3),
-    "fastbat-without_implicit": (3, 3, 1),
-    "fastbat-remembered": (2, 4, 3),
-}
-# What the part of a name after the dash stands for.
-OPTIONS = {
-    "": {},
-    "finite_difference": {"implicit_gradient": "finite_difference"},
-    "without_implicit": {"implicit_lambda": float("inf")},
-    "remembered": {"linearization": "remembered"},
-}
+# By `NAME` or `NAME-VARIANT`, as the classes of the methods declare them.
+COSTS = costs(METHOD_SPECS)
 
 
 def build(name, compiled):
@@ -105,8 +70,8 @@ def build(name, compiled):
     keras.config.set_dtype_policy(PRECISION.value)
     classifier = build_classifier(WIDTH.value, MODEL.value)
     name, _, variant = name.partition("-")
-    method = methods.get(name, **OPTIONS[variant])
-    robust = RobustClassifier(classifier, method)
+    options = METHOD_SPECS[name].variants[variant].options if variant else {}
+    robust = RobustClassifier(classifier, methods.get(name, **options))
     batch = BATCH_SIZE.value
     return robust.compile(
         keras.optimizers.SGD(0.01, momentum=0.9),
@@ -117,7 +82,7 @@ def build(name, compiled):
 
 
 def make_batch():
-    """Random images, with places, and labels."""
+    """Random images, with indices, and labels."""
     import numpy as np
 
     random = np.random.default_rng(0)
@@ -128,7 +93,7 @@ def make_batch():
 
 
 def memory_of(name, compiled):
-    """The peak memory of two steps, in a process of their own."""
+    """The peak memory in GB of two steps, in a process of their own."""
     answer = subprocess.run(
         [
             sys.executable,
@@ -175,7 +140,12 @@ class TorchStep:
 
 
 def measure(variants):
-    """First and further seconds of each variant, which take turns."""
+    """Times the variants, which take turns.
+
+    Returns:
+        Dicts by variant: the seconds of the first step, the list of the
+        seconds of the others, and the peak memory in GB.
+    """
     batch, steps = make_batch(), {}
     for variant in variants:
         name, compiled = variant
@@ -231,7 +201,7 @@ def main(_):
     rows = []
     for name, xla in variants:
         median = statistics.median(times[name, xla])
-        passes = ON_PAPER[name.removeprefix("torch-")]
+        passes = COSTS[name.removeprefix("torch-")]
         row = {
             "method": name,
             "jit_compile": xla,
@@ -239,9 +209,9 @@ def main(_):
             "median_seconds": median,
             "seconds": times[name, xla],
             "ratio": median / standard,
-            "forwards": passes[0],
-            "backwards": passes[1:],
-            "ratio_on_paper": sum(passes) / sum(ON_PAPER["standard"]),
+            "forwards": passes.forwards,
+            "backwards": (passes.to_images, passes.to_weights),
+            "ratio_on_paper": passes.total() / COSTS["standard"].total(),
             "peak_gigabytes": memory.get((name, xla)),
         }
         rows.append(row)

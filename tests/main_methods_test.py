@@ -42,11 +42,14 @@ class MainMethodsTest(CommandLineTest):
         ),
         ("--method=free --replays=0", "`replays` .* 1.* replays=0$"),
         ("--method=gat --form=new", "paper, benchmark.* form=new$"),
-        ("--method=gat --coefficient=-1", "zero or above.* coefficient=-1.0$"),
+        ("--method=gat --coefficient=-1", r"in \[0, inf\).* coefficient=-1.0$"),
         ("--method=nfgsm --replays=2", "not apply .* nfgsm.* replays=2$"),
         ("--method=trades --steps=0", "`steps` .* 1.* steps=0$"),
         ("--method=fgsm_uap --uap_epsilon=10", r"\[0, 1\].*uap_epsilon=10.0$"),
-        ("--method=liet --max_mask_ratio=0.05", "at most `max_mask_ratio`"),
+        (
+            "--method=liet --max_mask_ratio=0.05",
+            r"in \[min_mask_ratio, 1\].*=0.05, min_mask_ratio=0.1$",
+        ),
     )
     def test_refused(self, flags, message):
         process = main(*TINY, f"--run_dir={self.run_dir}", *flags.split())

@@ -168,7 +168,9 @@ class EvaluationConfig:
         attacks.check_attacks(self.attacks)
         attacks.check_epsilons(self.epsilons, self.norm)
         if self.validation_epsilon is not None:
-            options.check_epsilon(self.validation_epsilon)
+            options.EPSILON.check(
+                "validation_epsilon", self.validation_epsilon
+            )
         if attacks.parse(self.validation_attack).needs_surrogate:
             raise InputError(
                 "`validation_attack` is expected to be an attack without a "
@@ -265,7 +267,7 @@ class Config:
             )
         given = self.evaluation
         # A method without a radius is measured at the usual one.
-        epsilon = self.method.options.get("epsilon") or options.EPSILON
+        epsilon = self.method.options.get("epsilon") or options.EPSILON.default
         validation_epsilon = given.validation_epsilon
         if validation_epsilon is None:
             validation_epsilon = epsilon

@@ -1,49 +1,54 @@
-"""AAER: no adversarial example may be easier than its start."""
+"""AAER: penalizes adversarial examples that are easier than their start."""
 
 import tensorflow as tf
 
 from fastbat_tf import perturbation
 from fastbat_tf.methods import options
 from fastbat_tf.methods.base import Method, Solution
+from fastbat_tf.methods.options import option
+from fastbat_tf.methods.spec import Paper, Passes, Variant
 
-# The largest difference of variations that counts, in the benchmark's form.
+# The largest difference of variations in the benchmark's form.
 LARGEST_DIFFERENCE = 100.0
 
 
 class AAER(Method):
     """Single-step training that regularizes abnormal adversarial examples.
 
-    An example is abnormal if the attack lowered its loss. With n of B examples
-    abnormal, and at least one and not all of them:
+    An example is abnormal if the attack lowered its loss. If at least one of B
+    examples is abnormal, but not all of them:
 
     ```
     v     = |z(x + delta_0) - z(x + delta*)|^2 per example, first term constant
     V     = mean v of the abnormal - mean v of the normal, a constant
-    K     = mean fall of the loss of the abnormal, a constant
+    K     = mean decrease of the loss of the abnormal, a constant
     loss  = mean CE(x + delta*)
             + coefficient n / B (loss_coefficient K + logit_coefficient V+)
     ```
 
-    with V+ = max(V, 0). K counts in the loss and gives no gradient, in the
-    authors' program too. The losses of the regularization are those of the
-    training. On several replicas n, V and K are those of one replica.
+    where n examples are abnormal and V+ = max(V, 0). K adds to the loss but
+    has no gradient, as in the authors' program. The regularization uses the
+    training losses. Each replica has its own n, V and K.
 
     Reference: Lin, Yu & Liu, "Eliminating Catastrophic Overfitting Via Abnormal
     Adversarial Examples Regularization", NeurIPS 2023 (arXiv 2404.08154).
 
     Args:
         epsilon: Float in [0, 1], radius of the L-infinity ball in pixels.
-        base_attack: `"nfgsm"`: noise of 2 epsilon, a step of epsilon, no
-            projection on the ball; `"fastat"`: noise of epsilon, a step of
-            1.25 epsilon, projected.
-        step_size: Float, in pixels. Default: by the attack.
-        coefficient: Float, lambda_1.
-        loss_coefficient: Float, lambda_2. Default: 1.5 for `nfgsm`, else 2.5.
-        logit_coefficient: Float, lambda_3. Default: 0.15 for `nfgsm`, else
-            1.5.
-        form: `"paper"`, or `"benchmark"` as the FastAT Benchmark has it: V is
+            Defaults to `8 / 255`.
+        base_attack: `"nfgsm"`: noise of `2 * epsilon`, a step of `epsilon`, no
+            projection onto the ball; `"fastat"`: noise of `epsilon`, a step of
+            `1.25 * epsilon`, projected. Defaults to `"nfgsm"`.
+        step_size: Float, in pixels. Defaults to `epsilon for nfgsm, 1.25 *
+            epsilon for fastat`.
+        coefficient: Float, lambda_1 of the paper. Defaults to 1.
+        loss_coefficient: Float, lambda_2 of the paper. Defaults to `1.5 for
+            nfgsm, 2.5 for fastat`.
+        logit_coefficient: Float, lambda_3 of the paper. Defaults to `0.15 for
+            nfgsm, 1.5 for fastat`.
+        form: `"paper"`, or `"benchmark"` for the FastAT Benchmark's form: V is
             at most 100, and one more forward pass in training mode follows
-            the update of the weights.
+            the update of the weights. Defaults to `"paper"`.
 
     Example:
 
@@ -52,30 +57,43 @@ class AAER(Method):
     """
 
     name = "aaer"
+    summary = "penalizes adversarial examples that are easier than their start"
+    paper = Paper(
+        "Lin et al.", "NeurIPS 2023", "https://arxiv.org/abs/2404.08154"
+    )
+    passes = Passes(2, 2, 1, reach=3)
+    variants = {
+        "fastat_benchmark": Variant(
+            {"base_attack": "fastat", "form": "benchmark"}, Passes(3, 2, 1)
+        )
+    }
     reports = ("abnormal_share",)
 
-    def __init__(
-        self,
-        epsilon=options.EPSILON,
-        base_attack=options.NFGSM,
-        step_size=None,
-        coefficient=options.AAER_COEFFICIENT,
-        loss_coefficient=None,
-        logit_coefficient=None,
-        form=options.PAPER,
-    ):
-        self.set_options(
-            epsilon=epsilon,
-            base_attack=base_attack,
-            step_size=step_size,
-            coefficient=coefficient,
-            loss_coefficient=loss_coefficient,
-            logit_coefficient=logit_coefficient,
-            form=form,
-        )
+    epsilon: float = options.EPSILON
+    base_attack: str = option(
+        "nfgsm", "Attack that is regularized.", choices=("nfgsm", "fastat")
+    )
+    step_size: float = options.step_size(
+        "epsilon if base_attack == 'nfgsm' else 1.25 * epsilon",
+        shown="epsilon for nfgsm, 1.25 * epsilon for fastat",
+    )
+    coefficient: float = options.coefficient(
+        1.0, "Weight of the regularization, lambda_1."
+    )
+    loss_coefficient: float = options.coefficient(
+        formula="1.5 if base_attack == 'nfgsm' else 2.5",
+        help="Weight of the decrease of the loss, lambda_2.",
+        shown="1.5 for nfgsm, 2.5 for fastat",
+    )
+    logit_coefficient: float = options.coefficient(
+        formula="0.15 if base_attack == 'nfgsm' else 1.5",
+        help="Weight of the variation of the logits, lambda_3.",
+        shown="0.15 for nfgsm, 1.5 for fastat",
+    )
+    form: str = options.FORM
 
     def solve(self, context):
-        strong = self.base_attack == options.NFGSM
+        strong = self.base_attack == "nfgsm"
         radius = 2 * self.epsilon if strong else self.epsilon
         start = context.random_start(radius)
         gradient, logits = context.input_gradient_and_logits(start)
@@ -117,7 +135,7 @@ class AAER(Method):
 
 
 def mean_where(chosen, values):
-    """The mean of `values` where `chosen`, zero if nothing is."""
+    """Computes the mean of `values` where `chosen`; zero if nothing is."""
     weights = tf.cast(chosen, values.dtype)
     return tf.math.divide_no_nan(
         tf.reduce_sum(weights * values), tf.reduce_sum(weights)

@@ -1,4 +1,4 @@
-"""The contract of a training method.
+"""The base class of the training methods.
 
 Adversarial training solves, in every step,
 
@@ -9,73 +9,125 @@ A method says how delta* is found and what is added to the upper-level
 gradient. `RobustClassifier.train_step` does everything else:
 
     solution = method.solve(context)
-    loss     = method.objective(context, solution)    # one forward at x + delta*
+    loss     = method.objective(context, solution)  # one forward at x + delta*
     gradient = d loss / d (weights, delta*)         # one backward pass
     gradient = method.correct(context, solution, gradient, ...)
+    ...                                             # the weights are updated
+    state    = method.update(context)
 
-    state    = method.update(context)                 # after the weights moved
+A method declares what it remembers from step to step in `initial_state`, reads
+it from `StepContext.state` and returns its new values from `update`. These
+variables are saved with the weights. A step sees the rows of its own examples.
+`StepContext.note` keeps what `update` needs of a step. A method that updates
+the weights several times on each batch sets `replays`.
 
-What a method remembers from step to step is declared by `initial_state`, read
-from `StepContext.state` and returned by `update`: variables that are saved with the
-weights, of which a step sees the rows of its own examples. What `update` needs
-of the step is kept by `StepContext.note`. A method that updates the weights several
-times on one batch sets `replays`.
-
-How to add a method is described in CONTRIBUTING.md.
+CONTRIBUTING.md describes how to add a method.
 """
 
 import abc
 import copy
-from typing import Any, NamedTuple
+import dataclasses
+import inspect
+import typing
+from typing import Any, ClassVar, NamedTuple
 
 import keras
 import tensorflow as tf
 
-from fastbat_tf import methods
+from fastbat_tf.errors import InputError
+from fastbat_tf.methods import options
+from fastbat_tf.methods.options import Option
+from fastbat_tf.methods.spec import Paper, Passes, Variant
 
 
 class Solution(NamedTuple):
-    """What `Method.solve` found.
+    """What `Method.solve` returns.
 
     Attributes:
         perturbation: Tensor like the images: delta*, in pixels.
-        memory: Whatever the later hooks of the same step need; the trainer
-            does not look at it.
+        memory: Anything that later hooks of the same step need; the trainer
+            does not look at it. Defaults to None.
     """
 
-    perturbation: tf.Tensor
+    perturbation: Any
     memory: Any = None
 
 
+# `option` is no field specifier here: a type checker then takes an option that
+# has only a formula for one with a default, which it is.
+@typing.dataclass_transform(eq_default=False)
 class Method(abc.ABC):
     """Base class of the training methods.
 
-    Only `solve` must be written. A method never touches optimizer, metrics,
-    data or strategy; hyperparameters are attributes named as the arguments of
-    its constructor.
+    A subclass declares its options as attributes and implements `solve`. It
+    becomes a dataclass: the options are the arguments of its constructor, in
+    the order of their declaration, then attributes of the method.
+
+    A method never touches the optimizer, the metrics, the data or the
+    distribution strategy.
+
+    Class arguments:
+        package: String, the package that the class is registered under in
+            Keras, so that a saved model finds it. Defaults to the top-level
+            package of the module, or `"Custom"` in a script or notebook.
 
     Attributes:
-        name: The key in `METHODS`, if it is registered.
+        name: String, the value of `--method`; for methods of the library.
+            Defaults to None.
+        summary: String, what the method does, in a few words. Defaults to
+            `""`.
+        paper: A `fastbat_tf.methods.spec.Paper`. Defaults to None.
+        passes: A `fastbat_tf.methods.spec.Passes`, the cost of a step and the
+            reach of its perturbation; for methods of the library. Defaults to
+            None.
+        variants: Dict of `fastbat_tf.methods.spec.Variant`s by name. Defaults
+            to none.
+        options: Dict of the `Option`s by name, made from the declarations.
         differentiates_twice: Whether the method takes derivatives of input
             gradients. Layers with wrong second derivatives are then replaced
-            or refused by the trainer.
-        needs_perturbation_gradient: Whether `correct` wants the gradient of
-            the objective with respect to delta*.
-        trains_through_solve: Whether the weight gradient goes through `solve`
-            too, as far as that does not stop it. Then `solve` stops it at
-            delta* itself.
-        needs_plan: Whether the method reads `StepContext.progress`, or its state has
-            rows: `RobustClassifier.compile` then expects a `Plan`.
-        remembers_examples: Whether its state has rows of the examples.
+            or rejected by the trainer. Defaults to False.
+        needs_perturbation_gradient: Whether `correct` needs the gradient of
+            the objective with respect to delta*. Defaults to False.
+        trains_through_solve: Whether the weight gradient also goes through
+            `solve`, which then stops it at delta* itself. Defaults to False.
+        needs_plan: Whether the method reads `StepContext.progress`, or its
+            state has rows: `RobustClassifier.compile` then expects a `Plan`.
+            Defaults to False.
+        remembers_examples: Whether its state has a row for each example.
+            Defaults to False.
         needs_features: Whether the method calls `StepContext.features`.
-        radii: Names of the options that shrink where only a share of the
-            radius is used, if the method has them: `scaled` multiplies them.
-        whole: None, or in a copy made by `scaled` the method itself.
-        reports: Names of the scalars that the method logs by `StepContext.report`.
+            Defaults to False.
+        radii: Tuple of the names of the options that `scaled` multiplies.
+            Names that the method does not have are ignored. Defaults to
+            `("epsilon", "step_size")`.
+        whole: The unscaled method, in a copy made by `scaled`; else None.
+        reports: Tuple of the names of the scalars that the method logs by
+            `StepContext.report`. Defaults to none.
         replays: Integer, the updates on each batch; each solves anew.
+            Defaults to 1.
+
+    Example:
+
+    ```python
+    class Noise(Method):
+        \"\"\"Trains on images with uniform noise.\"\"\"
+
+        epsilon: float = option(8 / 255, "Radius of the noise.")
+
+        def solve(self, context):
+            return Solution(context.random_start(self.epsilon))
+
+
+    robust = RobustClassifier(model, Noise(epsilon=16 / 255))
+    ```
     """
 
-    name = None
+    name: ClassVar[str | None] = None
+    summary: ClassVar[str] = ""
+    paper: ClassVar[Paper | None] = None
+    passes: ClassVar[Passes | None] = None
+    variants: ClassVar[dict[str, Variant]] = {}
+    options: ClassVar[dict[str, Option]] = {}
     differentiates_twice = False
     needs_perturbation_gradient = False
     trains_through_solve = False
@@ -87,24 +139,23 @@ class Method(abc.ABC):
     reports = ()
     replays = 1
 
-    def __init_subclass__(cls, **kwargs):
+    def __init_subclass__(cls, package=None, **kwargs):
         super().__init_subclass__(**kwargs)
-        keras.saving.register_keras_serializable("fastbat_tf")(cls)
+        _make_dataclass(cls)
+        if package is None:
+            package = cls.__module__.partition(".")[0]
+            package = "Custom" if package == "__main__" else package
+        keras.saving.register_keras_serializable(package)(cls)
 
-    def set_options(self, **given):
-        """Sets the options of the method as attributes.
-
-        None stands for the default of `METHODS`; raises `InputError` for a
-        value out of range.
-        """
-        vars(self).update(methods.resolve_options(self.name, given))
+    def __post_init__(self):
+        vars(self).update(options.resolve(self.options, vars(self)))
 
     def scaled(self, share):
-        """This method with a share of its radius, for one step.
+        """Returns a copy of this method with a share of its radii.
 
         Args:
-            share: Scalar tensor in [0, 1], so that `epsilon` and the like are
-                tensors in the hooks.
+            share: Scalar tensor in [0, 1]. The options in `radii` are tensors
+                in the hooks of the copy.
         """
         method = copy.copy(self)
         method.whole = self
@@ -114,39 +165,53 @@ class Method(abc.ABC):
 
     @abc.abstractmethod
     def solve(self, context):
-        """Solves the lower-level problem of `context`.
+        """Solves the lower-level problem.
+
+        Args:
+            context: The `StepContext`.
 
         Returns:
-            A `Solution`, whose perturbation is a constant for the objective.
+            A `Solution`. The objective takes its perturbation as a constant.
         """
 
     def objective(self, context, solution):
-        """The upper-level loss, and the logits that it was computed from.
+        """Computes the upper-level loss and the logits it was computed from.
 
-        The default is the mean loss at `x + delta*` plus `penalty`. A method
-        that trains on something else, such as clean logits, overrides this.
+        By default this is the mean loss at `x + delta*` plus `penalty`. A
+        method that trains on something else, such as clean logits, overrides
+        it.
+
+        Args:
+            context: The `StepContext`.
+            solution: What `solve` returned.
 
         Returns:
-            The scalar loss and the logits `(batch, classes)`.
+            The scalar loss, and logits `(batch, classes)` for the metrics.
         """
         logits = context.logits(context.images + solution.perturbation)
         loss = tf.reduce_mean(context.losses(logits))
         return loss + self.penalty(context, solution, logits), logits
 
     def penalty(self, context, solution, logits):
-        """A scalar that is added to the mean loss; zero by default."""
+        """Returns a scalar that is added to the mean loss; zero by default.
+
+        Args:
+            context: The `StepContext`.
+            solution: What `solve` returned.
+            logits: `(batch, classes)`, at the perturbed images.
+        """
         del context, solution
         return tf.zeros([], logits.dtype)
 
     def correct(self, context, solution, gradients, perturbation_gradient):
-        """Corrects the upper-level gradient; unchanged by default.
+        """Corrects the upper-level gradient; by default it stays unchanged.
 
         Args:
             context: The `StepContext`.
             solution: What `solve` returned.
             gradients: Gradients of the objective, one per trainable variable.
             perturbation_gradient: Gradient of the objective with respect to
-                delta*, or None if the method does not need it.
+                delta*, or None unless `needs_perturbation_gradient`.
 
         Returns:
             A list like `gradients`.
@@ -155,11 +220,11 @@ class Method(abc.ABC):
         return gradients
 
     def initial_state(self, sizes, draws):
-        """What the method remembers; nothing by default.
+        """Declares what the method remembers; nothing by default.
 
         Args:
             sizes: The `fastbat_tf.methods.state.Sizes` of the run.
-            draws: `Draws`, for random first values.
+            draws: `Draws`, for random initial values.
 
         Returns:
             Dict of `fastbat_tf.methods.state.Slot`s by name.
@@ -168,30 +233,113 @@ class Method(abc.ABC):
         return {}
 
     def update(self, context):
-        """What the method remembers of a step; nothing by default.
+        """Returns what the method remembers of a step; nothing by default.
 
-        It is called after the weights have moved, outside of what XLA
-        compiles, on all replicas at once.
+        It is called after the weights are updated, on all replicas at once.
+        XLA does not compile it.
 
         Args:
             context: The `StepContext`, with the `notes` of the hooks before.
 
         Returns:
-            Dict of new values of `StepContext.state`: rows of its own examples, or
-            whole variables, which must be the same on all replicas.
+            Dict of new values of `StepContext.state`: the rows of the step's
+            examples, or whole variables, which must be equal on all replicas.
         """
         del context
         return {}
 
     def get_config(self):
-        """The hyperparameters, resolved: arguments of the constructor."""
-        return dict(vars(self))
+        """Returns the options, all of them: arguments of the constructor."""
+        return {name: getattr(self, name) for name in self.options}
 
     @classmethod
     def from_config(cls, config):
-        """The inverse of `get_config`."""
+        """Builds a method from what `get_config` returns."""
         return cls(**config)
 
     def __repr__(self):
-        options = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
-        return f"{type(self).__name__}({options})"
+        listed = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
+        return f"{type(self).__name__}({listed})"
+
+
+# An option may take the place of this attribute alone.
+_RESERVED = frozenset(dir(Method)) - {"replays"}
+
+
+def _make_dataclass(cls):
+    """Makes the constructor of a method from its declared options."""
+    inherited = cls.options
+    declared = {}
+    for name, value in vars(cls).items():
+        if name in inherited and not isinstance(value, Option):
+            # A plain value is another default of an inherited option.
+            value = inherited[name]._replace(
+                default=value, formula=None, shown=None
+            )
+        if isinstance(value, Option):
+            declared[name] = value
+    _check_declaration(cls, declared)
+    annotations = inspect.get_annotations(cls)
+    for name, declaration in declared.items():
+        default = declaration.default
+        if declaration.formula is not None:
+            default = options.Shown(declaration.formula)
+        metadata = {"option": declaration}
+        field = dataclasses.field(default=default, metadata=metadata)
+        setattr(cls, name, field)
+    # Annotations of other attributes declare no option.
+    cls.__annotations__ = {
+        name: annotations.get(name, option.type)
+        for name, option in declared.items()
+    }
+    dataclasses.dataclass(eq=False, repr=False)(cls)
+    cls.__annotations__ = {**cls.__annotations__, **annotations}
+    fields = dataclasses.fields(cls)
+    cls.options = {field.name: field.metadata["option"] for field in fields}
+    try:
+        options.resolve(cls.options, {})
+    except (InputError, NameError, SyntaxError, ValueError) as error:
+        raise InputError(
+            f"The defaults of {cls.__name__} are expected to be allowed, and "
+            f"to use options declared before: {error}"
+        ) from None
+    _describe_options(cls)
+
+
+def _check_declaration(cls, declared):
+    name = cls.__name__
+    taken = sorted(_RESERVED & set(declared))
+    if taken:
+        raise InputError(
+            f"An option of {name} is expected to have a name that Method does "
+            f"not use itself. Received: option={taken[0]}"
+        )
+    if "__init__" in vars(cls) and cls.get_config is Method.get_config:
+        raise InputError(
+            f"{name} is expected to declare its options, such as `epsilon: "
+            "float = option(8 / 255)`, or to have a `get_config` beside its "
+            "`__init__`. Received: __init__"
+        )
+    for attribute, annotation in inspect.get_annotations(cls).items():
+        is_plain = attribute in vars(cls) and attribute not in declared
+        if not is_plain or attribute in dir(Method):
+            continue
+        if "ClassVar" not in str(annotation):
+            raise InputError(
+                f"`{attribute}` of {name} has an annotation, but is no option; "
+                f"expected `{attribute}: ... = option(...)`, or no annotation. "
+                f"Received: {attribute}={vars(cls)[attribute]}"
+            )
+
+
+def _describe_options(cls):
+    """Adds the arguments to a docstring that does not describe them."""
+    text = inspect.cleandoc(cls.__doc__ or "")
+    if not cls.options or "Args:" in text:
+        return
+    lines = [
+        f"    {name}: {option.help or option.type.__name__} "
+        f"Defaults to `{option.shown_default}`."
+        for name, option in cls.options.items()
+    ]
+    cls.__doc__ = "\n".join([text, "", "Args:", *lines])

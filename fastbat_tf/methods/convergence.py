@@ -1,28 +1,32 @@
-"""Smooth convergence: the benign loss may not jump between epochs."""
+"""Smooth convergence: the clean loss may not jump between epochs."""
 
 import tensorflow as tf
 
-from fastbat_tf.methods.base import Method
 from fastbat_tf.methods.relaxation import relaxed
 from fastbat_tf.methods.state import Slot
 
 
-class SmoothConvergence(Method):
-    """A method whose benign loss may not jump between epochs.
+class SmoothConvergence:
+    """What the methods with smooth convergence share.
 
     ```
     loss = mean relaxed CE(x + delta*)
            + coefficient sign(l - l') l   if |l - l'| > tolerance
     ```
 
-    with l the mean relaxed loss of the benign images in this batch, and l'
-    that of the epoch before. The second term is left out in the first epochs
-    up to number `stride`, counting from 0, and in the last `stride`.
+    where l is the mean relaxed loss of the clean images in this batch, and l'
+    that of the previous epoch. The second term is left out up to epoch number
+    `stride`, counting from 0, and in the last `stride` epochs.
 
-    `solve` gives the perturbation of the benign images as
-    `Solution.memory`; `coefficient`, `tolerance`, `stride` and `label_factor`
-    are options.
+    A mixin, to stand before `Method` among the bases of a class. The class
+    declares the options. Its `solve` returns the perturbation of the clean
+    images as `Solution.memory`.
     """
+
+    coefficient: float
+    tolerance: float
+    stride: int
+    label_factor: float
 
     needs_plan = True
     reports = ("convergence_sign",)
@@ -32,12 +36,11 @@ class SmoothConvergence(Method):
 
     def objective(self, context, solution):
         logits = context.logits(context.images + solution.perturbation)
-        benign = context.logits(context.images + solution.memory)
+        clean = context.logits(context.images + solution.memory)
         losses = relaxed(context.losses, logits, self.label_factor)
-        benign_losses = relaxed(context.losses, benign, self.label_factor)
-        return tf.reduce_mean(losses) + self.term(
-            context, benign_losses
-        ), logits
+        clean_losses = relaxed(context.losses, clean, self.label_factor)
+        loss = tf.reduce_mean(losses) + self.term(context, clean_losses)
+        return loss, logits
 
     def update(self, context):
         is_first = tf.equal(context.progress.batch, 0)
@@ -51,21 +54,20 @@ class SmoothConvergence(Method):
         return new
 
     def term(self, context, losses):
-        """What is added to the loss if the benign loss has jumped.
+        """Returns what is added to the loss if the clean loss has jumped.
 
         Args:
-            context: The `StepContext`; `sum` and `count` of the losses are noted.
-            losses: Those of the benign images, per example.
+            context: The `StepContext`; notes `sum` and `count` of the losses.
+            losses: `(batch,)`, the losses of the clean images.
         """
         progress = context.progress
-        benign = tf.reduce_mean(losses)
+        clean_loss = tf.reduce_mean(losses)
         context.note(
             sum=tf.stop_gradient(tf.reduce_sum(losses)),
             count=tf.cast(tf.size(losses), losses.dtype),
         )
-        jump = tf.stop_gradient(benign) - tf.cast(
-            _previous(context), benign.dtype
-        )
+        previous = tf.cast(_previous(context), clean_loss.dtype)
+        jump = tf.stop_gradient(clean_loss) - previous
         active = tf.logical_and(
             progress.epoch > self.stride,
             progress.epoch < progress.epochs - self.stride,
@@ -73,11 +75,11 @@ class SmoothConvergence(Method):
         active = tf.logical_and(active, tf.abs(jump) > self.tolerance)
         sign = tf.cast(active, jump.dtype) * tf.sign(jump)
         context.report(convergence_sign=sign)
-        return self.coefficient * sign * benign
+        return self.coefficient * sign * clean_loss
 
 
 def _previous(context):
-    """The mean benign loss of the epoch before; 0 in the first."""
+    """The mean clean loss of the previous epoch; 0 in the first."""
     state = context.state
     of_last_epoch = tf.math.divide_no_nan(state["sum"], state["count"])
     is_first = tf.equal(context.progress.batch, 0)

@@ -5,10 +5,12 @@ import tensorflow as tf
 from fastbat_tf import perturbation
 from fastbat_tf.methods import options
 from fastbat_tf.methods.base import Method, Solution
+from fastbat_tf.methods.options import option
+from fastbat_tf.methods.spec import Paper, Passes, Variant
 from fastbat_tf.methods.state import Slot
 
-# ELLE-A: how many standard deviations are a jump, and what is left of the
-# weight after a step without one.
+# ELLE-A: the number of standard deviations that count as a jump, and the factor
+# of the weight in a step without one.
 SENSITIVITY = 2.0
 DECAY = 0.99
 
@@ -23,15 +25,16 @@ class ELLE(Method):
     loss    = mean CE(x + delta*) + w * error
     ```
 
-    with x_a and x_b from x + U(-epsilon, epsilon), not clipped to the pixels,
-    t from U(0, 1) and x_c = (1 - t) x_a + t x_b: three more images per image,
-    in one forward pass. l is the attack loss, plain cross-entropy in the
-    paper; with label smoothing set `attack_loss=crossentropy` to keep it. The
-    perturbation is not projected on the ball.
+    where x_a and x_b are drawn from x + U(-epsilon, epsilon), not clipped to
+    the pixel range, t from U(0, 1), and x_c = (1 - t) x_a + t x_b. These three
+    images per example take one forward pass. l is the attack loss, plain
+    cross-entropy in the paper; with label smoothing, pass
+    `attack_loss="crossentropy"` to keep it so. The perturbation is not
+    projected onto the ball.
 
-    With `coefficient_schedule="adaptive"`, ELLE-A, w begins at zero, becomes
+    With `coefficient_schedule="adaptive"` (ELLE-A), w starts at zero, is set to
     `coefficient` when `error` exceeds its mean so far by two standard
-    deviations, and is else multiplied by 0.99 after each step.
+    deviations, and is multiplied by 0.99 in every other step.
 
     Reference: Abad Rocamora, Liu, Chrysos, Olmos & Cevher, "Efficient local
     linearity regularization to overcome catastrophic overfitting", ICLR 2024
@@ -39,9 +42,12 @@ class ELLE(Method):
 
     Args:
         epsilon: Float in [0, 1], radius of the L-infinity ball in pixels.
-        step_size: Float, in pixels. Default: `1.25 * epsilon`.
-        coefficient_schedule: `"constant"` or `"adaptive"`.
-        coefficient: Float, w. Default: 1, and 10 if it is adaptive.
+            Defaults to `8 / 255`.
+        step_size: Float, in pixels. Defaults to `1.25 * epsilon`.
+        coefficient_schedule: `"constant"` or `"adaptive"`. Defaults to
+            `"constant"`.
+        coefficient: Float, w, or its highest value. Defaults to `1, or 10 if
+            adaptive`.
 
     Example:
 
@@ -50,25 +56,30 @@ class ELLE(Method):
     """
 
     name = "elle"
+    summary = "one signed step; penalizes a loss that is not locally linear"
+    paper = Paper(
+        "Abad Rocamora et al.", "ICLR 2024", "https://arxiv.org/abs/2401.11618"
+    )
+    passes = Passes(5, 5, 4, reach=2.25)
+    variants = {"adaptive": Variant({"coefficient_schedule": "adaptive"})}
     reports = ("linearity_error",)
 
-    def __init__(
-        self,
-        epsilon=options.EPSILON,
-        step_size=None,
-        coefficient_schedule=options.CONSTANT,
-        coefficient=None,
-    ):
-        self.set_options(
-            epsilon=epsilon,
-            step_size=step_size,
-            coefficient_schedule=coefficient_schedule,
-            coefficient=coefficient,
-        )
+    epsilon: float = options.EPSILON
+    step_size: float = options.step_size("1.25 * epsilon")
+    coefficient_schedule: str = option(
+        "constant",
+        "Whether the coefficient adapts, as in ELLE-A.",
+        choices=("constant", "adaptive"),
+    )
+    coefficient: float = options.coefficient(
+        formula="10.0 if coefficient_schedule == 'adaptive' else 1.0",
+        help="Weight of the linearity error.",
+        shown="1, or 10 if adaptive",
+    )
 
     @property
     def _adapts(self):
-        return self.coefficient_schedule == options.ADAPTIVE
+        return self.coefficient_schedule == "adaptive"
 
     def initial_state(self, sizes, draws):
         names = ("weight", "count", "mean", "squares") if self._adapts else ()

@@ -1,10 +1,12 @@
 """Fast-AT: adversarial training with one signed step from a random start."""
 
 from fastbat_tf.methods import options
-from fastbat_tf.methods.pgd import PGD
+from fastbat_tf.methods.base import Method, Solution
+from fastbat_tf.methods.pgd import climb
+from fastbat_tf.methods.spec import Paper, Passes
 
 
-class FastAT(PGD):
+class FastAT(Method):
     """Fast adversarial training, also called FGSM-RS.
 
     ```
@@ -20,7 +22,8 @@ class FastAT(PGD):
 
     Args:
         epsilon: Float in [0, 1], radius of the L-infinity ball in pixels.
-        step_size: Float, in pixels. Default: `1.25 * epsilon`.
+            Defaults to `8 / 255`.
+        step_size: Float, in pixels. Defaults to `1.25 * epsilon`.
 
     Example:
 
@@ -29,8 +32,22 @@ class FastAT(PGD):
     """
 
     name = "fastat"
-    steps = 1
-    attack_mode = options.TRAINING
+    summary = "one signed step from a random start (FGSM-RS)"
+    paper = Paper(
+        "Wong et al.", "ICLR 2020", "https://arxiv.org/abs/2001.03994"
+    )
+    passes = Passes(2, 2, 1)
 
-    def __init__(self, epsilon=options.EPSILON, step_size=None):
-        self.set_options(epsilon=epsilon, step_size=step_size)
+    epsilon: float = options.EPSILON
+    step_size: float = options.step_size("1.25 * epsilon")
+
+    def solve(self, context):
+        delta = climb(
+            context,
+            context.random_start(self.epsilon),
+            context.input_gradient,
+            steps=1,
+            step_size=self.step_size,
+            epsilon=self.epsilon,
+        )
+        return Solution(delta)

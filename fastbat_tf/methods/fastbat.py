@@ -8,6 +8,8 @@ from fastbat_tf import perturbation
 from fastbat_tf.layers.derivatives import connected
 from fastbat_tf.methods import memory, options
 from fastbat_tf.methods.base import Method, Solution
+from fastbat_tf.methods.options import option
+from fastbat_tf.methods.spec import Paper, Passes, Variant
 
 # The largest move of a pixel in the finite difference: a tenth of a gray level.
 DIFFERENCE = 0.1 / 255
@@ -16,9 +18,9 @@ DIFFERENCE = 0.1 / 255
 class FastBAT(Method):
     """Fast bi-level adversarial training.
 
-    The lower level is linearized at a point z and regularized, which gives
-    delta* in closed form, without a sign, and with it the derivative of delta*
-    with respect to the weights theta:
+    The lower level is linearized at a point z and regularized. This gives
+    delta* in closed form, without a sign, and hence its derivative with respect
+    to the weights theta:
 
     ```
     delta* = P_C(z + step_size * g(z)),    g(delta) = d CE(x + delta) / d delta
@@ -26,12 +28,11 @@ class FastBAT(Method):
                      + 1 / (B lambda) * d <g(z), H * g(delta*)> / d theta
     ```
 
-    with H marking the coordinates of delta* that are on no bound of C, and the
-    derivative of the implicit term taken at g(z) alone. B is the batch size.
-    The derivative is exact: reverse mode over reverse mode, sharing the
-    forward and backward pass of g(z). With `ns-pgd`, a step costs 3 forward
-    passes in training mode, and 11 forward equivalents in all; standard
-    training costs 3.
+    where B is the batch size and H is 1 at the coordinates of delta* that lie
+    on no bound of C, else 0. The derivative of the implicit term is that of
+    g(z) alone. It is exact: reverse mode over reverse mode, which shares the
+    forward and backward pass of g(z). With `ns-pgd`, a step takes 3 forward
+    passes in training mode, and 11 passes in all; standard training takes 3.
 
     With `implicit_gradient="finite_difference"`, no second derivative is taken:
 
@@ -40,9 +41,9 @@ class FastBAT(Method):
     w(delta) = d sum CE(x + delta) / d theta,    h |v|_max = 1 / 2550
     ```
 
-    which also costs 11, of simpler operations, and four forward passes. It
-    suits smooth activations; at the kinks of ReLU it adds what the exact
-    derivative, which exists almost everywhere, leaves out.
+    This also takes 11 passes, 4 of them forward, but of simpler operations. It
+    suits smooth activations. At the kinks of ReLU it adds terms that the exact
+    derivative, which exists almost everywhere, does not have.
 
     Reference: Zhang, Zhang, Khanduri, Hong, Chang & Liu, "Revisiting and
     Advancing Fast Adversarial Training Through the Lens of Bi-Level
@@ -50,20 +51,22 @@ class FastBAT(Method):
 
     Args:
         epsilon: Float in [0, 1], radius of the L-infinity ball in pixels.
-        step_size: Float, the lower-level step along a gradient that is not
-            signed. Default: `5000 / 255` up to `epsilon = 8 / 255`, else
-            `2000 / 255`.
-        implicit_lambda: Float, lambda of the implicit term; `inf` switches the
-            term off, which leaves two-step PGD without sign.
+            Defaults to `8 / 255`.
+        step_size: Float, the lower-level step along the gradient, which is not
+            signed. Defaults to `5000/255 up to epsilon = 8/255, else
+            2000/255`, as published.
+        implicit_lambda: Float, lambda of the implicit term. `inf` switches the
+            term off, which leaves two-step PGD without a sign. Defaults to 10.
         linearization: How z is found. With z0 uniform in C and a the step
             size: `"ns-pgd"`: P_C(z0 + a g(z0)); `"ns-pgd-zero"`: P_C(a g(0));
             `"ns-gd"`: z0 + a g(z0), not projected; `"pgd"`:
             P_C(z0 + 1.25 epsilon sign g(z0)); `"fgsm"`: P_C(epsilon sign
             g(0)); `"random"`: z0; `"remembered"`: delta* of the same example
-            in the epoch before, clipped to the pixels, and z0 in the first,
-            which makes a step of 9 forward equivalents. What is remembered
-            does not move with the crop of the image.
-        implicit_gradient: `"exact"` or `"finite_difference"`.
+            in the previous epoch, clipped to the pixel range, and z0 in the
+            first epoch, which takes 9 passes. What is remembered does not move
+            with the crop of the image. Defaults to `"ns-pgd"`.
+        implicit_gradient: `"exact"` or `"finite_difference"`. Defaults to
+            `"exact"`.
 
     Example:
 
@@ -73,24 +76,53 @@ class FastBAT(Method):
     """
 
     name = "fastbat"
-    radii = ("epsilon",)  # The step has no sign: it is not one of the radius.
+    summary = "two steps without a sign; implicit gradient"
+    paper = Paper(
+        "Zhang et al.", "ICML 2022", "https://arxiv.org/abs/2112.12376"
+    )
+    passes = Passes(3, 5, 3)
+    variants = {
+        "finite_difference": Variant(
+            {"implicit_gradient": "finite_difference"}, Passes(4, 4, 3)
+        ),
+        "without_implicit": Variant(
+            {"implicit_lambda": math.inf}, Passes(3, 3, 1)
+        ),
+        "remembered": Variant({"linearization": "remembered"}, Passes(2, 4, 3)),
+    }
+    radii = ("epsilon",)  # The step is not signed: it is no share of a radius.
     reports = ("interior_fraction", "implicit_ratio", "implicit_cosine")
 
-    def __init__(
-        self,
-        epsilon=options.EPSILON,
-        step_size=None,
-        implicit_lambda=options.IMPLICIT_LAMBDA,
-        linearization=options.LINEARIZATION,
-        implicit_gradient=options.IMPLICIT_GRADIENT,
-    ):
-        self.set_options(
-            epsilon=epsilon,
-            step_size=step_size,
-            implicit_lambda=implicit_lambda,
-            linearization=linearization,
-            implicit_gradient=implicit_gradient,
-        )
+    epsilon: float = options.EPSILON
+    # With some slack: 0.0314 is a common way to write 8 / 255.
+    step_size: float = options.step_size(
+        "5000 / 255 if epsilon <= 8 / 255 + 1e-4 else 2000 / 255",
+        shown="5000/255 up to epsilon = 8/255, else 2000/255",
+    )
+    implicit_lambda: float = option(
+        10.0,
+        "Lambda of the implicit term; inf switches the term off.",
+        interval="(0, inf]",
+        hint="inf switches the implicit term off",
+    )
+    linearization: str = option(
+        "ns-pgd",
+        "How the linearization point is found.",
+        choices=(
+            "ns-pgd",
+            "random",
+            "fgsm",
+            "pgd",
+            "ns-gd",
+            "ns-pgd-zero",
+            "remembered",
+        ),
+    )
+    implicit_gradient: str = option(
+        "exact",
+        "How the implicit term is computed.",
+        choices=("exact", "finite_difference"),
+    )
 
     @property
     def differentiates_twice(self):
@@ -103,7 +135,7 @@ class FastBAT(Method):
 
     @property
     def remembers_examples(self):
-        return self.linearization == options.REMEMBERED
+        return self.linearization == "remembered"
 
     @property
     def needs_plan(self):
@@ -208,7 +240,7 @@ class FastBAT(Method):
 
 
 def _gradients(context, delta):
-    """Gradients of the attack's summed loss: to `delta`, to the weights."""
+    """Gradients of the summed attack loss, to `delta` and to the weights."""
     with tf.GradientTape() as tape:
         tape.watch(delta)
         losses = context.attack_losses(context.logits(context.images + delta))
@@ -217,7 +249,7 @@ def _gradients(context, delta):
 
 
 def _filled(gradients, variables):
-    """Gradients with zeros where a variable has no part."""
+    """Gradients, zero where the loss does not depend on a variable."""
     return [
         tf.zeros_like(variable) if gradient is None else gradient
         for gradient, variable in zip(gradients, variables, strict=True)

@@ -5,6 +5,7 @@ import tensorflow as tf
 from fastbat_tf import perturbation
 from fastbat_tf.methods import options
 from fastbat_tf.methods.base import Method, Solution
+from fastbat_tf.methods.spec import Paper, Passes
 
 
 class FGSM(Method):
@@ -14,15 +15,16 @@ class FGSM(Method):
     delta* = P_C(step_size * sign(g(0)))
     ```
 
-    Two forward and two backward passes, and no random draw. It overfits
-    catastrophically: the network learns to answer this one step.
+    A step takes two forward and two backward passes, and no random draw. It
+    overfits catastrophically: the network learns to withstand this one step.
 
     Reference: Goodfellow, Shlens & Szegedy, "Explaining and Harnessing
     Adversarial Examples", ICLR 2015 (arXiv 1412.6572).
 
     Args:
         epsilon: Float in [0, 1], radius of the L-infinity ball in pixels.
-        step_size: Float, in pixels. Default: `epsilon`.
+            Defaults to `8 / 255`.
+        step_size: Float, in pixels. Defaults to `epsilon`.
 
     Example:
 
@@ -31,9 +33,14 @@ class FGSM(Method):
     """
 
     name = "fgsm"
+    summary = "one signed step from the clean image"
+    paper = Paper(
+        "Goodfellow et al.", "ICLR 2015", "https://arxiv.org/abs/1412.6572"
+    )
+    passes = Passes(2, 2, 1)
 
-    def __init__(self, epsilon=options.EPSILON, step_size=None):
-        self.set_options(epsilon=epsilon, step_size=step_size)
+    epsilon: float = options.EPSILON
+    step_size: float = options.step_size()
 
     def solve(self, context):
         start = tf.zeros_like(context.images)

@@ -1,24 +1,42 @@
-"""FGSM-CUAP: the attack begins at a perturbation of the class."""
+"""FGSM-CUAP: the attack starts at a universal perturbation of the class."""
 
 from fastbat_tf.methods.fgsm_uap import FGSMUAP
+from fastbat_tf.methods.spec import Passes, Variant
 
 
 class FGSMCUAP(FGSMUAP):
     """FGSM-UAP with one universal perturbation for each class.
 
-    Everything is as in `FGSMUAP`, but an image begins at the perturbation of
-    its label, and the mean of its gradients is taken over the images of the
-    batch that have that label. Those of absent labels stay.
+    The step is that of `FGSMUAP`, but an image starts at the perturbation of
+    its label, and the mean of the gradients is taken over the images of the
+    batch that have this label. The perturbations of absent labels stay.
 
     Reference: Pan, Li & Yao, "Adversarial Initialization with Universal
     Adversarial Perturbation: A New Approach to Fast Adversarial Training",
     AAAI 2024.
 
     Args:
-        epsilon: As for `FGSMUAP`, as all arguments.
+        epsilon: Float in [0, 1], radius of the L-infinity ball in pixels.
+            Defaults to `8 / 255`.
+        step_size: Float, in pixels. Defaults to `epsilon`.
+        uap_epsilon: Float in [0, 1], the radius of the universal
+            perturbations. Defaults to `min(1.25 * epsilon, 1.0)`.
+        coefficient: Float, the weight of the distance of the logits. Defaults
+            to 10.
+        momentum_decay: Float in [0, 1), the decay of the momentum. Defaults to
+            0.3.
+        form: `"paper"` or `"benchmark"`, which `FGSMUAP` describes. Defaults to
+            `"paper"`.
+
+    Example:
+
+    >>> FGSMCUAP(epsilon=8 / 255).uap_epsilon * 255
+    10.0
     """
 
     name = "fgsm_cuap"
+    summary = "starts at a universal perturbation of the class"
+    variants = {"benchmark": Variant({"form": "benchmark"}, Passes(2, 4, 2))}
 
     def count(self, sizes):
         return sizes.classes

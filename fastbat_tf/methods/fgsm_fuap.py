@@ -1,18 +1,21 @@
-"""FGSM-FUAP: features of the image choose the perturbation it begins at."""
+"""FGSM-FUAP: features of the image choose the perturbation it starts at."""
 
 import tensorflow as tf
 
 from fastbat_tf.methods import options
-from fastbat_tf.methods.fgsm_uap import FGSMUAP
+from fastbat_tf.methods.base import Method
+from fastbat_tf.methods.fgsm_uap import UniversalStart
+from fastbat_tf.methods.options import option
+from fastbat_tf.methods.spec import Paper, Passes
 from fastbat_tf.methods.state import Slot
 
-# The Adam optimizer of the head, as published.
+# Adam, which trains the head, as published.
 RATE, BETA_1, BETA_2, STABILITY = 1e-3, 0.9, 0.999, 1e-8
 
 WEIGHTS = ("kernel1", "bias1", "kernel2", "bias2")
 
 
-class FGSMFUAP(FGSMUAP):
+class FGSMFUAP(UniversalStart, Method):
     """FGSM-UAP with a perturbation that a small head chooses for each image.
 
     ```
@@ -21,48 +24,53 @@ class FGSMFUAP(FGSMUAP):
     a = P_C(b - x + u_k),    k = argmax h
     ```
 
-    with f the features in front of the classifier's last layer, in training
-    mode and constant. The head is trained by the losses of o, with Adam at
-    0.001. The rest is as in `FGSMUAP`, with k for what a class is in
-    `FGSMCUAP`.
+    where f are the features in front of the classifier's last layer, in
+    training mode and constant. The losses of o train the head, with Adam at
+    0.001. The rest of the step is that of `FGSMUAP`. The mean of the gradients
+    for u_k is taken over the images that chose k; the other perturbations stay.
 
     Reference: Pan, Li & Yao, "Adversarial Initialization with Universal
     Adversarial Perturbation: A New Approach to Fast Adversarial Training",
     AAAI 2024.
 
     Args:
-        epsilon: As for `FGSMUAP`, as all arguments but `uaps`.
-        step_size: Float.
-        uap_epsilon: Float.
+        epsilon: Float in [0, 1], radius of the L-infinity ball in pixels.
+            Defaults to `8 / 255`.
+        step_size: Float, in pixels. Defaults to `epsilon`.
+        uap_epsilon: Float in [0, 1], the radius of the universal
+            perturbations. Defaults to `min(1.25 * epsilon, 1.0)`.
         uaps: Integer of at least 1, the number of perturbations: 50 for
-            CIFAR-10, 200 for CIFAR-100.
-        coefficient: Float.
-        momentum_decay: Float.
-        form: String.
+            CIFAR-10, 200 for CIFAR-100. Defaults to 50.
+        coefficient: Float, the weight of the distance of the logits. Defaults
+            to 10.
+        momentum_decay: Float in [0, 1), the decay of the momentum. Defaults to
+            0.3.
+        form: `"paper"` or `"benchmark"`, which `FGSMUAP` describes. Defaults to
+            `"paper"`.
+
+    Example:
+
+    >>> FGSMFUAP(epsilon=8 / 255).uaps
+    50
     """
 
     name = "fgsm_fuap"
+    summary = "starts at a universal perturbation chosen by features"
+    paper = Paper("Pan et al.", "AAAI 2024")
+    passes = Passes(3, 3, 2)
     needs_features = True
 
-    def __init__(
-        self,
-        epsilon=options.EPSILON,
-        step_size=None,
-        uap_epsilon=None,
-        uaps=options.UAPS,
-        coefficient=options.LOGIT_COEFFICIENT,
-        momentum_decay=options.MOMENTUM_DECAY,
-        form=options.PAPER,
-    ):
-        self.set_options(
-            epsilon=epsilon,
-            step_size=step_size,
-            uap_epsilon=uap_epsilon,
-            uaps=uaps,
-            coefficient=coefficient,
-            momentum_decay=momentum_decay,
-            form=form,
-        )
+    epsilon: float = options.EPSILON
+    step_size: float = options.step_size()
+    uap_epsilon: float = options.UAP_EPSILON
+    uaps: int = option(
+        50, "Number of universal perturbations.", interval="[1, inf)"
+    )
+    coefficient: float = options.coefficient(
+        10.0, "Weight of the distance of the logits."
+    )
+    momentum_decay: float = options.MOMENTUM_DECAY
+    form: str = options.FORM
 
     def count(self, sizes):
         return self.uaps

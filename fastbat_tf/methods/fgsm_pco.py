@@ -5,7 +5,9 @@ import tensorflow as tf
 from fastbat_tf import perturbation
 from fastbat_tf.methods import memory, options
 from fastbat_tf.methods.base import Method, Solution
+from fastbat_tf.methods.options import option
 from fastbat_tf.methods.relaxation import relaxed
+from fastbat_tf.methods.spec import Paper, Passes
 
 
 class FGSMPCO(Method):
@@ -20,10 +22,11 @@ class FGSMPCO(Method):
     delta_0 <- d
     ```
 
-    with delta_0 per training image, at first `epsilon` or `-epsilon` in each
-    pixel, and p_y the probability of the label. The weight gradient goes
-    through all three forward passes, and through c into x'. Neither x' nor `x
-    + delta_0` is clipped to the pixels; x' may leave the ball.
+    where p_y is the probability of the label, and delta_0 is kept for each
+    training image; at first it is `epsilon` or `-epsilon` in each pixel. The
+    weight gradient goes through all three forward passes, and through c into
+    x'. Neither x' nor `x + delta_0` is clipped to the pixel range, and x' may
+    leave the ball.
 
     Reference: Wang, Wang, Tian & Jin, "Preventing Catastrophic
     Overfitting in Fast Adversarial Training: A Bi-level Optimization
@@ -31,11 +34,13 @@ class FGSMPCO(Method):
 
     Args:
         epsilon: Float in [0, 1], radius of the L-infinity ball in pixels.
-        step_size: Float, in pixels. Default: `epsilon`.
-        reach: Float, what the new perturbation is multiplied by in x'.
-        coefficient: Float, the weight of the second term.
-        label_factor: Float in (0, 1], what a relaxed label keeps of the class,
-            in both losses, beside the label smoothing of the loss.
+            Defaults to `8 / 255`.
+        step_size: Float, in pixels. Defaults to `epsilon`.
+        reach: Float, the factor of d in x'. Defaults to 1.5.
+        coefficient: Float, the weight of the second term. Defaults to 10.
+        label_factor: Float in (0, 1], the share of a label that its class
+            keeps in both losses, in addition to the label smoothing of the
+            loss. Defaults to 0.6.
 
     Example:
 
@@ -44,25 +49,24 @@ class FGSMPCO(Method):
     """
 
     name = "fgsm_pco"
+    summary = "mixes the remembered and the new adversarial image"
+    paper = Paper(
+        "Wang et al.", "ECCV 2024", "https://arxiv.org/abs/2407.12443"
+    )
+    passes = Passes(3, 4, 3, reach=1.5, in_range=False)
     needs_plan = True
     remembers_examples = True
     trains_through_solve = True
 
-    def __init__(
-        self,
-        epsilon=options.EPSILON,
-        step_size=None,
-        reach=options.REACH,
-        coefficient=options.LOGIT_COEFFICIENT,
-        label_factor=options.LABEL_FACTOR,
-    ):
-        self.set_options(
-            epsilon=epsilon,
-            step_size=step_size,
-            reach=reach,
-            coefficient=coefficient,
-            label_factor=label_factor,
-        )
+    epsilon: float = options.EPSILON
+    step_size: float = options.step_size()
+    reach: float = option(
+        1.5, "Factor of the new perturbation.", interval="[0, inf)"
+    )
+    coefficient: float = options.coefficient(
+        10.0, "Weight of the difference of the distances of the logits."
+    )
+    label_factor: float = options.LABEL_FACTOR
 
     def initial_state(self, sizes, draws):
         return memory.slots(sizes, "delta")

@@ -1,4 +1,4 @@
-"""FGSM-PGI: the attack begins where it ended in the epoch before."""
+"""FGSM-PGI: the attack starts where it ended in the previous epoch."""
 
 import tensorflow as tf
 
@@ -6,6 +6,7 @@ from fastbat_tf import perturbation
 from fastbat_tf.methods import memory, options
 from fastbat_tf.methods.base import Method, Solution
 from fastbat_tf.methods.relaxation import relaxed
+from fastbat_tf.methods.spec import Paper, Passes
 
 
 class FGSMPGI(Method):
@@ -19,12 +20,12 @@ class FGSMPGI(Method):
     delta_0 <- P_C(delta_0 + step_size * sign(m))
     ```
 
-    with delta_0 and m per training image, delta_0 at first `epsilon` or
-    `-epsilon` in each pixel and m zero, both forgotten every `reset_epochs`
-    epochs, `|g|_1` over the batch, and MSE the mean over all logits. The
-    weight gradient goes through both forward passes. What is remembered does
-    not move with the crop of the image. This is the FGSM-MEP of the paper, its
-    prior from all epochs before.
+    where delta_0 and m are kept for each training image. At first, delta_0 is
+    `epsilon` or `-epsilon` in each pixel and m is zero; both are forgotten
+    every `reset_epochs` epochs. `|g|_1` is that of the batch, and MSE is the
+    mean over all logits. The weight gradient goes through both forward passes.
+    What is remembered does not move with the crop of the image. This is
+    FGSM-MEP of the paper, whose prior comes from all epochs so far.
 
     Reference: Jia, Zhang, Wei, Wu, Ma, Wang & Cao, "Prior-Guided Adversarial
     Initialization for Fast Adversarial Training", ECCV 2022 (arXiv
@@ -32,12 +33,16 @@ class FGSMPGI(Method):
 
     Args:
         epsilon: Float in [0, 1], radius of the L-infinity ball in pixels.
-        step_size: Float, in pixels. Default: `epsilon`.
-        coefficient: Float, the weight of the distance of the logits.
-        momentum_decay: Float in [0, 1).
-        reset_epochs: Integer of at least 1.
-        label_factor: Float in (0, 1], what a relaxed label keeps of the class,
-            in both losses; 1 leaves the labels to the loss.
+            Defaults to `8 / 255`.
+        step_size: Float, in pixels. Defaults to `epsilon`.
+        coefficient: Float, the weight of the distance of the logits. Defaults
+            to 10.
+        momentum_decay: Float in [0, 1), the decay of m. Defaults to 0.3.
+        reset_epochs: Integer of at least 1, the epochs after which delta_0 and
+            m are forgotten. Defaults to 40.
+        label_factor: Float in (0, 1], the share of a label that its class
+            keeps in both losses; 1 leaves the labels unchanged. Defaults to
+            0.6.
 
     Example:
 
@@ -46,27 +51,21 @@ class FGSMPGI(Method):
     """
 
     name = "fgsm_pgi"
+    summary = "starts where the attack of the previous epoch ended"
+    paper = Paper("Jia et al.", "ECCV 2022", "https://arxiv.org/abs/2207.08859")
+    passes = Passes(2, 3, 2)
     needs_plan = True
     remembers_examples = True
     trains_through_solve = True
 
-    def __init__(
-        self,
-        epsilon=options.EPSILON,
-        step_size=None,
-        coefficient=options.LOGIT_COEFFICIENT,
-        momentum_decay=options.MOMENTUM_DECAY,
-        reset_epochs=options.RESET_EPOCHS,
-        label_factor=options.LABEL_FACTOR,
-    ):
-        self.set_options(
-            epsilon=epsilon,
-            step_size=step_size,
-            coefficient=coefficient,
-            momentum_decay=momentum_decay,
-            reset_epochs=reset_epochs,
-            label_factor=label_factor,
-        )
+    epsilon: float = options.EPSILON
+    step_size: float = options.step_size()
+    coefficient: float = options.coefficient(
+        10.0, "Weight of the distance of the logits."
+    )
+    momentum_decay: float = options.MOMENTUM_DECAY
+    reset_epochs: int = options.RESET_EPOCHS
+    label_factor: float = options.LABEL_FACTOR
 
     def initial_state(self, sizes, draws):
         return memory.slots(sizes, "delta", "momentum")

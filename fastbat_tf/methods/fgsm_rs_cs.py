@@ -4,12 +4,13 @@ import tensorflow as tf
 
 from fastbat_tf import perturbation
 from fastbat_tf.methods import options
-from fastbat_tf.methods.base import Solution
+from fastbat_tf.methods.base import Method, Solution
 from fastbat_tf.methods.convergence import SmoothConvergence
+from fastbat_tf.methods.spec import Paper, Passes
 
 
-class FGSMRSCS(SmoothConvergence):
-    """One signed step from a noisy image, whose loss may not jump.
+class FGSMRSCS(SmoothConvergence, Method):
+    """One signed step from a noisy image, with smooth convergence.
 
     ```
     a      = clip(x + U(-epsilon, epsilon), 0, 1)
@@ -19,23 +20,28 @@ class FGSMRSCS(SmoothConvergence):
              + coefficient sign(l - l') l   if |l - l'| > tolerance
     ```
 
-    with l' the mean of l in the epoch before. The noisy image a stands for the
-    clean one throughout, so the perturbation reaches `epsilon + step_size`.
-    The second term is left out in the first epochs up to number `stride`,
-    counting from 0, and in the last `stride`. A loss that fell too fast is
-    raised. The attack raises the attack loss of labels that are not relaxed.
+    where l' is the mean of l in the previous epoch. The noisy image a takes the
+    place of the clean one throughout, so that the perturbation reaches
+    `epsilon + step_size`. The second term is left out up to epoch number
+    `stride`, counting from 0, and in the last `stride` epochs. It raises a loss
+    that fell too fast. The attack maximizes the attack loss of labels that are
+    not relaxed.
 
     Reference: Zhao, Zhang, Kong & Yin, "Fast Adversarial Training with Smooth
     Convergence", ICCV 2023 (arXiv 2308.12857).
 
     Args:
         epsilon: Float in [0, 1], radius of the L-infinity ball in pixels.
-        step_size: Float, in pixels. Default: `epsilon`.
-        coefficient: Float, the weight of the second term.
-        tolerance: Float, the jump that is allowed.
-        stride: Integer, the epochs at either end without the second term.
-        label_factor: Float in (0, 1], what a relaxed label keeps of the class,
-            beside the label smoothing of the loss.
+            Defaults to `8 / 255`.
+        step_size: Float, in pixels. Defaults to `epsilon`.
+        coefficient: Float, the weight of the second term. Defaults to 1.
+        tolerance: Float, the change of l that is not penalized. Defaults to
+            0.03.
+        stride: Integer, the number of epochs without the second term, at
+            either end of the training. Defaults to 1.
+        label_factor: Float in (0, 1], the share of a label that its class
+            keeps, in addition to the label smoothing of the loss. Defaults to
+            0.6.
 
     Example:
 
@@ -44,24 +50,20 @@ class FGSMRSCS(SmoothConvergence):
     """
 
     name = "fgsm_rs_cs"
+    summary = "one signed step from a noisy image; smooth convergence"
+    paper = Paper(
+        "Zhao et al.", "ICCV 2023", "https://arxiv.org/abs/2308.12857"
+    )
+    passes = Passes(3, 3, 2, reach=2)
 
-    def __init__(
-        self,
-        epsilon=options.EPSILON,
-        step_size=None,
-        coefficient=options.CONVERGENCE_COEFFICIENT,
-        tolerance=options.TOLERANCE,
-        stride=options.STRIDE,
-        label_factor=options.LABEL_FACTOR,
-    ):
-        self.set_options(
-            epsilon=epsilon,
-            step_size=step_size,
-            coefficient=coefficient,
-            tolerance=tolerance,
-            stride=stride,
-            label_factor=label_factor,
-        )
+    epsilon: float = options.EPSILON
+    step_size: float = options.step_size()
+    coefficient: float = options.coefficient(
+        1.0, "Weight of the penalty on jumps of the clean loss."
+    )
+    tolerance: float = options.TOLERANCE
+    stride: int = options.STRIDE
+    label_factor: float = options.LABEL_FACTOR
 
     def solve(self, context):
         start = context.random_start(self.epsilon)

@@ -1,4 +1,4 @@
-"""FGSM-UAP: the attack begins at a universal perturbation."""
+"""FGSM-UAP: the attack starts at a universal perturbation."""
 
 import tensorflow as tf
 
@@ -6,79 +6,38 @@ from fastbat_tf import perturbation
 from fastbat_tf.layers.derivatives import connected
 from fastbat_tf.methods import options
 from fastbat_tf.methods.base import Method, Solution
+from fastbat_tf.methods.spec import Paper, Passes
 from fastbat_tf.methods.state import Slot
 
 
-class FGSMUAP(Method):
-    """FGSM from one perturbation that all images share.
+class UniversalStart:
+    """What the methods share that start at universal perturbations.
 
-    ```
-    a      = P_C(u)
-    delta* = P_C(a + step_size * sign(g(a)))
-    loss   = mean CE(x + delta*) + coefficient MSE(z(x + delta*), z(x + a))
-    m     <- mean of g / |g|_1 + momentum_decay m
-    u     <- clip(u + uap_epsilon * sign(m), -uap_epsilon, uap_epsilon)
-    ```
-
-    with u at first `uap_epsilon` or its negative in each pixel and m zero,
-    `|g|_1` over the batch, and MSE the mean over all logits. The weight
-    gradient goes through both forward passes.
-
-    Reference: Pan, Li & Yao, "Adversarial Initialization with Universal
-    Adversarial Perturbation: A New Approach to Fast Adversarial Training",
-    AAAI 2024.
-
-    Args:
-        epsilon: Float in [0, 1], radius of the L-infinity ball in pixels.
-        step_size: Float, in pixels. Default: `epsilon`.
-        uap_epsilon: Float in [0, 1], the radius of u. Default: `1.25 *
-            epsilon`.
-        coefficient: Float, the weight of the distance of the logits.
-        momentum_decay: Float in [0, 1).
-        form: `"paper"`: g is the gradient of the attack loss; `"benchmark"`, as
-            the programs of the authors and of the FastAT Benchmark have it: in
-            the momentum, that of the distance of the logits, through `z(x +
-            a)`, is added to it, which takes one more backward pass.
-
-    Example:
-
-    >>> FGSMUAP(epsilon=8 / 255).uap_epsilon * 255
-    10.0
+    A mixin, to stand before `Method` among the bases of a class. The class
+    declares the options; it may override `count`, `choose` and `begin`.
     """
 
-    name = "fgsm_uap"
+    epsilon: float
+    step_size: float
+    uap_epsilon: float
+    coefficient: float
+    momentum_decay: float
+    form: str
+
     radii = ("epsilon", "step_size", "uap_epsilon")
     trains_through_solve = True
 
-    def __init__(
-        self,
-        epsilon=options.EPSILON,
-        step_size=None,
-        uap_epsilon=None,
-        coefficient=options.LOGIT_COEFFICIENT,
-        momentum_decay=options.MOMENTUM_DECAY,
-        form=options.PAPER,
-    ):
-        self.set_options(
-            epsilon=epsilon,
-            step_size=step_size,
-            uap_epsilon=uap_epsilon,
-            coefficient=coefficient,
-            momentum_decay=momentum_decay,
-            form=form,
-        )
-
     def count(self, sizes):
-        """The number of universal perturbations."""
+        """Returns the number of universal perturbations."""
         del sizes
         return 1
 
     def choose(self, context):
-        """Which of them each image gets, int32 `(batch,)`."""
+        """Returns the perturbation of each image, int32 `(batch,)`."""
         return tf.zeros(tf.shape(context.images)[:1], tf.int32)
 
     def begin(self, context):
-        """Where the images are, relative to themselves, before it is added."""
+        """Returns what the perturbation is added to, zero by default."""
         return tf.zeros_like(context.images)
 
     def initial_state(self, sizes, draws):
@@ -148,3 +107,58 @@ class FGSMUAP(Method):
             "uap": tf.where(counts > 0, moved, uap),
             "momentum": momentum,
         }
+
+
+class FGSMUAP(UniversalStart, Method):
+    """FGSM from one perturbation that all images share.
+
+    ```
+    a      = P_C(u)
+    delta* = P_C(a + step_size * sign(g(a)))
+    loss   = mean CE(x + delta*) + coefficient MSE(z(x + delta*), z(x + a))
+    m     <- mean of g / |g|_1 + momentum_decay m
+    u     <- clip(u + uap_epsilon * sign(m), -uap_epsilon, uap_epsilon)
+    ```
+
+    At first, u is `uap_epsilon` or its negative in each pixel and m is zero.
+    `|g|_1` is that of the batch, and MSE is the mean over all logits. The
+    weight gradient goes through both forward passes.
+
+    Reference: Pan, Li & Yao, "Adversarial Initialization with Universal
+    Adversarial Perturbation: A New Approach to Fast Adversarial Training",
+    AAAI 2024.
+
+    Args:
+        epsilon: Float in [0, 1], radius of the L-infinity ball in pixels.
+            Defaults to `8 / 255`.
+        step_size: Float, in pixels. Defaults to `epsilon`.
+        uap_epsilon: Float in [0, 1], the radius of u. Defaults to
+            `min(1.25 * epsilon, 1.0)`.
+        coefficient: Float, the weight of the distance of the logits. Defaults
+            to 10.
+        momentum_decay: Float in [0, 1), the decay of m. Defaults to 0.3.
+        form: `"paper"`: g is the gradient of the attack loss; `"benchmark"`, as
+            in the programs of the authors and of the FastAT Benchmark: the
+            momentum also takes the gradient of the distance of the logits,
+            through `z(x + a)`, which takes one more backward pass. Defaults to
+            `"paper"`.
+
+    Example:
+
+    >>> FGSMUAP(epsilon=8 / 255).uap_epsilon * 255
+    10.0
+    """
+
+    name = "fgsm_uap"
+    summary = "starts at one universal perturbation"
+    paper = Paper("Pan et al.", "AAAI 2024")
+    passes = Passes(2, 3, 2)
+
+    epsilon: float = options.EPSILON
+    step_size: float = options.step_size()
+    uap_epsilon: float = options.UAP_EPSILON
+    coefficient: float = options.coefficient(
+        10.0, "Weight of the distance of the logits."
+    )
+    momentum_decay: float = options.MOMENTUM_DECAY
+    form: str = options.FORM

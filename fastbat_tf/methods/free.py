@@ -1,10 +1,12 @@
-"""Free-AT: each batch is replayed, and each pass serves both levels."""
+"""Free-AT: replays each batch, and each pass serves both levels."""
 
 import tensorflow as tf
 
 from fastbat_tf import perturbation
 from fastbat_tf.methods import options
 from fastbat_tf.methods.base import Method, Solution
+from fastbat_tf.methods.options import option
+from fastbat_tf.methods.spec import Paper, Passes, Variant
 from fastbat_tf.methods.state import Slot
 
 
@@ -18,9 +20,10 @@ class Free(Method):
         theta  <- SGD on d
     ```
 
-    One forward and one backward pass to both per update. An epoch of the
-    settings is that of m = 1: the data are gone through `epochs / m` times.
-    The perturbation goes on to the next batch, image by image.
+    Each update takes one forward pass, and one backward pass to both. An epoch
+    has as many updates as with m = 1: the training passes over the data
+    `epochs / m` times. The next batch starts from the perturbation of this one,
+    image by image.
 
     Reference: Shafahi, Najibi, Ghiasi, Xu, Dickerson, Studer, Davis, Taylor &
     Goldstein, "Adversarial Training for Free!", NeurIPS 2019 (arXiv
@@ -28,10 +31,12 @@ class Free(Method):
 
     Args:
         epsilon: Float in [0, 1], radius of the L-infinity ball in pixels.
-        step_size: Float, in pixels. Default: `epsilon`.
-        replays: Integer of at least 1, m.
-        start: `"carried"`: from the batch before, as published; `"zero"`: from
-            zero for each batch, as the FastAT Benchmark has it.
+            Defaults to `8 / 255`.
+        step_size: Float, in pixels. Defaults to `epsilon`.
+        replays: Integer of at least 1, m. Defaults to 4.
+        start: `"carried"`: each batch starts from the perturbation of the
+            previous one, as published; `"zero"`: from zero, as in the FastAT
+            Benchmark. Defaults to `"carried"`.
 
     Example:
 
@@ -40,22 +45,27 @@ class Free(Method):
     """
 
     name = "free"
+    summary = "replays each batch; each pass serves both levels"
+    paper = Paper(
+        "Shafahi et al.", "NeurIPS 2019", "https://arxiv.org/abs/1904.12843"
+    )
+    passes = Passes(4, 4, 4)
+    variants = {"zero": Variant({"start": "zero"})}
     needs_perturbation_gradient = True
     needs_plan = True
 
-    def __init__(
-        self,
-        epsilon=options.EPSILON,
-        step_size=None,
-        replays=options.REPLAYS,
-        start=options.FREE_START,
-    ):
-        self.set_options(
-            epsilon=epsilon,
-            step_size=step_size,
-            replays=replays,
-            start=start,
-        )
+    epsilon: float = options.EPSILON
+    step_size: float = options.step_size()
+    replays: int = option(
+        4,
+        "Number of updates on each batch; it divides the number of epochs.",
+        interval="[1, inf)",
+    )
+    start: str = option(
+        "carried",
+        "Start of each batch: the perturbation of the previous one, or zero.",
+        choices=("carried", "zero"),
+    )
 
     def initial_state(self, sizes, draws):
         return {"perturbation": Slot(sizes.image_shape, rows="batch")}
@@ -66,7 +76,7 @@ class Free(Method):
             is_first = tf.equal(context.progress.replay, 0)
             kept = tf.where(is_first, tf.zeros_like(kept), kept)
         kept = tf.cast(kept, context.images.dtype)
-        # What is kept may be of a larger radius than that of now.
+        # It may come from a step with a larger radius.
         kept = tf.clip_by_value(kept, -self.epsilon, self.epsilon)
         delta = perturbation.project(kept, context.images, self.epsilon)
         return Solution(delta, kept)

@@ -1,12 +1,14 @@
-"""GAT: a guided attack, and agreement of the predictions in the square."""
+"""GAT: a guided attack, and predictions that agree in the square."""
 
 import tensorflow as tf
 
 from fastbat_tf import perturbation
 from fastbat_tf.methods import options
 from fastbat_tf.methods.base import Method, Solution
+from fastbat_tf.methods.options import option
+from fastbat_tf.methods.spec import Paper, Passes, Variant
 
-# The published coefficient grows when this share of 100 epochs is over.
+# The percentage of the epochs after which the coefficient grows, as published.
 GROWTH_BEGINS = 86
 
 
@@ -20,9 +22,9 @@ class GAT(Method):
     loss    = mean CE(x) + coefficient mean |p(x) - p(x + delta*)|^2
     ```
 
-    with p the softmax, and m = 0, 1, 0, ... from batch to batch of an epoch.
-    The attack's forward pass runs in inference mode. The coefficient is
-    multiplied by `growth` when 86 % of the epochs are over.
+    where p is the softmax, and m = 0, 1, 0, ... alternates over the batches of
+    an epoch. The forward pass of the attack runs in inference mode. The
+    coefficient is multiplied by `growth` after 86 % of the epochs.
 
     Reference: Sriramanan, Addepalli, Baburaj & Babu, "Guided Adversarial
     Attack for Evaluating and Enhancing Adversarial Defenses", NeurIPS 2020
@@ -30,13 +32,15 @@ class GAT(Method):
 
     Args:
         epsilon: Float in [0, 1], radius of the L-infinity ball in pixels.
-        step_size: Float, in pixels. Default: `epsilon`.
-        coefficient: Float, the weight of the squared distance.
-        growth: Float, what multiplies it in the end.
-        form: `"paper"`, or `"benchmark"` as the FastAT Benchmark has it: where
-            m is 0 the attack's loss takes the probabilities for logits, and
-            the first forward pass of an epoch after the first runs in
-            inference mode.
+            Defaults to `8 / 255`.
+        step_size: Float, in pixels. Defaults to `epsilon`.
+        coefficient: Float, the weight of the squared distance. Defaults to 10.
+        growth: Float, the factor of the coefficient late in the training.
+            Defaults to 4.
+        form: `"paper"`, or `"benchmark"` for the FastAT Benchmark's form: where
+            m is 0, the loss of the attack takes the probabilities for logits,
+            and from the second epoch on the first forward pass of an epoch runs
+            in inference mode. Defaults to `"paper"`.
 
     Example:
 
@@ -45,23 +49,25 @@ class GAT(Method):
     """
 
     name = "gat"
+    summary = "guided attack; predictions that agree in the square"
+    paper = Paper(
+        "Sriramanan et al.", "NeurIPS 2020", "https://arxiv.org/abs/2011.14969"
+    )
+    passes = Passes(4, 3, 2)
+    variants = {"benchmark": Variant({"form": "benchmark"})}
     needs_plan = True
 
-    def __init__(
-        self,
-        epsilon=options.EPSILON,
-        step_size=None,
-        coefficient=options.GAT_COEFFICIENT,
-        growth=options.GAT_GROWTH,
-        form=options.PAPER,
-    ):
-        self.set_options(
-            epsilon=epsilon,
-            step_size=step_size,
-            coefficient=coefficient,
-            growth=growth,
-            form=form,
-        )
+    epsilon: float = options.EPSILON
+    step_size: float = options.step_size()
+    coefficient: float = options.coefficient(
+        10.0, "Weight of the squared distance of the probabilities."
+    )
+    growth: float = option(
+        4.0,
+        "Factor of the coefficient late in the training.",
+        interval="[0, inf)",
+    )
+    form: str = options.FORM
 
     def solve(self, context):
         clean = tf.nn.softmax(tf.stop_gradient(self._clean_logits(context)))
@@ -74,7 +80,7 @@ class GAT(Method):
             plain = context.attack_losses(logits)
             unguided = plain
             if self.form == options.BENCHMARK:
-                # Keras would take the softmax back if it saw that it is one.
+                # Keras undoes a softmax that it recognizes.
                 unguided = context.attack_losses(tf.identity(probabilities))
             return tf.where(guided, plain + weight * apart, unguided)
 

@@ -5,6 +5,7 @@ import tensorflow as tf
 from fastbat_tf import perturbation
 from fastbat_tf.methods import options
 from fastbat_tf.methods.base import Method, Solution
+from fastbat_tf.methods.spec import Paper, Passes
 
 
 class GradAlign(Method):
@@ -15,22 +16,24 @@ class GradAlign(Method):
     loss   = CE(x + delta*) + coefficient * (1 - mean cos(g(0), g(eta)))
     ```
 
-    with `eta` from U(-epsilon, epsilon), not clipped to the pixels, `g(0)` a
-    constant, and pairs in which a gradient is zero left out of the mean. The
-    weight gradient of the penalty is a second derivative.
+    where `eta` is drawn from U(-epsilon, epsilon) and not clipped to the pixel
+    range, and `g(0)` is a constant. The mean leaves out pairs in which a
+    gradient is zero. The weight gradient of the penalty is a second
+    derivative.
 
     Reference: Andriushchenko & Flammarion, "Understanding and Improving Fast
     Adversarial Training", NeurIPS 2020 (arXiv 2007.02617).
 
     Args:
         epsilon: Float in [0, 1], radius of the L-infinity ball in pixels.
-        step_size: Float, in pixels. Default: `1.25 * epsilon`, of which the
+            Defaults to `8 / 255`.
+        step_size: Float, in pixels. Defaults to `1.25 * epsilon`, of which the
             projection leaves `epsilon`.
-        coefficient: Float, the weight of the penalty. Default: the authors'
-            table by epsilon, 0.2 at `8 / 255` and 2.0 at `16 / 255`, linear
+        coefficient: Float, the weight of the penalty. Defaults to the `value
+            published for epsilon`: 0.2 at `8 / 255`, 2.0 at `16 / 255`, linear
             in between.
-        form: `"paper"`, or `"benchmark"` as the FastAT Benchmark has it: `x +
-            eta` is clipped to the pixels.
+        form: `"paper"`, or `"benchmark"` for the FastAT Benchmark's form: `x +
+            eta` is clipped to the pixel range. Defaults to `"paper"`.
 
     Example:
 
@@ -39,22 +42,27 @@ class GradAlign(Method):
     """
 
     name = "gradalign"
+    summary = "one signed step; penalizes misaligned input gradients"
+    paper = Paper(
+        "Andriushchenko & Flammarion",
+        "NeurIPS 2020",
+        "https://arxiv.org/abs/2007.02617",
+    )
+    passes = Passes(3, 5, 3)
     differentiates_twice = True
     reports = ("gradient_alignment",)
 
-    def __init__(
-        self,
-        epsilon=options.EPSILON,
-        step_size=None,
-        coefficient=None,
-        form=options.PAPER,
-    ):
-        self.set_options(
-            epsilon=epsilon,
-            step_size=step_size,
-            coefficient=coefficient,
-            form=form,
-        )
+    epsilon: float = options.EPSILON
+    step_size: float = options.step_size("1.25 * epsilon")
+    # By gray levels of epsilon, as its authors published it for CIFAR-10.
+    coefficient: float = options.coefficient(
+        formula="interpolate(255 * epsilon, (2, 0.036), (4, 0.063), "
+        "(6, 0.112), (8, 0.200), (10, 0.356), (12, 0.632), (14, 1.124), "
+        "(16, 2.000))",
+        help="Weight of the penalty on misalignment.",
+        shown="value published for epsilon",
+    )
+    form: str = options.FORM
 
     def solve(self, context):
         start = tf.zeros_like(context.images)
@@ -74,10 +82,14 @@ class GradAlign(Method):
 
 
 def mean_cosine(first, second):
-    """Mean over the batch of the cosine between two gradients.
+    """Computes the mean cosine between two gradients over the batch.
 
-    Pairs in which a gradient is zero are left out; with none left the mean is
-    1, which is no penalty.
+    Pairs in which a gradient is zero are left out. If none is left, the mean is
+    1, which gives no penalty.
+
+    Args:
+        first: Tensor, the batch first.
+        second: Tensor like `first`.
     """
     cosine, valid = perturbation.cosines(first, second)
     count = tf.reduce_sum(tf.cast(valid, cosine.dtype))

@@ -1,4 +1,4 @@
-"""LIET: the attack begins at what a gray image tells about the label."""
+"""LIET: the attack starts at what a gray image reveals about the label."""
 
 import tensorflow as tf
 
@@ -6,45 +6,53 @@ from fastbat_tf import perturbation
 from fastbat_tf.layers.derivatives import connected
 from fastbat_tf.methods import options
 from fastbat_tf.methods.base import Method, Solution
+from fastbat_tf.methods.options import option
+from fastbat_tf.methods.spec import Paper, Passes
 from fastbat_tf.methods.state import Slot
 
 GRAY = 0.5
-# Above this radius the noise is twice as strong and nothing is projected.
+# Above this radius the noise is doubled and nothing is projected.
 LARGEST_PROJECTED_EPSILON = 8 / 255
 
 
 class LIET(Method):
-    """Single-step training from label-indicative noise, half of it replaced.
+    """Single-step training from label-indicative noise, partly replaced.
 
     ```
     i_y    = epsilon * sign(d l(gray, y)), for each class, in inference mode
     e      = i_y, and U(-epsilon, epsilon) in a random share of the pixels
-    a      = clip(x + e, 0, 1) or clip(x - e, 0, 1), by a coin
+    a      = clip(x + e, 0, 1) or clip(x - e, 0, 1), each with probability 1/2
     delta* = P_C(a + step_size * sign(g(a)) - x)
     loss   = mean l(x + delta*) + w JS(p(a), p(x + delta*))
     ```
 
-    with l a loss of randomly smoothed labels: `1 - random_smoothing` for the
-    class, the rest spread over the others in shares drawn anew for each image
-    and loss. i is renewed every `refresh_batches` batches of an epoch, the
-    share of replaced pixels is drawn from `[min_mask_ratio, max_mask_ratio]`,
-    JS is the Jensen-Shannon divergence of the softmax, and w rises by the
-    epoch, `w = coefficient (epoch + 1) / epochs`. The weight gradient goes
-    through both forward passes. Above `epsilon = 8 / 255` the noise is of
-    twice the radius, and delta* is clipped to the pixels alone.
+    where l is a loss of randomly smoothed labels: `1 - random_smoothing` for
+    the class, the rest spread over the others in shares drawn anew for each
+    image and loss. i is renewed every `refresh_batches` batches of an epoch.
+    The share of replaced pixels is drawn from `[min_mask_ratio,
+    max_mask_ratio]`. JS is the Jensen-Shannon divergence of the softmax, and w
+    rises with the epoch: `w = coefficient (epoch + 1) / epochs`. The weight
+    gradient goes through both forward passes. Above `epsilon = 8 / 255` the
+    noise has twice the radius, and delta* is clipped to the pixel range only.
 
     Reference: Pan et al., "Mitigating Catastrophic Overfitting in Fast
     Adversarial Training via Label Information Elimination", ICCV 2025.
 
     Args:
         epsilon: Float in [0, 1], radius of the L-infinity ball in pixels.
-        step_size: Float, in pixels. Default: `epsilon`.
-        coefficient: Float, w at the end: 100 for CIFAR-10, 200 for CIFAR-100.
-        random_smoothing: Float in [0, 1): 0.6 for CIFAR-10, 0.8 for CIFAR-100;
-            beside the label smoothing of the loss.
-        min_mask_ratio: Float in [0, 1].
-        max_mask_ratio: Float in [0, 1].
-        refresh_batches: Integer of at least 1.
+            Defaults to `8 / 255`.
+        step_size: Float, in pixels. Defaults to `epsilon`.
+        coefficient: Float, w in the last epoch: 100 for CIFAR-10, 200 for
+            CIFAR-100. Defaults to 100.
+        random_smoothing: Float in [0, 1), the share of a label that is spread:
+            0.6 for CIFAR-10, 0.8 for CIFAR-100; in addition to the label
+            smoothing of the loss. Defaults to 0.6.
+        min_mask_ratio: Float in [0, 1], the smallest share of replaced pixels.
+            Defaults to 0.1.
+        max_mask_ratio: Float in [min_mask_ratio, 1], the largest share of
+            replaced pixels. Defaults to 0.5.
+        refresh_batches: Integer of at least 1, the batches after which i is
+            renewed. Defaults to 20.
 
     Example:
 
@@ -53,29 +61,32 @@ class LIET(Method):
     """
 
     name = "liet"
+    summary = "starts at what a gray image reveals about the label"
+    paper = Paper("Pan et al.", "ICCV 2025")
+    passes = Passes(2, 3, 2)
     needs_plan = True
     trains_through_solve = True
     reports = ("divergence",)
 
-    def __init__(
-        self,
-        epsilon=options.EPSILON,
-        step_size=None,
-        coefficient=options.LIET_COEFFICIENT,
-        random_smoothing=options.RANDOM_SMOOTHING,
-        min_mask_ratio=options.MIN_MASK_RATIO,
-        max_mask_ratio=options.MAX_MASK_RATIO,
-        refresh_batches=options.REFRESH_BATCHES,
-    ):
-        self.set_options(
-            epsilon=epsilon,
-            step_size=step_size,
-            coefficient=coefficient,
-            random_smoothing=random_smoothing,
-            min_mask_ratio=min_mask_ratio,
-            max_mask_ratio=max_mask_ratio,
-            refresh_batches=refresh_batches,
-        )
+    epsilon: float = options.EPSILON
+    step_size: float = options.step_size()
+    coefficient: float = options.coefficient(
+        100.0, "Weight of the divergence in the last epoch."
+    )
+    random_smoothing: float = option(
+        0.6, "Share of a label that is spread at random.", interval="[0, 1)"
+    )
+    min_mask_ratio: float = option(
+        0.1, "Smallest share of pixels that are noise.", interval="[0, 1]"
+    )
+    max_mask_ratio: float = option(
+        0.5,
+        "Largest share of pixels that are noise.",
+        interval="[min_mask_ratio, 1]",
+    )
+    refresh_batches: int = option(
+        20, "Batches after which the start is renewed.", interval="[1, inf)"
+    )
 
     def initial_state(self, sizes, draws):
         return {"indicative": Slot((sizes.classes, *sizes.image_shape))}
@@ -110,7 +121,7 @@ class LIET(Method):
         noted = context.notes["indicative"]
         replicas = tf.distribute.get_replica_context()
         if replicas.num_replicas_in_sync > 1:
-            # Their labels were smoothed by draws of their own.
+            # Each replica smoothed its labels by its own draws.
             noted = replicas.all_gather(noted[tf.newaxis], axis=0)[0]
         return {"indicative": noted}
 
@@ -119,7 +130,7 @@ class LIET(Method):
         return (self.whole or self).epsilon <= LARGEST_PROJECTED_EPSILON
 
     def _indicative(self, context):
-        """One image-shaped perturbation for each class."""
+        """Returns one perturbation, shaped like an image, for each class."""
         old = tf.cast(context.state["indicative"], context.images.dtype)
 
         def renew():
@@ -149,7 +160,7 @@ class LIET(Method):
         noise = tf.where(
             masked,
             context.uniform("noise", radius),
-            # It may be of a larger radius than that of now.
+            # It may come from a step with a larger radius.
             tf.clip_by_value(
                 tf.gather(indicative, context.label_ids),
                 -self.epsilon,
@@ -159,7 +170,7 @@ class LIET(Method):
         return tf.where(context.coin("sign"), -noise, noise)
 
     def _losses(self, context, logits, name, labels=None, attack=False):
-        """Losses of randomly smoothed labels, drawn under `name`."""
+        """Returns losses of randomly smoothed labels, drawn as `name`."""
         losses = context.attack_losses if attack else context.losses
         shape, classes = tf.shape(logits), logits.shape[-1]
         ids = context.label_ids if labels is None else labels
@@ -175,11 +186,14 @@ class LIET(Method):
 
 
 def jensen_shannon(first, second):
-    """The Jensen-Shannon divergence of two softmaxes, per example.
+    """Computes the Jensen-Shannon divergence of two softmaxes.
 
     Args:
         first: Logits `(batch, classes)`.
         second: Logits `(batch, classes)`.
+
+    Returns:
+        A tensor `(batch,)`.
     """
     log_p, log_q = tf.nn.log_softmax(first), tf.nn.log_softmax(second)
     p, q = tf.exp(log_p), tf.exp(log_q)

@@ -1,4 +1,4 @@
-"""Perturbations that are remembered, one per training image."""
+"""Perturbations that a method remembers, one per training image."""
 
 import tensorflow as tf
 
@@ -7,11 +7,15 @@ from fastbat_tf.methods.state import Slot
 
 
 def slots(sizes, *names):
-    """State with image-shaped rows of every example, nothing written yet.
+    """Declares state with a row for every example, shaped like an image.
 
     Args:
         sizes: The `Sizes` of the run.
-        *names: Names of the rows.
+        *names: Strings, the names of the variables.
+
+    Returns:
+        Dict of `Slot`s. One more, `written`, holds the epoch in which a row
+        was last written, and -1 before.
     """
     rows = {name: Slot(sizes.image_shape, rows="examples") for name in names}
     # TensorFlow keeps int32 variables out of a GPU, where XLA needs them.
@@ -19,15 +23,18 @@ def slots(sizes, *names):
 
 
 def recall(context, name, fresh, reset_epochs=None):
-    """The rows of this step's examples.
+    """Returns the rows of this step's examples.
 
     Args:
         context: The `StepContext`.
-        name: String, the name of the rows.
+        name: String, the name of the variable.
         fresh: Tensor like the images, for examples that were not seen since
             the last reset.
-        reset_epochs: Integer, after so many epochs all is forgotten; None for
-            never.
+        reset_epochs: Integer, the epochs after which everything is forgotten.
+            Defaults to None, for never.
+
+    Returns:
+        A tensor like the images.
     """
     since = 0
     if reset_epochs:
@@ -38,20 +45,27 @@ def recall(context, name, fresh, reset_epochs=None):
 
 
 def record(context, **rows):
-    """What `Method.update` returns to remember rows of this step."""
+    """Returns what `Method.update` returns to remember rows of this step.
+
+    Args:
+        context: The `StepContext`.
+        **rows: Tensors like the images, by the names of the variables.
+    """
     epoch = tf.cast(context.progress.epoch, tf.int64)
     return {"written": tf.fill(tf.shape(context.images)[:1], epoch), **rows}
 
 
 def recall_prior(context, epsilon, reset_epochs=None, decay=None):
-    """The remembered start of FGSM-PGI and its heirs.
+    """Returns the remembered start of FGSM-PGI and the methods based on it.
 
     Args:
         context: The `StepContext`.
-        epsilon: Float; a fresh perturbation is `epsilon` or `-epsilon` in
-            each pixel.
-        reset_epochs: As for `recall`.
-        decay: Float, of the momentum; None if there is none.
+        epsilon: Float or scalar tensor. A fresh perturbation is `epsilon` or
+            `-epsilon` in each pixel.
+        reset_epochs: Integer, the epochs after which everything is forgotten.
+            Defaults to None, for never.
+        decay: Float, the decay of the momentum. Defaults to None, for no
+            momentum.
 
     Returns:
         The perturbation, and the decayed momentum or None.
@@ -60,7 +74,7 @@ def recall_prior(context, epsilon, reset_epochs=None, decay=None):
         context, "delta", context.signs("start", epsilon), reset_epochs
     )
     if tf.is_tensor(epsilon):
-        # A share of the radius: what is remembered may be of a larger one.
+        # A share of the radius: the start may come from a larger one.
         start = tf.clip_by_value(start, -epsilon, epsilon)
     if decay is None:
         return start, None
@@ -77,13 +91,13 @@ def accumulate(context, epsilon, step_size):
     ```
 
     Args:
-        context: The `StepContext`, whose notes are `gradient`, `start` and `momentum`,
-            the decayed one.
-        epsilon: Float.
-        step_size: Float.
+        context: The `StepContext`, whose notes are `gradient`, `start` and
+            the decayed `momentum`.
+        epsilon: Float, radius of the L-infinity ball in pixels.
+        step_size: Float, in pixels.
 
     Returns:
-        What `Method.update` returns.
+        Dict of the new rows, which `Method.update` returns.
     """
     gradient = context.notes["gradient"]
     length = context.sum_over_replicas(tf.reduce_sum(tf.abs(gradient)))

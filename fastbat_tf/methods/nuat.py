@@ -5,6 +5,7 @@ import tensorflow as tf
 from fastbat_tf import perturbation
 from fastbat_tf.methods import options
 from fastbat_tf.methods.base import Method, Solution
+from fastbat_tf.methods.spec import Paper, Passes
 
 
 class NuAT(Method):
@@ -17,22 +18,23 @@ class NuAT(Method):
     loss    = mean CE(x) + w |z(x) - z(x + delta*)|_* / B
     ```
 
-    with `|.|_*` the sum of the singular values of the logits `(batch,
-    classes)`, B the batch size, m = 0, 1, 0, ... from batch to batch of an
-    epoch, and w rising by the epoch: `w = coefficient epoch / epochs`, which
-    is zero in the first. On several replicas the norm is that of the images
-    of one replica.
+    where `|.|_*` is the sum of the singular values of the logits `(batch,
+    classes)`, B is the batch size, and m = 0, 1, 0, ... alternates over the
+    batches of an epoch. w rises with the epoch: `w = coefficient epoch /
+    epochs`, which is zero in the first. The norm is that of the images of one
+    replica.
 
     Reference: Sriramanan, Addepalli, Baburaj & Babu, "Towards Efficient and
     Effective Adversarial Training", NeurIPS 2021.
 
     Args:
         epsilon: Float in [0, 1], radius of the L-infinity ball in pixels.
-        step_size: Float, in pixels. Default: `epsilon`.
-        coefficient: Float, w at the end.
+            Defaults to `8 / 255`.
+        step_size: Float, in pixels. Defaults to `epsilon`.
+        coefficient: Float, w at the end of the training. Defaults to 4.5.
         attack_mode: The mode of BatchNormalization in the attack:
-            `"inference"`, as published, or `"training"`, as the FastAT
-            Benchmark has it.
+            `"inference"`, as published, or `"training"`, as in the FastAT
+            Benchmark. Defaults to `"inference"`.
 
     Example:
 
@@ -41,21 +43,17 @@ class NuAT(Method):
     """
 
     name = "nuat"
+    summary = "penalizes the nuclear norm of the change of the logits"
+    paper = Paper("Sriramanan et al.", "NeurIPS 2021")
+    passes = Passes(4, 3, 2)
     needs_plan = True
 
-    def __init__(
-        self,
-        epsilon=options.EPSILON,
-        step_size=None,
-        coefficient=options.NUAT_COEFFICIENT,
-        attack_mode=options.INFERENCE,
-    ):
-        self.set_options(
-            epsilon=epsilon,
-            step_size=step_size,
-            coefficient=coefficient,
-            attack_mode=attack_mode,
-        )
+    epsilon: float = options.EPSILON
+    step_size: float = options.step_size()
+    coefficient: float = options.coefficient(
+        4.5, "Weight of the nuclear norm at the end of the training."
+    )
+    attack_mode: str = options.attack_mode(options.INFERENCE)
 
     def solve(self, context):
         clean = tf.stop_gradient(context.logits(context.images))
@@ -96,10 +94,13 @@ def _distance(first, second):
 
 @tf.custom_gradient
 def nuclear_norm(matrix):
-    """The sum of the singular values of a matrix.
+    """Computes the sum of the singular values of a matrix.
 
-    Its gradient is U V^T. That of TensorFlow's SVD divides by differences of
-    the singular values, which may be zero.
+    Its gradient is U V^T. The gradient of TensorFlow's SVD divides by
+    differences of singular values, which may be zero.
+
+    Args:
+        matrix: Tensor `(rows, columns)`.
     """
     values, left, right = tf.linalg.svd(matrix)
 

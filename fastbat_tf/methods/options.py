@@ -1,242 +1,355 @@
-"""The options of the methods: their defaults and checks, without TensorFlow.
+"""Options of the methods: how a class declares them, and how they are checked.
 
-Flags and methods share this module, so that a wrong option is refused before
-TensorFlow is imported, and a default is written once.
+A method declares an option as an attribute of its class:
+
+```python
+class FastAT(Method):
+    epsilon: float = option(8 / 255, kind="fraction", interval="[0, 1]")
+    step_size: float = option(formula="1.25 * epsilon", kind="fraction")
+```
+
+This module imports no TensorFlow, so that the command line rejects a wrong
+option at once.
 """
 
-import math
+import functools
+import re
+from typing import Any, NamedTuple
 
 from fastbat_tf.errors import InputError
 
-EPSILON = 8 / 255
-STEPS = 2
-IMPLICIT_LAMBDA = 10.0
-LINEARIZATION = "ns-pgd"
-IMPLICIT_GRADIENT = "exact"
-NOISE_SCALE = 2.0
-QUANTILE = 0.35
-REPLAYS = 4
-FREE_START = "carried"
-TRADES_COEFFICIENT = 6.0
-GAT_COEFFICIENT = 10.0
-GAT_GROWTH = 4.0
-NUAT_COEFFICIENT = 4.5
-AAER_COEFFICIENT = 1.0
-CHECKPOINTS = 3
-LOGIT_COEFFICIENT = 10.0
-MOMENTUM_DECAY = 0.3
-RESET_EPOCHS = 40
-LABEL_FACTOR = 0.6
-CONVERGENCE_COEFFICIENT = 1.0
-TOLERANCE = 0.03
-STRIDE = 1
-REACH = 1.5
-UAPS = 50
-LIET_COEFFICIENT = 100.0
-RANDOM_SMOOTHING = 0.6
-MIN_MASK_RATIO = 0.1
-MAX_MASK_RATIO = 0.5
-REFRESH_BATCHES = 20
+KINDS = ("float", "integer", "fraction", "choice")
 
-REMEMBERED = "remembered"
-LINEARIZATIONS = (
-    "ns-pgd",
-    "random",
-    "fgsm",
-    "pgd",
-    "ns-gd",
-    "ns-pgd-zero",
-    REMEMBERED,
-)
-
-IMPLICIT_GRADIENTS = ("exact", "finite_difference")
-MODES = TRAINING, INFERENCE = "training", "inference"
-FORMS = PAPER, BENCHMARK = "paper", "benchmark"
-FREE_STARTS = (FREE_START, "zero")
-SCHEDULES = CONSTANT, ADAPTIVE = "constant", "adaptive"
-BASE_ATTACKS = NFGSM, FASTAT = "nfgsm", "fastat"
-
-# GradAlign's coefficient by 255 epsilon, as published for CIFAR-10 by its
-# authors (Andriushchenko & Flammarion, NeurIPS 2020).
-GRADALIGN_COEFFICIENTS = (
-    (2, 0.036),
-    (4, 0.063),
-    (6, 0.112),
-    (8, 0.200),
-    (10, 0.356),
-    (12, 0.632),
-    (14, 1.124),
-    (16, 2.000),
-)
+INFERENCE, TRAINING = "inference", "training"
+PAPER, BENCHMARK = "paper", "benchmark"
 
 
-def pgd_step_size(epsilon, steps):
-    """epsilon / 2 for two steps, as the Fast-BAT paper; 2 / 255 otherwise."""
-    return epsilon / 2 if steps == 2 else 2 / 255
+class Shown(str):
+    """Stands for a default in a signature, which shows it without quotes."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
 
 
-def fast_bat_step_size(epsilon):
-    """5000 / 255 up to epsilon = 8 / 255, 2000 / 255 above, as published."""
-    # With some slack: 0.0314 is a common way to write 8 / 255.
-    return 5000 / 255 if epsilon <= 8 / 255 + 1e-4 else 2000 / 255
+def interpolate(x, *points):
+    """Interpolates linearly between points, and is constant outside of them.
 
+    Args:
+        x: Float.
+        *points: Pairs `(x, y)`, in increasing order of x.
 
-def gradalign_coefficient(epsilon):
-    """The published coefficient, linear in between, constant outside."""
-    table = GRADALIGN_COEFFICIENTS
-    gray_levels = 255 * epsilon
-    if gray_levels <= table[0][0]:
-        return table[0][1]
-    for (low, at_low), (high, at_high) in zip(table, table[1:], strict=False):
-        if gray_levels <= high:
-            share = (gray_levels - low) / (high - low)
+    Example:
+
+    >>> interpolate(3, (2, 10.0), (4, 20.0))
+    15.0
+    """
+    if x <= points[0][0]:
+        return points[0][1]
+    for (low, at_low), (high, at_high) in zip(points, points[1:], strict=False):
+        if x <= high:
+            share = (x - low) / (high - low)
             return at_low + share * (at_high - at_low)
-    return table[-1][1]
+    return points[-1][1]
 
 
-def trades_step_size(epsilon, steps):
-    """epsilon for one step, and as PGD for more."""
-    return epsilon if steps == 1 else pgd_step_size(epsilon, steps)
+# What a formula can call.
+_FUNCTIONS = {"interpolate": interpolate, "max": max, "min": min}
 
 
-def elle_coefficient(schedule):
-    """1, and 10 for the highest value of the adaptive one."""
-    return 10.0 if schedule == ADAPTIVE else 1.0
+@functools.cache
+def _compile(formula):
+    return compile(formula, "<formula>", "eval")
 
 
-def by_base_attack(for_nfgsm, for_fastat):
-    """A default of AAER, a function of the options before it."""
-    return lambda o: for_nfgsm if o["base_attack"] == NFGSM else for_fastat
+def _evaluate(formula, values):
+    names = {**_FUNCTIONS, **values}
+    return eval(_compile(formula), {"__builtins__": {}}, names)
 
 
-def check_epsilon(epsilon, name="epsilon"):
-    """Returns `epsilon` if it is a number in [0, 1]."""
-    if not 0 <= epsilon <= 1:
-        raise InputError(
-            f"`{name}` is a fraction of the pixel range, expected in [0, 1], "
-            f"such as 8/255. Received: {name}={epsilon}"
-        )
-    return float(epsilon)
+class Option(NamedTuple):
+    """One option of a method.
 
+    Attributes:
+        default: The default. Not used if there is a `formula`.
+        help: What the option does, in a few words, for the command line and
+            `docs/methods.md`.
+        kind: `"float"`, `"integer"`, `"fraction"` (a float that the command
+            line takes as `8/255`, too) or `"choice"`.
+        interval: The values that are allowed, such as `"[0, inf)"`. A bound
+            may name an option that is declared before this one.
+        choices: The values of a `"choice"`.
+        formula: The default as a Python expression of the options that are
+            declared before this one, such as `"1.25 * epsilon"`. It may call
+            `interpolate`, `max` and `min`.
+        shown: How the default is shown where it is too long to read.
+        hint: What an error adds, such as the meaning of a special value.
+    """
 
-def check_step_size(value):
-    """Returns `value` if it is zero or above, and finite."""
-    if not 0 <= value < math.inf:
-        raise InputError(
-            "`step_size` is expected to be zero or above, and finite. "
-            f"Received: step_size={value}"
-        )
-    return float(value)
+    default: Any = None
+    help: str = ""
+    kind: str = "float"
+    interval: str = "(-inf, inf)"
+    choices: tuple = ()
+    formula: str | None = None
+    shown: str | None = None
+    hint: str = ""
 
+    @property
+    def shown_default(self):
+        """The default as text, such as `8/255` or `1.25 * epsilon`."""
+        if self.shown or self.formula:
+            return self.shown or self.formula
+        if self.kind == "fraction":
+            gray_levels = 255 * self.default
+            if gray_levels == round(gray_levels) != 0:
+                return f"{round(gray_levels)}/255"
+        if isinstance(self.default, float):
+            return f"{self.default:g}"
+        return str(self.default)
 
-def check_lambda(value):
-    """Returns `value` if it is above zero; infinity is allowed."""
-    if not value > 0:
-        raise InputError(
-            "`implicit_lambda` is expected to be positive; inf switches the "
-            f"implicit term off. Received: implicit_lambda={value}"
-        )
-    return float(value)
+    @property
+    def type(self):
+        """The Python type of the values."""
+        return {"integer": int, "choice": str}.get(self.kind, float)
 
+    def resolve_default(self, before):
+        """Returns the default.
 
-def _check(name, passes, expected, convert=float):
-    def check(value):
-        if not passes(value):
-            raise InputError(
-                f"`{name}` is expected to be {expected}. "
-                f"Received: {name}={value}"
+        Args:
+            before: Dict of the values of the options before this one.
+        """
+        if self.formula is None:
+            return self.default
+        return _evaluate(self.formula, before)
+
+    def check(self, name, value, before=()):
+        """Returns `value`, converted to the type of the option.
+
+        Args:
+            name: String, the name of the option.
+            value: What was given.
+            before: Dict of the values of the options before this one.
+
+        Raises:
+            InputError: If `value` is not allowed.
+        """
+        if self.kind == "choice":
+            if value in self.choices:
+                return str(value)
+            expected, used = f"one of {', '.join(self.choices)}", {}
+            raise self._error(name, value, expected, used)
+        ends = self.interval[1:-1].split(",")
+        bounds = [_bound(text, dict(before)) for text in ends]
+        try:
+            allowed = self._is_inside(value, *(bound for bound, _ in bounds))
+        except TypeError:
+            allowed = False
+        if not allowed:
+            used = dict(pair for _, pair in bounds if pair)
+            expected = f"in {self.interval}"
+            if self.kind == "integer":
+                expected = f"an integer {expected}"
+            raise self._error(name, value, expected, used)
+        return self.type(value)
+
+    def _is_inside(self, value, low, high):
+        if not (low <= value <= high):  # NaN neither.
+            return False
+        if value == low and self.interval[0] == "(":
+            return False
+        if value == high and self.interval[-1] == ")":
+            return False
+        return self.kind != "integer" or value % 1 == 0
+
+    def _error(self, name, value, expected, used):
+        subject = f"`{name}` is expected to be {expected}"
+        if self.kind == "fraction":
+            subject = (
+                f"`{name}` is a fraction of the pixel range, expected to be "
+                f"{expected}, such as 8/255"
             )
-        return convert(value)
+        hint = f"; {self.hint}" if self.hint else ""
+        received = ", ".join(
+            f"{key}={given}" for key, given in {name: value, **used}.items()
+        )
+        return InputError(f"{subject}{hint}. Received: {received}")
 
-    return check
+
+def _bound(text, before):
+    """A bound of an interval; the option that it names, and its value."""
+    text = text.strip()
+    if text in before:
+        return before[text], (text, before[text])
+    return float(text), None
 
 
-def _integer(name, low=1):
-    return _check(
-        name,
-        lambda value: low <= value < math.inf and not value % 1,
-        f"an integer of at least {low}",
-        int,
+def option(
+    default=None,
+    help="",  # noqa: A002 The word of `argparse` and absl.
+    *,
+    kind=None,
+    interval=None,
+    choices=(),
+    formula=None,
+    shown=None,
+    hint="",
+) -> Any:
+    """Declares an option of a method, as an attribute of its class.
+
+    The class then takes the option as an argument of its constructor, in the
+    order of the declarations, checks it, and saves it with the model. A method
+    of the library also gets a flag of this name.
+
+    Args:
+        default: The default. Defaults to None, for an option with a `formula`.
+        help: What the option does, in a few words. Defaults to `""`.
+        kind: `"float"`, `"integer"`, `"fraction"` (a float that the command
+            line takes as `8/255`, too) or `"choice"`. Defaults to `"choice"`
+            if there are `choices`, to `"integer"` if the default is an
+            integer, else to `"float"`.
+        interval: String, the values that are allowed, such as `"[0, 1]"` or
+            `"(0, inf)"`. A bound may name an option that is declared before.
+            Defaults to all finite numbers.
+        choices: Tuple of strings, the values that are allowed. Defaults to
+            `()`, for numbers.
+        formula: String, the default as an expression of the options that are
+            declared before, such as `"1.25 * epsilon"`. It may call
+            `interpolate`, `max` and `min`. Defaults to None.
+        shown: String that stands for the default where it is shown. Defaults
+            to the formula or the default itself.
+        hint: String that an error adds. Defaults to `""`.
+
+    Returns:
+        An `Option`. It is declared as `Any`, so that a type checker accepts
+        `epsilon: float = option(8 / 255)`.
+
+    Raises:
+        InputError: If the kind is unknown, or the interval is none.
+
+    Example:
+
+    ```python
+    class Noise(Method):
+        epsilon: float = option(8 / 255, "Radius.", interval="[0, 1]")
+        scale: float = option(2.0, "Of the noise.", interval="(0, inf)")
+        steps: int = option(3, "Number of steps.", interval="[1, inf)")
+        start: float = option(formula="scale * epsilon")
+    ```
+    """
+    if kind is None:
+        if choices:
+            kind = "choice"
+        else:
+            is_integer = isinstance(default, int) and formula is None
+            kind = "integer" if is_integer else "float"
+    interval = interval or "(-inf, inf)"
+    if kind not in KINDS or (kind == "choice") != bool(choices):
+        raise InputError(
+            f"`kind` is expected to be one of {', '.join(KINDS)}, the last "
+            "with `choices`. "
+            f"Received: kind={kind}, choices={choices}"
+        )
+    if not re.fullmatch(r"[\[(][^,\[\]()]+,[^,\[\]()]+[\])]", interval):
+        raise InputError(
+            "`interval` is expected to be like [0, 1] or (0, inf). "
+            f"Received: interval={interval}"
+        )
+    return Option(
+        default, help, kind, interval, tuple(choices), formula, shown, hint
     )
 
 
-def _not_negative(name):
-    return _check(name, lambda value: 0 <= value < math.inf, "zero or above")
+def resolve(declared, given):
+    """Checks options, and fills in the defaults of the others.
+
+    Args:
+        declared: Dict of `Option`s by name, in the order of declaration.
+        given: Dict of values by name; None stands for the default.
+
+    Returns:
+        Dict of all options.
+
+    Raises:
+        InputError: If a value is not allowed.
+    """
+    resolved = {}
+    for name, declaration in declared.items():
+        value = given.get(name)
+        if value is None or isinstance(value, Shown):
+            value = declaration.resolve_default(resolved)
+        resolved[name] = declaration.check(name, value, resolved)
+    return resolved
 
 
-def _share(name):
-    return _check(name, lambda value: 0 <= value <= 1, "in [0, 1]")
+# Options that several methods have.
+
+EPSILON: Any = option(
+    8 / 255,
+    "Radius of the L-infinity ball.",
+    kind="fraction",
+    interval="[0, 1]",
+)
+FORM: Any = option(
+    PAPER,
+    "The paper's form of the method, or that of the FastAT Benchmark.",
+    choices=(PAPER, BENCHMARK),
+)
+LABEL_FACTOR: Any = option(
+    0.6,
+    "Share of a label that its class keeps; 1 leaves the labels unchanged.",
+    interval="(0, 1]",
+)
+MOMENTUM_DECAY: Any = option(
+    0.3, "Decay of the momentum of the start.", interval="[0, 1)"
+)
+RESET_EPOCHS: Any = option(
+    40, "Epochs after which the start is forgotten.", interval="[1, inf)"
+)
+TOLERANCE: Any = option(
+    0.03,
+    "Change of the clean loss between epochs that is not penalized.",
+    interval="[0, inf)",
+)
+STRIDE: Any = option(
+    1,
+    "Number of epochs without a penalty, at either end of the training.",
+    interval="[0, inf)",
+)
+UAP_EPSILON: Any = option(
+    formula="min(1.25 * epsilon, 1.0)",
+    help="Radius of the universal perturbations.",
+    kind="fraction",
+    interval="[0, 1]",
+)
 
 
-def _share_below_one(name):
-    return _check(name, lambda value: 0 <= value < 1, "in [0, 1)")
+def step_size(formula="epsilon", shown=None) -> Any:
+    """Declares the step size of the attack; its default is a formula."""
+    return option(
+        formula=formula,
+        shown=shown,
+        help="Step size of the attack.",
+        kind="fraction",
+        interval="[0, inf)",
+    )
 
 
-def _one_of(name, known):
-    expected = f"one of {', '.join(known)}"
-    return _check(name, lambda value: value in known, expected, str)
+def coefficient(default=None, help="", **kwargs) -> Any:  # noqa: A002
+    """Declares the weight of a term of the loss, zero or above."""
+    return option(default, help, interval="[0, inf)", **kwargs)
 
 
-def check_together(options):
-    """Refuses options that are right on their own, but not together."""
-    low, high = options.get("min_mask_ratio"), options.get("max_mask_ratio")
-    if low is not None and low > high:
-        raise InputError(
-            "`min_mask_ratio` is expected to be at most `max_mask_ratio`. "
-            f"Received: min_mask_ratio={low}, max_mask_ratio={high}"
-        )
+def steps(default) -> Any:
+    """Declares the number of steps of the attack."""
+    return option(
+        default, "Number of steps of the attack.", interval="[1, inf)"
+    )
 
 
-CHECKS = {
-    "epsilon": check_epsilon,
-    "step_size": check_step_size,
-    "implicit_lambda": check_lambda,
-    "uap_epsilon": lambda value: check_epsilon(value, "uap_epsilon"),
-    "label_factor": _check(
-        "label_factor", lambda value: 0 < value <= 1, "in (0, 1]"
-    ),
-    **{
-        name: _integer(name)
-        for name in (
-            "steps",
-            "replays",
-            "checkpoints",
-            "reset_epochs",
-            "uaps",
-            "refresh_batches",
-        )
-    },
-    "stride": _integer("stride", 0),
-    **{
-        name: _not_negative(name)
-        for name in (
-            "coefficient",
-            "loss_coefficient",
-            "logit_coefficient",
-            "noise_scale",
-            "growth",
-            "tolerance",
-            "reach",
-        )
-    },
-    **{
-        name: _share(name)
-        for name in ("quantile", "min_mask_ratio", "max_mask_ratio")
-    },
-    **{
-        name: _share_below_one(name)
-        for name in ("momentum_decay", "random_smoothing")
-    },
-    **{
-        name: _one_of(name, known)
-        for name, known in {
-            "linearization": LINEARIZATIONS,
-            "implicit_gradient": IMPLICIT_GRADIENTS,
-            "attack_mode": MODES,
-            "form": FORMS,
-            "start": FREE_STARTS,
-            "coefficient_schedule": SCHEDULES,
-            "base_attack": BASE_ATTACKS,
-        }.items()
-    },
-}
+def attack_mode(default) -> Any:
+    """Declares the mode of BatchNormalization in the attack."""
+    return option(
+        default,
+        "Mode of BatchNormalization in the attack.",
+        choices=(TRAINING, INFERENCE),
+    )

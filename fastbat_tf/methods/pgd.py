@@ -5,6 +5,7 @@ import tensorflow as tf
 from fastbat_tf import perturbation
 from fastbat_tf.methods import options
 from fastbat_tf.methods.base import Method, Solution
+from fastbat_tf.methods.spec import Paper, Passes
 
 
 class PGD(Method):
@@ -15,7 +16,7 @@ class PGD(Method):
     delta_{k+1} = P_C(delta_k + step_size * sign(g(delta_k)))
     ```
 
-    with `g` the gradient of the loss at `x + delta`. A step costs K + 1
+    where `g` is the gradient of the loss at `x + delta`. A step takes K + 1
     forward and backward passes.
 
     Reference: Madry et al., "Towards Deep Learning Models Resistant to
@@ -23,12 +24,13 @@ class PGD(Method):
 
     Args:
         epsilon: Float in [0, 1], radius of the L-infinity ball in pixels.
-        steps: Integer of at least 1, K.
-        step_size: Float, in pixels. Default: `epsilon / 2` for two steps (the
-            setting of the Fast-BAT paper), `2 / 255` for any other number.
+            Defaults to `8 / 255`.
+        steps: Integer of at least 1, K. Defaults to 2.
+        step_size: Float, in pixels. Defaults to `epsilon / 2 for 2 steps, else
+            2/255`; two steps are the setting of the Fast-BAT paper.
         attack_mode: The mode of BatchNormalization in the K passes of the
             attack: `"training"`, or `"inference"`, which leaves its moving
-            statistics alone.
+            statistics unchanged. Defaults to `"training"`.
 
     Example:
 
@@ -38,20 +40,19 @@ class PGD(Method):
     """
 
     name = "pgd"
+    summary = "K signed steps from a random start"
+    paper = Paper(
+        "Madry et al.", "ICLR 2018", "https://arxiv.org/abs/1706.06083"
+    )
+    passes = Passes(3, 3, 1)
 
-    def __init__(
-        self,
-        epsilon=options.EPSILON,
-        steps=options.STEPS,
-        step_size=None,
-        attack_mode=options.TRAINING,
-    ):
-        self.set_options(
-            epsilon=epsilon,
-            steps=steps,
-            step_size=step_size,
-            attack_mode=attack_mode,
-        )
+    epsilon: float = options.EPSILON
+    steps: int = options.steps(2)
+    step_size: float = options.step_size(
+        "epsilon / 2 if steps == 2 else 2 / 255",
+        shown="epsilon / 2 for 2 steps, else 2/255",
+    )
+    attack_mode: str = options.attack_mode(options.TRAINING)
 
     def solve(self, context):
         training = self.attack_mode == options.TRAINING
@@ -59,15 +60,15 @@ class PGD(Method):
             context,
             context.random_start(self.epsilon),
             lambda delta: context.input_gradient(delta, training=training),
-            self.steps,
-            self.step_size,
-            self.epsilon,
+            steps=self.steps,
+            step_size=self.step_size,
+            epsilon=self.epsilon,
         )
         return Solution(delta)
 
 
-def climb(context, start, gradient, steps, step_size, epsilon):
-    """K projected signed steps.
+def climb(context, start, gradient, *, steps, step_size, epsilon):
+    """Takes K projected signed steps.
 
     Args:
         context: The `StepContext`.

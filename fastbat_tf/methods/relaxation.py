@@ -1,23 +1,26 @@
-"""Relaxed labels: what some methods train with beside label smoothing."""
+"""Relaxed labels, which some methods add to label smoothing."""
 
 import tensorflow as tf
 
 
 def relaxed(losses, logits, factor):
-    """Losses of labels that keep a share `factor` of the class.
+    """Computes losses of labels of which the class keeps a share.
 
     ```
     T_y = factor,   T_j = (1 - factor) / (C - 1) for the other classes
     ```
 
-    For a cross-entropy, whose labels may be smoothed too, this is the loss of
-    T, smoothed in their place: T is a (one-hot) + (1 - a) / C with `a = (factor
-    C - 1) / (C - 1)`, and cross-entropy is linear in the labels.
+    For cross-entropy, with or without label smoothing, this is the loss of the
+    labels T, smoothed in the same way: T is a (one-hot) + (1 - a) / C, where
+    `a = (factor C - 1) / (C - 1)`, and cross-entropy is linear in the labels.
 
     Args:
         losses: Function from logits to losses of the labels, `(batch,)`.
-        logits: `(batch, classes)`.
-        factor: Float in (0, 1]; 1 relaxes nothing.
+        logits: Tensor `(batch, classes)`.
+        factor: Float in (0, 1]; 1 leaves the labels unchanged.
+
+    Returns:
+        A tensor `(batch,)`.
     """
     if factor == 1:
         return losses(logits)

@@ -1,10 +1,12 @@
-"""SSAT: each example gets the smallest part of a step that fools."""
+"""SSAT: each example takes the smallest part of a step that fools."""
 
 import tensorflow as tf
 
 from fastbat_tf import perturbation
 from fastbat_tf.methods import options
 from fastbat_tf.methods.base import Method, Solution
+from fastbat_tf.methods.options import option
+from fastbat_tf.methods.spec import Paper, Passes
 
 
 class SSAT(Method):
@@ -16,17 +18,18 @@ class SSAT(Method):
     delta*  = k delta / c,  k in {1, ..., c} the smallest that is misclassified
     ```
 
-    c if none is. The parts 1 / c, ..., (c - 1) / c are classified in inference
-    mode, in one forward pass. An example that is misclassified at `x +
-    delta_0`, in training mode, stays clean.
+    and k = c if none is. The parts 1 / c, ..., (c - 1) / c are classified in
+    inference mode, in one forward pass. An example that is misclassified at `x
+    + delta_0`, in training mode, stays clean.
 
     Reference: Kim, Lee & Lee, "Understanding Catastrophic Overfitting in
     Single-step Adversarial Training", AAAI 2021 (arXiv 2010.01799).
 
     Args:
         epsilon: Float in [0, 1], radius of the L-infinity ball in pixels.
-        step_size: Float, in pixels. Default: `1.25 * epsilon`.
-        checkpoints: Integer of at least 1, c.
+            Defaults to `8 / 255`.
+        step_size: Float, in pixels. Defaults to `1.25 * epsilon`.
+        checkpoints: Integer of at least 1, c. Defaults to 3.
 
     Example:
 
@@ -35,19 +38,16 @@ class SSAT(Method):
     """
 
     name = "ssat"
+    summary = "the smallest part of one signed step that fools"
+    paper = Paper("Kim et al.", "AAAI 2021", "https://arxiv.org/abs/2010.01799")
+    passes = Passes(4, 2, 1)
     reports = ("step_fraction",)
 
-    def __init__(
-        self,
-        epsilon=options.EPSILON,
-        step_size=None,
-        checkpoints=options.CHECKPOINTS,
-    ):
-        self.set_options(
-            epsilon=epsilon,
-            step_size=step_size,
-            checkpoints=checkpoints,
-        )
+    epsilon: float = options.EPSILON
+    step_size: float = options.step_size("1.25 * epsilon")
+    checkpoints: int = option(
+        3, "Number of parts of the step that are tried.", interval="[1, inf)"
+    )
 
     def solve(self, context):
         start = context.random_start(self.epsilon)
@@ -61,7 +61,7 @@ class SSAT(Method):
         return Solution(tf.reshape(fraction, [-1, 1, 1, 1]) * delta, fraction)
 
     def _fractions(self, context, delta):
-        """The smallest fraction that is misclassified, one per example."""
+        """Returns the smallest misclassified fraction of each example."""
         count = self.checkpoints
         smallest = tf.ones(tf.shape(delta)[:1], delta.dtype)
         if count == 1:

@@ -9,13 +9,14 @@ from fastbat_tf.errors import InputError
 
 
 class Plan(NamedTuple):
-    """How long a training is, for methods that count.
+    """The length of a training, for methods that count epochs or examples.
 
     Attributes:
-        epochs: Integer, passes over the data.
-        steps_per_epoch: Integer, batches of a pass.
-        batch_size: Integer, images of a batch, over all replicas.
-        examples: Integer, images of the data set; 0 if they have no places.
+        epochs: Integer, the number of passes over the data.
+        steps_per_epoch: Integer, the number of batches in a pass.
+        batch_size: Integer, the images of a batch over all replicas.
+        examples: Integer, the images of the data set. Defaults to 0, if they
+            have no indices.
 
     Example:
 
@@ -28,11 +29,11 @@ class Plan(NamedTuple):
     examples: int = 0
 
     def progress(self, step, replays=1):
-        """The `Progress` of a step, a pure function of its number.
+        """Computes the `Progress` of a step from its number.
 
         Args:
             step: Integer or scalar tensor, the updates so far.
-            replays: Integer, the updates on each batch.
+            replays: Integer, the updates on each batch. Defaults to 1.
         """
         step = tf.cast(step, tf.int64)
         batches = step // replays
@@ -45,13 +46,13 @@ class Plan(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """Where in the training a step is; all count from 0.
+    """How far the training is at a step. All numbers count from 0.
 
     Attributes:
-        epoch: Integer tensor, the epoch.
-        batch: Integer tensor, the batch in the epoch.
-        replay: Integer tensor, the update on the batch.
-        epochs: Integer, the number of epochs.
+        epoch: Integer tensor, the number of the epoch.
+        batch: Integer tensor, the number of the batch in the epoch.
+        replay: Integer tensor, the number of the update on the batch.
+        epochs: Integer, how many epochs there are.
     """
 
     epoch: Any
@@ -61,15 +62,17 @@ class Progress(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """What the shapes of a method's state are made of.
+    """The sizes that the shapes of a method's state depend on.
 
     Attributes:
-        image_shape: `(height, width, channels)`.
-        classes: Integer.
-        features: Integer, what the last layer of the classifier sees; None
-            unless the method asks for it.
-        examples: Integer, images of the data set; 0 if not known.
-        batch_size: Integer, over all replicas; 0 if not known.
+        image_shape: Tuple `(height, width, channels)`.
+        classes: Integer, the number of classes.
+        features: Integer, the number of features that the last layer of the
+            classifier sees. Defaults to None, unless `Method.needs_features`.
+        examples: Integer, the images of the data set. Defaults to 0, if
+            unknown.
+        batch_size: Integer, the images of a batch over all replicas. Defaults
+            to 0, if unknown.
     """
 
     image_shape: tuple
@@ -83,12 +86,12 @@ class Slot(NamedTuple):
     """One variable of a method's state.
 
     Attributes:
-        shape: Its shape, or that of a row.
-        initial: Its first value, a number or tensor.
-        rows: None, or what the rows in front of `shape` stand for:
-            `"examples"`, the images of the data set, or `"batch"`, the places
-            in a batch. A step sees and writes those of its own images.
-        dtype: Its type; by default that of the layers' variables.
+        shape: Tuple, the shape of the variable, or of one of its rows.
+        initial: The initial value, a number or tensor. Defaults to 0.
+        rows: `"examples"` for a row per image of the data set, or `"batch"`
+            for a row per image of a batch. A step reads and writes the rows of
+            its own images. Defaults to None, for no rows.
+        dtype: String, the type. Defaults to Keras' float type.
     """
 
     shape: tuple
@@ -98,11 +101,14 @@ class Slot(NamedTuple):
 
 
 class MethodState(keras.layers.Layer):
-    """The variables of a method: saved with the model, the same everywhere.
+    """The variables of a method: saved with the model, equal on all replicas.
 
     Args:
         slots: Dict of `Slot`s by name.
-        sizes: The `Sizes`.
+        sizes: The `Sizes` of the run.
+
+    Attributes:
+        entries: Dict of the variables by name.
     """
 
     def __init__(self, slots, sizes, **kwargs):
@@ -122,12 +128,12 @@ class MethodState(keras.layers.Layer):
         self.built = True
 
     def read(self, index, replica, count):
-        """What one replica's step sees of it.
+        """Reads what the step of one replica sees.
 
         Args:
-            index: Integer tensor `(count,)`, the places of its images in the
+            index: Integer tensor `(count,)`, the indices of its images in the
                 data set, or None.
-            replica: Integer or scalar tensor, its number.
+            replica: Integer or scalar tensor, the number of the replica.
             count: Integer or scalar tensor, the images of its batch.
 
         Returns:
@@ -145,16 +151,17 @@ class MethodState(keras.layers.Layer):
         return read
 
     def write(self, updates, index, replica, count):
-        """Writes what a step has found, on all replicas.
+        """Writes the results of a step, on all replicas.
 
-        Rows are collected from all replicas. What is no row must be equal on
+        Rows are collected from all replicas. Whole variables must be equal on
         all of them.
 
         Args:
             updates: Dict of tensors by name.
-            index: As for `read`.
-            replica: As for `read`.
-            count: As for `read`.
+            index: Integer tensor `(count,)`, the indices of the replica's
+                images in the data set, or None.
+            replica: Integer or scalar tensor, the number of the replica.
+            count: Integer or scalar tensor, the images of its batch.
         """
         context = tf.distribute.get_replica_context()
         for name, update in updates.items():
@@ -187,21 +194,21 @@ def _initializer(initial):
 
 
 def create(method, classifier, features, plan, draws):
-    """Makes the state of a method.
+    """Creates the state of a method.
 
     Args:
         method: A `Method`.
         classifier: The built classifier.
-        features: The part of it in front of its last layer, or None.
+        features: The part of the classifier before its last layer, or None.
         plan: A `Plan` or None.
-        draws: `Draws`, for random first values.
+        draws: `Draws`, for random initial values.
 
     Returns:
         A `MethodState`.
 
     Raises:
-        InputError: If the method needs a plan, or places of the examples, and
-            there are none.
+        InputError: If the method needs a plan, or the number of examples, and
+            it is not given.
     """
     name = type(method).__name__
     if method.needs_plan and plan is None:

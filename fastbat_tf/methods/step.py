@@ -1,4 +1,4 @@
-"""What a method sees of one training step, and what comes of it."""
+"""What a method sees of one training step, and the result of the step."""
 
 from typing import Any, NamedTuple
 
@@ -14,23 +14,33 @@ from fastbat_tf.perturbation import clip_to_pixels
 class StepContext:
     """One replica's view of one training step.
 
-    A method is written against this object alone, as if there were one
-    device: it gives the batch, the network, the loss, random draws and what
-    the method remembers, and takes scalars to log. Every forward pass in
+    A method is written against this object alone, as if there were one device.
+    It provides the batch, the network, the losses, random draws and what the
+    method remembers, and it takes scalars to log. Every forward pass in
     training mode updates the moving statistics of BatchNormalization once.
 
-    Attributes:
+    Args:
+        network: The classifier, a callable `network(images, training=...)`
+            that returns logits `(batch, classes)`.
+        loss: Function from labels and logits to losses `(batch,)`.
         images: Float tensor `(batch, height, width, channels)`, pixels in
             [0, 1].
         labels: Labels as the loss expects them, such as integers `(batch,)`.
-        index: Integer tensor `(batch,)`, the examples' places in the data set,
-            or None if the data have none.
-        network: The classifier, a callable `network(images, training=...)`
-            that returns logits `(batch, classes)`.
+        draws: The `Draws` of the step.
+        index: Integer tensor `(batch,)`, the indices of the examples in the
+            data set. Defaults to None, if the data have none.
+        attack_loss: Function like `loss`, for the lower level. Defaults to
+            `loss`.
+        progress: A `fastbat_tf.methods.state.Progress`. Defaults to None, if
+            the training has no plan.
+        state: Dict of what the method remembers. Defaults to none.
+        notes: Dict of the tensors noted so far. Defaults to none.
+        features: Callable like `network` that returns what its last layer
+            sees. Defaults to None.
+
+    Attributes:
+        images, labels, index, network, progress, state: The arguments.
         variables: List of the trainable variables of the classifier.
-        progress: A `fastbat_tf.methods.state.Progress`: epoch, batch and replay; or
-            None if the training has no plan.
-        state: Dict of what the method remembers.
         reports: Dict of the scalars reported so far.
         notes: Dict of the tensors noted so far, for `Method.update`.
     """
@@ -41,6 +51,7 @@ class StepContext:
         loss,
         images,
         labels,
+        *,
         draws,
         index=None,
         attack_loss=None,
@@ -65,93 +76,144 @@ class StepContext:
 
     @property
     def label_ids(self):
-        """The labels as int32 `(batch,)`, also where they are one-hot."""
+        """The labels as int32 `(batch,)`, also if they are one-hot."""
         labels = tf.convert_to_tensor(self.labels)
         if labels.shape.rank == 2 and labels.shape[-1] != 1:
             return tf.argmax(labels, -1, tf.int32)
         return tf.cast(tf.reshape(labels, [-1]), tf.int32)
 
     def logits(self, images, training=True):
-        """Logits of `images`, shape `(batch, classes)`, typed like the images.
+        """Computes the logits of images.
 
         Args:
             images: Float tensor `(batch, height, width, channels)`.
             training: Whether BatchNormalization uses, and accumulates, the
-                statistics of these images.
+                statistics of these images. Defaults to True.
+
+        Returns:
+            A tensor `(batch, classes)` of the type of the images.
         """
         # In mixed precision the losses are still those of float32.
         logits = self.network(images, training=training)
         return tf.cast(logits, self.images.dtype)
 
     def features(self, images, training=True):
-        """What the last layer of the network sees, `(batch, features)`.
+        """Computes what the last layer of the network sees.
 
-        For methods with `needs_features`.
+        It needs `Method.needs_features`.
+
+        Args:
+            images: Float tensor `(batch, height, width, channels)`.
+            training: The mode of the forward pass. Defaults to True.
+
+        Returns:
+            A tensor `(batch, features)` of the type of the images.
         """
         features = self._features(images, training=training)
         return tf.cast(features, self.images.dtype)
 
     def losses(self, logits, label_ids=None):
-        """Per-example losses, shape `(batch,)`; what the upper level minimizes.
+        """Computes the losses that the upper level minimizes.
 
         Args:
-            logits: `(batch, classes)`.
-            label_ids: Integers `(batch,)`; by default the labels of the step.
+            logits: Tensor `(batch, classes)`.
+            label_ids: Integers `(batch,)`. Defaults to the labels of the step.
+
+        Returns:
+            A tensor `(batch,)`.
         """
         return self._loss(self._labels(logits, label_ids), logits)
 
     def attack_losses(self, logits, label_ids=None):
-        """Likewise, what the lower level raises: the same unless set apart."""
+        """Computes the losses that the attack, the lower level, maximizes.
+
+        They are those of the upper level unless
+        `RobustClassifier.compile(attack_loss=...)` sets others.
+
+        Args:
+            logits: Tensor `(batch, classes)`.
+            label_ids: Integers `(batch,)`. Defaults to the labels of the step.
+
+        Returns:
+            A tensor `(batch,)`.
+        """
         return self._attack_loss(self._labels(logits, label_ids), logits)
 
     def uniform(self, name, radius):
-        """Noise from U(-radius, radius), shaped and typed like the images.
+        """Draws noise from U(-radius, radius), like the images.
 
         Args:
-            name: String, names the draw: draws of different names are
-                independent, the same name gives the same numbers.
+            name: String, the name of the draw. Draws of different names are
+                independent; the same name gives the same numbers.
             radius: Float, in pixels.
+
+        Returns:
+            A tensor shaped and typed like the images.
         """
         return self.draw(name, tf.shape(self.images), -radius, radius)
 
     def random_start(self, radius, name="start"):
-        """Noise from U(-radius, radius), clipped to the pixels."""
+        """Draws noise from U(-radius, radius), clipped to the pixel range.
+
+        Args:
+            radius: Float, in pixels.
+            name: String, the name of the draw. Defaults to `"start"`.
+
+        Returns:
+            A perturbation: `images + random_start(radius)` is in [0, 1].
+        """
         return clip_to_pixels(self.uniform(name, radius), self.images)
 
     def signs(self, name, radius):
-        """`radius` or `-radius` for each pixel, with equal odds."""
+        """Draws `radius` or `-radius` for each pixel, equally likely.
+
+        Args:
+            name: String, the name of the draw.
+            radius: Float, in pixels.
+        """
         drawn = self.uniform(name, radius)
         ones = tf.ones_like(drawn)
         return radius * tf.where(drawn < 0, -ones, ones)
 
     def normal(self, name, deviation):
-        """Noise from N(0, deviation^2), shaped and typed like the images.
+        """Draws noise from N(0, deviation^2), like the images.
 
         Args:
-            name: As for `uniform`.
-            deviation: Float, in pixels; no draw is beyond 5.3 of it.
+            name: String, the name of the draw.
+            deviation: Float, in pixels. No draw exceeds 5.3 deviations.
         """
         return deviation * as_normal(self.draw(name, tf.shape(self.images)))
 
     def draw(self, name, shape, low=0.0, high=1.0):
-        """Numbers from U(low, high), of a shape, typed like the images."""
+        """Draws numbers from U(low, high), typed like the images.
+
+        Args:
+            name: String, the name of the draw.
+            shape: Tuple or integer tensor.
+            low: Float. Defaults to 0.
+            high: Float. Defaults to 1.
+        """
         return self._draws.uniform(name, shape, low, high, self.images.dtype)
 
     def coin(self, name):
-        """A scalar boolean tensor, true half of the time."""
+        """Draws a scalar boolean tensor, true with probability 1/2.
+
+        Args:
+            name: String, the name of the draw.
+        """
         return self.draw(name, ()) < 0.5
 
     def input_gradient(self, perturbation, losses=None, training=True):
-        """Per-example gradients of the attack's loss.
+        """Computes per-example gradients of the attack's loss.
 
         Only the input is watched: no weight gradient is computed, and a
         second-order graph exists only if a tape of the caller records this.
 
         Args:
             perturbation: Tensor like the images.
-            losses: Function from logits to per-example losses; by default
+            losses: Function from logits to losses `(batch,)`. Defaults to
                 `attack_losses`.
-            training: The mode of the forward pass, as for `logits`.
+            training: The mode of the forward pass. Defaults to True.
 
         Returns:
             The gradient of the SUM of the losses over the batch at
@@ -163,7 +225,18 @@ class StepContext:
     def input_gradient_and_logits(
         self, perturbation, losses=None, training=True
     ):
-        """Likewise, and the logits at `images + perturbation`."""
+        """Computes per-example gradients of the attack's loss, and logits.
+
+        Args:
+            perturbation: Tensor like the images.
+            losses: Function from logits to losses `(batch,)`. Defaults to
+                `attack_losses`.
+            training: The mode of the forward pass. Defaults to True.
+
+        Returns:
+            The gradient, as `input_gradient` returns it, and the logits at
+            `images + perturbation`.
+        """
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(perturbation)
             logits = self.logits(self.images + perturbation, training)
@@ -171,7 +244,7 @@ class StepContext:
         return connected(tape.gradient(values, perturbation)), logits
 
     def report(self, **scalars):
-        """Logs scalars; their names are listed in `Method.reports`."""
+        """Logs scalars. Their names must be in `Method.reports`."""
         self.reports.update(scalars)
 
     def note(self, **tensors):
@@ -179,7 +252,7 @@ class StepContext:
         self.notes.update(tensors)
 
     def sum_over_replicas(self, tensor):
-        """The sum over all replicas; in `Method.update` alone."""
+        """Sums a tensor over all replicas; for `Method.update` only."""
         replicas = tf.distribute.get_replica_context()
         if replicas.num_replicas_in_sync == 1:
             return tensor
@@ -214,13 +287,17 @@ class StepResult(NamedTuple):
 
 
 def split_index(images):
-    """Images, and their places in the data set or None.
+    """Splits the input of a training step into images and their indices.
 
     Args:
-        images: Tensor, or a dict of it as `images` and perhaps of `index`.
+        images: Tensor, or a dict that holds it as `images`, with or without
+            the `index` of each image in the data set.
+
+    Returns:
+        The images, and their indices or None.
 
     Raises:
-        InputError: If the dict is another one.
+        InputError: If the dict has other keys.
     """
     if not isinstance(images, dict):
         return images, None
@@ -233,15 +310,20 @@ def split_index(images):
 
 
 def unpack(data, needs_index=False):
-    """Images, labels and places of a batch, as `keras.Model.fit` gives it.
+    """Unpacks a batch as `keras.Model.fit` passes it.
 
     Args:
         data: Images and labels; the images may be `{"images": images,
             "index": index}`.
-        needs_index: Whether the places in the data set are needed.
+        needs_index: Whether the indices are needed. Defaults to False.
+
+    Returns:
+        The images, the labels, and the indices of the examples in the data set
+        or None.
 
     Raises:
-        ValueError: If there are sample weights, or no places.
+        InputError: If there are sample weights, or if the indices are needed
+            and missing.
     """
     images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     images, index = split_index(images)
@@ -251,7 +333,7 @@ def unpack(data, needs_index=False):
     if needs_index and index is None:
         raise InputError(
             "The method remembers every example; expected images as "
-            '{"images": images, "index": index}, with their places in the '
+            '{"images": images, "index": index}, with their indices in the '
             "data set. Received: index=None"
         )
     if sample_weight is not None:

@@ -5,8 +5,9 @@ import tensorflow as tf
 from fastbat_tf.methods import options
 from fastbat_tf.methods.base import Method, Solution
 from fastbat_tf.methods.pgd import climb
+from fastbat_tf.methods.spec import Paper, Passes
 
-# Standard deviation of the first perturbation; at zero the divergence is flat.
+# Standard deviation of the start; at zero the divergence has no gradient.
 START_DEVIATION = 1e-3
 
 
@@ -19,8 +20,9 @@ class TRADES(Method):
     loss        = mean CE(x) + coefficient * mean KL(p(x) || p(x + delta*))
     ```
 
-    with p the softmax of the logits, and p(x) a constant in the attack but
-    not in the loss. The attack raises the divergence whatever the losses are.
+    where p is the softmax of the logits, and p(x) is a constant in the attack
+    but not in the loss. The attack maximizes the divergence whatever the losses
+    are.
 
     Reference: Zhang, Yu, Jiao, Xing, El Ghaoui & Jordan, "Theoretically
     Principled Trade-off between Robustness and Accuracy", ICML 2019 (arXiv
@@ -28,12 +30,15 @@ class TRADES(Method):
 
     Args:
         epsilon: Float in [0, 1], radius of the L-infinity ball in pixels.
-        steps: Integer of at least 1.
-        step_size: Float, in pixels. Default: `epsilon` for one step, `epsilon
-            / 2` for two, `2 / 255` for any other number.
-        coefficient: Float, the weight of the divergence, 1 / lambda there.
+            Defaults to `8 / 255`.
+        steps: Integer of at least 1, the steps of the attack. Defaults to 10.
+        step_size: Float, in pixels. Defaults to `epsilon for 1 step, epsilon /
+            2 for 2, else 2/255`.
+        coefficient: Float, the weight of the divergence, 1 / lambda in the
+            paper. Defaults to 6.
         attack_mode: The mode of BatchNormalization in the attack:
-            `"inference"`, as published, or `"training"`.
+            `"inference"`, as published, or `"training"`. Defaults to
+            `"inference"`.
 
     Example:
 
@@ -42,22 +47,20 @@ class TRADES(Method):
     """
 
     name = "trades"
+    summary = "clean loss, and agreement (KL) with the result of K steps"
+    paper = Paper(
+        "Zhang et al.", "ICML 2019", "https://arxiv.org/abs/1901.08573"
+    )
+    passes = Passes(13, 12, 2)
 
-    def __init__(
-        self,
-        epsilon=options.EPSILON,
-        steps=10,
-        step_size=None,
-        coefficient=options.TRADES_COEFFICIENT,
-        attack_mode=options.INFERENCE,
-    ):
-        self.set_options(
-            epsilon=epsilon,
-            steps=steps,
-            step_size=step_size,
-            coefficient=coefficient,
-            attack_mode=attack_mode,
-        )
+    epsilon: float = options.EPSILON
+    steps: int = options.steps(10)
+    step_size: float = options.step_size(
+        "epsilon if steps == 1 else epsilon / 2 if steps == 2 else 2 / 255",
+        shown="epsilon for 1 step, epsilon / 2 for 2, else 2/255",
+    )
+    coefficient: float = options.coefficient(6.0, "Weight of the divergence.")
+    attack_mode: str = options.attack_mode(options.INFERENCE)
 
     def solve(self, context):
         training = self.attack_mode == options.TRAINING
@@ -70,7 +73,12 @@ class TRADES(Method):
             )
 
         delta = climb(
-            context, start, gradient, self.steps, self.step_size, self.epsilon
+            context,
+            start,
+            gradient,
+            steps=self.steps,
+            step_size=self.step_size,
+            epsilon=self.epsilon,
         )
         return Solution(delta)
 
@@ -83,11 +91,14 @@ class TRADES(Method):
 
 
 def divergence(first, second):
-    """KL of the softmax of `second` from that of `first`, per example.
+    """Computes KL(p || q) per example, for the softmaxes p and q.
 
     Args:
-        first: Logits `(batch, classes)`.
-        second: Logits `(batch, classes)`.
+        first: Logits of p, `(batch, classes)`.
+        second: Logits of q, `(batch, classes)`.
+
+    Returns:
+        A tensor `(batch,)`.
     """
     first, second = tf.nn.log_softmax(first), tf.nn.log_softmax(second)
     return tf.reduce_sum(tf.exp(first) * (first - second), -1)

@@ -1,10 +1,12 @@
-"""ZeroGrad: Fast-AT that leaves the pixels of small gradients alone."""
+"""ZeroGrad: Fast-AT that leaves pixels with small gradients unchanged."""
 
 import tensorflow as tf
 
 from fastbat_tf.methods import options
 from fastbat_tf.methods.base import Method, Solution
+from fastbat_tf.methods.options import option
 from fastbat_tf.methods.pgd import climb
+from fastbat_tf.methods.spec import Paper, Passes
 
 
 class ZeroGrad(Method):
@@ -16,10 +18,11 @@ class ZeroGrad(Method):
     delta_{k+1} = P_C(delta_k + step_size * sign(g'(delta_k)))
     ```
 
-    with q = `quantile`, over all pixels and channels of an image, linear
+    where q = `quantile`, taken over all pixels and channels of an image, linear
     between its order statistics. A pixel whose gradient is set to zero keeps
-    its noise. The attack raises the attack loss, plain cross-entropy in the
-    paper; with label smoothing set `attack_loss=crossentropy` to keep it.
+    its noise. The attack maximizes the attack loss, plain cross-entropy in the
+    paper; with label smoothing, pass `attack_loss="crossentropy"` to keep it
+    so.
 
     Reference: Golgooni, Saberi, Eskandar & Rohban, "ZeroGrad: Costless
     conscious remedies for catastrophic overfitting in the FGSM adversarial
@@ -27,9 +30,11 @@ class ZeroGrad(Method):
 
     Args:
         epsilon: Float in [0, 1], radius of the L-infinity ball in pixels.
-        steps: Integer of at least 1.
-        step_size: Float, in pixels. Default: `2 * epsilon`.
+            Defaults to `8 / 255`.
+        steps: Integer of at least 1, the steps of the attack. Defaults to 1.
+        step_size: Float, in pixels. Defaults to `2 * epsilon`.
         quantile: Float in [0, 1], q: 0.35 for CIFAR-10, 0.45 for CIFAR-100.
+            Defaults to 0.35.
 
     Example:
 
@@ -38,20 +43,20 @@ class ZeroGrad(Method):
     """
 
     name = "zerograd"
+    summary = "Fast-AT that leaves pixels with small gradients unchanged"
+    paper = Paper(
+        "Golgooni et al.", "ISWA 2023", "https://arxiv.org/abs/2103.15476"
+    )
+    passes = Passes(2, 2, 1)
 
-    def __init__(
-        self,
-        epsilon=options.EPSILON,
-        steps=1,
-        step_size=None,
-        quantile=options.QUANTILE,
-    ):
-        self.set_options(
-            epsilon=epsilon,
-            steps=steps,
-            step_size=step_size,
-            quantile=quantile,
-        )
+    epsilon: float = options.EPSILON
+    steps: int = options.steps(1)
+    step_size: float = options.step_size("2 * epsilon")
+    quantile: float = option(
+        0.35,
+        "Share of the gradient's entries that are set to zero.",
+        interval="[0, 1]",
+    )
 
     def solve(self, context):
         def gradient(delta):
@@ -63,27 +68,30 @@ class ZeroGrad(Method):
             context,
             context.random_start(self.epsilon),
             gradient,
-            self.steps,
-            self.step_size,
-            self.epsilon,
+            steps=self.steps,
+            step_size=self.step_size,
+            epsilon=self.epsilon,
         )
         return Solution(delta)
 
 
 def zero_small_entries(gradient, quantile):
-    """Zeros for the entries below the quantile of their image's sizes.
+    """Sets entries to zero whose size is below the quantile of their image.
 
     Args:
-        gradient: `(batch, height, width, channels)`.
+        gradient: Tensor `(batch, height, width, channels)`.
         quantile: Float in [0, 1].
+
+    Returns:
+        A tensor like `gradient`.
     """
     sizes = tf.abs(gradient)
     count = sizes.shape[1:].num_elements()
     ordered = tf.sort(tf.reshape(sizes, [-1, count]), axis=-1)
-    place = quantile * (count - 1)
-    low = min(int(place), count - 1)
+    position = quantile * (count - 1)
+    low = min(int(position), count - 1)
     high = min(low + 1, count - 1)
-    share = tf.cast(place - low, sizes.dtype)
+    share = tf.cast(position - low, sizes.dtype)
     threshold = ordered[:, low] + share * (ordered[:, high] - ordered[:, low])
     keep = sizes >= tf.reshape(threshold, [-1, 1, 1, 1])
     return tf.where(keep, gradient, tf.zeros_like(gradient))

@@ -88,7 +88,7 @@ class BadFlagsTest(CommandLineTest):
         ("--validation_share=1.5", r"\(0, 1\).* validation_share=1\.5$"),
         ("--steps=3", "`steps` does not apply .* fastbat.* steps=3$"),
         ("--coefficient=1", "does not apply .* fastbat.* coefficient=1.0$"),
-        ("--step_size=-1", "`step_size` .* zero or above.* step_size=-1.0$"),
+        ("--step_size=-1", r"`step_size` .* in \[0, inf\).* step_size=-1.0$"),
         ("--implicit_lambda=0", "`implicit_lambda` .* positive"),
         (
             "--linearization=nspgd",

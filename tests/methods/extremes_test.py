@@ -1,8 +1,8 @@
-"""What every method makes of the ends of its draws, and of dead networks.
+"""Every method with extreme draws, on networks without gradients.
 
-A draw that comes once in 2**24 comes once an epoch; a resumed run draws it
-again. Here every draw is an end of its range, the network answers whatever the
-images are, or is as sure as can be, and images are black and white.
+A draw that comes once in 2**24 comes once an epoch, and a resumed run draws it
+again. Here every draw is an end of its range, the network ignores the images or
+is as confident as can be, and images are black and white.
 """
 
 import keras
@@ -14,7 +14,7 @@ from fastbat_tf import Plan, RobustClassifier, methods
 from fastbat_tf.errors import InputError
 from fastbat_tf.methods import gradalign
 from fastbat_tf.training import losses
-from tests.methods.contract_test import CASES, LEAVES_PIXELS, ROWS
+from tests.methods.contract_test import CASES, PASSES
 from tests.support import testing
 
 EPSILON = 8 / 255
@@ -28,12 +28,17 @@ BLACK, WHITE = np.zeros_like(GRAY), np.ones_like(GRAY)
 BOTH = np.concatenate([BLACK[:2], WHITE[:2]])
 VARIANTS = (
     *(case for case in CASES if case[0] != "trades"),
-    ("trades", {"steps": 2}, (1, 0)),
-    ("fastbat", {"linearization": "random"}, (1, 0)),
-    ("fastbat", {"linearization": "ns-gd"}, (1, 0)),
-    ("gradalign", {"form": "benchmark"}, (1, 0)),
-    ("fgsm_uap", {"form": "benchmark"}, (1, 0)),
-    ("nuat", {"attack_mode": "training"}, (1, 0)),
+    *(
+        (f"{name}_{value}", name, {option: value}, PASSES[name])
+        for name, option, value in (
+            ("trades", "steps", 2),
+            ("fastbat", "linearization", "random"),
+            ("fastbat", "linearization", "ns-gd"),
+            ("gradalign", "form", "benchmark"),
+            ("fgsm_uap", "form", "benchmark"),
+            ("nuat", "attack_mode", "training"),
+        )
+    ),
 )
 
 
@@ -98,8 +103,8 @@ def deaf_network():
 
 
 class MethodExtremesTest(tf.test.TestCase, parameterized.TestCase):
-    def check(self, robust, images, reach, epsilon, message, steps=STEPS):
-        """Trains on two batches; nothing is NaN, and no bound is left."""
+    def check(self, robust, images, *, reach, epsilon, message, steps=STEPS):
+        """Trains on two batches; nothing is NaN, and no bound is exceeded."""
         for step in steps:
             robust.step.assign(step)
             data = {"images": images, "index": np.arange(BATCH, dtype="int32")}
@@ -118,13 +123,13 @@ class MethodExtremesTest(tf.test.TestCase, parameterized.TestCase):
             if reach > 1:  # A sum, that may round.
                 radius *= 1 + 1e-6
             self.assertLessEqual(np.abs(delta).max(), radius, message)
-            if robust.method.name not in LEAVES_PIXELS:
+            if PASSES[robust.method.name].in_range:
                 pixels = images + delta
                 self.assertGreaterEqual(pixels.min(), 0.0, message)
                 self.assertLessEqual(pixels.max(), 1.0, message)
 
-    @parameterized.parameters(*VARIANTS)
-    def test_draws_and_networks(self, name, options, row):
+    @parameterized.named_parameters(*VARIANTS)
+    def test_draws_and_networks(self, name, options, passes):
         network = testing.small_network(width=2)
         weights = network.get_weights()
         robust = build(network, name, **options)
@@ -133,14 +138,20 @@ class MethodExtremesTest(tf.test.TestCase, parameterized.TestCase):
             state(network)
             with testing.extreme_draws(highest):
                 message = f"highest={highest}, {state.__name__}"
-                self.check(robust, images, row[0], EPSILON, message)
+                self.check(
+                    robust,
+                    images,
+                    reach=passes.reach,
+                    epsilon=EPSILON,
+                    message=message,
+                )
 
-    @parameterized.parameters(*ROWS)
+    @parameterized.named_parameters(*zip(PASSES, PASSES, strict=True))
     def test_no_path_to_the_images(self, name):
-        """There is nothing to perturb along: refused, but for the standard."""
+        """An attack finds nothing to perturb along, and is rejected."""
         robust = build(deaf_network(), name)
         if name == "standard":
-            self.check(robust, GRAY, 0, EPSILON, name)
+            self.check(robust, GRAY, reach=0, epsilon=EPSILON, message=name)
             return
         before = robust.get_weights()
         with self.assertRaisesRegex(InputError, r"depend on the images.*Deaf"):
@@ -151,16 +162,28 @@ class MethodExtremesTest(tf.test.TestCase, parameterized.TestCase):
         for old, new in zip(before, robust.get_weights(), strict=True):
             self.assertAllEqual(old, new)
 
-    @parameterized.product(name=tuple(ROWS), epsilon=(0.0, 1.0))
+    @parameterized.named_parameters(
+        *(
+            (f"{name}_{epsilon:g}", name, epsilon)
+            for name in PASSES
+            for epsilon in (0.0, 1.0)
+        )
+    )
     def test_ends_of_epsilon(self, name, epsilon):
         options = {} if name == "standard" else {"epsilon": epsilon}
         network = testing.small_network(width=2)
         robust = build(network, name, **options)
-        reach = min(ROWS[name][0] * epsilon, 1.0)
-        if name in LEAVES_PIXELS:
-            reach = ROWS[name][0] * epsilon
+        largest = PASSES[name].reach * epsilon
+        if PASSES[name].in_range:
+            largest = min(largest, 1.0)
         with testing.extreme_draws(True):
-            self.check(robust, BOTH, 1, reach, f"epsilon={epsilon}")
+            self.check(
+                robust,
+                BOTH,
+                reach=1,
+                epsilon=largest,
+                message=f"epsilon={epsilon}",
+            )
 
     @parameterized.parameters(silence, saturate)
     def test_dlr_of_equal_and_of_large_logits(self, state):
@@ -168,7 +191,14 @@ class MethodExtremesTest(tf.test.TestCase, parameterized.TestCase):
         network = testing.small_network(width=2)
         state(network)
         robust = build(network, "fastat", losses.get("dlr"))
-        self.check(robust, GRAY, 1, EPSILON, state.__name__, STEPS[:1])
+        self.check(
+            robust,
+            GRAY,
+            reach=1,
+            epsilon=EPSILON,
+            message=state.__name__,
+            steps=STEPS[:1],
+        )
         largest = max(np.abs(g).max() for g in robust.outcome.gradients)
         self.assertLess(largest, 1e4)
 
@@ -202,7 +232,7 @@ class MethodExtremesTest(tf.test.TestCase, parameterized.TestCase):
         }
         network = testing.small_network(width=2)
         robust = build(network, "fastbat", **options)
-        self.check(robust, GRAY, 1, EPSILON, "")
+        self.check(robust, GRAY, reach=1, epsilon=EPSILON, message="")
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ class TradesTest(tf.test.TestCase):
         drawn = draws.uniform("start", images.shape, 0.0, 1.0, "float32")
         self.assertEqual(drawn.numpy().max(), 1 - 2**-24)
         network = testing.small_network()
-        step = StepContext(network, None, images, None, draws)
+        step = StepContext(network, None, images, None, draws=draws)
         start = step.normal("start", trades.START_DEVIATION)
         self.assertAllInRange(start, -5.3e-3, 5.3e-3)
         self.assertAllClose(
@@ -121,7 +121,7 @@ class TradesTest(tf.test.TestCase):
 
 
 class ScheduleTest(tf.test.TestCase, parameterized.TestCase):
-    def test_place(self):
+    def test_progress(self):
         plan = Plan(epochs=6, steps_per_epoch=5, batch_size=2)
         progress = plan.progress(tf.constant(3 * (2 * 5 + 4) + 1), replays=3)
         self.assertEqual([int(x) for x in progress], [2, 4, 1, 6])
@@ -133,7 +133,7 @@ class ScheduleTest(tf.test.TestCase, parameterized.TestCase):
             None,
             tf.zeros((1, 2, 2, 3)),
             None,
-            None,
+            draws=None,
             progress=Progress(tf.constant(epoch), 0, 0, 100),
         )
         self.assertAllClose(methods.get("gat")._weight(step), expected)
@@ -172,7 +172,7 @@ class ScheduleTest(tf.test.TestCase, parameterized.TestCase):
                 plain.loss.call,
                 tf.zeros((5, 8, 8, 3)),
                 tf.constant(LABELS),
-                Draws(0, 0),
+                draws=Draws(0, 0),
             )
             found = method._losses(step, logits, "smoothing").numpy()
             shares = step.draw("smoothing", (5, 4)).numpy()

@@ -2,42 +2,55 @@
 
 import inspect
 import json
+import re
 
 import tensorflow as tf
+from absl import flags as absl_flags
 from absl.testing import parameterized
 
 from fastbat_tf import RobustClassifier, methods
 from fastbat_tf.draws import Draws
 from fastbat_tf.errors import InputError
-from fastbat_tf.methods import options
 from fastbat_tf.methods.base import Method, Solution
 from tests.support import testing
 
-NAMES = list(methods.METHODS)
+NAMES = list(zip(methods.METHODS, methods.METHODS, strict=True))
 
 
 class MethodsTest(tf.test.TestCase, parameterized.TestCase):
-    @parameterized.parameters(*NAMES)
+    @parameterized.named_parameters(*NAMES)
     def test_the_table_of_options_is_the_constructor(self, name):
         cls = methods.get_class(name)
         self.assertEqual(cls.name, name)
+        self.assertEqual(cls.options, methods.METHODS[name].options)
         arguments = list(inspect.signature(cls).parameters)
-        self.assertEqual(arguments, list(methods.METHODS[name].defaults))
+        self.assertEqual(arguments, list(methods.METHODS[name].options))
         config = cls().get_config()
         self.assertEqual(config, methods.resolve_options(name, {}))
         self.assertEqual(cls.from_config(config).get_config(), config)
         json.dumps(config)
 
-    @parameterized.parameters(*NAMES)
+    @parameterized.named_parameters(*NAMES)
     def test_flags_have_every_option(self, name):
-        from flags import method
+        import flags.method  # noqa: F401 It defines them.
 
-        self.assertContainsSubset(
-            methods.METHODS[name].defaults, method.OPTIONS
-        )
-        self.assertContainsSubset(
-            methods.METHODS[name].defaults, options.CHECKS
-        )
+        for option, declaration in methods.METHODS[name].options.items():
+            text = absl_flags.FLAGS[option].help
+            self.assertIn(declaration.shown_default, text)
+            for word in declaration.choices:
+                self.assertIn(word, text)
+
+    @parameterized.named_parameters(*NAMES)
+    def test_docstring_tells_options_and_defaults(self, name):
+        cls = methods.get_class(name)
+        argument = r"(?m)^    (\w+): (.*\n(?:        .*\n)*)"
+        described = dict(re.findall(argument, inspect.getdoc(cls) + "\n"))
+        self.assertEqual(list(described), list(cls.options))
+        for option, declaration in cls.options.items():
+            text = " ".join(described[option].split()).replace(" / ", "/")
+            _, default = text.split("Defaults to")
+            shown = declaration.shown_default.replace(" / ", "/")
+            self.assertIn(shown, default, option)
 
     def test_unknown_method(self):
         with self.assertRaisesRegex(InputError, "standard, .*method=fgsm2"):
@@ -96,7 +109,9 @@ class MethodsTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_options_that_do_not_fit_together(self):
         with self.assertRaisesRegex(
-            InputError, "at most `max_mask_ratio`.*=0.6, max_mask_ratio=0.5"
+            InputError,
+            r"`max_mask_ratio` .* in \[min_mask_ratio, 1\]\. "
+            "Received: max_mask_ratio=0.5, min_mask_ratio=0.6$",
         ):
             methods.get("liet", min_mask_ratio=0.6)
 
@@ -127,8 +142,8 @@ class MethodsTest(tf.test.TestCase, parameterized.TestCase):
         """What the documentation promises: one class with `solve` will do."""
 
         class Noise(Method):
-            def solve(self, step):
-                return Solution(step.uniform("noise", 0.1))
+            def solve(self, context):
+                return Solution(context.uniform("noise", 0.1))
 
         robust = RobustClassifier(testing.small_network(), Noise())
         robust.compile()

@@ -82,7 +82,9 @@ def train(name, replicas, compiled=False, run_eagerly=False):
 
 
 class ReplicasTest(tf.test.TestCase, parameterized.TestCase):
-    @parameterized.parameters(*methods.METHODS)
+    @parameterized.named_parameters(
+        *zip(methods.METHODS, methods.METHODS, strict=True)
+    )
     def test_two_replicas_are_one_device(self, name):
         """Without BatchNormalization, weights and what is remembered."""
         self.assert_same(train(name, 1, run_eagerly=True), train(name, 2))

@@ -17,7 +17,8 @@ EPSILON = 8 / 255
 
 
 def step_without_images(**given):
-    return StepContext(testing.small_network(), None, None, None, None, **given)
+    network = testing.small_network()
+    return StepContext(network, None, None, None, draws=None, **given)
 
 
 class StateTest(tf.test.TestCase, parameterized.TestCase):

@@ -127,12 +127,13 @@ def named_weights(classifier):
 def precision(dtype):
     """A context in which models are built in `dtype`."""
     before = keras.config.floatx()
-    keras.config.set_floatx(dtype)
-    try:
-        with policy(dtype):
+    # First, for Keras' policy is that of `floatx` until one is set.
+    with policy(dtype):
+        keras.config.set_floatx(dtype)
+        try:
             yield
-    finally:
-        keras.config.set_floatx(before)
+        finally:
+            keras.config.set_floatx(before)
 
 
 @contextlib.contextmanager

@@ -53,9 +53,11 @@ FLOAT32_COMPARED = ("z1", "cross1", "grad1")
 class RecordingFastBAT(methods.get_class("fastbat")):
     """Fast-BAT that keeps the gradient before its correction."""
 
-    def correct(self, step, solution, gradients, perturbation_gradient):
+    def correct(self, context, solution, gradients, perturbation_gradient):
         solution.memory["plain_gradients"] = list(gradients)
-        return super().correct(step, solution, gradients, perturbation_gradient)
+        return super().correct(
+            context, solution, gradients, perturbation_gradient
+        )
 
 
 def build_method(meta):

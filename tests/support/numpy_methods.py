@@ -35,8 +35,8 @@ class Network:
 
     Attributes:
         weights: List: kernel, scale, offset, kernel, bias.
-        mean: Of the moving statistics, `(width,)`.
-        variance: Likewise.
+        mean: Moving mean, `(width,)`.
+        variance: Moving variance, `(width,)`.
     """
 
     def __init__(self, weights, mean, variance):
@@ -74,16 +74,19 @@ class Update:
         network: The `Network`.
         x: `(batch, pixels)`.
         labels: Integers `(batch,)`.
-        index: Integers `(batch,)`, the places in the data set.
-        epoch, batch, epochs: Integers.
+        index: Integers `(batch,)`, the indices in the data set.
+        epoch, batch, epochs: Integers, the progress of the training.
         state: Dict of arrays; a method writes here what it remembers.
         epsilon: Float.
+        draw: Function that draws random numbers by name.
     """
 
-    def __init__(self, network, x, labels, index, place, state, epsilon, draw):
+    def __init__(
+        self, network, x, labels, *, index, progress, state, epsilon, draw
+    ):
         self.network, self.x, self.labels = network, x, labels
         self.index, self.state, self.epsilon = index, state, epsilon
-        self.epoch, self.batch, self.epochs = place
+        self.epoch, self.batch, self.epochs = progress
         self.draw = draw
         self.classes = len(network.weights[-1])
         self.targets = np.eye(self.classes)[labels]
@@ -567,13 +570,13 @@ def differences(network, scalar):
     gradients = []
     for number, array in enumerate(network.weights):
         gradient = np.zeros_like(array)
-        for place in np.ndindex(array.shape):
+        for entry in np.ndindex(array.shape):
             found = []
             for move in (DIFFERENCE, -DIFFERENCE):
                 weights = [each.copy() for each in network.weights]
-                weights[number][place] += move
+                weights[number][entry] += move
                 found.append(scalar(Logits(network, weights)))
-            gradient[place] = (found[0] - found[1]) / (2 * DIFFERENCE)
+            gradient[entry] = (found[0] - found[1]) / (2 * DIFFERENCE)
         gradients.append(gradient)
     return gradients
 
