@@ -162,7 +162,7 @@ def resolve_options(name, given, input_shape):
     """
     module, arguments = parse(name)
     defaults = OPTIONS[module]
-    smallest = APPLICATIONS.get(arguments.get("application"), 1)
+    smallest = APPLICATIONS.get(arguments.get("application", ""), 1)
     if min(input_shape[:2]) < smallest:
         raise ValueError(
             f"The model {name} is expected to get images of at least "

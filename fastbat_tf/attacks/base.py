@@ -10,6 +10,7 @@ import abc
 import collections
 import functools
 import zlib
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -50,7 +51,7 @@ class Attack(abc.ABC):
         self.classify = Classifier(network, batch_size)
 
     @abc.abstractmethod
-    def stages(self):
+    def stages(self) -> list[Any]:
         """The `SteppedAttack`s that it is made of, in order."""
 
     def __call__(self, images, labels, epsilon, seed=0, listener=None):
@@ -113,6 +114,7 @@ class SteppedAttack(Attack):
     """
 
     name = "attack"
+    steps: int
     stride = 10
     white_box = True
     stops = True
@@ -137,7 +139,9 @@ class SteppedAttack(Attack):
         return 1
 
     @abc.abstractmethod
-    def start(self, images, labels, targets, epsilon, generators):
+    def start(
+        self, images, labels, targets, epsilon, generators
+    ) -> tuple[dict, dict]:
         """The beginning of a round for a batch.
 
         Args:
@@ -153,7 +157,7 @@ class SteppedAttack(Attack):
         """
 
     @abc.abstractmethod
-    def step(self, problem, state, epsilon):
+    def step(self, problem, state, epsilon) -> dict:
         """One step: takes and returns the state; `epsilon` is a scalar."""
 
     def ask(self, loss, problem, point, samples=1):

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from fastbat_tf.data import MEMORY_LIMIT, image_files
+from fastbat_tf.data import MEMORY_LIMIT, Reading, image_files
 from fastbat_tf.draws import Draws
 from fastbat_tf.errors import InputError
 from fastbat_tf.runtime import display
@@ -66,6 +66,10 @@ class Stream:
         labels: int32 array `(examples,)`.
     """
 
+    size: int
+    reading: Reading
+    labels: np.ndarray
+
     @property
     def image_shape(self):
         """`(height, width, channels)`."""
@@ -85,6 +89,10 @@ class Stream:
                 f"[1, {min(most, self.size)}], what can be held in memory of "
                 f"its {self.size} images. Received: {name}={count}"
             )
+
+    def read(self, places) -> Examples:
+        """The `Examples` at these places."""
+        raise NotImplementedError
 
     def first(self, count):
         return self.read(np.arange(count))

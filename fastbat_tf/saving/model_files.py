@@ -3,6 +3,7 @@
 import functools
 import pathlib
 import zipfile
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -29,7 +30,7 @@ def logits_of(model):
 
     The `pixel_range` of a `RobustClassifier` is an attribute of it.
     """
-    network = functools.partial(model, training=False)
+    network: Any = functools.partial(model, training=False)
     network.pixel_range = getattr(model, "pixel_range", None)
     return network
 

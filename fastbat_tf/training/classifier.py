@@ -2,6 +2,7 @@
 
 import dataclasses
 import warnings
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -111,7 +112,7 @@ class RobustClassifier(PixelModel):
         self.method = method
         self.seed = seed
         self.weight_average = self.epsilon_schedule = None
-        self.method_state = None
+        self.method_state: Any = None
         needed = method.needs_features
         self.features = (
             conversion.before_last_dense(classifier) if needed else None
