@@ -156,7 +156,7 @@ class RobustClassifier(PixelModel):
 
     def compile(
         self,
-        optimizer="sgd",
+        optimizer: str | dict | keras.optimizers.Optimizer = "sgd",
         loss=None,
         metrics=("accuracy",),
         weight_decay=0.0,
@@ -167,7 +167,7 @@ class RobustClassifier(PixelModel):
         attack_loss=None,
         plan=None,
         epsilon_schedule=None,
-        jit_compile="auto",
+        jit_compile: bool | str = "auto",
         **kwargs,
     ):
         """Configures training.
