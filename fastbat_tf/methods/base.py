@@ -113,7 +113,7 @@ class Method(abc.ABC):
         return method
 
     @abc.abstractmethod
-    def solve(self, context):
+    def solve(self, context) -> Solution:
         """Solves the lower-level problem of `context`.
 
         Returns:
