@@ -1,6 +1,6 @@
 # make demo         train, measure and export on 4,000 real images
-# make check        lint, types, and the quick half of the tests: 3 minutes
-# make test         all tests but the slow ones: 8 minutes
+# make check        lint, and the three quarters of the tests that are quick
+# make test         all tests but the slow ones
 # make test-slow    the slow ones: many processes, 20 kills, the longest replays
 # make lint         the checks that change nothing: style, imports, types, docs
 #
@@ -43,8 +43,9 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist=loadscope
 demo: $(INSTALLED)
 	$(BIN)/python main.py --flagfile=recipes/demo.cfg
 
+# tests/conftest.py knows which tests are long.
 check: lint
-	$(PYTEST) $(PYTEST_FLAGS)
+	$(PYTEST) -m "not long and not slow and not slowest" $(PYTEST_FLAGS)
 
 test: $(INSTALLED)
 	$(PYTEST) $(PYTEST_FLAGS)
