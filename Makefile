@@ -1,21 +1,23 @@
-# make demo    train, measure and export on 4,000 real images
-# make test    the tests, but for the slow ones, two at a time; PYTEST_FLAGS are
-#              flags of pytest
+# make demo         train, measure and export on 4,000 real images
+# make check        lint, and the three quarters of the tests that are quick
+# make test         all tests but the slow ones
 # make test-slow    the slow ones: many processes, 20 kills, the longest replays
-# make lint    the checks that change nothing
+# make lint         the checks that change nothing: style, imports, types, docs
 #
-# Each makes .venv first, if it is not there or its lock file has changed, with
-# the first Python of 3.11 to 3.13 that is found; PYTHON=... is another.
-# Where there is an NVIDIA driver, CUDA's libraries are installed, too;
+# Tests run in two processes; PYTEST_FLAGS adds flags of pytest.
+#
+# Each target first makes .venv, if it is missing or its lock file has changed,
+# with the first of Python 3.11 to 3.13 that is found; PYTHON=... names another.
+# On a machine with an NVIDIA driver, CUDA's libraries are installed, too;
 # LOCK=requirements.lock leaves them out.
 
 BIN := .venv/bin
 
-# A name may be there and start nothing, as those of pyenv do.
+# A name on PATH may start nothing, as the shims of pyenv do.
 is_right = $(shell $(1) -c 'import sys; \
 	sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
 	2> /dev/null && echo $(1))
-# Debian has ensurepip, which venv needs, in a package of its own.
+# Debian packages ensurepip, which venv needs, separately.
 is_whole = $(shell $(1) -c 'import ensurepip, venv' 2> /dev/null && echo $(1))
 
 KNOWN := python3.11 python3.12 python3.13 python3 python
@@ -34,22 +36,31 @@ DRIVER := $(shell test -e /proc/driver/nvidia/version && echo kernel; \
 LOCK := $(if $(DRIVER),requirements-gpu.lock,requirements.lock)
 INSTALLED := .venv/installed$(if $(findstring gpu,$(LOCK)),-gpu)
 
-.PHONY: demo test test-slow lint
+.PHONY: demo check test test-slow lint
+
+PYTEST := $(BIN)/python -m pytest -n 2 --dist=loadscope
 
 demo: $(INSTALLED)
 	$(BIN)/python main.py --flagfile=recipes/demo.cfg
 
+# tests/conftest.py knows which tests are long.
+check: lint
+	$(PYTEST) -m "not long and not slow and not slowest" $(PYTEST_FLAGS)
+
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 --dist=loadscope $(PYTEST_FLAGS)
+	$(PYTEST) $(PYTEST_FLAGS)
 
 test-slow: $(INSTALLED)
-	$(BIN)/python -m pytest -m "slow or slowest" -n 2 --dist=loadscope
+	$(PYTEST) -m "slow or slowest"
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo --no-cache
+	$(BIN)/pyright
+	$(BIN)/mkdocs build --strict --quiet --site-dir build/site
 
-# Written last, so that an interrupted installation does not count as one.
+# Touched last, so that an interrupted installation is repeated.
 $(INSTALLED): $(LOCK)
 	$(if $(chosen),,$(error $(if $(right),$(no_venv),$(no_python))))
 	$(chosen) -m venv --clear .venv

@@ -167,7 +167,7 @@ def resolve_options(name, given, input_shape):
     {'width': 16, 'activation': 'relu', 'stem': 'imagenet'}
     """
     spec = parse(name)
-    smallest = APPLICATIONS.get(spec.arguments.get("application"), 1)
+    smallest = APPLICATIONS.get(spec.arguments.get("application", ""), 1)
     if min(input_shape[:2]) < smallest:
         raise ValueError(
             f"The model {name} needs images of at least {smallest} x "

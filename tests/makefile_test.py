@@ -146,7 +146,7 @@ class MakefileTest(parameterized.TestCase):
     def test_a_driver_brings_cuda(self):
         self.add_python("python3.12", 3, 12)
         self.add_program("nvidia-smi", "#!/bin/sh\n")
-        for target in ("demo", "test", "lint"):
+        for target in ("demo", "check", "test", "lint"):
             process = self.make("-n", target)
             self.assertIn("requirements-gpu.lock", process.stdout)
         (self.programs / "nvidia-smi").unlink()

@@ -7,6 +7,7 @@ a data set.
 
 import abc
 import functools
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -49,7 +50,7 @@ class Attack(abc.ABC):
         self.classify = Classifier(network, batch_size)
 
     @abc.abstractmethod
-    def stages(self):
+    def stages(self) -> list[Any]:
         """The `SteppedAttack`s that make up the attack, in order."""
 
     def __call__(self, images, labels, epsilon, seed=0, listener=None):
@@ -121,6 +122,7 @@ class SteppedAttack(Attack):
     """
 
     name = "attack"
+    steps: int
     stride = 10
     white_box = True
     stops = True
@@ -154,7 +156,9 @@ class SteppedAttack(Attack):
         return 1
 
     @abc.abstractmethod
-    def start(self, images, labels, targets, epsilon, generators):
+    def start(
+        self, images, labels, targets, epsilon, generators
+    ) -> tuple[dict, dict]:
         """Starts a round for a batch.
 
         Args:
@@ -170,7 +174,7 @@ class SteppedAttack(Attack):
         """
 
     @abc.abstractmethod
-    def step(self, problem, state, epsilon):
+    def step(self, problem, state, epsilon) -> dict:
         """Takes one step with a batch.
 
         Args:

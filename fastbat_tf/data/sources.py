@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from fastbat_tf.data import image_files
-from fastbat_tf.data.registry import MEMORY_LIMIT
+from fastbat_tf.data.registry import MEMORY_LIMIT, Reading
 from fastbat_tf.draws import Draws
 from fastbat_tf.errors import InputError
 from fastbat_tf.runtime import display
@@ -69,6 +69,10 @@ class Stream:
         labels: int32 array `(examples,)`.
     """
 
+    size: int
+    reading: Reading
+    labels: np.ndarray
+
     @property
     def image_shape(self):
         """`(height, width, channels)` of the images."""
@@ -88,6 +92,10 @@ class Stream:
                 f"[1, {min(most, self.size)}], the part of its {self.size} "
                 f"images that fits in memory. Received: {name}={count}"
             )
+
+    def read(self, places) -> Examples:
+        """The `Examples` at these places."""
+        raise NotImplementedError
 
     def first(self, count):
         return self.read(np.arange(count))

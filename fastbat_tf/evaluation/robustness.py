@@ -29,7 +29,7 @@ def evaluate_robustness(
     surrogate=None,
     batch_size=250,
     seed=0,
-    jit_compile="auto",
+    jit_compile: bool | str = "auto",
     directory=None,
     save_images=False,
     verbose=False,

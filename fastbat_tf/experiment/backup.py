@@ -168,7 +168,8 @@ def _write(directory, arrays, state, *, root, files):
 
 def _read(directory):
     lines = (directory / SUMS).read_bytes().decode().splitlines()
-    sums = dict(reversed(line.split("  ", 1)) for line in lines)
+    pairs = [line.split("  ", 1) for line in lines]
+    sums = {name: digest for digest, name in pairs}
     for name in ("variables.npz", "state.json"):
         if name not in sums:
             raise ValueError(f"{SUMS} does not list {name}")

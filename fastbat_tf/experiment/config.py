@@ -5,6 +5,7 @@ This module does not import TensorFlow, so a wrong setting is refused at once.
 
 import dataclasses
 import math
+import typing
 
 from fastbat_tf import attacks, methods
 from fastbat_tf.data.options import DataConfig
@@ -339,7 +340,7 @@ class Config:
         Raises:
             InputError: If this version reads files differently.
         """
-        types = {f.name: f.type for f in dataclasses.fields(cls)}
+        types = typing.get_type_hints(cls)
         groups = {name: dict(groups[name]) for name in types}
         read = groups["data"].pop("reading", None)
         config = cls(**{name: types[name](**groups[name]) for name in types})

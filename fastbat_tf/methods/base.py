@@ -164,7 +164,7 @@ class Method(abc.ABC):
         return method
 
     @abc.abstractmethod
-    def solve(self, context):
+    def solve(self, context) -> Solution:
         """Solves the lower-level problem.
 
         Args:

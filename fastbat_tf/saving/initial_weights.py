@@ -3,6 +3,7 @@
 import contextlib
 import pathlib
 import zipfile
+from typing import cast
 
 import h5py
 
@@ -86,7 +87,7 @@ def _read(file):
             file = stack.enter_context(archive.open("model.weights.h5"))
         root = stack.enter_context(h5py.File(file, "r"))
         if "classifier" in root:  # The file of a RobustClassifier.
-            root = root["classifier"]
+            root = cast(h5py.Group, root["classifier"])
         groups = []
 
         def visit(path, group):
@@ -94,7 +95,7 @@ def _read(file):
             if path.endswith("/vars") and "seed_generator" not in path:
                 groups.append(group)
 
-        root["layers"].visititems(visit)
+        cast(h5py.Group, root["layers"]).visititems(visit)
         return _by_name(
             (group.attrs["name"], {key: group[key][()] for key in group})
             for group in groups

@@ -3,6 +3,7 @@
 import functools
 import pathlib
 import zipfile
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -34,7 +35,7 @@ def logits_of(model):
         A callable, whose attribute `pixel_range` is that of a
         `RobustClassifier`, and None for any other model.
     """
-    network = functools.partial(model, training=False)
+    network: Any = functools.partial(model, training=False)
     network.pixel_range = getattr(model, "pixel_range", None)
     return network
 

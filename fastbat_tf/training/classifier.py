@@ -2,6 +2,7 @@
 
 import dataclasses
 import warnings
+from typing import Any
 
 import keras
 
@@ -115,7 +116,7 @@ class RobustClassifier(TrainingStep):
         self.method = method
         self.seed = seed
         self.weight_average = self.epsilon_schedule = None
-        self.method_state = None
+        self.method_state: Any = None
         needed = method.needs_features
         self.features = (
             conversion.before_last_dense(classifier) if needed else None
@@ -152,7 +153,7 @@ class RobustClassifier(TrainingStep):
 
     def compile(
         self,
-        optimizer="sgd",
+        optimizer: str | dict | keras.optimizers.Optimizer = "sgd",
         loss=None,
         metrics=("accuracy",),
         *,
@@ -164,7 +165,7 @@ class RobustClassifier(TrainingStep):
         attack_loss=None,
         plan=None,
         epsilon_schedule=None,
-        jit_compile="auto",
+        jit_compile: bool | str = "auto",
         **kwargs,
     ):
         """Configures the model for training.

@@ -1,0 +1,53 @@
+"""The public names, for `lazy_loader` and for tools that read types.
+
+The one list of them: `fastbat_tf.__init__` reads it when it is imported.
+"""
+
+__version__: str
+
+from .attacks.apgd import APGDAttack as APGDAttack
+from .attacks.apgd import APGDTargetedAttack as APGDTargetedAttack
+from .attacks.autoattack import AutoAttack as AutoAttack
+from .attacks.fab import FABAttack as FABAttack
+from .attacks.fgsm import FGSMAttack as FGSMAttack
+from .attacks.pgd import PGDAttack as PGDAttack
+from .attacks.square import SquareAttack as SquareAttack
+from .attacks.transfer import TransferAttack as TransferAttack
+from .evaluation.alignment import GradientAlignment as GradientAlignment
+from .evaluation.robustness import evaluate_robustness as evaluate_robustness
+from .layers import BatchNormalization as BatchNormalization
+from .methods.base import Method as Method
+from .methods.base import Solution as Solution
+from .methods.state import Plan as Plan
+from .methods.step import StepContext as StepContext
+from .training.callbacks import OverfittingGuard as OverfittingGuard
+from .training.callbacks import OverfittingScores as OverfittingScores
+from .training.callbacks import RobustValidation as RobustValidation
+from .training.classifier import RobustClassifier as RobustClassifier
+from .training.epsilon_schedule import EpsilonSchedule as EpsilonSchedule
+
+# begin: methods
+from .methods.aaer import AAER as AAER
+from .methods.elle import ELLE as ELLE
+from .methods.fastat import FastAT as FastAT
+from .methods.fastbat import FastBAT as FastBAT
+from .methods.fgsm import FGSM as FGSM
+from .methods.fgsm_cuap import FGSMCUAP as FGSMCUAP
+from .methods.fgsm_fuap import FGSMFUAP as FGSMFUAP
+from .methods.fgsm_mep_cs import FGSMMEPCS as FGSMMEPCS
+from .methods.fgsm_pco import FGSMPCO as FGSMPCO
+from .methods.fgsm_pgi import FGSMPGI as FGSMPGI
+from .methods.fgsm_rs_cs import FGSMRSCS as FGSMRSCS
+from .methods.fgsm_uap import FGSMUAP as FGSMUAP
+from .methods.free import Free as Free
+from .methods.gat import GAT as GAT
+from .methods.gradalign import GradAlign as GradAlign
+from .methods.liet import LIET as LIET
+from .methods.nfgsm import NFGSM as NFGSM
+from .methods.nuat import NuAT as NuAT
+from .methods.pgd import PGD as PGD
+from .methods.ssat import SSAT as SSAT
+from .methods.standard import Standard as Standard
+from .methods.trades import TRADES as TRADES
+from .methods.zerograd import ZeroGrad as ZeroGrad
+# end: methods
