@@ -166,7 +166,11 @@ def draw(curves, tiles):
     whole = figure.Figure(figsize=(9, 7.2), facecolor="white")
     above, below = whole.subfigures(2, 1, height_ratios=[1.15, 1])
     draw_curves(above.add_axes((0.08, 0.16, 0.89, 0.73)), curves)
-    heads = ["clean", f"perturbation x {AMPLIFICATION}", "adversarial"]
+    heads = [
+        "clean",
+        f"perturbation × {AMPLIFICATION}",
+        f"adversarial, {STRIP_RADIUS}/255",
+    ]
     columns = 3 * STRIP_IMAGES
     for row, (method, images) in enumerate(tiles.items()):
         title, color = METHODS[method]

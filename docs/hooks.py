@@ -5,6 +5,8 @@ benchmarks have pages of their own and link to each other. `on_files` publishes
 all of them at their paths in the repository, so that a relative link means the
 same on GitHub, in a clone and on the website.
 
+`on_startup` keeps `--strict` strict under `--quiet`.
+
 `on_page_markdown` replaces the line `<!-- every method -->` by an entry of the
 API reference for each class in `fastbat_tf/methods/` that has a `name`.
 
@@ -13,6 +15,7 @@ write examples without indentation, which griffe takes for Markdown.
 """
 
 import ast
+import logging
 import pathlib
 import re
 
@@ -47,6 +50,12 @@ class Examples(griffe.Extension):
         obj.docstring.value = re.sub(
             r"(?m)^Examples?:\n\n(?! )", "**Example:**\n\n", text
         )
+
+
+def on_startup(**_):
+    """Lets `--strict` count warnings that `--quiet` would suppress."""
+    logger = logging.getLogger("mkdocs")
+    logger.setLevel(min(logger.getEffectiveLevel(), logging.WARNING))
 
 
 def on_files(files, config):

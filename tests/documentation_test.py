@@ -152,6 +152,7 @@ def make_namespace():
     )
     return {
         "model": build_model(),
+        "classifier": build_model(),
         "images": images,
         "labels": labels,
         "test_images": images[:16],
@@ -432,23 +433,16 @@ class WebsiteTest(absltest.TestCase):
         self.assertEqual(process.returncode, 1, process.stderr)
         return process.stderr
 
-    def test_a_broken_link_fails(self):
-        self.assertIn(
-            "contains a link 'nowhere.md'",
-            self.build_with("[a page](nowhere.md)"),
+    def test_broken_links_fail(self):
+        """A page, a heading and a name that are not there."""
+        said = self.build_with(
+            "[a page](nowhere.md) [a heading](index.md#nowhere) "
+            "[a name][fastbat_tf.Nothing]"
         )
-
-    def test_a_broken_anchor_fails(self):
-        self.assertIn(
-            "does not contain an anchor '#nowhere'",
-            self.build_with("[a heading](index.md#nowhere)"),
-        )
-
-    def test_a_broken_reference_fails(self):
-        self.assertRegex(
-            self.build_with("[a name][fastbat_tf.Nothing]"),
-            "cross-reference target.*fastbat_tf.Nothing",
-        )
+        self.assertIn("contains a link 'nowhere.md'", said)
+        self.assertIn("does not contain an anchor '#nowhere'", said)
+        self.assertRegex(said, "cross-reference target.*fastbat_tf.Nothing")
+        self.assertLen(said.splitlines(), 3)
 
     def test_an_entry_of_nothing_fails(self):
         self.assertIn(
