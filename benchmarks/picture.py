@@ -166,12 +166,14 @@ def draw(curves, tiles):
     whole = figure.Figure(figsize=(9, 7.2), facecolor="white")
     above, below = whole.subfigures(2, 1, height_ratios=[1.15, 1])
     draw_curves(above.add_axes((0.08, 0.16, 0.89, 0.73)), curves)
+    centered = {"ha": "center", "va": "center"}
     heads = [
         "clean",
-        f"perturbation × {AMPLIFICATION}",
-        f"adversarial, {STRIP_RADIUS}/255",
+        f"perturbation ×{AMPLIFICATION}",
+        "adversarial",
     ]
     columns = 3 * STRIP_IMAGES
+    below.text(0.055, 0.925, f"epsilon\n{STRIP_RADIUS}/255", **centered)
     for row, (method, images) in enumerate(tiles.items()):
         title, color = METHODS[method]
         bottom = 0.55 - 0.46 * row
@@ -182,8 +184,7 @@ def draw(curves, tiles):
             color=color,
             fontsize=11,
             fontweight="bold",
-            ha="center",
-            va="center",
+            **centered,
         )
         for column in range(columns):
             place, part = divmod(column, 3)

@@ -10,14 +10,14 @@ same on GitHub, in a clone and on the website.
 `on_page_markdown` replaces the line `<!-- every method -->` by an entry of the
 API reference for each class in `fastbat_tf/methods/` that has a `name`.
 
-`Examples` extends griffe, which reads the docstrings: Keras, and this library,
-write examples without indentation, which griffe takes for Markdown.
+`PlainSections` extends griffe, which reads the docstrings.
 """
 
 import ast
 import logging
 import pathlib
 import re
+import textwrap
 
 import griffe
 from mkdocs.structure.files import File
@@ -36,8 +36,12 @@ NOT_PUBLISHED = {".py", ".pyc"}
 EVERY_METHOD = "<!-- every method -->"
 
 
-class Examples(griffe.Extension):
-    """Makes an example of a docstring a heading and a block of code."""
+class PlainSections(griffe.Extension):
+    """Sets examples and return values as plain text with a heading.
+
+    Keras, and this library, do not indent an example; griffe then takes it for
+    Markdown. A return value without a type would become a list of one.
+    """
 
     def on_object(self, *, obj, **_):
         if obj.docstring is None:
@@ -47,8 +51,11 @@ class Examples(griffe.Extension):
             r"\1```pycon\n\g<0>\n\1```",
             obj.docstring.value,
         )
+        text = re.sub(r"(?m)^Examples?:\n\n(?! )", "**Example:**\n\n", text)
         obj.docstring.value = re.sub(
-            r"(?m)^Examples?:\n\n(?! )", "**Example:**\n\n", text
+            r"(?m)^Returns:\n((?:(?: .*)?(?:\n|\Z))+)",
+            lambda match: f"**Returns:**\n\n{textwrap.dedent(match[1])}",
+            text,
         )
 
 
@@ -79,7 +86,10 @@ def on_page_markdown(markdown, **_):
     """Expands the list of the methods."""
     if EVERY_METHOD not in markdown:
         return markdown
-    entries = "\n\n".join(f"::: {path}" for path in method_classes())
+    entries = "\n\n".join(
+        f"::: {path}\n    options:\n      members: false"
+        for path in method_classes()
+    )
     return markdown.replace(EVERY_METHOD, entries)
 
 
