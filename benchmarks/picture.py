@@ -4,8 +4,8 @@
 
 Trains the demo with Fast-BAT and on clean images, attacks both networks at
 several radii, and draws what the runs' files hold. Each command continues
-where it stopped, so a second call only draws. Needs matplotlib
-(`pip install ".[docs]"`). Takes about 15 minutes on 2 CPU cores.
+where it stopped, so a second call only draws. Takes about 15
+minutes on 2 CPU cores. Needs matplotlib, one of the development dependencies.
 """
 
 import json

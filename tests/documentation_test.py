@@ -151,6 +151,9 @@ def make_namespace():
         ({"images": images, "index": np.arange(64)}, labels)
     )
     return {
+        "keras": keras,
+        "fastbat_tf": fastbat_tf,
+        "RobustClassifier": fastbat_tf.RobustClassifier,
         "model": build_model(),
         "classifier": build_model(),
         "images": images,
