@@ -40,21 +40,12 @@ BLOCK = (
 # Flags in the documentation that belong to other programs, with the program.
 FOREIGN_FLAGS = {
     "check": "sha256sum",
-    "extra": "pip",
-    "index": "pre-commit",
+    "flagfile": "absl",
+    "helpshort": "absl",
     "logdir": "tensorboard",
     "requeue": "Slurm",
-    "requirement": "pip",
     "signal": "Slurm",
-    "site": "mkdocs, --site-dir",
     "strict": "mkdocs",
-    "helpshort": "absl",
-    "helpfull": "absl",
-    "verbosity": "absl",
-    "flagfile": "absl",
-    "dist": "pytest",
-    "durations": "pytest",
-    "system": "pip",
 }
 
 # What a path in the documentation may begin with.
