@@ -1,21 +1,14 @@
-"""Tests of the documentation: what it says to run runs, what it names exists.
+"""Runs the documentation's examples and checks the names that it mentions.
 
-A comment `<!-- not executed: why -->` above a block of Python leaves it out.
+A comment `<!-- not executed: why -->` above a block of Python skips it.
 """
 
 import contextlib
-import importlib
 import importlib.util
-import os
 import pathlib
 import re
 import shlex
-import shutil
-import subprocess
-import sys
 import tempfile
-import types
-from typing import NamedTuple
 from unittest import mock
 
 import keras
@@ -26,18 +19,19 @@ from absl.testing import absltest, flagsaver, parameterized
 
 import fastbat_tf
 import flags
-from fastbat_tf import methods
 from fastbat_tf.experiment.config import Config
 from fastbat_tf.files import write_json
 from fastbat_tf.saving.export import export
 from tests.support.command_line import TOP
-
-NOT_EXECUTED = r"<!-- not executed: .+ -->\n+"
-BLOCK = (
-    rf"(?ms)^(?P<skip>{NOT_EXECUTED})?```(?P<language>\w*)\n(?P<text>.*?)^```$"
+from tests.support.documentation import (
+    exists,
+    pages,
+    read_blocks,
+    read_code,
+    read_commands,
 )
 
-# Flags in the documentation that belong to other programs, with the program.
+# Flags of other programs that the documentation mentions.
 FOREIGN_FLAGS = {
     "check": "sha256sum",
     "flagfile": "absl",
@@ -48,72 +42,12 @@ FOREIGN_FLAGS = {
     "strict": "mkdocs",
 }
 
-# What a path in the documentation may begin with.
+# The first part of the paths and dotted names that are checked.
 FOLDERS = "fastbat_tf|flags|models|tests|benchmarks|recipes|docs"
 
 
-class Block(NamedTuple):
-    """A block of code of a page.
-
-    Attributes:
-        language: What stands behind the backquotes.
-        text: The code.
-        executed: Whether no comment leaves it out.
-        line: Integer, the line of the page on which it begins.
-    """
-
-    language: str
-    text: str
-    executed: bool
-    line: int
-
-
-def pages():
-    """Paths of all pages, relative to the repository."""
-    patterns = ("*.md", "docs/**/*.md", "recipes/*.md", "benchmarks/**/*.md")
-    paths = {path for pattern in patterns for path in TOP.glob(pattern)}
-    paths.add(TOP / "tests/golden/README.md")
-    return sorted(str(path.relative_to(TOP)) for path in paths)
-
-
-def read_blocks(page, *languages):
-    """The `Block`s of a page in these languages."""
-    text = (TOP / page).read_text()
-    return [
-        Block(
-            match["language"],
-            match["text"],
-            match["skip"] is None,
-            text.count("\n", 0, match.start("text")),
-        )
-        for match in re.finditer(BLOCK, text)
-        if match["language"] in languages
-    ]
-
-
-def read_commands(page):
-    """The commands in a page's shell blocks, as lists of their words."""
-    lines = [
-        line
-        for block in read_blocks(page, "sh")
-        for line in block.text.replace("\\\n", "").splitlines()
-    ]
-    return [
-        words
-        for words in (shlex.split(line, comments=True) for line in lines)
-        if words
-    ]
-
-
-def read_code(page):
-    """What a page sets as code: its spans, and its shell blocks."""
-    text = re.sub(r"(?ms)^ *```.*?^ *```$", "", (TOP / page).read_text())
-    spans = re.findall(r"`([^`]+)`", text)
-    return spans + [block.text for block in read_blocks(page, "sh")]
-
-
 def executed_pages():
-    """Pages of README and docs/ with a block of Python."""
+    """Returns the pages among README.md and docs/ whose Python is run."""
     return [
         page
         for page in pages()
@@ -123,7 +57,7 @@ def executed_pages():
 
 
 def build_model():
-    """A classifier of 8 x 8 pixels that takes no time."""
+    """Returns a tiny classifier of 8 x 8 images."""
     inputs = keras.Input((8, 8, 3))
     x = keras.layers.Conv2D(4, 3, strides=2, use_bias=False)(inputs)
     x = keras.layers.BatchNormalization()(x)
@@ -133,7 +67,7 @@ def build_model():
 
 
 def make_namespace():
-    """The names that the examples take for given."""
+    """Returns the names that the examples assume."""
     draws = np.random.default_rng(0)
     images = draws.random((64, 8, 8, 3), np.float32)
     labels = np.arange(64) % 10
@@ -184,7 +118,7 @@ class PythonTest(parameterized.TestCase):
 
 
 class CommandsTest(parameterized.TestCase):
-    """In a directory that holds what the commands name."""
+    """Parses the commands where the files that they name exist."""
 
     @classmethod
     def setUpClass(cls):
@@ -210,7 +144,7 @@ class CommandsTest(parameterized.TestCase):
         cls.directory = directory
 
     def parse(self, arguments):
-        """Fails if main.py refuses the arguments."""
+        """Fails if main.py rejects the arguments."""
         with contextlib.ExitStack() as stack:
             stack.enter_context(contextlib.chdir(self.directory))
             stack.enter_context(flagsaver.flagsaver())
@@ -239,7 +173,7 @@ class CommandsTest(parameterized.TestCase):
 
     @parameterized.parameters(*pages())
     def test_modules(self, page):
-        """`python -m module` names one that is there."""
+        """The module in `python -m module` exists."""
         for words in read_commands(page):
             if "-m" in words and words[0].endswith("python"):
                 module = words[words.index("-m") + 1]
@@ -253,7 +187,7 @@ class CommandsTest(parameterized.TestCase):
 
 
 class NamesTest(parameterized.TestCase):
-    """What the pages name exists."""
+    """Flags, paths and Python names on the pages exist."""
 
     @parameterized.parameters(*pages())
     def test_flags(self, page):
@@ -264,7 +198,7 @@ class NamesTest(parameterized.TestCase):
 
     @parameterized.parameters(*pages())
     def test_paths(self, page):
-        # Without fences: they may show a tree.
+        # Blocks that show a directory tree are not read.
         for code in read_code(page):
             for path in re.findall(
                 rf"(?<![\w/.-])((?:{FOLDERS})/[\w./*-]*)", code
@@ -293,7 +227,7 @@ class NamesTest(parameterized.TestCase):
 
 
 def known_flags():
-    """Names of the flags of main.py, of the benchmarks, and of others."""
+    """Returns the flags of main.py, of the benchmarks, and `FOREIGN_FLAGS`."""
     names = {*absl_flags.FLAGS, *FOREIGN_FLAGS}
     for path in TOP.glob("benchmarks/**/*.py"):
         names |= set(
@@ -303,146 +237,6 @@ def known_flags():
             )
         )
     return names | {f"no{name}" for name in names}
-
-
-def exists(name):
-    """Whether a dotted name is a module, or an attribute of one."""
-    module, *attributes = name.split(".")
-    if module in ("benchmarks", "tests"):  # Importing one defines its flags.
-        return (TOP / name.replace(".", "/")).exists() or (
-            TOP / f"{name.replace('.', '/')}.py"
-        ).exists()
-    found = importlib.import_module(module)
-    for attribute in attributes:
-        if isinstance(found, types.ModuleType):
-            with contextlib.suppress(ModuleNotFoundError):
-                importlib.import_module(f"{found.__name__}.{attribute}")
-        if not hasattr(found, attribute):
-            return False
-        found = getattr(found, attribute)
-    return True
-
-
-def load_hooks():
-    """The module docs/hooks.py, which is in no package."""
-    spec = importlib.util.spec_from_file_location(
-        "hooks", TOP / "docs/hooks.py"
-    )
-    hooks = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(hooks)
-    return hooks
-
-
-class ApiTest(absltest.TestCase):
-    """Each public name has its entry in the API reference."""
-
-    def entries(self):
-        """Dict from the entries of the pages to what they are."""
-        hooks = load_hooks()
-        paths = {
-            path
-            for page in sorted((TOP / "docs/api").glob("*.md"))
-            for path in re.findall(
-                r"(?m)^::: ([\w.]+)$",
-                hooks.on_page_markdown(page.read_text()),
-            )
-        }
-        found = {}
-        for path in paths:
-            module, _, name = path.rpartition(".")
-            self.assertTrue(exists(path), path)
-            found[path] = getattr(importlib.import_module(module), name)
-        return found
-
-    def test_every_public_name_has_an_entry(self):
-        documented = list(self.entries().values())
-        for name in fastbat_tf.__all__:
-            public = getattr(fastbat_tf, name)
-            self.assertTrue(
-                any(public is entry for entry in documented),
-                f"docs/api/*.md have no entry of {name}.",
-            )
-
-    def test_every_method_has_an_entry(self):
-        entries = load_hooks().method_classes()
-        classes = map(methods.get_class, methods.METHODS)
-        self.assertSameElements(
-            entries, [f"{c.__module__}.{c.__name__}" for c in classes]
-        )
-
-
-class WebsiteTest(absltest.TestCase):
-    """The documentation is built; what is broken fails the build."""
-
-    def setUp(self):
-        super().setUp()
-        # Sources alone, so that a build writes nothing here.
-        self.copy = pathlib.Path(
-            self.enterContext(tempfile.TemporaryDirectory())
-        )
-        hooks = load_hooks()
-        sources = [
-            path
-            for folder in ("fastbat_tf", "models")
-            for path in (TOP / folder).rglob("*.py*")
-            if path.suffix in (".py", ".pyi")
-        ]
-        others = TOP / "mkdocs.yml", TOP / "docs/hooks.py"
-        for path in (*hooks.published(), *sources, *others):
-            target = self.copy / path.relative_to(TOP)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
-
-    def build(self):
-        return subprocess.run(
-            [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet"],
-            cwd=self.copy,
-            env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
-            capture_output=True,
-            text=True,
-        )
-
-    def test_builds(self):
-        process = self.build()
-        self.assertEqual(process.returncode, 0, process.stderr)
-        self.assertEqual(process.stderr, "")
-        site = self.copy / "build/site"
-        text = (site / "docs/api/classifier.html").read_text()
-        self.assertIn("fastbat_tf.training.classifier.RobustClassifier", text)
-        text = (site / "docs/api/methods.html").read_text()
-        self.assertIn('id="fastbat_tf.methods.fastbat.FastBAT"', text)
-        # Nothing is loaded from elsewhere.
-        for page in site.rglob("*.html"):
-            self.assertNotRegex(
-                page.read_text(),
-                r'<(script|img|iframe)[^>]* src="(https?:)?//|'
-                r'<link[^>]* rel="(stylesheet|preconnect)"[^>]*"(https?:)?//',
-            )
-
-    def build_with(self, text):
-        """The errors of a build in which one page has this text at its end."""
-        page = self.copy / "docs/serving.md"
-        page.write_text(f"{page.read_text()}\n{text}\n")
-        process = self.build()
-        self.assertEqual(process.returncode, 1, process.stderr)
-        return process.stderr
-
-    def test_broken_links_fail(self):
-        """A page, a heading and a name that are not there."""
-        said = self.build_with(
-            "[a page](nowhere.md) [a heading](index.md#nowhere) "
-            "[a name][fastbat_tf.Nothing]"
-        )
-        self.assertIn("contains a link 'nowhere.md'", said)
-        self.assertIn("does not contain an anchor '#nowhere'", said)
-        self.assertRegex(said, "cross-reference target.*fastbat_tf.Nothing")
-        self.assertLen(said.splitlines(), 3)
-
-    def test_an_entry_of_nothing_fails(self):
-        self.assertIn(
-            "fastbat_tf.methods.nothing",
-            self.build_with("::: fastbat_tf.methods.nothing.Nothing"),
-        )
 
 
 if __name__ == "__main__":
