@@ -63,7 +63,7 @@ class PixelRange:
             low = high = math.nan
         with np.errstate(over="ignore"):
             # Images are float32.
-            narrowed = np.float32([low, high])
+            narrowed = np.array([low, high], np.float32)
         if not (np.isfinite(narrowed).all() and narrowed[0] < narrowed[1]):
             raise InputError(
                 "`pixel_range` is expected as two finite numbers (low, high), "

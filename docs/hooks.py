@@ -1,0 +1,124 @@
+"""Gives the documentation's website the layout of the repository.
+
+MkDocs publishes the files of one folder, but README.md, the recipes and the
+benchmarks have pages of their own and link to each other. `on_files` publishes
+all of them at their paths in the repository, so that a relative link means the
+same on GitHub, in a clone and on the website.
+
+`on_startup` keeps `--strict` strict under `--quiet`.
+
+`on_page_markdown` replaces the line `<!-- every method -->` by an entry of the
+API reference for each class in `fastbat_tf/methods/` that has a `name`.
+
+`PlainSections` extends griffe, which reads the docstrings.
+"""
+
+import ast
+import logging
+import pathlib
+import re
+import textwrap
+
+import griffe
+from mkdocs.structure.files import File
+
+TOP = pathlib.Path(__file__).absolute().parent.parent
+PUBLISHED = (
+    "*.md",
+    "CITATION.cff",
+    "LICENSE",
+    "docs/**/*",
+    "recipes/**/*",
+    "benchmarks/**/*.md",
+    "tests/golden/*.md",
+)
+NOT_PUBLISHED = {".py", ".pyc"}
+EVERY_METHOD = "<!-- every method -->"
+
+
+class PlainSections(griffe.Extension):
+    """Sets examples and return values as plain text with a heading.
+
+    Keras, and this library, do not indent an example; griffe then takes it for
+    Markdown. A return value without a type would become a list of one.
+    """
+
+    def on_object(self, *, obj, **_):
+        if obj.docstring is None:
+            return
+        text = re.sub(
+            r"(?m)^( *)>>> .*(\n\1\S.*)*",
+            r"\1```pycon\n\g<0>\n\1```",
+            obj.docstring.value,
+        )
+        text = re.sub(r"(?m)^Examples?:\n\n(?! )", "**Example:**\n\n", text)
+        obj.docstring.value = re.sub(
+            r"(?m)^Returns:\n((?:(?: .*)?(?:\n|\Z))+)",
+            lambda match: f"**Returns:**\n\n{textwrap.dedent(match[1])}",
+            text,
+        )
+
+
+def on_startup(**_):
+    """Lets `--strict` count warnings that `--quiet` would suppress."""
+    logger = logging.getLogger("mkdocs")
+    logger.setLevel(min(logger.getEffectiveLevel(), logging.WARNING))
+
+
+def on_files(files, config):
+    """Replaces the files of docs/ by those of the repository."""
+    for file in list(files):
+        if file.src_dir == config.docs_dir:
+            files.remove(file)
+    for path in published():
+        files.append(
+            File(
+                path.relative_to(TOP).as_posix(),
+                src_dir=str(TOP),
+                dest_dir=config.site_dir,
+                use_directory_urls=config.use_directory_urls,
+            )
+        )
+    return files
+
+
+def on_page_markdown(markdown, **_):
+    """Expands the list of the methods."""
+    if EVERY_METHOD not in markdown:
+        return markdown
+    entries = "\n\n".join(
+        f"::: {path}\n    options:\n      members: false"
+        for path in method_classes()
+    )
+    return markdown.replace(EVERY_METHOD, entries)
+
+
+def published():
+    """Paths of all files of the website, sorted."""
+    paths = {path for pattern in PUBLISHED for path in TOP.glob(pattern)}
+    return sorted(
+        path
+        for path in paths
+        if path.is_file() and path.suffix not in NOT_PUBLISHED
+    )
+
+
+def method_classes():
+    """Full names of the classes of the training methods, sorted."""
+    return [
+        f"fastbat_tf.methods.{path.stem}.{node.name}"
+        for path in sorted((TOP / "fastbat_tf" / "methods").glob("*.py"))
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.ClassDef) and _has_name(node)
+    ]
+
+
+def _has_name(node):
+    """Whether the body of a class has a line `name = "..."`."""
+    return any(
+        isinstance(line, ast.Assign)
+        and [ast.unparse(target) for target in line.targets] == ["name"]
+        and isinstance(line.value, ast.Constant)
+        and line.value.value
+        for line in node.body
+    )

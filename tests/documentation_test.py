@@ -1,0 +1,243 @@
+"""Runs the documentation's examples and checks the names that it mentions.
+
+A comment `<!-- not executed: why -->` above a block of Python skips it.
+"""
+
+import contextlib
+import importlib.util
+import pathlib
+import re
+import shlex
+import tempfile
+from unittest import mock
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import flags as absl_flags
+from absl.testing import absltest, flagsaver, parameterized
+
+import fastbat_tf
+import flags
+from fastbat_tf.experiment.config import Config
+from fastbat_tf.files import write_json
+from fastbat_tf.saving.export import export
+from tests.support.command_line import TOP
+from tests.support.documentation import (
+    exists,
+    pages,
+    read_blocks,
+    read_code,
+    read_commands,
+)
+
+# Flags of other programs that the documentation mentions.
+FOREIGN_FLAGS = {
+    "check": "sha256sum",
+    "flagfile": "absl",
+    "helpshort": "absl",
+    "logdir": "tensorboard",
+    "requeue": "Slurm",
+    "signal": "Slurm",
+    "strict": "mkdocs",
+}
+
+# The first part of the paths and dotted names that are checked.
+FOLDERS = "fastbat_tf|flags|models|tests|benchmarks|recipes|docs"
+
+
+def executed_pages():
+    """Returns the pages among README.md and docs/ whose Python is run."""
+    return [
+        page
+        for page in pages()
+        if page == "README.md" or page.startswith("docs/")
+        if any(block.executed for block in read_blocks(page, "python"))
+    ]
+
+
+def build_model():
+    """Returns a tiny classifier of 8 x 8 images."""
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3, strides=2, use_bias=False)(inputs)
+    x = keras.layers.BatchNormalization()(x)
+    x = keras.layers.Activation("softplus")(x)
+    x = keras.layers.Flatten()(x)
+    return keras.Model(inputs, keras.layers.Dense(10)(x))
+
+
+def make_namespace():
+    """Returns the names that the examples assume."""
+    draws = np.random.default_rng(0)
+    images = draws.random((64, 8, 8, 3), np.float32)
+    labels = np.arange(64) % 10
+    pixels = np.uint8(255 * images[:4])
+    batches = tf.data.Dataset.from_tensors(
+        ({"images": images, "index": np.arange(64)}, labels)
+    )
+    return {
+        "keras": keras,
+        "fastbat_tf": fastbat_tf,
+        "RobustClassifier": fastbat_tf.RobustClassifier,
+        "model": build_model(),
+        "classifier": build_model(),
+        "images": images,
+        "labels": labels,
+        "test_images": images[:16],
+        "test_labels": labels[:16],
+        "validation": (images[:16], labels[:16]),
+        "batches": batches,
+        "pixels": pixels,
+        "png": tf.io.encode_png(pixels[0]).numpy(),
+    }
+
+
+class PythonTest(parameterized.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.directory = pathlib.Path(
+            cls.enterClassContext(tempfile.TemporaryDirectory())
+        )
+        export(build_model(), cls.directory / "runs/demo/saved_model")
+
+    @parameterized.parameters(*executed_pages())
+    def test_runs(self, page):
+        namespace = make_namespace()
+        blocks = read_blocks(page, "python")
+        with contextlib.chdir(self.directory):
+            for block in blocks:
+                if block.executed:
+                    name = f"{TOP / page}:{block.line}"
+                    exec(compile(block.text, name, "exec"), namespace)
+
+    def test_pages_are_found(self):
+        self.assertContainsSubset(
+            ["README.md", "docs/keras.md"], executed_pages()
+        )
+
+
+class CommandsTest(parameterized.TestCase):
+    """Parses the commands where the files that they name exist."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        directory = pathlib.Path(
+            cls.enterClassContext(tempfile.TemporaryDirectory())
+        )
+        (directory / "recipes").symlink_to(TOP / "recipes")
+        for split in ("train", "test"):
+            for name in ("cat", "dog"):
+                place = directory / "my/images" / split / name
+                place.mkdir(parents=True)
+                (place / "1.png").touch()
+        (directory / "DIR").symlink_to("my/images")
+        for file in ("model.keras", "other.keras"):
+            (directory / file).touch()
+        for run in ("demo", "portable"):
+            checkpoints = directory / "runs" / run / "checkpoints"
+            checkpoints.mkdir(parents=True)
+            (checkpoints / "best.weights.h5").touch()
+            settings = Config().to_dict()
+            write_json(checkpoints.parent / "config.json", settings)
+        cls.directory = directory
+
+    def parse(self, arguments):
+        """Fails if main.py rejects the arguments."""
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(contextlib.chdir(self.directory))
+            stack.enter_context(flagsaver.flagsaver())
+            fail = mock.Mock(side_effect=AssertionError)
+            stack.enter_context(mock.patch.object(flags, "fail", fail))
+            try:
+                flags.parse(["main.py", *arguments])
+                flags.get_command()
+            except (AssertionError, ValueError) as error:
+                reason = fail.call_args or error
+                self.fail(f"main.py {shlex.join(arguments)}: {reason}")
+
+    @parameterized.parameters(*pages())
+    def test_main(self, page):
+        for words in read_commands(page):
+            if "main.py" in words:
+                arguments = words[words.index("main.py") + 1 :]
+                if arguments != ["--helpshort"]:
+                    self.parse(arguments)
+
+    def test_a_wrong_flag_fails(self):
+        self.parse(["--method=pgd", "--steps=10"])
+        for wrong in ("--stepz=10", "--quantile=0.1", "--mode=evaluate"):
+            with self.assertRaises(self.failureException):
+                self.parse(["--method=pgd", wrong])
+
+    @parameterized.parameters(*pages())
+    def test_modules(self, page):
+        """The module in `python -m module` exists."""
+        for words in read_commands(page):
+            if "-m" in words and words[0].endswith("python"):
+                module = words[words.index("-m") + 1]
+                self.assertIsNotNone(importlib.util.find_spec(module), module)
+
+    def test_commands_are_found(self):
+        found = [words for page in pages() for words in read_commands(page)]
+        mains = [words for words in found if "main.py" in words]
+        self.assertGreater(len(mains), 20)
+        self.assertGreater(len([w for w in found if "-m" in w]), 10)
+
+
+class NamesTest(parameterized.TestCase):
+    """Flags, paths and Python names on the pages exist."""
+
+    @parameterized.parameters(*pages())
+    def test_flags(self, page):
+        known = known_flags()
+        for code in read_code(page):
+            for name in re.findall(r"(?<![\w-])--([a-z]\w*)", code):
+                self.assertIn(name, known, code)
+
+    @parameterized.parameters(*pages())
+    def test_paths(self, page):
+        # Blocks that show a directory tree are not read.
+        for code in read_code(page):
+            for path in re.findall(
+                rf"(?<![\w/.-])((?:{FOLDERS})/[\w./*-]*)", code
+            ):
+                self.assertNotEmpty(list(TOP.glob(path.rstrip("."))), path)
+
+    @parameterized.parameters(*pages())
+    def test_dotted_names(self, page):
+        for code in read_code(page):
+            for name in re.findall(
+                rf"(?<![\w/.-])((?:{FOLDERS})(?:\.[A-Za-z]\w*)+)(?!/)", code
+            ):
+                self.assertTrue(exists(name), name)
+
+    def test_what_does_not_exist_is_found(self):
+        self.assertTrue(exists("fastbat_tf.training.schedules.OneCycle"))
+        self.assertTrue(exists("benchmarks.portable.run"))
+        self.assertFalse(exists("fastbat_tf.trainer"))
+        self.assertFalse(exists("fastbat_tf.training.schedules.TwoCycles"))
+        self.assertNotIn("stepz", known_flags())
+        self.assertIn("noaugment", known_flags())
+
+    def test_length_of_readme(self):
+        lines = (TOP / "README.md").read_text().splitlines()
+        self.assertLessEqual(len(lines), 150)
+
+
+def known_flags():
+    """Returns the flags of main.py, of the benchmarks, and `FOREIGN_FLAGS`."""
+    names = {*absl_flags.FLAGS, *FOREIGN_FLAGS}
+    for path in TOP.glob("benchmarks/**/*.py"):
+        names |= set(
+            re.findall(
+                r'(?:DEFINE_\w+\(|add_argument\()\s*"-*(\w+)"',
+                path.read_text(),
+            )
+        )
+    return names | {f"no{name}" for name in names}
+
+
+if __name__ == "__main__":
+    absltest.main()
