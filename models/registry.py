@@ -6,7 +6,7 @@ entry to `MODELS`. `docs/models.md` describes the families and their options.
 
 import importlib
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class ModelSpec(NamedTuple):
@@ -22,7 +22,7 @@ class ModelSpec(NamedTuple):
     """
 
     module: str
-    arguments: dict | None
+    arguments: dict[str, Any] | None
     options: dict
 
 

@@ -160,7 +160,8 @@ class CommandsTest(parameterized.TestCase):
     @parameterized.parameters(*pages())
     def test_main(self, page):
         for words in read_commands(page):
-            if "main.py" in words:
+            # CONTRIBUTING.md adds a method, an attack and more of this name.
+            if "main.py" in words and not re.search(r"=toy", " ".join(words)):
                 arguments = words[words.index("main.py") + 1 :]
                 if arguments != ["--helpshort"]:
                     self.parse(arguments)
@@ -203,7 +204,9 @@ class NamesTest(parameterized.TestCase):
             for path in re.findall(
                 rf"(?<![\w/.-])((?:{FOLDERS})/[\w./*-]*)", code
             ):
-                self.assertNotEmpty(list(TOP.glob(path.rstrip("."))), path)
+                if "/toy" not in path:  # What CONTRIBUTING.md adds.
+                    found = list(TOP.glob(path.rstrip(".")))
+                    self.assertNotEmpty(found, path)
 
     @parameterized.parameters(*pages())
     def test_dotted_names(self, page):

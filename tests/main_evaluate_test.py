@@ -253,7 +253,7 @@ class EvaluateTest(CommandLineTest):
         file = self.directory / "file"
         file.write_text("")
         self.refuse(
-            f"directory that can be written.* results_dir={file}/below ",
+            f"writable directory.* results_dir={file}/below ",
             f"--run_dir={self.run_dir}",
             f"--results_dir={file}/below",
         )

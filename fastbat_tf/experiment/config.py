@@ -169,9 +169,7 @@ class EvaluationConfig:
         attacks.check_attacks(self.attacks)
         attacks.check_epsilons(self.epsilons, self.norm)
         if self.validation_epsilon is not None:
-            options.EPSILON.check(
-                "validation_epsilon", self.validation_epsilon
-            )
+            options.EPSILON.check("validation_epsilon", self.validation_epsilon)
         if attacks.parse(self.validation_attack).needs_surrogate:
             raise InputError(
                 "`validation_attack` is expected to be an attack without a "

@@ -109,7 +109,7 @@ class EvaluateFlagsTest(CommandLineTest):
         ("--run_dir=RUN/other", "expected to hold a run"),
         ("--run_dir=RUN --attacks=cw", "Unknown attack.* attack=cw$"),
         ("--run_dir=RUN --epsilons=2", "epsilon=2.0$"),
-        ("--run_dir=RUN --norm=l2", "`epsilons` is expected .* norm=l2"),
+        ("--run_dir=RUN --norm=l2", "`epsilons` is required .* norm=l2"),
         ("--run_dir=RUN --max_examples=-1", "max_examples=-1$"),
         (
             "--run_dir=RUN --attacks=fgsm,transfer",
