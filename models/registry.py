@@ -276,7 +276,7 @@ def get(
         x,
         num_classes,
         batch_normalization=batch_normalization,
-        **spec.arguments,
+        **(spec.arguments or {}),
         **options,
     )
     return blocks.end(inputs, outputs, name)
