@@ -124,7 +124,7 @@ class BadFlagsTest(CommandLineTest):
         ("--surrogate=m", "not apply to --mode=train.* flags=surrogate$"),
         ("--results_dir=m", "not apply to --mode=train.* flags=results_dir$"),
         ("--save_images", "not apply to --mode=train.* flags=save_images$"),
-        ("--run_dir=/proc/x", "writable directory.* Received: run_dir=/proc/x$"),
+        ("--run_dir=/proc/x", "writable directory.* run_dir=/proc/x$"),
         ("--flagfile=no/such.cfg", "no/such.cfg"),
         ("--method=standard --epsilon=8/255", "`epsilon` does not apply"),
         ("--method=fastat --linearization=pgd", "does not apply .* fastat"),
