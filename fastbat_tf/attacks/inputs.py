@@ -81,8 +81,8 @@ def as_pixels(images):
     images = np.asarray(images)
     if images.ndim != 4 or not images.size:
         raise InputError(
-            "Images are expected in the shape (examples, height, width, "
-            f"channels), at least one. Received: images.shape={images.shape}"
+            "Images of shape (examples, height, width, channels) are expected, "
+            f"at least one. Received: images.shape={images.shape}"
         )
     if images.dtype == np.uint8:
         return images.astype(np.float32) / np.float32(255)
