@@ -206,6 +206,7 @@ class EvaluateTest(CommandLineTest):
         evaluations = (self.run_dir / "evaluations").iterdir()
         self.assertEqual([path.name for path in evaluations], ["training"])
 
+    @pytest.mark.slow
     def test_a_model_gives_the_numbers_of_its_run(self):
         alone = self.directory / "alone"
         self.evaluate(
@@ -249,6 +250,7 @@ class EvaluateTest(CommandLineTest):
         self.assert_refused(process, message)
         self.assertEqual(files(self.directory), before)
 
+    @pytest.mark.slow
     def test_a_file_in_the_way(self):
         file = self.directory / "file"
         file.write_text("")

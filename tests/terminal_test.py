@@ -5,6 +5,7 @@ import pathlib
 import re
 import tempfile
 
+import pytest
 from absl.testing import absltest
 
 from tests.support.terminal import CTRL_C, HIDDEN, Terminal
@@ -54,6 +55,7 @@ class TerminalTest(absltest.TestCase):
         newest = max(self.run_dir.glob("backup/0*/state.json"))
         return json.loads(newest.read_text())
 
+    @pytest.mark.slow
     def test_seeds_and_an_evaluation(self):
         terminal = Terminal(
             *TINY, "--epochs=1", "--seeds=0,1", f"--run_dir={self.run_dir}"
@@ -102,6 +104,7 @@ class TerminalTest(absltest.TestCase):
             r"  after fab-t-2 ",
         )
 
+    @pytest.mark.slow
     def test_stopped_in_training_and_in_compilation(self):
         command = (*TINY, "--epochs=500", f"--run_dir={self.run_dir}")
         terminal = Terminal(*command)
