@@ -42,6 +42,9 @@ FOREIGN_FLAGS = {
     "strict": "mkdocs",
 }
 
+# CONTRIBUTING.md calls so what its reader writes: files and flags to come.
+PLACEHOLDERS = r"\btoy|\.\.\."
+
 # The first part of the paths and dotted names that are checked.
 FOLDERS = "fastbat_tf|flags|models|tests|benchmarks|recipes|docs"
 
@@ -162,7 +165,9 @@ class CommandsTest(parameterized.TestCase):
         for words in read_commands(page):
             if "main.py" in words:
                 arguments = words[words.index("main.py") + 1 :]
-                if arguments != ["--helpshort"]:
+                if re.search(PLACEHOLDERS, " ".join(arguments)):
+                    self.assertEqual(page, "CONTRIBUTING.md")
+                elif arguments != ["--helpshort"]:
                     self.parse(arguments)
 
     def test_a_wrong_flag_fails(self):
@@ -203,6 +208,9 @@ class NamesTest(parameterized.TestCase):
             for path in re.findall(
                 rf"(?<![\w/.-])((?:{FOLDERS})/[\w./*-]*)", code
             ):
+                if re.search(PLACEHOLDERS, path):
+                    self.assertEqual(page, "CONTRIBUTING.md")
+                    continue
                 self.assertNotEmpty(list(TOP.glob(path.rstrip("."))), path)
 
     @parameterized.parameters(*pages())
