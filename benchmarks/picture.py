@@ -3,9 +3,9 @@
     python -m benchmarks.picture
 
 Trains the demo with Fast-BAT and on clean images, attacks both networks at
-several radii, and draws what the runs' files hold. Each command continues
-where it stopped, so a second call only draws. Takes about 15
-minutes on 2 CPU cores. Needs matplotlib, one of the development dependencies.
+several radii, and draws what the files of the runs contain. Each command
+continues where it stopped, so a second call only draws. Takes about 15 minutes
+on 2 CPU cores. Needs matplotlib, one of the development dependencies.
 """
 
 import json
@@ -46,7 +46,7 @@ def run_main(*arguments):
 
 
 def measure(method, run_dir):
-    """Trains and attacks, as far as that is not done.
+    """Trains and attacks, unless that has been done.
 
     Args:
         method: Name of a training method.
@@ -74,7 +74,7 @@ def measure(method, run_dir):
 
 
 def read_curve(results_dir):
-    """Radii in 255ths, accuracies and their intervals, all in percent."""
+    """Returns radii in 255ths, and accuracies and intervals in percent."""
     results = json.loads((results_dir / "results.json").read_text())
     radii = [0.0]
     accuracies = [results["clean_accuracy"]]
@@ -87,14 +87,14 @@ def read_curve(results_dir):
 
 
 def read_adversarial(results_dir):
-    """The adversarial images of the strip's radius, with what they did."""
+    """Returns the arrays of the adversarial images of the strip's radius."""
     name = f"adversarial_{ATTACK}-{STRIP_RADIUS / 255:.8g}.npz"
     with np.load(results_dir / name) as arrays:
         return dict(arrays)
 
 
 def predict(run_dir, images):
-    """Classes that the exported model of a run gives images in [0, 1]."""
+    """Returns the classes that a run's exported model predicts."""
     import tensorflow as tf
 
     served = tf.saved_model.load(str(run_dir / "saved_model"))
@@ -105,7 +105,7 @@ def predict(run_dir, images):
 
 
 def choose(adversarial, clean_correct):
-    """The first images that show the difference, each of another class.
+    """Returns the first images that show the difference, one per class.
 
     Both networks classify them correctly; the attack fools that of standard
     training and not that of Fast-BAT.
@@ -120,7 +120,7 @@ def choose(adversarial, clean_correct):
 
 
 def draw_curves(axes, curves):
-    """Accuracy against epsilon, one curve for each method."""
+    """Draws accuracy against epsilon, one curve for each method."""
     for method, (radii, accuracies, bounds) in curves.items():
         title, color = METHODS[method]
         axes.fill_between(radii, *bounds, color=color, alpha=0.15, lw=0)
@@ -142,7 +142,7 @@ def draw_curves(axes, curves):
 
 
 def draw_tile(axes, image, title, color="#111111"):
-    """One image of the strip with a word below it."""
+    """Draws one image of the strip with a title below it."""
     axes.imshow(np.clip(image, 0, 1), interpolation="nearest")
     axes.set_xticks([])
     axes.set_yticks([])
@@ -151,10 +151,10 @@ def draw_tile(axes, image, title, color="#111111"):
 
 
 def draw(curves, tiles):
-    """The whole picture.
+    """Draws the whole picture.
 
     Args:
-        curves: Dict from methods to what `read_curve` gives.
+        curves: Dict from methods to what `read_curve` returns.
         tiles: Dict from methods to lists of `(clean, adversarial, label,
             clean_prediction, prediction)`, one for each image of the strip.
 
@@ -209,7 +209,7 @@ def draw(curves, tiles):
 
 
 def main(_):
-    """Makes the runs and draws the picture."""
+    """Makes the runs, then draws the picture."""
     from fastbat_tf.data import loading
 
     run_dirs = {

@@ -7,8 +7,8 @@ same on GitHub, in a clone and on the website.
 
 `on_startup` keeps `--strict` strict under `--quiet`.
 
-`on_page_markdown` replaces the line `<!-- every method -->` by an entry of the
-API reference for each class in `fastbat_tf/methods/` that has a `name`.
+`on_page_markdown` replaces the lines `<!-- every method -->` and
+`<!-- every attack -->` by an entry of the API reference for each such class.
 
 `PlainSections` extends griffe, which reads the docstrings.
 """
@@ -33,7 +33,6 @@ PUBLISHED = (
     "tests/golden/*.md",
 )
 NOT_PUBLISHED = {".py", ".pyc"}
-EVERY_METHOD = "<!-- every method -->"
 
 
 class PlainSections(griffe.Extension):
@@ -83,18 +82,21 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, **_):
-    """Expands the list of the methods."""
-    if EVERY_METHOD not in markdown:
-        return markdown
-    entries = "\n\n".join(
-        f"::: {path}\n    options:\n      members: false"
-        for path in method_classes()
-    )
-    return markdown.replace(EVERY_METHOD, entries)
+    """Expands the lists of methods and attacks."""
+    lists = {"method": method_classes, "attack": attack_classes}
+    for kind, classes in lists.items():
+        line = f"<!-- every {kind} -->"
+        if line in markdown:
+            entries = "\n\n".join(
+                f"::: {path}\n    options:\n      members: false"
+                for path in classes()
+            )
+            markdown = markdown.replace(line, entries)
+    return markdown
 
 
 def published():
-    """Paths of all files of the website, sorted."""
+    """Returns the paths of all files of the website, sorted."""
     paths = {path for pattern in PUBLISHED for path in TOP.glob(pattern)}
     return sorted(
         path
@@ -104,17 +106,32 @@ def published():
 
 
 def method_classes():
-    """Full names of the classes of the training methods, sorted."""
+    """Returns the classes in `fastbat_tf/methods` that have a `name`."""
+    return [path for path, node in _classes("methods") if _has_name(node)]
+
+
+def attack_classes():
+    """Returns the classes in `fastbat_tf/attacks` that are an attack."""
     return [
-        f"fastbat_tf.methods.{path.stem}.{node.name}"
-        for path in sorted((TOP / "fastbat_tf" / "methods").glob("*.py"))
+        path
+        for path, node in _classes("attacks")
+        if not path.startswith("fastbat_tf.attacks.base.")
+        if any(ast.unparse(base).endswith("Attack") for base in node.bases)
+    ]
+
+
+def _classes(folder):
+    """Returns pairs of the full name and the syntax tree of each class."""
+    return [
+        (f"fastbat_tf.{folder}.{path.stem}.{node.name}", node)
+        for path in sorted((TOP / "fastbat_tf" / folder).glob("*.py"))
         for node in ast.parse(path.read_text()).body
-        if isinstance(node, ast.ClassDef) and _has_name(node)
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
     ]
 
 
 def _has_name(node):
-    """Whether the body of a class has a line `name = "..."`."""
+    """Returns whether the body of a class has a line `name = "..."`."""
     return any(
         isinstance(line, ast.Assign)
         and [ast.unparse(target) for target in line.targets] == ["name"]

@@ -13,7 +13,7 @@ import pytest
 from absl.testing import absltest
 
 import fastbat_tf
-from fastbat_tf import methods
+from fastbat_tf import attacks, methods
 from tests.support.command_line import TOP
 from tests.support.documentation import exists, load_hooks
 
@@ -54,11 +54,19 @@ class ApiTest(absltest.TestCase):
         del entries["fastbat_tf.training.classifier.RobustClassifier"]
         self.assertEqual(undocumented(entries.values()), ["RobustClassifier"])
 
-    def test_every_method_has_an_entry(self):
-        entries = load_hooks().method_classes()
+    def test_every_method_and_attack_has_an_entry(self):
+        hooks = load_hooks()
         classes = map(methods.get_class, methods.METHODS)
         self.assertSameElements(
-            entries, [f"{c.__module__}.{c.__name__}" for c in classes]
+            hooks.method_classes(),
+            [f"{c.__module__}.{c.__name__}" for c in classes],
+        )
+        self.assertSameElements(
+            hooks.attack_classes(),
+            {
+                f"fastbat_tf.attacks.{spec.class_name}"
+                for spec in attacks.ATTACKS.values()
+            },
         )
 
 
