@@ -51,8 +51,8 @@ class BadFlagsTest(CommandLineTest):
             "one of relu, softplus, swish.* Received: activation=tanh$",
         ),
         ("--data_dir=d", "`data_dir` does not apply.* data_dir=d$"),
-        ("--image_size=8", "`image_size` applies to .* folder alone"),
-        ("--skip_unreadable", "`skip_unreadable` applies to .* folder alone"),
+        ("--image_size=8", "`image_size` applies only to .* folder"),
+        ("--skip_unreadable", "`skip_unreadable` applies only to .* folder"),
         ("--dataset=folder", "folder expects `data_dir`.* data_dir=None$"),
         ("--dataset=folder --data_dir=d", "expects `image_size`.*=None$"),
         (
