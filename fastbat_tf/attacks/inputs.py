@@ -94,8 +94,8 @@ def as_pixels(images):
     images = images.astype(np.float32)
     if not 0 <= images.min() <= images.max() <= 1:
         raise InputError(
-            "Images of floats are expected in [0, 1]; for another range, pass "
-            "`pixel_range` to `evaluate_robustness`. "
+            "Images of floats are expected in [0, 1]; `evaluate_robustness` "
+            "takes another range as its argument `pixel_range`. "
             f"Received: range=({images.min()}, {images.max()})"
         )
     return images

@@ -183,8 +183,8 @@ def check_attacks(names):
     """
     if not names or len(set(names)) < len(names):
         raise InputError(
-            "`attacks` is expected to hold at least one attack, and none "
-            f"twice. Received: attacks={names}"
+            "`attacks` is expected to hold at least one, and none twice. "
+            f"Received: attacks={names}"
         )
     for name in names:
         parse(name)
@@ -209,7 +209,7 @@ def check_epsilons(epsilons, norm):
             )
     if len(set(epsilons)) < len(epsilons):
         raise InputError(
-            "`epsilons` is expected to hold no radius twice. "
+            "`epsilons` is expected to hold none twice. "
             f"Received: epsilons={epsilons}"
         )
 

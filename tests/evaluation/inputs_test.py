@@ -231,7 +231,7 @@ class RefusedTest(parameterized.TestCase, tf.test.TestCase):
         ([float("nan")], "Received: epsilon=nan$"),
         ([8], "at most 1 for linf, .* Received: epsilon=8.0$"),
         ([], r"`epsilons` .*at least one.* Received: epsilons=\[\]$"),
-        ([0.1, 0.1], r"no radius twice.* Received: epsilons=\[0.1, 0.1\]$"),
+        ([0.1, 0.1], r"none twice.* Received: epsilons=\[0.1, 0.1\]$"),
         (0.1, "`epsilons` .*Received: epsilons=0.1$"),
         (["8/255"], r"`epsilons` .*Received: epsilons=\['8/255'\]$"),
     )
