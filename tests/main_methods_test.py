@@ -40,11 +40,14 @@ class MainMethodsTest(CommandLineTest):
             "--method=free --epochs=6",
             "`epochs` .* multiple of `replays`.* epochs=6, replays=4$",
         ),
-        ("--method=free --replays=0", "`replays` .* 1.* replays=0$"),
+        (
+            "--method=free --replays=0",
+            r"`replays` .* in \[1, inf\).* replays=0$",
+        ),
         ("--method=gat --form=new", "paper, benchmark.* form=new$"),
         ("--method=gat --coefficient=-1", r"in \[0, inf\).* coefficient=-1.0$"),
         ("--method=nfgsm --replays=2", "not apply .* nfgsm.* replays=2$"),
-        ("--method=trades --steps=0", "`steps` .* 1.* steps=0$"),
+        ("--method=trades --steps=0", r"`steps` .* in \[1, inf\).* steps=0$"),
         ("--method=fgsm_uap --uap_epsilon=10", r"\[0, 1\].*uap_epsilon=10.0$"),
         (
             "--method=liet --max_mask_ratio=0.05",

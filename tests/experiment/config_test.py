@@ -201,7 +201,9 @@ class ChecksTest(parameterized.TestCase):
     @parameterized.parameters(-1, 1.01, math.nan)
     def test_validation_epsilon(self, value):
         with self.assertRaisesRegex(
-            InputError, rf"\[0, 1\], such as 8/255\. Received: epsilon={value}$"
+            InputError,
+            r"`validation_epsilon` .* in \[0, 1\], such as 8/255\. "
+            rf"Received: validation_epsilon={value}$",
         ):
             EvaluationConfig(validation_epsilon=value)
 
