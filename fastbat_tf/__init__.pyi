@@ -18,6 +18,7 @@ from .evaluation.robustness import evaluate_robustness as evaluate_robustness
 from .layers import BatchNormalization as BatchNormalization
 from .methods.base import Method as Method
 from .methods.base import Solution as Solution
+from .methods.options import option as option
 from .methods.state import Plan as Plan
 from .methods.step import StepContext as StepContext
 from .training.callbacks import OverfittingGuard as OverfittingGuard
