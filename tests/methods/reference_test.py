@@ -14,7 +14,7 @@ from absl.testing import parameterized
 
 from fastbat_tf import Plan, RobustClassifier, methods
 from fastbat_tf.layers import conversion
-from tests.support import golden_network, numpy_methods
+from tests.support import golden_network, numpy_methods, numpy_network
 
 SHAPE, PIXELS = (2, 2, 3), 12
 BATCH, CLASSES, WIDTH = 6, 4, 5
@@ -97,7 +97,7 @@ def build(name, options):
         options = {}
     robust = Recorded(network, methods.get(name, **options))
     robust.compile(
-        keras.optimizers.SGD(numpy_methods.RATE), plan=PLAN, run_eagerly=True
+        keras.optimizers.SGD(numpy_network.RATE), plan=PLAN, run_eagerly=True
     )
     robust.outcomes = []
     return robust
@@ -108,7 +108,7 @@ def twin_of(robust):
     values = {
         v.path.split("/")[-1]: v.numpy() for v in robust.classifier.weights
     }
-    network = numpy_methods.Network(
+    network = numpy_network.Network(
         [v.numpy() for v in robust.trainable_variables],
         values["moving_mean"],
         values["moving_variance"],
@@ -190,7 +190,7 @@ class MethodReferenceTest(tf.test.TestCase, parameterized.TestCase):
             robust.train_step((data, tf.constant(labels, tf.int32)))
             for replay in range(replays):
                 step = first + number * replays + replay
-                u = numpy_methods.Update(
+                u = numpy_network.Update(
                     network,
                     x,
                     labels,
@@ -200,7 +200,7 @@ class MethodReferenceTest(tf.test.TestCase, parameterized.TestCase):
                     epsilon=epsilon,
                     draw=Draws(step).array,
                 )
-                expected.append(numpy_methods.update(u, method, **twin_options))
+                expected.append(numpy_network.update(u, method, **twin_options))
         for outcome, (loss, delta, gradients) in zip(
             robust.outcomes, expected, strict=True
         ):

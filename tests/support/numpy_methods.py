@@ -1,128 +1,26 @@
-"""One update of every method in NumPy, written from the papers.
-
-A layer of softplus, BatchNormalization, and a layer of logits; images are rows
-of pixels. The gradients to the images are written out, those to the
-weights are central differences of the loss in float64: nothing here is derived
-by TensorFlow.
-"""
+"""One update of every method in NumPy, written from the papers."""
 
 import statistics
 
 import numpy as np
 
-RATE = 0.05  # Of plain SGD.
-MOMENTUM, STABILITY = 0.9, 1e-5  # Of BatchNormalization.
-DIFFERENCE = 1e-5
-
-
-def softmax(z):
-    powers = np.exp(z - z.max(-1, keepdims=True))
-    return powers / powers.sum(-1, keepdims=True)
-
-
-def divergence(p, q):
-    """KL(p || q), per example."""
-    return (p * (np.log(p) - np.log(q))).sum(-1)
-
-
-def through_softmax(q, gradient):
-    """A gradient to probabilities q, as one to their logits."""
-    return q * (gradient - (q * gradient).sum(-1, keepdims=True))
-
-
-class Network:
-    """Weights, moving statistics, and both directions.
-
-    Attributes:
-        weights: List: kernel, scale, offset, kernel, bias.
-        mean: Moving mean, `(width,)`.
-        variance: Moving variance, `(width,)`.
-    """
-
-    def __init__(self, weights, mean, variance):
-        self.weights, self.mean, self.variance = weights, mean, variance
-
-    def forward(self, x, training=True, record=False, weights=None):
-        """Logits, features, and a function from their gradient to that of x."""
-        kernel, scale, offset, last, bias = weights or self.weights
-        hidden = x @ kernel
-        bent = np.logaddexp(0, hidden)
-        mean, variance = self.mean, self.variance
-        if training:
-            mean, variance = bent.mean(0), bent.var(0)
-        if training and record:
-            unbiased = bent.var(0, ddof=1)
-            self.mean = MOMENTUM * self.mean + (1 - MOMENTUM) * mean
-            self.variance = MOMENTUM * self.variance + (1 - MOMENTUM) * unbiased
-        deviation = np.sqrt(variance + STABILITY)
-        normal = (bent - mean) / deviation
-        features = scale * normal + offset
-
-        def back(dz):
-            d = scale * (dz @ last.T)
-            if training:
-                d = d - d.mean(0) - normal * (d * normal).mean(0)
-            return d / deviation / (1 + np.exp(-hidden)) @ kernel.T
-
-        return features @ last + bias, features, back
-
-
-class Update:
-    """What a method sees of one update.
-
-    Attributes:
-        network: The `Network`.
-        x: `(batch, pixels)`.
-        labels: Integers `(batch,)`.
-        index: Integers `(batch,)`, the indices in the data set.
-        epoch, batch, epochs: Integers, the progress of the training.
-        state: Dict of arrays; a method writes here what it remembers.
-        epsilon: Float.
-        draw: Function that draws random numbers by name.
-    """
-
-    def __init__(
-        self, network, x, labels, *, index, progress, state, epsilon, draw
-    ):
-        self.network, self.x, self.labels = network, x, labels
-        self.index, self.state, self.epsilon = index, state, epsilon
-        self.epoch, self.batch, self.epochs = progress
-        self.draw = draw
-        self.classes = len(network.weights[-1])
-        self.targets = np.eye(self.classes)[labels]
-
-    # The ball and the pixels.
-    def clip(self, delta):
-        return np.clip(self.x + delta, 0, 1) - self.x
-
-    def project(self, delta):
-        return self.clip(np.clip(delta, -self.epsilon, self.epsilon))
-
-    def uniform(self, name, radius):
-        return self.draw(name, self.x.shape, -radius, radius)
-
-    def signs(self, name, radius):
-        return np.where(self.uniform(name, radius) < 0, -radius, radius)
-
-    # The network.
-    def relaxed(self, factor=0.6):
-        others = (1 - factor) / (self.classes - 1)
-        return factor * self.targets + others * (1 - self.targets)
-
-    def attack(self, delta, targets=None, training=True):
-        """The gradient of the summed cross-entropy, and the logits."""
-        z, _, back = self.network.forward(
-            self.x + delta, training, record=training
-        )
-        targets = self.targets if targets is None else targets
-        return back(softmax(z) - targets), z
-
-    def ce(self, z, targets=None):
-        targets = self.targets if targets is None else targets
-        return -(targets * np.log(softmax(z))).sum(-1)
-
-    def mean_ce(self, delta, targets=None):
-        return lambda logits: self.ce(logits(self.x + delta), targets).mean()
+from tests.support.numpy_memory_methods import (  # noqa: F401  Methods, too.
+    fgsm_cuap,
+    fgsm_fuap,
+    fgsm_mep_cs,
+    fgsm_pco,
+    fgsm_pgi,
+    fgsm_rs_cs,
+    fgsm_uap,
+    recall,
+    record,
+)
+from tests.support.numpy_network import (
+    divergence,
+    frozen,
+    softmax,
+    through_softmax,
+)
 
 
 def standard(u):
@@ -286,18 +184,6 @@ def aaer(u):
     return delta, loss
 
 
-def frozen(function):
-    """Constant from its first call on: that of the weights of now."""
-    found = []
-
-    def first(*args):
-        if not found:
-            found.append(function(*args))
-        return found[0]
-
-    return first
-
-
 def ssat(u):
     start = u.clip(u.uniform("start", u.epsilon))
     gradient, z = u.attack(start)
@@ -359,101 +245,6 @@ def fastbat(u, step_size=0.2, remembered=False):
     return delta, u.mean_ce(delta), implicit
 
 
-def recall(u, name, fresh):
-    seen = u.state["seen"][u.index, np.newaxis]
-    return np.where(seen, u.state[name][u.index], fresh)
-
-
-def record(u, **rows):
-    for name, row in rows.items():
-        u.state[name][u.index] = row
-    u.state["seen"][u.index] = True
-
-
-def remember_prior(u, start, gradient):
-    momentum = gradient / np.abs(gradient).sum()
-    momentum = momentum + 0.3 * recall(u, "momentum", 0)
-    delta = u.project(start + u.epsilon * np.sign(momentum))
-    record(u, delta=delta, momentum=momentum)
-
-
-def fgsm_pgi(u):
-    start = recall(u, "delta", u.signs("start", u.epsilon))
-    soft = u.relaxed()
-    at_start = u.clip(start)
-    gradient, _ = u.attack(at_start, soft)
-    delta = u.project(start + u.epsilon * np.sign(gradient))
-    remember_prior(u, start, gradient)
-
-    def loss(logits):
-        z = logits(u.x + delta)
-        before = logits(u.x + at_start, record=False)
-        return u.ce(z, soft).mean() + 10 * ((z - before) ** 2).mean()
-
-    return delta, loss
-
-
-def converging(u, delta, benign):
-    """The loss whose benign part may not jump by more than 0.03."""
-    soft = u.relaxed()
-    if u.batch == 0:
-        u.state["previous"] = u.state["sum"] / u.state["count"]
-        u.state["sum"] = u.state["count"] = 0
-
-    @frozen
-    def sign(found):
-        u.state["sum"] += found * len(u.x)
-        u.state["count"] += len(u.x)
-        jump = found - u.state["previous"]
-        active = 1 < u.epoch < u.epochs - 1 and abs(jump) > 0.03
-        return np.sign(jump) * active
-
-    def loss(logits):
-        perturbed = u.ce(logits(u.x + delta), soft).mean()
-        found = u.ce(logits(u.x + benign), soft).mean()
-        return perturbed + sign(found) * found
-
-    return loss
-
-
-def fgsm_rs_cs(u):
-    start = u.clip(u.uniform("start", u.epsilon))
-    gradient, _ = u.attack(start)
-    delta = u.clip(start + u.epsilon * np.sign(gradient))
-    return delta, converging(u, delta, start)
-
-
-def fgsm_mep_cs(u):
-    start = recall(u, "delta", u.signs("start", u.epsilon))
-    gradient, _ = u.attack(start, u.relaxed())
-    delta = u.project(start + u.epsilon * np.sign(gradient))
-    remember_prior(u, start, gradient)
-    return delta, converging(u, delta, 0)
-
-
-def fgsm_pco(u):
-    start = recall(u, "delta", u.signs("start", u.epsilon))
-    soft = u.relaxed()
-    gradient, z = u.attack(start, soft)
-    moved = u.project(start + u.epsilon * np.sign(gradient))
-    record(u, delta=moved)
-
-    def mixed(z):
-        doubt = 1 - softmax(z)[np.arange(len(z)), u.labels]
-        doubt = doubt[:, np.newaxis]
-        return doubt * start + (1 - doubt) * 1.5 * moved
-
-    def loss(logits):
-        at_start = logits(u.x + start, record=False)
-        at_mixed = logits(u.x + mixed(at_start))
-        at_moved = logits(u.x + moved)
-        gap = ((at_moved - at_start) ** 2).mean()
-        gap -= ((at_moved - at_mixed) ** 2).mean()
-        return u.ce(at_mixed, soft).mean() + 10 * abs(gap)
-
-    return mixed(z), loss
-
-
 def liet(u):
     def smoothed(name, onehot):
         shares = u.draw(name, onehot.shape, 0, 1) * (1 - onehot)
@@ -486,113 +277,3 @@ def liet(u):
         return u.ce(z, soft).mean() + weight * apart.mean()
 
     return delta, loss
-
-
-def universal(u, begin, chosen):
-    """What the three FGSM-UAP do once each image has its perturbation."""
-    uap, momentum = u.state["uap"], u.state["momentum"]
-    radius = 1.25 * u.epsilon
-    start = u.project(begin + uap[chosen])
-    gradient, _ = u.attack(start)
-    delta = u.project(start + u.epsilon * np.sign(gradient))
-    for number in np.unique(chosen):
-        mean = gradient[chosen == number].mean(0) / np.abs(gradient).sum()
-        momentum[number] = mean + 0.3 * momentum[number]
-        moved = uap[number] + radius * np.sign(momentum[number])
-        uap[number] = np.clip(moved, -radius, radius)
-
-    def loss(logits):
-        z = logits(u.x + delta)
-        before = logits(u.x + start, record=False)
-        return u.ce(z).mean() + 10 * ((z - before) ** 2).mean()
-
-    return delta, loss
-
-
-def fgsm_uap(u):
-    return universal(u, 0, np.zeros(len(u.x), int))
-
-
-def fgsm_cuap(u):
-    return universal(u, 0, u.labels)
-
-
-def fgsm_fuap(u):
-    begin = u.clip(u.uniform("noise", u.epsilon))
-    _, features, _ = u.network.forward(u.x + begin, record=True)
-    kernel1, bias1, kernel2, bias2 = head = [
-        u.state[name] for name in ("kernel1", "bias1", "kernel2", "bias2")
-    ]
-    hidden = features @ kernel1 + bias1
-    kept = np.maximum(hidden, 0)
-    to_outputs = softmax(kept @ kernel2 + bias2) - u.targets
-    to_outputs /= len(u.x)
-    to_hidden = to_outputs @ kernel2.T * (hidden > 0)
-    gradients = (
-        features.T @ to_hidden,
-        to_hidden.sum(0),
-        kept.T @ to_outputs,
-        to_outputs.sum(0),
-    )
-    # Adam (Kingma & Ba 2015, algorithm 1).
-    u.state["head_steps"] = steps = u.state["head_steps"] + 1
-    for name, old, gradient in zip(
-        ("kernel1", "bias1", "kernel2", "bias2"), head, gradients, strict=True
-    ):
-        m = u.state[f"{name}_mean"] = (
-            0.9 * u.state[f"{name}_mean"] + 0.1 * gradient
-        )
-        v = u.state[f"{name}_square"] = (
-            0.999 * u.state[f"{name}_square"] + 0.001 * gradient**2
-        )
-        m, v = m / (1 - 0.9**steps), v / (1 - 0.999**steps)
-        u.state[name] = old - 1e-3 * m / (np.sqrt(v) + 1e-8)
-    return universal(u, begin, hidden.argmax(-1))
-
-
-class Logits:
-    """Logits of the network with given weights, for a loss."""
-
-    def __init__(self, network, weights=None):
-        self.network, self.weights = network, weights
-        self.back = None  # Of the last forward pass.
-
-    def __call__(self, x, record=True):
-        record = record and self.weights is None
-        z, _, self.back = self.network.forward(
-            x, record=record, weights=self.weights
-        )
-        return z
-
-
-def differences(network, scalar):
-    """Central differences of a function of the logits, by the weights."""
-    gradients = []
-    for number, array in enumerate(network.weights):
-        gradient = np.zeros_like(array)
-        for entry in np.ndindex(array.shape):
-            found = []
-            for move in (DIFFERENCE, -DIFFERENCE):
-                weights = [each.copy() for each in network.weights]
-                weights[number][entry] += move
-                found.append(scalar(Logits(network, weights)))
-            gradient[entry] = (found[0] - found[1]) / (2 * DIFFERENCE)
-        gradients.append(gradient)
-    return gradients
-
-
-def update(u, method, **options):
-    """Makes one update.
-
-    Returns:
-        The loss, the perturbation and the gradients.
-    """
-    delta, *scalars = method(u, **options)
-    loss = scalars[0](Logits(u.network))
-    parts = [differences(u.network, scalar) for scalar in scalars]
-    gradients = [sum(part) for part in zip(*parts, strict=True)]
-    u.network.weights = [
-        old - RATE * gradient
-        for old, gradient in zip(u.network.weights, gradients, strict=True)
-    ]
-    return loss, delta, gradients
