@@ -7,7 +7,7 @@ functions `say`, `result`, `table` and `task` of this module use that one.
 with display.shown(verbosity=0):
     display.say("Measuring ...")
     with display.task("pgd-50-10", total=1000) as task:
-        task.update(250, detail="73 standing")
+        task.update(250, detail="73 robust")
 ```
 
 The lines are the program's output, not a log: they go to the standard output,
