@@ -73,19 +73,19 @@ class AAER(Method):
     base_attack: str = option(
         "nfgsm", "Attack that is regularized.", choices=("nfgsm", "fastat")
     )
-    step_size: float = options.step_size(
+    step_size: float | None = options.step_size(
         "epsilon if base_attack == 'nfgsm' else 1.25 * epsilon",
         shown="epsilon for nfgsm, 1.25 * epsilon for fastat",
     )
     coefficient: float = options.coefficient(
         1.0, "Weight of the regularization, lambda_1."
     )
-    loss_coefficient: float = options.coefficient(
+    loss_coefficient: float | None = options.coefficient(
         formula="1.5 if base_attack == 'nfgsm' else 2.5",
         help="Weight of the decrease of the loss, lambda_2.",
         shown="1.5 for nfgsm, 2.5 for fastat",
     )
-    logit_coefficient: float = options.coefficient(
+    logit_coefficient: float | None = options.coefficient(
         formula="0.15 if base_attack == 'nfgsm' else 1.5",
         help="Weight of the variation of the logits, lambda_3.",
         shown="0.15 for nfgsm, 1.5 for fastat",

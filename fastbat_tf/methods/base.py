@@ -27,6 +27,7 @@ CONTRIBUTING.md describes how to add a method.
 import abc
 import copy
 import dataclasses
+import functools
 import inspect
 import typing
 from typing import Any, ClassVar, NamedTuple
@@ -268,18 +269,9 @@ _RESERVED = frozenset(dir(Method)) - {"replays"}
 
 def _make_dataclass(cls):
     """Makes the constructor of a method from its declared options."""
-    inherited = cls.options
-    declared = {}
-    for name, value in vars(cls).items():
-        if name in inherited and not isinstance(value, Option):
-            # A plain value is another default of an inherited option.
-            value = inherited[name]._replace(
-                default=value, formula=None, shown=None
-            )
-        if isinstance(value, Option):
-            declared[name] = value
-    _check_declaration(cls, declared)
     annotations = inspect.get_annotations(cls)
+    declared = _find_declared(cls)
+    _check_declaration(cls, declared)
     for name, declaration in declared.items():
         default = declaration.default
         if declaration.formula is not None:
@@ -289,21 +281,74 @@ def _make_dataclass(cls):
         setattr(cls, name, field)
     # Annotations of other attributes declare no option.
     cls.__annotations__ = {
-        name: annotations.get(name, option.type)
+        name: _find_type(annotations.get(name), option)
         for name, option in declared.items()
     }
-    dataclasses.dataclass(eq=False, repr=False)(cls)
+    is_generated = not _has_own_init(cls)
+    dataclasses.dataclass(eq=False, repr=False, init=is_generated)(cls)
+    if is_generated:
+        cls.__init__.is_generated = True
     cls.__annotations__ = {**cls.__annotations__, **annotations}
     fields = dataclasses.fields(cls)
     cls.options = {field.name: field.metadata["option"] for field in fields}
     try:
         options.resolve(cls.options, {})
-    except (InputError, NameError, SyntaxError, ValueError) as error:
+    except (NameError, SyntaxError, TypeError, ValueError) as error:
         raise InputError(
             f"The defaults of {cls.__name__} are expected to be allowed, and "
             f"to use options declared before: {error}"
         ) from None
+    _resolve_first(cls)
     _describe_options(cls)
+
+
+def _find_type(annotation, option):
+    # A dataclass would make no argument of a `ClassVar`.
+    has_type = annotation is not None and "ClassVar" not in str(annotation)
+    return annotation if has_type else option.type
+
+
+def _find_declared(cls):
+    """Returns the options that a class and its mixins declare or change.
+
+    A mixin is a base that is not a `Method`. As in any class, the first class
+    in the method resolution order that has an attribute decides its value.
+    """
+    inherited, declared = cls.options, {}
+    for base in reversed(cls.__mro__):
+        if base is not cls and issubclass(base, Method):
+            continue
+        for name, value in vars(base).items():
+            if base is not next(c for c in cls.__mro__ if name in vars(c)):
+                continue
+            if name in inherited and not isinstance(value, Option):
+                # A plain value is another default of an inherited option.
+                value = inherited[name]._replace(
+                    default=value, formula=None, shown=None
+                )
+            if isinstance(value, Option):
+                declared[name] = value
+    return declared
+
+
+def _has_own_init(cls):
+    """Whether the constructor, perhaps of a base, was written by hand."""
+    init = cls.__init__
+    return init is not object.__init__ and not hasattr(init, "is_generated")
+
+
+def _resolve_first(cls):
+    """Resolves the options before a `__post_init__` that a class defines."""
+    own = cls.__post_init__
+    if own is Method.__post_init__ or hasattr(own, "__wrapped__"):
+        return
+
+    @functools.wraps(own)
+    def __post_init__(self):
+        Method.__post_init__(self)
+        own(self)
+
+    cls.__post_init__ = __post_init__
 
 
 def _check_declaration(cls, declared):
@@ -314,7 +359,7 @@ def _check_declaration(cls, declared):
             f"An option of {name} is expected to have a name that Method does "
             f"not use itself. Received: option={taken[0]}"
         )
-    if "__init__" in vars(cls) and cls.get_config is Method.get_config:
+    if _has_own_init(cls) and cls.get_config is Method.get_config:
         raise InputError(
             f"{name} is expected to declare its options, such as `epsilon: "
             "float = option(8 / 255)`, or to have a `get_config` beside its "
@@ -335,10 +380,10 @@ def _check_declaration(cls, declared):
 def _describe_options(cls):
     """Adds the arguments to a docstring that does not describe them."""
     text = inspect.cleandoc(cls.__doc__ or "")
-    if not cls.options or "Args:" in text:
+    if not cls.options or _has_own_init(cls) or "Args:" in text:
         return
     lines = [
-        f"    {name}: {option.help or option.type.__name__} "
+        f"    {name}: {(option.help or option.type.__name__).rstrip('.')}. "
         f"Defaults to `{option.shown_default}`."
         for name, option in cls.options.items()
     ]

@@ -65,13 +65,13 @@ class ELLE(Method):
     reports = ("linearity_error",)
 
     epsilon: float = options.EPSILON
-    step_size: float = options.step_size("1.25 * epsilon")
+    step_size: float | None = options.step_size("1.25 * epsilon")
     coefficient_schedule: str = option(
         "constant",
         "Whether the coefficient adapts, as in ELLE-A.",
         choices=("constant", "adaptive"),
     )
-    coefficient: float = options.coefficient(
+    coefficient: float | None = options.coefficient(
         formula="10.0 if coefficient_schedule == 'adaptive' else 1.0",
         help="Weight of the linearity error.",
         shown="1, or 10 if adaptive",

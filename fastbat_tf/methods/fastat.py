@@ -39,7 +39,7 @@ class FastAT(Method):
     passes = Passes(2, 2, 1)
 
     epsilon: float = options.EPSILON
-    step_size: float = options.step_size("1.25 * epsilon")
+    step_size: float | None = options.step_size("1.25 * epsilon")
 
     def solve(self, context):
         delta = climb(

@@ -95,7 +95,7 @@ class FastBAT(Method):
 
     epsilon: float = options.EPSILON
     # With some slack: 0.0314 is a common way to write 8 / 255.
-    step_size: float = options.step_size(
+    step_size: float | None = options.step_size(
         "5000 / 255 if epsilon <= 8 / 255 + 1e-4 else 2000 / 255",
         shown="5000/255 up to epsilon = 8/255, else 2000/255",
     )

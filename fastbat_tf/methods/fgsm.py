@@ -40,7 +40,7 @@ class FGSM(Method):
     passes = Passes(2, 2, 1)
 
     epsilon: float = options.EPSILON
-    step_size: float = options.step_size()
+    step_size: float | None = options.step_size()
 
     def solve(self, context):
         start = tf.zeros_like(context.images)

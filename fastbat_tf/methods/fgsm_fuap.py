@@ -61,8 +61,8 @@ class FGSMFUAP(UniversalStart, Method):
     needs_features = True
 
     epsilon: float = options.EPSILON
-    step_size: float = options.step_size()
-    uap_epsilon: float = options.UAP_EPSILON
+    step_size: float | None = options.step_size()
+    uap_epsilon: float | None = options.UAP_EPSILON
     uaps: int = option(
         50, "Number of universal perturbations.", interval="[1, inf)"
     )

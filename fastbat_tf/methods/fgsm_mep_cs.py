@@ -63,7 +63,7 @@ class FGSMMEPCS(SmoothConvergence, Method):
     remembers_examples = True
 
     epsilon: float = options.EPSILON
-    step_size: float = options.step_size()
+    step_size: float | None = options.step_size()
     coefficient: float = options.coefficient(
         1.0, "Weight of the penalty on jumps of the clean loss."
     )

@@ -59,7 +59,7 @@ class FGSMPCO(Method):
     trains_through_solve = True
 
     epsilon: float = options.EPSILON
-    step_size: float = options.step_size()
+    step_size: float | None = options.step_size()
     reach: float = option(
         1.5, "Factor of the new perturbation.", interval="[0, inf)"
     )

@@ -59,7 +59,7 @@ class FGSMPGI(Method):
     trains_through_solve = True
 
     epsilon: float = options.EPSILON
-    step_size: float = options.step_size()
+    step_size: float | None = options.step_size()
     coefficient: float = options.coefficient(
         10.0, "Weight of the distance of the logits."
     )

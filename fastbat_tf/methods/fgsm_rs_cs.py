@@ -57,7 +57,7 @@ class FGSMRSCS(SmoothConvergence, Method):
     passes = Passes(3, 3, 2, reach=2)
 
     epsilon: float = options.EPSILON
-    step_size: float = options.step_size()
+    step_size: float | None = options.step_size()
     coefficient: float = options.coefficient(
         1.0, "Weight of the penalty on jumps of the clean loss."
     )

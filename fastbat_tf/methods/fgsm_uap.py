@@ -18,8 +18,8 @@ class UniversalStart:
     """
 
     epsilon: float
-    step_size: float
-    uap_epsilon: float
+    step_size: float | None
+    uap_epsilon: float | None
     coefficient: float
     momentum_decay: float
     form: str
@@ -155,8 +155,8 @@ class FGSMUAP(UniversalStart, Method):
     passes = Passes(2, 3, 2)
 
     epsilon: float = options.EPSILON
-    step_size: float = options.step_size()
-    uap_epsilon: float = options.UAP_EPSILON
+    step_size: float | None = options.step_size()
+    uap_epsilon: float | None = options.UAP_EPSILON
     coefficient: float = options.coefficient(
         10.0, "Weight of the distance of the logits."
     )

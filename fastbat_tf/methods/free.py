@@ -55,7 +55,7 @@ class Free(Method):
     needs_plan = True
 
     epsilon: float = options.EPSILON
-    step_size: float = options.step_size()
+    step_size: float | None = options.step_size()
     replays: int = option(
         4,
         "Number of updates on each batch; it divides the number of epochs.",

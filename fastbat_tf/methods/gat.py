@@ -58,7 +58,7 @@ class GAT(Method):
     needs_plan = True
 
     epsilon: float = options.EPSILON
-    step_size: float = options.step_size()
+    step_size: float | None = options.step_size()
     coefficient: float = options.coefficient(
         10.0, "Weight of the squared distance of the probabilities."
     )

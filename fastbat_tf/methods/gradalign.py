@@ -53,9 +53,9 @@ class GradAlign(Method):
     reports = ("gradient_alignment",)
 
     epsilon: float = options.EPSILON
-    step_size: float = options.step_size("1.25 * epsilon")
+    step_size: float | None = options.step_size("1.25 * epsilon")
     # By gray levels of epsilon, as its authors published it for CIFAR-10.
-    coefficient: float = options.coefficient(
+    coefficient: float | None = options.coefficient(
         formula="interpolate(255 * epsilon, (2, 0.036), (4, 0.063), "
         "(6, 0.112), (8, 0.200), (10, 0.356), (12, 0.632), (14, 1.124), "
         "(16, 2.000))",

@@ -69,7 +69,7 @@ class LIET(Method):
     reports = ("divergence",)
 
     epsilon: float = options.EPSILON
-    step_size: float = options.step_size()
+    step_size: float | None = options.step_size()
     coefficient: float = options.coefficient(
         100.0, "Weight of the divergence in the last epoch."
     )

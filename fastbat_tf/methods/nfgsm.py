@@ -45,7 +45,7 @@ class NFGSM(Method):
     passes = Passes(2, 2, 1, reach=3)
 
     epsilon: float = options.EPSILON
-    step_size: float = options.step_size()
+    step_size: float | None = options.step_size()
     noise_scale: float = option(
         2.0, "Radius of the noise, in units of epsilon.", interval="[0, inf)"
     )

@@ -49,7 +49,7 @@ class NuAT(Method):
     needs_plan = True
 
     epsilon: float = options.EPSILON
-    step_size: float = options.step_size()
+    step_size: float | None = options.step_size()
     coefficient: float = options.coefficient(
         4.5, "Weight of the nuclear norm at the end of the training."
     )

@@ -13,6 +13,7 @@ option at once.
 """
 
 import functools
+import math
 import re
 from typing import Any, NamedTuple
 
@@ -127,41 +128,41 @@ class Option(NamedTuple):
 
         Args:
             name: String, the name of the option.
-            value: What was given.
-            before: Dict of the values of the options before this one.
+            value: The given value: a number, a scalar tensor, or a string for
+                a `"choice"`.
+            before: Dict of the values of the options before this one. Defaults
+                to none.
 
         Raises:
             InputError: If `value` is not allowed.
         """
         if self.kind == "choice":
-            if value in self.choices:
+            if isinstance(value, str) and value in self.choices:
                 return str(value)
-            expected, used = f"one of {', '.join(self.choices)}", {}
-            raise self._error(name, value, expected, used)
+            raise self._error(name, value, f"one of {', '.join(self.choices)}")
         ends = self.interval[1:-1].split(",")
-        bounds = [_bound(text, dict(before)) for text in ends]
-        try:
-            allowed = self._is_inside(value, *(bound for bound, _ in bounds))
-        except TypeError:
-            allowed = False
-        if not allowed:
-            used = dict(pair for _, pair in bounds if pair)
+        (low, low_name), (high, high_name) = (_bound(x, before) for x in ends)
+        if not self._is_inside(_as_float(value), low, high):
             expected = f"in {self.interval}"
             if self.kind == "integer":
                 expected = f"an integer {expected}"
-            raise self._error(name, value, expected, used)
+            if isinstance(value, str | bytes):
+                value = repr(value)  # Not a number, even if it looks like one.
+            named = {low_name: low, high_name: high}
+            named.pop(None, None)
+            raise self._error(name, value, expected, named)
         return self.type(value)
 
-    def _is_inside(self, value, low, high):
-        if not (low <= value <= high):  # NaN neither.
+    def _is_inside(self, number, low, high):
+        if not (low <= number <= high):  # NaN fails both comparisons.
             return False
-        if value == low and self.interval[0] == "(":
+        if number == low and self.interval[0] == "(":
             return False
-        if value == high and self.interval[-1] == ")":
+        if number == high and self.interval[-1] == ")":
             return False
-        return self.kind != "integer" or value % 1 == 0
+        return self.kind != "integer" or number % 1 == 0
 
-    def _error(self, name, value, expected, used):
+    def _error(self, name, value, expected, bounds=()):
         subject = f"`{name}` is expected to be {expected}"
         if self.kind == "fraction":
             subject = (
@@ -170,17 +171,28 @@ class Option(NamedTuple):
             )
         hint = f"; {self.hint}" if self.hint else ""
         received = ", ".join(
-            f"{key}={given}" for key, given in {name: value, **used}.items()
+            f"{key}={given}"
+            for key, given in {name: value, **dict(bounds)}.items()
         )
         return InputError(f"{subject}{hint}. Received: {received}")
 
 
 def _bound(text, before):
-    """A bound of an interval; the option that it names, and its value."""
+    """Returns a bound of an interval, and the option that it names or None."""
     text = text.strip()
     if text in before:
-        return before[text], (text, before[text])
+        return before[text], text
     return float(text), None
+
+
+def _as_float(value):
+    """Returns a number or scalar tensor as a float, and NaN for the rest."""
+    if isinstance(value, str | bytes):
+        return math.nan
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
 
 
 def option(
@@ -276,9 +288,20 @@ def resolve(declared, given):
     for name, declaration in declared.items():
         value = given.get(name)
         if value is None or isinstance(value, Shown):
-            value = declaration.resolve_default(resolved)
+            value = _default(name, declaration, resolved)
         resolved[name] = declaration.check(name, value, resolved)
     return resolved
+
+
+def _default(name, declaration, before):
+    try:
+        return declaration.resolve_default(before)
+    except ArithmeticError as error:
+        received = ", ".join(f"{key}={value}" for key, value in before.items())
+        raise InputError(
+            f"The default of `{name}`, {declaration.formula}, does not exist "
+            f"here ({error}); expected a value. Received: {received}"
+        ) from error
 
 
 # Options that several methods have.

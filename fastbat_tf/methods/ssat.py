@@ -44,7 +44,7 @@ class SSAT(Method):
     reports = ("step_fraction",)
 
     epsilon: float = options.EPSILON
-    step_size: float = options.step_size("1.25 * epsilon")
+    step_size: float | None = options.step_size("1.25 * epsilon")
     checkpoints: int = option(
         3, "Number of parts of the step that are tried.", interval="[1, inf)"
     )

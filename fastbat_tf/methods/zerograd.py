@@ -51,7 +51,7 @@ class ZeroGrad(Method):
 
     epsilon: float = options.EPSILON
     steps: int = options.steps(1)
-    step_size: float = options.step_size("2 * epsilon")
+    step_size: float | None = options.step_size("2 * epsilon")
     quantile: float = option(
         0.35,
         "Share of the gradient's entries that are set to zero.",
