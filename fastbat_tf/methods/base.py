@@ -15,11 +15,12 @@ gradient. `RobustClassifier.train_step` does everything else:
     ...                                             # the weights are updated
     state    = method.update(context)
 
-A method declares what it remembers from step to step in `initial_state`, reads
-it from `StepContext.state` and returns its new values from `update`. These
-variables are saved with the weights. A step sees the rows of its own examples.
-`StepContext.note` keeps what `update` needs of a step. A method that updates
-the weights several times on each batch sets `replays`.
+A method declares the variables that it keeps from step to step in
+`initial_state`, reads them from `StepContext.state` and returns their new
+values from `update`. They are saved with the weights. If a variable has a row
+for each example, a step sees the rows of its own examples. `StepContext.note`
+passes tensors of a step to `update`. A method that updates the weights several
+times on each batch sets `replays`.
 
 CONTRIBUTING.md describes how to add a method.
 """
@@ -42,7 +43,7 @@ from fastbat_tf.methods.spec import Paper, Passes, Variant
 
 
 class Solution(NamedTuple):
-    """What `Method.solve` returns.
+    """The result of `Method.solve`.
 
     Attributes:
         perturbation: Tensor like the images: delta*, in pixels.
@@ -64,6 +65,9 @@ class Method(abc.ABC):
     becomes a dataclass: the options are the arguments of its constructor, in
     the order of their declaration, then attributes of the method.
 
+    If a subclass defines `__post_init__`, the options are resolved before it
+    is called. A mixin, a base that is not a `Method`, may declare options, too.
+
     A method never touches the optimizer, the metrics, the data or the
     distribution strategy.
 
@@ -73,7 +77,7 @@ class Method(abc.ABC):
             package of the module, or `"Custom"` in a script or notebook.
 
     Attributes:
-        name: String, the value of `--method`; for methods of the library.
+        name: String, the value of `--method`, for methods of the library.
             Defaults to None.
         summary: String, what the method does, in a few words. Defaults to
             `""`.
@@ -83,16 +87,16 @@ class Method(abc.ABC):
             None.
         variants: Dict of `fastbat_tf.methods.spec.Variant`s by name. Defaults
             to none.
-        options: Dict of the `Option`s by name, made from the declarations.
+        options: Dict of the declared `Option`s by name.
         differentiates_twice: Whether the method takes derivatives of input
             gradients. Layers with wrong second derivatives are then replaced
             or rejected by the trainer. Defaults to False.
         needs_perturbation_gradient: Whether `correct` needs the gradient of
             the objective with respect to delta*. Defaults to False.
         trains_through_solve: Whether the weight gradient also goes through
-            `solve`, which then stops it at delta* itself. Defaults to False.
-        needs_plan: Whether the method reads `StepContext.progress`, or its
-            state has rows: `RobustClassifier.compile` then expects a `Plan`.
+            `solve`, which must then stop it at delta*. Defaults to False.
+        needs_plan: Whether the method reads `StepContext.progress` or has
+            state with rows. `RobustClassifier.compile` then expects a `Plan`.
             Defaults to False.
         remembers_examples: Whether its state has a row for each example.
             Defaults to False.
@@ -101,11 +105,11 @@ class Method(abc.ABC):
         radii: Tuple of the names of the options that `scaled` multiplies.
             Names that the method does not have are ignored. Defaults to
             `("epsilon", "step_size")`.
-        whole: The unscaled method, in a copy made by `scaled`; else None.
-        reports: Tuple of the names of the scalars that the method logs by
+        whole: The unscaled method, in a copy made by `scaled`, otherwise None.
+        reports: Tuple of the names of the scalars that the method logs with
             `StepContext.report`. Defaults to none.
-        replays: Integer, the updates on each batch; each solves anew.
-            Defaults to 1.
+        replays: Integer, the number of updates on each batch. Each calls
+            `solve` again. Defaults to 1.
 
     Example:
 
@@ -178,9 +182,8 @@ class Method(abc.ABC):
     def objective(self, context, solution):
         """Computes the upper-level loss and the logits it was computed from.
 
-        By default this is the mean loss at `x + delta*` plus `penalty`. A
-        method that trains on something else, such as clean logits, overrides
-        it.
+        By default, the loss is the mean loss at `x + delta*` plus `penalty`.
+        Override this method to train on something else, such as clean logits.
 
         Args:
             context: The `StepContext`.
@@ -205,7 +208,7 @@ class Method(abc.ABC):
         return tf.zeros([], logits.dtype)
 
     def correct(self, context, solution, gradients, perturbation_gradient):
-        """Corrects the upper-level gradient; by default it stays unchanged.
+        """Corrects the upper-level gradient; by default, changes nothing.
 
         Args:
             context: The `StepContext`.
@@ -221,7 +224,7 @@ class Method(abc.ABC):
         return gradients
 
     def initial_state(self, sizes, draws):
-        """Declares what the method remembers; nothing by default.
+        """Declares the variables that the method keeps; none by default.
 
         Args:
             sizes: The `fastbat_tf.methods.state.Sizes` of the run.
@@ -234,13 +237,13 @@ class Method(abc.ABC):
         return {}
 
     def update(self, context):
-        """Returns what the method remembers of a step; nothing by default.
+        """Returns new values of the method's variables; none by default.
 
-        It is called after the weights are updated, on all replicas at once.
-        XLA does not compile it.
+        It is called after the weights are updated, on all replicas at once,
+        and is not compiled with XLA.
 
         Args:
-            context: The `StepContext`, with the `notes` of the hooks before.
+            context: The `StepContext`, with the `notes` of the earlier hooks.
 
         Returns:
             Dict of new values of `StepContext.state`: the rows of the step's
@@ -250,7 +253,7 @@ class Method(abc.ABC):
         return {}
 
     def get_config(self):
-        """Returns the options, all of them: arguments of the constructor."""
+        """Returns all options, as arguments of the constructor."""
         return {name: getattr(self, name) for name in self.options}
 
     @classmethod
@@ -263,7 +266,7 @@ class Method(abc.ABC):
         return f"{type(self).__name__}({listed})"
 
 
-# An option may take the place of this attribute alone.
+# `replays` is the only attribute that an option may replace.
 _RESERVED = frozenset(dir(Method)) - {"replays"}
 
 

@@ -14,8 +14,8 @@ class FastAT(Method):
     delta*  = P_C(delta_0 + step_size * sign(g(delta_0)))
     ```
 
-    This is PGD with one long step: two forward and two backward passes. It
-    overfits catastrophically at large epsilon.
+    This is PGD with one long step. It takes two forward and two backward
+    passes. Training overfits catastrophically at large epsilon.
 
     Reference: Wong, Rice & Kolter, "Fast is better than free: Revisiting
     adversarial training", ICLR 2020 (arXiv 2001.03994).

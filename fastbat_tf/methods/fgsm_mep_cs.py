@@ -42,8 +42,8 @@ class FGSMMEPCS(SmoothConvergence, Method):
         stride: Integer, the number of epochs without the second term, at
             either end of the training. Defaults to 1.
         momentum_decay: Float in [0, 1), the decay of m. Defaults to 0.3.
-        reset_epochs: Integer of at least 1, the epochs after which delta_0 and
-            m are forgotten. Defaults to 40.
+        reset_epochs: Integer of at least 1, the number of epochs after which
+            delta_0 and m are forgotten. Defaults to 40.
         label_factor: Float in (0, 1], the share of a label that its class
             keeps, in addition to the label smoothing of the loss. Defaults to
             0.6.

@@ -18,8 +18,8 @@ class NFGSM(Method):
     ```
 
     The perturbation reaches `k epsilon + step_size`. A step takes two forward
-    and two backward passes. It does not overfit catastrophically up to large
-    epsilon.
+    and two backward passes. Training does not overfit catastrophically, even at
+    large epsilon.
 
     Reference: de Jorge, Bibi, Volpi, Sanyal, Torr, Rogez & Dokania, "Make Some
     Noise: Reliable and Efficient Single-Step Adversarial Training", NeurIPS

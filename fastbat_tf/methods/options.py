@@ -33,7 +33,7 @@ class Shown(str):
 
 
 def interpolate(x, *points):
-    """Interpolates linearly between points, and is constant outside of them.
+    """Interpolates linearly between points, and is constant outside them.
 
     Args:
         x: Float.
@@ -53,7 +53,7 @@ def interpolate(x, *points):
     return points[-1][1]
 
 
-# What a formula can call.
+# The functions that a formula may call.
 _FUNCTIONS = {"interpolate": interpolate, "max": max, "min": min}
 
 
@@ -72,8 +72,7 @@ class Option(NamedTuple):
 
     Attributes:
         default: The default. Not used if there is a `formula`.
-        help: What the option does, in a few words, for the command line and
-            `docs/methods.md`.
+        help: Short description, for the command line and `docs/methods.md`.
         kind: `"float"`, `"integer"`, `"fraction"` (a float that the command
             line takes as `8/255`, too) or `"choice"`.
         interval: The values that are allowed, such as `"[0, inf)"`. A bound
@@ -82,8 +81,8 @@ class Option(NamedTuple):
         formula: The default as a Python expression of the options that are
             declared before this one, such as `"1.25 * epsilon"`. It may call
             `interpolate`, `max` and `min`.
-        shown: How the default is shown where it is too long to read.
-        hint: What an error adds, such as the meaning of a special value.
+        shown: Text that replaces a default that is too long to read.
+        hint: Text that errors add, such as the meaning of a special value.
     """
 
     default: Any = None
@@ -214,7 +213,7 @@ def option(
 
     Args:
         default: The default. Defaults to None, for an option with a `formula`.
-        help: What the option does, in a few words. Defaults to `""`.
+        help: Short description of the option. Defaults to `""`.
         kind: `"float"`, `"integer"`, `"fraction"` (a float that the command
             line takes as `8/255`, too) or `"choice"`. Defaults to `"choice"`
             if there are `choices`, to `"integer"` if the default is an
@@ -227,23 +226,23 @@ def option(
         formula: String, the default as an expression of the options that are
             declared before, such as `"1.25 * epsilon"`. It may call
             `interpolate`, `max` and `min`. Defaults to None.
-        shown: String that stands for the default where it is shown. Defaults
-            to the formula or the default itself.
-        hint: String that an error adds. Defaults to `""`.
+        shown: String that replaces the default in documentation. Defaults to
+            the formula or the default itself.
+        hint: String that errors add. Defaults to `""`.
 
     Returns:
         An `Option`. It is declared as `Any`, so that a type checker accepts
         `epsilon: float = option(8 / 255)`.
 
     Raises:
-        InputError: If the kind is unknown, or the interval is none.
+        InputError: If the kind is unknown, or the interval cannot be read.
 
     Example:
 
     ```python
     class Noise(Method):
         epsilon: float = option(8 / 255, "Radius.", interval="[0, 1]")
-        scale: float = option(2.0, "Of the noise.", interval="(0, inf)")
+        scale: float = option(2.0, "Scale of noise.", interval="(0, inf)")
         steps: int = option(3, "Number of steps.", interval="[1, inf)")
         start: float = option(formula="scale * epsilon")
     ```
@@ -272,7 +271,7 @@ def option(
 
 
 def resolve(declared, given):
-    """Checks options, and fills in the defaults of the others.
+    """Checks the given options, and fills in the defaults of the others.
 
     Args:
         declared: Dict of `Option`s by name, in the order of declaration.
@@ -314,7 +313,7 @@ EPSILON: Any = option(
 )
 FORM: Any = option(
     PAPER,
-    "The paper's form of the method, or that of the FastAT Benchmark.",
+    "Form of the method: the paper's, or the FastAT Benchmark's.",
     choices=(PAPER, BENCHMARK),
 )
 LABEL_FACTOR: Any = option(
@@ -347,7 +346,12 @@ UAP_EPSILON: Any = option(
 
 
 def step_size(formula="epsilon", shown=None) -> Any:
-    """Declares the step size of the attack; its default is a formula."""
+    """Declares the step size of the attack.
+
+    Args:
+        formula: String, the default. Defaults to `"epsilon"`.
+        shown: String, see `option`. Defaults to the formula.
+    """
     return option(
         formula=formula,
         shown=shown,
@@ -358,7 +362,13 @@ def step_size(formula="epsilon", shown=None) -> Any:
 
 
 def coefficient(default=None, help="", **kwargs) -> Any:  # noqa: A002
-    """Declares the weight of a term of the loss, zero or above."""
+    """Declares the weight of a term of the loss, zero or above.
+
+    Args:
+        default: Float. Defaults to None, for an option with a `formula`.
+        help: String, see `option`. Defaults to `""`.
+        **kwargs: Other arguments of `option`.
+    """
     return option(default, help, interval="[0, inf)", **kwargs)
 
 

@@ -21,8 +21,8 @@ class TRADES(Method):
     ```
 
     where p is the softmax of the logits, and p(x) is a constant in the attack
-    but not in the loss. The attack maximizes the divergence whatever the losses
-    are.
+    but not in the loss. The attack maximizes the divergence, not the attack
+    loss.
 
     Reference: Zhang, Yu, Jiao, Xing, El Ghaoui & Jordan, "Theoretically
     Principled Trade-off between Robustness and Accuracy", ICML 2019 (arXiv
