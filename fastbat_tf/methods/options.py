@@ -5,8 +5,11 @@ A method declares an option as an attribute of its class:
 ```python
 class FastAT(Method):
     epsilon: float = option(8 / 255, kind="fraction", interval="[0, 1]")
-    step_size: float = option(formula="1.25 * epsilon", kind="fraction")
+    step_size: float | None = option(formula="1.25 * epsilon", kind="fraction")
 ```
+
+An argument of None stands for the default. The annotation `float | None` tells
+type checkers so; the attribute itself is never None.
 
 This module imports no TensorFlow, so that the command line rejects a wrong
 option at once.
@@ -111,16 +114,6 @@ class Option(NamedTuple):
     def type(self):
         """The Python type of the values."""
         return {"integer": int, "choice": str}.get(self.kind, float)
-
-    def resolve_default(self, before):
-        """Returns the default.
-
-        Args:
-            before: Dict of the values of the options before this one.
-        """
-        if self.formula is None:
-            return self.default
-        return _evaluate(self.formula, before)
 
     def check(self, name, value, before=()):
         """Returns `value`, converted to the type of the option.
@@ -293,8 +286,10 @@ def resolve(declared, given):
 
 
 def _default(name, declaration, before):
+    if declaration.formula is None:
+        return declaration.default
     try:
-        return declaration.resolve_default(before)
+        return _evaluate(declaration.formula, before)
     except ArithmeticError as error:
         received = ", ".join(f"{key}={value}" for key, value in before.items())
         raise InputError(
