@@ -229,6 +229,15 @@ class NamesTest(parameterized.TestCase):
         self.assertNotIn("stepz", known_flags())
         self.assertIn("noaugment", known_flags())
 
+    @parameterized.parameters(*pages())
+    def test_lists(self, page):
+        """Items of lists start on their own lines, and go on indented."""
+        text = re.sub(r"(?ms)^ *```.*?^ *```$", "", (TOP / page).read_text())
+        for item in re.findall(r"(?m)^[-*] .*(?:\n.+)*", text):
+            for line in item.splitlines():
+                self.assertRegex(line, r"^([-*] |\d+\. |  )")
+                self.assertNotRegex(line, r"[.;)] - [A-Z`]")
+
     def test_length_of_readme(self):
         lines = (TOP / "README.md").read_text().splitlines()
         self.assertLessEqual(len(lines), 150)
