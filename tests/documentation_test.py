@@ -37,6 +37,7 @@ FOREIGN_FLAGS = {
     "flagfile": "absl",
     "helpshort": "absl",
     "logdir": "tensorboard",
+    "record-long": "pytest",
     "requeue": "Slurm",
     "signal": "Slurm",
     "strict": "mkdocs",
@@ -198,7 +199,7 @@ class NamesTest(parameterized.TestCase):
     def test_flags(self, page):
         known = known_flags()
         for code in read_code(page):
-            for name in re.findall(r"(?<![\w-])--([a-z]\w*)", code):
+            for name in re.findall(r"(?<![\w-])--([a-z][\w-]*)", code):
                 self.assertIn(name, known, code)
 
     @parameterized.parameters(*pages())

@@ -92,7 +92,7 @@ class PreparedTest(parameterized.TestCase, tf.test.TestCase):
     def test_neither_prepared_nor_reached(self, failure):
         with mock.patch("urllib.request.urlopen", side_effect=failure) as site:
             message = self.assert_refused(
-                "cifar10 is neither prepared nor can it be"
+                "cifar10 is not prepared, and cannot be"
             )
         self.assertEqual(site.call_count, 1)  # Without many attempts.
         # The three alternatives, and the received value.
