@@ -135,7 +135,7 @@ class PreparedTest(parameterized.TestCase, tf.test.TestCase):
                 tfds.core.DatasetBuilder, "download_and_prepare", download
             ),
             contextlib.redirect_stdout(said),
-            self.assertRaisesRegex(InputError, "can it be downloaded"),
+            self.assertRaisesRegex(InputError, "cannot be downloaded"),
         ):
             loading.load("cifar10", str(self.top))
         (line,) = said.getvalue().splitlines()
