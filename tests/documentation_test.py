@@ -153,7 +153,7 @@ class CommandsTest(parameterized.TestCase):
             stack.enter_context(contextlib.chdir(self.directory))
             stack.enter_context(flagsaver.flagsaver())
             fail = mock.Mock(side_effect=AssertionError)
-            stack.enter_context(mock.patch.object(flags, "fail", fail))
+            stack.enter_context(mock.patch.object(flags.command, "fail", fail))
             try:
                 flags.parse(["main.py", *arguments])
                 flags.get_command()

@@ -66,7 +66,7 @@ for line in sys.stdin:
 
 NAMES = sorted(
     flag.name
-    for group in flags.GROUPS
+    for group in flags.command.GROUPS
     for flag in absl_flags.FLAGS.flags_by_module_dict()[group.__name__]
 )
 KNOWN = (

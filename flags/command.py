@@ -1,0 +1,189 @@
+"""Parses the command line into a `Command`."""
+
+import dataclasses
+import sys
+from typing import NamedTuple
+
+from absl import flags as absl_flags
+from absl import logging  # noqa: F401 Defines --verbosity.
+
+from fastbat_tf.attacks import check_surrogate
+from fastbat_tf.errors import InputError
+from fastbat_tf.experiment.config import Config, Target
+from fastbat_tf.experiment.run_directory import RunDirectory, choose_run_dir
+from flags import (
+    data,
+    evaluation,
+    method,
+    model,
+    overfitting,
+    runtime,
+    target,
+    training,
+)
+
+GROUPS = (
+    runtime,
+    data,
+    model,
+    method,
+    training,
+    overfitting,
+    evaluation,
+    target,
+)
+
+
+class Command(NamedTuple):
+    """A command, as parsed from the command line.
+
+    Attributes:
+        mode: `"train"`, `"evaluate"` or `"export"`.
+        run_dir: Path of the run directory; None with `--model_path`.
+        config: The `Config`; None for `"export"`, which uses the run's own.
+        target: The `Target`; None unless the mode is `"evaluate"`.
+        resume: `"auto"`, `"never"` or `"must"`, for `"train"`. Defaults to
+            `"auto"`.
+        verbosity: Integer, the value of absl's flag. Defaults to `0`.
+        seeds: Integers, one training for each. Defaults to `()`: one training
+            with the seed of the config.
+    """
+
+    mode: str
+    run_dir: str | None
+    config: Config | None = None
+    target: Target | None = None
+    resume: str = "auto"
+    verbosity: int = 0
+    seeds: tuple = ()
+
+
+def parse(arguments):
+    """Parses the command line for `absl.app`.
+
+    Exits with status 2 if it is wrong.
+    """
+    for group in GROUPS:
+        for flag in absl_flags.FLAGS.flags_by_module_dict()[group.__name__]:
+            absl_flags.FLAGS.register_key_flag_for_module(arguments[0], flag)
+    try:
+        rest = absl_flags.FLAGS(arguments)
+        if len(rest) > 1:
+            raise InputError(f"Expected flags only. Received: {rest[1]}")
+    except UnicodeDecodeError as error:
+        fail(f"A flag file is expected to be UTF-8 text. Received: {error}")
+    except (absl_flags.Error, InputError, OSError) as error:
+        fail(error)
+    return rest
+
+
+def get_command():
+    """Makes the `Command` of the parsed flags.
+
+    Raises:
+        InputError: If a flag has a wrong value, or does not apply.
+    """
+    mode, run_dir = runtime.MODE.value, runtime.RUN_DIR.value
+    if mode == "export":
+        _refuse_others("--mode=export with --run_dir", {"run_dir"})
+        _expect_run_dir(run_dir)
+        return Command(mode, run_dir, verbosity=_verbosity())
+    if mode == "evaluate":
+        return _get_evaluation(run_dir)
+    _refuse(f"--mode={mode}", _names(target))
+    images = data.get_config()
+    config = Config(
+        data=images,
+        model=model.get_config(images.spec.image_shape),
+        method=method.get_config(),
+        training=training.get_config(),
+        overfitting=overfitting.get_config(),
+        evaluation=evaluation.get_config(),
+        runtime=runtime.get_config(),
+    )
+    check_surrogate(config.evaluation.attacks, None)
+    resume = runtime.RESUME_FLAG.value
+    seeds = training.get_seeds()
+    if not run_dir:
+        run_dir = choose_run_dir(config, resume, seeds=seeds)
+    return Command(
+        mode,
+        run_dir,
+        config,
+        resume=resume,
+        verbosity=_verbosity(),
+        seeds=seeds,
+    )
+
+
+def _verbosity():
+    """Returns the value of absl's flag, with our default."""
+    verbosity = absl_flags.FLAGS["verbosity"]
+    return verbosity.value if verbosity.present else 0
+
+
+def _get_evaluation(run_dir):
+    chosen = target.get_target()
+    applicable = {"data_dir", "jit_compile"} | _names(target)
+    applicable |= {
+        name for name in _names(evaluation) if not name.startswith("validation")
+    }
+    if chosen.model_path is not None:
+        # The model does not say which data set it is for.
+        applicable |= {"dataset", "image_size", "skip_unreadable"}
+        _refuse_others("--mode=evaluate with --model_path", applicable)
+        config = Config(data=data.get_config())
+    else:
+        applicable |= {"run_dir"}
+        _refuse_others("--mode=evaluate with --run_dir", applicable)
+        _expect_run_dir(run_dir)
+        config = RunDirectory(run_dir).load_config()
+        if data.DATA_DIR.value is not None:
+            moved = dataclasses.replace(
+                config.data, data_dir=data.DATA_DIR.value
+            )
+            config = dataclasses.replace(config, data=moved)
+    config = dataclasses.replace(
+        config,
+        evaluation=evaluation.get_config(),
+        runtime=dataclasses.replace(
+            config.runtime, jit_compile=runtime.get_config().jit_compile
+        ),
+    )
+    check_surrogate(config.evaluation.attacks, chosen.surrogate)
+    return Command(
+        "evaluate", run_dir, config, target=chosen, verbosity=_verbosity()
+    )
+
+
+def _names(group):
+    flags = absl_flags.FLAGS.flags_by_module_dict()[group.__name__]
+    return {flag.name for flag in flags}
+
+
+def _refuse(where, names):
+    given = sorted(name for name in names if absl_flags.FLAGS[name].present)
+    if given:
+        raise InputError(
+            f"A flag does not apply to {where}. "
+            f"Received: flags={', '.join(given)}"
+        )
+
+
+def _refuse_others(where, applicable):
+    every = set().union(*map(_names, GROUPS))
+    _refuse(where, every - applicable - {"mode"})
+
+
+def _expect_run_dir(run_dir):
+    if not run_dir:
+        raise InputError(
+            f"--mode={runtime.MODE.value} expects --run_dir. "
+            f"Received: run_dir={run_dir}"
+        )
+
+
+def fail(error):
+    """Prints an error in one line and exits with status 2."""
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    sys.exit(2)
