@@ -198,7 +198,7 @@ class NamesTest(parameterized.TestCase):
     def test_flags(self, page):
         known = known_flags()
         for code in read_code(page):
-            for name in re.findall(r"(?<![\w-])--([a-z]\w*)", code):
+            for name in re.findall(r"(?<![\w=-])--([a-z]\w*)", code):
                 self.assertIn(name, known, code)
 
     @parameterized.parameters(*pages())

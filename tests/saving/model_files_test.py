@@ -1,6 +1,8 @@
 """Tests models that are read from files."""
 
 import pathlib
+import subprocess
+import sys
 import tempfile
 
 import keras
@@ -8,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
+from fastbat_tf import TRADES, RobustClassifier
 from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation.robustness import evaluate_robustness
 from fastbat_tf.saving import model_files
@@ -100,6 +103,17 @@ class FormsTest(tf.test.TestCase):
         self.assertEqual(*transferred)
         self.assertLess(transferred[0], 0.75)
 
+    def test_robust_classifier_in_a_new_process(self):
+        robust = RobustClassifier(self.model, TRADES(), pixel_range=(0, 255))
+        path = self.directory / "robust.keras"
+        robust.save(path)
+        code = (
+            "from fastbat_tf.saving import model_files\n"
+            f"print(model_files.load({str(path)!r}).pixel_range)"
+        )
+        printed = subprocess.check_output([sys.executable, "-c", code])
+        self.assertEqual(printed.decode().strip(), "(0.0, 255.0)")
+
 
 class RefusedTest(parameterized.TestCase, tf.test.TestCase):
     def setUp(self):
@@ -140,6 +154,15 @@ class RefusedTest(parameterized.TestCase, tf.test.TestCase):
         self.path.write_text("No model.\n")
         self.assert_refused(
             rf"^The model cannot be read;.* Received: model_path={self.path}"
+        )
+
+    def test_an_unknown_layer(self):
+        self.path = self.path.with_name("model.keras")
+        layer = type("Unknown", (keras.layers.Layer,), {})
+        keras.Sequential([keras.Input((8, 8, 3)), layer()]).save(self.path)
+        self.assert_refused(
+            "^The model cannot be read;.* Received: model_path="
+            rf"{self.path} \(Could not locate class 'Unknown'\. [^{{]*\)$"
         )
 
     def test_half_a_file(self):
