@@ -21,7 +21,7 @@ from fastbat_tf.runtime import environment
 
 
 def main(_):
-    """Runs the command that the command line gives."""
+    """Runs the command that the flags describe."""
     try:
         command = flags.get_command()
         # TensorFlow logs with absl, whose flag `--verbosity` has been read.

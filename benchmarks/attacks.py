@@ -12,14 +12,12 @@ line is the peak memory of the process after the floors, and after AutoAttack.
 """
 
 import json
-import os
 import statistics
 import time
 
-from absl import app, flags, logging
+from absl import flags
 
-from benchmarks.shared import build_classifier
-from fastbat_tf.runtime import environment
+from benchmarks.shared import build_classifier, start
 
 WIDTH = flags.DEFINE_integer(
     "width", 16, "Channels of the first group of blocks."
@@ -172,7 +170,4 @@ def main(_):
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    environment.enable_onednn()
-    logging.set_verbosity(logging.WARNING)
-    app.run(main)
+    start(main)

@@ -11,12 +11,11 @@ docs/comparison.md.
 
 import json
 import pathlib
-import subprocess
 import sys
 
 from absl import app, flags
 
-TOP = pathlib.Path(__file__).absolute().parent.parent
+from benchmarks.shared import run_main
 
 # The flags that each row adds to the protocol.
 ROWS = {
@@ -44,14 +43,6 @@ AUTOATTACK_EXAMPLES = flags.DEFINE_integer(
 JSON_FILE = flags.DEFINE_string(
     "json", None, "File to which the numbers are written."
 )
-
-
-def run_main(*arguments):
-    """Runs main.py, and exits with its status if it fails."""
-    command = [sys.executable, str(TOP / "main.py"), *arguments]
-    status = subprocess.run(command, cwd=TOP).returncode
-    if status:
-        sys.exit(status)
 
 
 def accuracies(file):

@@ -6,13 +6,11 @@ Batches are shuffled, augmented and prefetched, as in training. The time until
 the next batch is there is compared with the time of the step on it.
 """
 
-import os
 import time
 
-from absl import app, flags, logging
+from absl import flags
 
-from benchmarks.shared import build_classifier
-from fastbat_tf.runtime import environment
+from benchmarks.shared import build_classifier, start
 
 WIDTH = flags.DEFINE_integer("width", 16, "Channels of the first group.")
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Images per step.")
@@ -52,7 +50,4 @@ def main(_):
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    environment.enable_onednn()
-    logging.set_verbosity(logging.WARNING)
-    app.run(main)
+    start(main)

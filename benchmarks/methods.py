@@ -10,13 +10,12 @@ fastbat_tf.methods.generate`. The last column is the measured ratio over the one
 on paper. The other flags are those of `benchmarks.step_time`.
 """
 
-import os
 import statistics
 
-from absl import app, flags, logging
+from absl import flags
 
 from benchmarks import step_time
-from fastbat_tf.runtime import environment
+from benchmarks.shared import start
 
 
 def main(_):
@@ -40,8 +39,5 @@ def main(_):
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    environment.enable_onednn()
-    logging.set_verbosity(logging.WARNING)
     flags.FLAGS.set_default("memory", False)
-    app.run(main)
+    start(main)

@@ -10,13 +10,12 @@ on 2 CPU cores. Needs matplotlib, one of the development dependencies.
 
 import json
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 from absl import app, flags
 
-TOP = pathlib.Path(__file__).absolute().parent.parent
+from benchmarks.shared import TOP, run_main
+
 PICTURE = TOP / "docs" / "images" / "robustness.png"
 
 ATTACK = "pgd-50-10"
@@ -33,16 +32,8 @@ METHODS = {
 }
 CLASSES = "airplane automobile bird cat deer dog frog horse ship truck".split()
 
-RUNS = flags.DEFINE_string("runs", "runs/picture", "Where the runs are.")
+RUNS = flags.DEFINE_string("runs", "runs/picture", "Directory of the runs.")
 OUTPUT = flags.DEFINE_string("output", str(PICTURE), "The file to write.")
-
-
-def run_main(*arguments):
-    """Runs main.py; ends with its status if it fails."""
-    command = [sys.executable, str(TOP / "main.py"), *arguments]
-    status = subprocess.run(command, cwd=TOP).returncode
-    if status:
-        sys.exit(status)
 
 
 def measure(method, run_dir):

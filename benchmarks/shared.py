@@ -1,4 +1,31 @@
-"""Builds the network that the benchmarks measure."""
+"""What several benchmarks do: start, build a network, run main.py."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+from absl import app, logging
+
+from fastbat_tf.runtime import environment
+
+TOP = pathlib.Path(__file__).absolute().parent.parent
+
+
+def start(main):
+    """Runs the function `main` of a benchmark, with oneDNN."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    environment.enable_onednn()
+    logging.set_verbosity(logging.WARNING)
+    app.run(main)
+
+
+def run_main(*arguments):
+    """Runs main.py, and exits with its status if it fails."""
+    command = [sys.executable, str(TOP / "main.py"), *arguments]
+    status = subprocess.run(command, cwd=TOP).returncode
+    if status:
+        sys.exit(status)
 
 
 def build_classifier(width, model="preact_resnet18"):

@@ -19,12 +19,11 @@ import subprocess
 import sys
 import time
 
-from absl import app, flags, logging
+from absl import flags
 
-from benchmarks.shared import build_classifier
+from benchmarks.shared import build_classifier, start
 from fastbat_tf.methods import METHODS as METHOD_SPECS
 from fastbat_tf.methods.spec import costs
-from fastbat_tf.runtime import environment
 
 MODEL = flags.DEFINE_string("model", "preact_resnet18", "Name of the network.")
 WIDTH = flags.DEFINE_integer("width", 16, "Channels of the first group.")
@@ -229,7 +228,4 @@ def main(_):
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    environment.enable_onednn()
-    logging.set_verbosity(logging.WARNING)
-    app.run(main)
+    start(main)

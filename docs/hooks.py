@@ -38,11 +38,15 @@ NOT_PUBLISHED = {".py", ".pyc"}
 class PlainSections(griffe.Extension):
     """Sets examples and return values as plain text with a heading.
 
-    Keras, and this library, do not indent an example; griffe then takes it for
-    Markdown. A return value without a type would become a list of one.
+    Keras and this library do not indent examples, so griffe takes them for
+    Markdown. A return value without a type would become a list of one item.
+    The few type annotations are for type checkers; the text says more.
     """
 
     def on_object(self, *, obj, **_):
+        if obj.is_function:
+            for parameter in obj.parameters:
+                parameter.annotation = None
         if obj.docstring is None:
             return
         text = re.sub(

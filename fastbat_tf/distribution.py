@@ -10,7 +10,7 @@ from fastbat_tf.errors import InputError
 
 
 def get_strategy(name):
-    """Returns the distribution strategy of a name.
+    """Returns the distribution strategy for a name.
 
     Args:
         name: `"none"`, one device; `"mirrored"`, all GPUs, or all logical CPU
@@ -33,7 +33,7 @@ def _mirrored(devices):
 
 
 def check_batch_size(batch_size, strategy):
-    """Refuses a batch size that the replicas cannot share evenly.
+    """Rejects a batch size that the replicas cannot share evenly.
 
     Args:
         batch_size: Integer, images per step, over all replicas.
@@ -51,7 +51,7 @@ def check_batch_size(batch_size, strategy):
 
 
 def check_steps_per_execution(steps, replicas):
-    """Refuses several steps per execution on several replicas.
+    """Rejects several steps per execution on several replicas.
 
     Args:
         steps: Integer, the `steps_per_execution` of `compile`.
@@ -79,9 +79,9 @@ def has_accelerator():
 def make_deterministic():
     """Makes the same program give the same bits until the process ends.
 
-    On a CPU, TensorFlow then uses one thread, because several threads sum in
-    any order. On a GPU it uses deterministic kernels, which exist for all that
-    is used here. Call this before TensorFlow runs its first operation.
+    On a CPU, TensorFlow then uses one thread, because several threads add in
+    any order. On a GPU, it uses deterministic kernels, which exist for all
+    operations used here. Call this before TensorFlow runs an operation.
     """
     if has_accelerator():
         tf.config.experimental.enable_op_determinism()

@@ -16,7 +16,7 @@ class NonFiniteError(ArithmeticError):
 
 
 def at_least(group, name, low):
-    """Refuses a setting that is below `low`, infinite or NaN.
+    """Rejects a setting that is below `low`, infinite or NaN.
 
     Args:
         group: Object that has the setting as an attribute.
@@ -24,7 +24,7 @@ def at_least(group, name, low):
         low: Number, the smallest allowed value.
 
     Raises:
-        InputError: If the setting is refused.
+        InputError: If the setting is rejected.
     """
     value = getattr(group, name)
     if not low <= value < math.inf:
@@ -35,7 +35,7 @@ def at_least(group, name, low):
 
 
 def one_of(group, name, known):
-    """Refuses a setting that is not one of the known values.
+    """Rejects a setting that is not one of the known values.
 
     Args:
         group: Object that has the setting as an attribute.
@@ -43,7 +43,7 @@ def one_of(group, name, known):
         known: The known values, strings.
 
     Raises:
-        InputError: If the setting is refused.
+        InputError: If the setting is rejected.
     """
     value = getattr(group, name)
     if value not in known:
@@ -54,11 +54,11 @@ def one_of(group, name, known):
 
 
 def refuse_inapplicable(kind, name, applicable, given):
-    """Refuses options that do not apply to a choice.
+    """Rejects options that do not apply to a choice.
 
     Args:
-        kind: What was chosen, such as `"method"`.
-        name: The name of the choice, such as `"fastbat"`.
+        kind: String, the kind of the choice, such as `"method"`.
+        name: String, the choice, such as `"fastbat"`.
         applicable: Names of the options that apply to it.
         given: Dict of options; None means not given.
 
@@ -79,7 +79,7 @@ def look_up(table, kind, **name):
 
     Args:
         table: Dict, the registry.
-        kind: What it holds, such as `"method"`.
+        kind: String, the kind of its entries, such as `"method"`.
         **name: The setting and its value, such as `method="fastbat"`.
 
     Returns:

@@ -95,7 +95,7 @@ def flush_tree(path):
     """Flushes a file, or a directory with everything in it."""
     path = pathlib.Path(path)
     for each in (*path.rglob("*"), path):
-        # No links, which may lead anywhere, and no pipes, which would block.
+        # Links may lead anywhere, and pipes would block.
         if not each.is_symlink() and (each.is_file() or each.is_dir()):
             flush(each)
 
@@ -125,7 +125,7 @@ def sha256(path):
 
 
 def lock(path, seconds):
-    """Acquires a lock between processes, which ends with the process.
+    """Acquires a lock between processes, which the end of a process releases.
 
     Args:
         path: Path of the lock file, which is created, and not removed.
@@ -140,7 +140,7 @@ def lock(path, seconds):
     """
     import filelock  # Not needed by most command lines.
 
-    # Not per thread: a notebook may release it in another one.
+    # Not per thread, because a notebook may release it in another thread.
     held = filelock.FileLock(path, thread_local=False)
     try:
         held.acquire(timeout=seconds)
@@ -156,8 +156,8 @@ def locked(path, seconds):
     try:
         yield
     finally:
-        # In this order: a process that has opened the file before finds it
-        # gone, and creates a new one. Windows cannot remove an open file.
+        # In this order, so that a process that has opened the file finds it
+        # gone and creates a new one. Windows cannot remove an open file.
         with contextlib.suppress(OSError):
             os.unlink(path)
         held.release()

@@ -32,7 +32,7 @@ def project(perturbation, images, epsilon):
 
 
 def signed_step(perturbation, gradient, step_size, images, epsilon):
-    """`P_C(perturbation + step_size * sign(gradient))`."""
+    """Computes `P_C(perturbation + step_size * sign(gradient))`."""
     ascent = step_size * tf.sign(gradient)
     return project(perturbation + ascent, images, epsilon)
 
@@ -66,8 +66,8 @@ def cosines(first, second):
     """
     axes = list(range(1, first.shape.rank))
     pair = [first, second]
-    # A cosine does not depend on scale: divided by its largest entry, taken as
-    # a constant, even a tiny gradient has squares that float32 holds.
+    # A cosine does not depend on scale. Divided by its largest entry, which is
+    # taken as a constant, even a tiny gradient has squares that fit float32.
     largest = [
         tf.stop_gradient(tf.reduce_max(tf.abs(each), axes, keepdims=True))
         for each in pair

@@ -1,4 +1,4 @@
-"""The command line: flags, their checks, and the `Config` they make.
+"""The command line: flags, their checks, and the `Config` that they give.
 
 This is the only package that imports `absl.flags`. It imports no TensorFlow.
 """
@@ -38,7 +38,7 @@ GROUPS = (
 
 
 class Command(NamedTuple):
-    """The command that the command line gives.
+    """A command, as parsed from the command line.
 
     Attributes:
         mode: `"train"`, `"evaluate"` or `"export"`.
@@ -62,7 +62,10 @@ class Command(NamedTuple):
 
 
 def parse(arguments):
-    """Parses the command line for `absl.app`; exits with status 2 if wrong."""
+    """Parses the command line for `absl.app`.
+
+    Exits with status 2 if it is wrong.
+    """
     for group in GROUPS:
         for flag in absl_flags.FLAGS.flags_by_module_dict()[group.__name__]:
             absl_flags.FLAGS.register_key_flag_for_module(arguments[0], flag)
@@ -81,7 +84,7 @@ def get_command():
     """Makes the `Command` of the parsed flags.
 
     Raises:
-        InputError: If a flag is out of range, or does not apply.
+        InputError: If a flag has a wrong value, or does not apply.
     """
     mode, run_dir = runtime.MODE.value, runtime.RUN_DIR.value
     if mode == "export":
@@ -117,7 +120,7 @@ def get_command():
 
 
 def _verbosity():
-    """The value of absl's flag, whose default is not ours."""
+    """Returns the value of absl's flag, with our default."""
     verbosity = absl_flags.FLAGS["verbosity"]
     return verbosity.value if verbosity.present else 0
 

@@ -32,7 +32,14 @@ class FractionListParser(FractionParser):
 
 
 def define(name, default, help_text, parser=None):
-    """Defines a flag whose value is a fraction, or what `parser` makes."""
+    """Defines a flag whose value is a fraction.
+
+    Args:
+        name: String, the name of the flag.
+        default: Float, or None.
+        help_text: String.
+        parser: An `absl.flags.ArgumentParser`. Defaults to a `FractionParser`.
+    """
     return absl_flags.DEFINE(
         parser or FractionParser(),
         name,

@@ -22,7 +22,7 @@ _DEFINE = {
 
 
 def _get_declarations():
-    """Dict by option of dicts by method."""
+    """Returns a dict by option of dicts of `Option`s by method."""
     declarations = {}
     for method, spec in METHODS.items():
         for name, option in spec.options.items():
@@ -34,7 +34,7 @@ def _describe(by_method):
     """Returns the help text of an option.
 
     Args:
-        by_method: Dict of `Option`s by method. Those that say the same of it
+        by_method: Dict of `Option`s by method. Methods with the same text
             share a sentence, which begins with their names.
     """
     every = [name for name, spec in METHODS.items() if spec.options]

@@ -1,4 +1,4 @@
-"""Flags of the model. A flag that does not apply to it is refused."""
+"""Flags of the model. A flag that does not apply to it is rejected."""
 
 from absl import flags as absl_flags
 
@@ -58,7 +58,7 @@ def get_config(image_shape):
     except ValueError as error:  # The zoo does not import the library.
         raise InputError(str(error)) from error
     if INIT_WEIGHTS.value is not None:
-        weights_file(INIT_WEIGHTS.value)  # Refused before TensorFlow loads.
+        weights_file(INIT_WEIGHTS.value)  # Fails before TensorFlow loads.
     return ModelConfig(
         model=MODEL.value,
         normalize=NORMALIZE.value,

@@ -1,4 +1,4 @@
-"""Flags of --mode=evaluate: the model, and where the results go."""
+"""Flags of --mode=evaluate: the model, and the directory of the results."""
 
 from absl import flags as absl_flags
 

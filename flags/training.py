@@ -1,4 +1,4 @@
-"""Flags of the training. A flag that does not apply is refused."""
+"""Flags of the training. A flag that does not apply is rejected."""
 
 import dataclasses
 
@@ -134,7 +134,7 @@ SEEDS = absl_flags.DEFINE_list(
 
 
 def get_seeds():
-    """The seeds as a tuple of integers, empty for a single training.
+    """Returns the seeds as a tuple of integers, empty for a single training.
 
     Raises:
         InputError: If they are not two or more different integers in range.

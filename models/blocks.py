@@ -6,8 +6,8 @@ Layers are named `stem.conv`, `group1.block1.bn1`, ..., `head.dense`.
 import keras
 import numpy as np
 
-# Of ResNets and PreActResNets by depth: the number of blocks per group, and
-# whether they are bottleneck blocks.
+# By the depth of a ResNet or PreActResNet: the number of blocks in each group,
+# and whether they are bottleneck blocks.
 DEPTHS = {
     18: ((2, 2, 2, 2), False),
     34: ((3, 4, 6, 3), False),
@@ -170,6 +170,6 @@ def head(x, num_classes):
 
 
 def end(inputs, outputs, name):
-    """Returns the model, named without what precedes a colon."""
+    """Returns the model, with the part of the name that follows a colon."""
     # TensorFlow's scopes allow no colon.
     return keras.Model(inputs, outputs, name=name.rpartition(":")[-1])

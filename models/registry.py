@@ -15,8 +15,8 @@ class ModelSpec(NamedTuple):
     Attributes:
         module: Module of this package, whose function `build` adds the model
             to normalized images.
-        arguments: Dict, arguments of `build` that the name stands for; None
-            for a family, whose names `parse` reads.
+        arguments: Dict, the arguments of `build` that the name stands for;
+            None for a family, whose names `parse` reads.
         options: Dict from the options that the user may choose to their
             defaults.
     """

@@ -37,6 +37,7 @@ FOREIGN_FLAGS = {
     "flagfile": "absl",
     "helpshort": "absl",
     "logdir": "tensorboard",
+    "record-long": "pytest",
     "requeue": "Slurm",
     "signal": "Slurm",
     "strict": "mkdocs",
@@ -198,7 +199,7 @@ class NamesTest(parameterized.TestCase):
     def test_flags(self, page):
         known = known_flags()
         for code in read_code(page):
-            for name in re.findall(r"(?<![\w=-])--([a-z]\w*)", code):
+            for name in re.findall(r"(?<![\w-])--([a-z][\w-]*)", code):
                 self.assertIn(name, known, code)
 
     @parameterized.parameters(*pages())
@@ -228,6 +229,15 @@ class NamesTest(parameterized.TestCase):
         self.assertFalse(exists("fastbat_tf.training.schedules.TwoCycles"))
         self.assertNotIn("stepz", known_flags())
         self.assertIn("noaugment", known_flags())
+
+    @parameterized.parameters(*pages())
+    def test_lists(self, page):
+        """Items of lists start on their own lines, and go on indented."""
+        text = re.sub(r"(?ms)^ *```.*?^ *```$", "", (TOP / page).read_text())
+        for item in re.findall(r"(?m)^[-*] .*(?:\n.+)*", text):
+            for line in item.splitlines():
+                self.assertRegex(line, r"^([-*] |\d+\. |  )")
+                self.assertNotRegex(line, r"[.;)] - [A-Z`]")
 
     def test_length_of_readme(self):
         lines = (TOP / "README.md").read_text().splitlines()

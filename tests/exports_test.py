@@ -23,6 +23,7 @@ import fastbat_tf
 
 model = keras.Sequential([keras.layers.Dense(10)])
 images, labels = np.zeros((8, 32, 32, 3), np.uint8), np.zeros(8, np.int32)
+method = fastbat_tf.FastBAT(epsilon=8 / 255, step_size=None)
 method = fastbat_tf.FastBAT(epsilon=8 / 255, implicit_lambda=10)
 robust = fastbat_tf.RobustClassifier(model, method, pixel_range=(0, 255))
 robust.compile("sgd", loss="categorical_crossentropy", jit_compile=False)

@@ -54,7 +54,7 @@ class UnusableTest(CommandLineTest):
         )
         self.assert_refused(
             process,
-            "cifar10 is neither prepared nor can it be downloaded.* "
+            "cifar10 is not prepared, and cannot be downloaded.* "
             "--data_dir=DIR .*https://www.cs.toronto.edu/.* "
             f"--dataset=cifar10_mini.* data_dir={data_dir}$",
         )

@@ -97,7 +97,7 @@ class SteppedAttack(Attack):
     adds), and the state, which holds at least
 
     * `iteration`: int32, counts the steps of the round from 0; the loop adds
-      one, unless `step` returns it,
+      1 unless `step` returns it,
     * `fooled`: bool, whether `found` is misclassified,
     * `found`: float32, the adversarial image to report,
     * `loss`: float32, the loss of `found`.
@@ -151,7 +151,7 @@ class SteppedAttack(Attack):
         return tf.clip_by_value(images + delta, 0.0, 1.0)
 
     def rounds(self, classes):
-        """The most rounds of an example, given the number of classes."""
+        """The largest number of rounds per example, given the classes."""
         del classes
         return 1
 

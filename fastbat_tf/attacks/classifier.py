@@ -55,8 +55,8 @@ class Classifier:
         labels = as_labels(labels, len(images))
         if self._ask is None:
             specs = [tf.TensorSpec([None, *images.shape[1:]], tf.float32)]
-            # A partial object, since TensorFlow tells functions apart by their
-            # code: it would warn that one function is retraced again and again.
+            # A new object, since TensorFlow identifies functions by their code
+            # and would warn that the same one is retraced repeatedly.
             self._ask = tf.function(
                 functools.partial(self.network), specs, autograph=False
             )

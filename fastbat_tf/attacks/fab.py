@@ -20,12 +20,12 @@ class FABAttack(SteppedAttack):
     At a point z, the boundary between label y and target t is linearized:
 
     ```
-    pi = {w : f(z) + <d f(z), w - z> = 0},   f = z_t - z_y of the logits,
+    pi = {w : f(z) + <d f(z), w - z> = 0},
     ```
 
-    Both z and the image x are projected onto pi within the pixel range, by
-    steps d_z and d_x. The next point lies slightly beyond both projections,
-    weighted by their distances:
+    where f is the target's logit minus the label's. Both z and the image x are
+    projected onto pi within the pixel range, by steps d_z and d_x. The next
+    point lies slightly beyond both projections, weighted by their distances:
 
     ```
     z <- clip((1 - a) (z + eta d_z) + a (x + eta d_x)),
@@ -53,7 +53,7 @@ class FABAttack(SteppedAttack):
     def __init__(self, network, steps=100, target_classes=9, **kwargs):
         super().__init__(network, **kwargs)
         check_positive(steps=steps, target_classes=target_classes)
-        self.steps = steps - 1  # They count from 0.
+        self.steps = steps - 1  # Steps count from 0.
         self.target_classes = target_classes
 
     def rounds(self, classes):

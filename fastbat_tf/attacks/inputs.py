@@ -43,7 +43,7 @@ def check_positive(**counts):
 
 
 def check_radius(epsilon, norm):
-    """Raises an `InputError` if epsilon is no radius of the norm."""
+    """Raises an `InputError` if epsilon is not a valid radius of the norm."""
     if not 0 <= epsilon <= LARGEST_EPSILON[norm.name]:
         expected = "in [0, 1], such as 8/255"
         if norm is not norms.Linf:
@@ -54,11 +54,11 @@ def check_radius(epsilon, norm):
 
 
 def check_pixel_range(network):
-    """Raises an `InputError` for a `RobustClassifier` of another range."""
+    """Raises an `InputError` if a `RobustClassifier` does not take [0, 1]."""
     model = network
     while isinstance(model, functools.partial):
         model = model.func
-    model = getattr(model, "__self__", model)  # Of a bound method.
+    model = getattr(model, "__self__", model)  # The owner of a bound method.
     pixel_range = tuple(getattr(model, "pixel_range", None) or (0, 1))
     if pixel_range != (0, 1):
         raise InputError(
@@ -76,7 +76,7 @@ def as_pixels(images):
             height, width, channels)`.
 
     Raises:
-        InputError: If they are something else.
+        InputError: If they are not such images.
     """
     images = np.asarray(images)
     if images.ndim != 4 or not images.size:
@@ -109,7 +109,7 @@ def as_labels(labels, count):
         count: Integer, the number of images.
 
     Raises:
-        InputError: If they are something else.
+        InputError: If they are not such labels.
     """
     labels = np.asarray(labels)
     if labels.shape not in ((count,), (count, 1)) or labels.dtype.kind not in (

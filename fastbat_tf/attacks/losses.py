@@ -86,12 +86,12 @@ LOSSES = {
 
 
 def get(name):
-    """Returns the loss of `name`, or lists the known names."""
+    """Returns a loss by name; an error lists the known names."""
     return look_up(LOSSES, "loss", loss=name)
 
 
 def fallback(name, classes):
-    """A sentence that says what replaces a loss with too few classes.
+    """Describes what replaces a loss if there are too few classes.
 
     Args:
         name: A key of `LOSSES`, or None.
@@ -121,8 +121,8 @@ class Answer(NamedTuple):
 
     Attributes:
         loss: float32 tensor `(batch,)`.
-        gradient: float32 tensor like the images: of each image's loss with
-            respect to that image.
+        gradient: float32 tensor like the images, the gradient of each loss
+            with respect to its image.
         correct: bool tensor `(batch,)`, whether the label is predicted.
     """
 
@@ -140,9 +140,9 @@ def ask(network, loss, *, images, labels, targets, samples=1):
         images: float32 tensor `(batch, height, width, channels)`.
         labels: int32 tensor `(batch,)`.
         targets: int32 tensor `(batch,)`.
-        samples: Integer, the number of evaluations of a random network, of
-            which loss, gradient and probabilities are averaged: expectation
-            over transformation (Athalye et al., ICML 2018, arXiv 1802.00420).
+        samples: Integer, how often a random network is evaluated. Losses,
+            gradients and probabilities are averaged: expectation over
+            transformation (Athalye et al., ICML 2018, arXiv 1802.00420).
             Defaults to 1.
 
     Returns:

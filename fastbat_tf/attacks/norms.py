@@ -120,5 +120,5 @@ NORMS = {"linf": Linf, "l2": L2}
 
 
 def get(name):
-    """Returns the norm of `name`, or lists the known names."""
+    """Returns a norm by name; an error lists the known names."""
     return look_up(NORMS, "norm", norm=name)

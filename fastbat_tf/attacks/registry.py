@@ -19,7 +19,7 @@ class AttackSpec(NamedTuple):
         class_name: `<module>.<class>` in `fastbat_tf/attacks`.
         form: The name as a user reads it. Words in capitals stand for integers
             of at least 1, which are passed to the constructor as the argument
-            of that name, in lower case. Brackets enclose what may be left out.
+            of that name, in lower case. Brackets enclose optional parts.
         arguments: Dict of further arguments of the constructor. Defaults to
             none.
         pattern: Regular expression of the name, whose groups are arguments of
@@ -150,11 +150,11 @@ def parse(name):
                 arguments[argument] = int(text) if text.isdigit() else text
         if key == "custom":
             arguments["attacks"] = tuple(arguments["attacks"].split("+"))
-            parts = [key for key in ATTACKS if key not in _COMPOSITE]
-            _check_parts(arguments["attacks"], name, parts)
+            allowed = [part for part in ATTACKS if part not in _COMPOSITE]
+            _check_parts(arguments["attacks"], name, allowed)
         if key == "transfer" and "attack" in arguments:
-            parts = [key for key, spec in ATTACKS.items() if spec.transferable]
-            _check_parts((arguments["attack"],), name, parts)
+            allowed = [part for part in ATTACKS if ATTACKS[part].transferable]
+            _check_parts((arguments["attack"],), name, allowed)
         return ParsedAttack(key, arguments)
     forms = ", ".join(spec.form for spec in ATTACKS.values())
     raise InputError(

@@ -125,8 +125,8 @@ def decode(encoded, file):
     """Decodes an image to RGB.
 
     A GIF file gives its first frame. Palettes and gray levels are converted to
-    RGB. Of 16 bits, the upper 8 are kept. Transparency and EXIF rotation are
-    ignored.
+    RGB. 16-bit images keep their upper 8 bits. Transparency and EXIF rotation
+    are ignored.
 
     Args:
         encoded: String scalar tensor, the content of the file.

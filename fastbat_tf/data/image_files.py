@@ -49,9 +49,9 @@ def decode(encoded, reading):
 
     The formats are PNG, JPEG, WebP, GIF (the first frame), BMP and PPM.
     Palettes and gray levels are converted to RGB; if the reading has one
-    channel, colors are converted to gray levels (ITU-R BT.601). Of 16 bits, the
-    upper 8 are kept. Transparency and EXIF rotation are ignored. An image has
-    at most `formats.MAX_PIXELS` pixels.
+    channel, colors are converted to gray levels (ITU-R BT.601). 16-bit images
+    keep their upper 8 bits. Transparency and EXIF rotation are ignored. An
+    image has at most `formats.MAX_PIXELS` pixels.
 
     Args:
         encoded: String scalar tensor, the content of the file.

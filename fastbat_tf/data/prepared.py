@@ -39,8 +39,8 @@ def get(name, data_dir):
         A `tfds.core.DatasetBuilder`.
 
     Raises:
-        InputError: If the data are neither prepared nor can be downloaded, or
-            if the directory holds another data set.
+        InputError: If the data are not prepared and cannot be downloaded, or if
+            the directory holds another data set.
     """
     import tensorflow_datasets as tfds  # Slow, and not always needed.
 
@@ -68,8 +68,8 @@ def get(name, data_dir):
         if not spec.source_url:
             network = "the files that docs/data.md names, to prepare them; "
         raise InputError(
-            f"The data set {name} is neither prepared nor can it be "
-            "downloaded. Expected one of: --data_dir=DIR with "
+            f"The data set {name} is not prepared, and cannot be downloaded. "
+            "Expected one of: --data_dir=DIR with "
             f"DIR/{spec.tfds_name.replace(':', '/')} prepared by TensorFlow "
             f"Datasets; {network}{others}. "
             f"Received: {_found(pathlib.Path(builder.data_dir).parents[1])}"

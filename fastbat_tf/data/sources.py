@@ -93,8 +93,8 @@ class Stream:
                 f"images that fits in memory. Received: {name}={count}"
             )
 
-    def read(self, places) -> Examples:
-        """The `Examples` at these places."""
+    def read(self, indices) -> Examples:
+        """Reads the examples at some indices."""
         raise NotImplementedError
 
     def first(self, count):
@@ -162,7 +162,7 @@ class Files(Stream):
         paths, labels = tf.constant(self.paths), tf.constant(self.labels)
         result = tf.TensorSpec(self.image_shape, tf.uint8)
 
-        # No Python code: a thread of `tf.data` that runs it when the
+        # No Python code: a `tf.data` thread that is running it when the
         # interpreter exits never ends.
         def decode(path):
             encoded = tf.io.read_file(path)

@@ -29,7 +29,7 @@ def last(count, share):
 def balanced(labels, share, groups=None):
     """Selects a share of each class, rounded.
 
-    Of each class, at least one group is selected, but never all.
+    At least one group of each class is selected, but never all.
 
     Args:
         labels: Sequence of integers.

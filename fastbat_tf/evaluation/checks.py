@@ -180,7 +180,7 @@ def _compare_with_autoattack(outcomes):
 
 
 def _by_gradients(outcome):
-    """What is robust before an ensemble reaches its first black-box part."""
+    """What is robust before the first black-box part of an ensemble."""
     robust = outcome.robust
     for stage in outcome.stages:
         if not stage.white_box:
@@ -214,7 +214,7 @@ def check_radii(robust):
 
 
 def _is_significant(more, fewer):
-    """A one-sided sign test: are the `more` cases too many for chance?"""
+    """Whether chance would rarely give so large a majority (sign test)."""
     from scipy import stats  # Takes a second to import.
 
     if more <= fewer:

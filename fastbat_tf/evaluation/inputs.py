@@ -60,7 +60,7 @@ def _as_callable(model):
 
 
 def check_count(split, max_examples):
-    """Rejects a subset that a split is too small for, or memory too small.
+    """Rejects a subset that is larger than a split, or than memory allows.
 
     Args:
         split: `Examples` or a `Stream`.
@@ -95,7 +95,7 @@ def take(dataset, max_examples, seed):
 
     Args:
         dataset: A pair of arrays, a `tf.data.Dataset` of batches, or a
-            `Stream`. Of a `Stream`, only the subset is decoded.
+            `Stream`. Only the subset of a `Stream` is decoded.
         max_examples: Integer, the size of the subset; 0 for all examples.
         seed: Integer.
 
@@ -186,7 +186,7 @@ def choose(labels, max_examples, seed):
         return np.arange(count), None
     labels = np.asarray(labels).reshape(count, -1)[:, 0]
     shuffled = np.random.default_rng(seed).permutation(count)
-    # The rank of each example within its class: first all those of rank 0.
+    # The rank of each example within its class; examples of rank 0 come first.
     rank = np.empty(count, np.int64)
     for label in np.unique(labels):
         members = shuffled[labels[shuffled] == label]

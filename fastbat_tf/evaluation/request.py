@@ -1,4 +1,4 @@
-"""What `evaluate_robustness` is asked to measure."""
+"""The checked arguments of `evaluate_robustness`."""
 
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ class Request(NamedTuple):
         seed: Integer.
         batch_size: Integer, images per call of the model.
         jit_compile: Whether XLA compiles the attacks.
-        save_images: Whether the adversarial images are kept.
+        save_images: Whether to write the adversarial images.
     """
 
     attacks: list
@@ -62,13 +62,13 @@ def check_request(
         seed: Integer.
         jit_compile: True, False or `"auto"`.
         directory: Path, or None.
-        save_images: Whether the adversarial images are kept.
+        save_images: Whether to write the adversarial images.
 
     Returns:
         A `Request`.
 
     Raises:
-        InputError: If an argument is invalid, or if two do not go together.
+        InputError: If an argument is invalid, or if two exclude each other.
     """
     attacks = _as_list("attacks", attacks, str)
     epsilons = _as_list("epsilons", epsilons, float)
@@ -100,7 +100,7 @@ def check_request(
 
 def _as_list(name, values, kind):
     try:
-        if isinstance(values, str):  # Else each letter would be a value.
+        if isinstance(values, str):  # Each letter would be a value.
             raise TypeError
         return [kind(value) for value in values]
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Turns what the attacks left into the content of `results.json`."""
+"""Summarizes the outcomes of the attacks in `results.json`."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ CONFIDENCE = 0.95
 
 
 def summarize(request, clean, outcomes, *, subset, warnings, notes):
-    """The content of `results.json`.
+    """Returns the content of `results.json`.
 
     Args:
         request: The `Request`.
@@ -19,7 +19,7 @@ def summarize(request, clean, outcomes, *, subset, warnings, notes):
         notes: List of strings.
 
     Returns:
-        A dict of JSON's types, which `evaluate_robustness` documents.
+        A dict of JSON types, which `evaluate_robustness` documents.
     """
     rows, worst_case = [], []
     attacked = int(clean.correct.sum())
@@ -43,7 +43,7 @@ def summarize(request, clean, outcomes, *, subset, warnings, notes):
 
 
 def confidence_interval(outcomes):
-    """The 95 % confidence interval of a proportion (Wilson, 1927).
+    """Returns the 95 % confidence interval of a proportion (Wilson, 1927).
 
     Args:
         outcomes: bool array.
@@ -64,7 +64,7 @@ def confidence_interval(outcomes):
 
 
 def _worst_case(outcomes):
-    """What all attacks together leave at one radius."""
+    """Returns the outcome of all attacks together at one radius."""
     return AttackOutcome(
         "worst case",
         white_box=True,

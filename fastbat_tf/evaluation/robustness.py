@@ -46,18 +46,18 @@ def evaluate_robustness(
             height, width, channels)` in `pixel_range` to logits `(batch,
             classes)`, or the path of a `.keras` file or a SavedModel.
         dataset: A pair of arrays `(images, labels)`, or a `tf.data.Dataset` of
-            such batches. Images are in `pixel_range`, or uint8 gray levels if
-            that range is [0, 1] or as narrow; gray levels are divided by 255.
-            Labels are integers.
+            such batches. Images are in `pixel_range`. If that range is no wider
+            than 2, as [0, 1] is, they may also be uint8 gray levels, which are
+            divided by 255. Labels are integers.
         attacks: List of names that `fastbat_tf.attacks.parse` takes, such as
             `"autoattack"`, `"pgd-50-10"` or `"apgd-ce+square"`. Defaults to
             `("pgd-50-10",)`.
         epsilons: List of radii above 0. For L-infinity they are fractions of
             the pixel range. Defaults to `(8 / 255,)`.
         norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
-        max_examples: Integer, the size of a subset that has equally many
-            examples of each class as far as possible, drawn with `seed`.
-            Defaults to None, which takes all examples, as 0 does.
+        max_examples: Integer, the size of a class-balanced subset, which is
+            drawn with `seed`. Defaults to None, which takes all examples; so
+            does 0.
         surrogate: The model on which the attack `transfer` makes its
             perturbations, in any form that `model` can have. A
             `RobustClassifier` takes pixels in its own range, any other
@@ -76,7 +76,7 @@ def evaluate_robustness(
         verbose: Whether to print where the results go, what was done to the
             input, each warning, the progress of long attacks, and what each
             attack left; a terminal shows progress bars. If False, warnings are
-            raised with `warnings.warn`. Defaults to False.
+            issued with `warnings.warn`. Defaults to False.
         pixel_range: Pair of floats, the range of the pixels that the model
             takes, such as `(0, 255)`. Images are mapped to [0, 1], and radii
             apply to the mapped images in both norms. Defaults to None, the
@@ -121,7 +121,8 @@ def evaluate_robustness(
         directory=directory,
         save_images=save_images,
     )
-    shown = display.get(1 if verbose else -1)  # The program's, if one runs.
+    # The display of main.py, if it calls this function.
+    shown = display.get(1 if verbose else -1)
     network, pixels = inputs.as_network(model, pixel_range)
     sample = inputs.take(dataset, request.max_examples, request.seed)
     # From here on pixels are in [0, 1], or uint8.
@@ -186,7 +187,7 @@ def _classify(network, sample, request, shown):
 
 
 def _settings(request, clean, *, model, pixels, surrogate, surrogate_pixels):
-    """All that the outcome depends on, to recognize an evaluation."""
+    """Returns everything that the outcome depends on."""
     settings = {
         "version": fastbat_tf.__version__,
         "attacks": request.attacks,
@@ -208,7 +209,7 @@ def _settings(request, clean, *, model, pixels, surrogate, surrogate_pixels):
 
 def _check_surrogate(surrogate, clean, batch_size):
     """Rejects a surrogate with other classes; returns warnings about it."""
-    # Its number of classes is checked first, with labels that any model has.
+    # Every model has the label 0, so the number of classes is checked first.
     answers = Classifier(surrogate, batch_size)(
         clean.images, np.zeros_like(clean.labels)
     )
@@ -284,7 +285,7 @@ def _run_attacks(built, clean, request, *, state, warnings, shown, save):
         clean: A `Clean`.
         request: The `Request`.
         state: The `EvaluationState`.
-        warnings: The `_Warnings`, which get those about the attacks.
+        warnings: The `_Warnings`, to which those about the attacks are added.
         shown: The `Display`.
         save: Function of an `AttackOutcome` and a radius that writes the
             adversarial images.
@@ -316,7 +317,7 @@ def _run_attacks(built, clean, request, *, state, warnings, shown, save):
 
 
 def _by_attack(outcomes):
-    """Dict from attacks to dicts from radii to what is robust."""
+    """Returns a dict from attacks to dicts from radii to bool arrays."""
     by_attack = {}
     for epsilon, at_epsilon in outcomes.items():
         for outcome in at_epsilon:

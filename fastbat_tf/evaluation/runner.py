@@ -11,7 +11,7 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 class AttackOutcome(NamedTuple):
-    """What one attack left at one radius.
+    """The outcome of one attack at one radius.
 
     Attributes:
         name: Name of the attack.
@@ -39,7 +39,7 @@ def run_attack(name, attack, clean, epsilon, *, seed, state, shown):
         clean: A `Clean`.
         epsilon: Float, the radius.
         seed: Integer.
-        state: The `EvaluationState`, which keeps what each stage has found.
+        state: The `EvaluationState`, which saves the record of each stage.
         shown: The `Display`.
 
     Returns:
@@ -112,7 +112,7 @@ class _Progress:
     def close(self):
         """Saves the record; returns the seconds that the attack has taken."""
         seconds = self._before
-        # Otherwise it was finished before, or there was nothing to attack.
+        # Otherwise it had finished before, or there was nothing to attack.
         if self._moved:
             seconds = self._seconds()
             self._state.save(self._key, self._record, seconds)

@@ -26,9 +26,9 @@ class EvaluationState:
 
     Args:
         directory: Path, or None to save nothing.
-        settings: Dict of JSON's types, all that the outcome depends on.
-        keep_perturbations: Whether the perturbations are saved, too. Defaults
-            to False.
+        settings: Dict of JSON types, everything that the outcome depends on.
+        keep_perturbations: Whether to save the perturbations. Defaults to
+            False.
 
     Attributes:
         keeps_perturbations: Whether the perturbations are saved.
@@ -99,14 +99,14 @@ class EvaluationState:
             )
 
     def clean_logits(self, logits, deterministic):
-        """The clean logits with which the evaluation started.
+        """Returns the clean logits with which the evaluation started.
 
         A resumed evaluation uses them again: a prediction that changes by
         rounding would change which examples are attacked.
 
         Args:
             logits: float32 array `(examples, classes)`, computed just now.
-            deterministic: Whether they must equal the saved ones, but for
+            deterministic: Whether they must equal the saved ones up to
                 rounding.
 
         Returns:
@@ -137,7 +137,7 @@ class EvaluationState:
 
         Args:
             name: Name of its file.
-            robust: bool array `(examples,)`, what is to be attacked.
+            robust: bool array `(examples,)`, the examples to attack.
             images: float32 array `(examples, height, width, channels)`.
 
         Returns:

@@ -37,8 +37,8 @@ class Backup:
     the files that grow with the run, and their checksums as `sha256sum` writes
     them. It is written to a temporary directory, then renamed, so a killed
     process leaves no partial checkpoint. Numbers increase from one checkpoint
-    to the next. Copies of TensorBoard's event files are renamed, so that
-    TensorBoard does not show each checkpoint as another run.
+    to the next. Copies of TensorBoard's event files are renamed, because
+    TensorBoard would show each checkpoint as another run.
 
     Args:
         directory: Path of the directory that holds the checkpoints.
@@ -133,12 +133,12 @@ class Backup:
 
 
 def _hide(name):
-    """A name that TensorBoard, which looks for "tfevents", ignores."""
+    """Changes "tfevents" in a name, so that TensorBoard ignores the file."""
     return re.sub("tf(-*)events", r"tf-\1events", name)
 
 
 def _reveal(name):
-    """The inverse of `_hide`; keeps the names in older checkpoints."""
+    """Undoes `_hide`; does not change names in older checkpoints."""
     return re.sub("tf-(-*)events", r"tf\1events", name)
 
 

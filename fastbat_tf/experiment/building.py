@@ -28,7 +28,7 @@ def build_robust(config, build_model):
         A `RobustClassifier`, not compiled.
 
     Raises:
-        InputError: If the network cannot be built, or not for the method.
+        InputError: If the network cannot be built, or does not suit the method.
     """
     spec = config.data.spec
     method = methods.get(config.method.method, **config.method.options)
@@ -43,7 +43,7 @@ def build_robust(config, build_model):
             **config.model.options,
         )
         return RobustClassifier(classifier, method, seed=config.training.seed)
-    except ValueError as error:  # What Keras and the zoo raise.
+    except ValueError as error:  # From Keras or the model zoo.
         raise InputError(str(error)) from error
 
 
@@ -151,7 +151,7 @@ def compile_robust(config, robust, steps_per_epoch, examples=0):
 
 
 def _epsilon_schedule(config, steps_per_epoch):
-    """The `EpsilonSchedule` of a config, or None for a constant radius."""
+    """Returns the `EpsilonSchedule`, or None for a constant radius."""
     training = config.training
     if not (
         training.clean_epochs
@@ -166,5 +166,5 @@ def _epsilon_schedule(config, steps_per_epoch):
 
 
 def compiles_with_xla(config):
-    """Whether XLA compiles the steps of a run, as a bool."""
+    """Returns whether XLA compiles the steps of a run."""
     return distribution.resolve_jit_compile(config.runtime.compiles)

@@ -19,8 +19,8 @@ class RunCallbacks(NamedTuple):
         validations: List of callbacks that add to the logs of an epoch. They
             run first, and may take long.
         others: List of the other callbacks, in the order in which they run.
-        checkpointed: List of the callbacks whose `state` a checkpoint keeps.
-            Its order is that of the checkpoints on disk.
+        checkpointed: List of the callbacks whose `state` is saved in a
+            checkpoint, in the order of the checkpoints on disk.
         best: The `BestWeights`.
         timing: The `Timing`.
     """
@@ -63,9 +63,9 @@ def build(config, robust, examples, directory):
 
 
 def monitored_column(config):
-    """The column of the history that decides which epoch is the best."""
-    # Standard training makes nothing robust: its best epoch is the most
-    # accurate one.
+    """Returns the column of the history that decides the best epoch."""
+    # Standard training does not make the classifier robust, so its best epoch
+    # is the most accurate one.
     standard = config.method.method == "standard"
     return "val_accuracy" if standard else "val_robust_accuracy"
 
@@ -88,9 +88,11 @@ def _build_validation(config, robust, examples, averaged_weights):
 
 
 def _build_guard(config, robust, examples, path):
-    """The `OverfittingScores` and the `OverfittingGuard`, each in a list.
+    """Builds the `OverfittingScores` and the `OverfittingGuard`.
 
-    Both lists are empty if catastrophic overfitting is not watched for.
+    Returns:
+        Two lists of one callback each, both empty if `on_overfitting` is
+        `"off"`.
     """
     settings = config.overfitting
     if settings.on_overfitting == OFF:
@@ -114,7 +116,7 @@ def _build_guard(config, robust, examples, path):
 
 
 def _in_order(directory, validation, best, guards, *, timing):
-    """What runs after the validations, in the order that it needs."""
+    """Returns the callbacks that run after the validations, in order."""
     curves = callbacks.Curves(str(directory.tensorboard), write_graph=False)
     ordered = [
         callbacks.StopOnNonFinite(),
@@ -123,7 +125,7 @@ def _in_order(directory, validation, best, guards, *, timing):
         *guards,  # After `best`: a rollback changes the weights.
         callbacks.LastWeights(directory.last),
         keras.callbacks.CSVLogger(str(directory.history), append=True),
-        timing,  # After the log of what must not depend on the time.
+        timing,  # After the CSV log, which must not depend on the time.
         curves,
         callbacks.TrainingProgress(),
     ]

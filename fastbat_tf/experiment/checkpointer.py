@@ -9,7 +9,7 @@ from fastbat_tf.training import variables
 
 
 class Interval:
-    """A number of steps, or of minutes, between two checkpoints.
+    """The steps or minutes between two checkpoints.
 
     Args:
         every: String such as `"500"`, steps, or `"15min"`.
@@ -37,7 +37,7 @@ class Checkpointer:
     Args:
         robust: The `RobustClassifier`.
         backup: The `Backup` that holds the checkpoints.
-        interval: An `Interval`: when to save between the ends of epochs.
+        interval: The `Interval` between checkpoints within an epoch.
         callbacks: List of objects with a `state`, of JSON's types, that can be
             read and set. Defaults to `()`.
     """
@@ -55,8 +55,8 @@ class Checkpointer:
             Its epoch and batch, or None if there is no checkpoint.
 
         Raises:
-            InputError: If every checkpoint is damaged, or it is of another
-                model.
+            InputError: If all checkpoints are damaged, or the last one is of
+                another model.
         """
         saved = self._backup.restore()
         if saved is None:
@@ -79,12 +79,20 @@ class Checkpointer:
         return epoch, batch
 
     def save_if_due(self, epoch, batch):
-        """Saves, if the interval is over."""
+        """Saves the training if the interval is over."""
         if self._interval.has_passed():
             self.save(self.snapshot(epoch, batch))
 
     def snapshot(self, epoch, batch):
-        """Copies all that is saved; `batch` batches of `epoch` are done."""
+        """Copies everything that a checkpoint holds.
+
+        Args:
+            epoch: Integer, the number of finished epochs.
+            batch: Integer, the number of finished batches of the next epoch.
+
+        Returns:
+            List of arrays, and a state of JSON's types.
+        """
         arrays = [
             variables.values(v) for v in variables.state_variables(self._robust)
         ]
@@ -96,6 +104,6 @@ class Checkpointer:
         return arrays, state
 
     def save(self, snapshot):
-        """Writes a checkpoint."""
+        """Writes what `snapshot` returned, and restarts the interval."""
         self._backup.save(*snapshot)
         self._interval.restart()

@@ -1,6 +1,6 @@
 """The settings of a run: frozen, checked, with every default resolved.
 
-This module does not import TensorFlow, so a wrong setting is refused at once.
+This module does not import TensorFlow, so a wrong setting is rejected at once.
 """
 
 import dataclasses
@@ -53,7 +53,7 @@ def parse_interval(text):
         text: String, steps or minutes.
 
     Returns:
-        Steps and seconds; the one that is not given is infinite.
+        The numbers of steps and seconds. The one not given is infinite.
 
     Raises:
         InputError: If `text` is neither, or not above zero.
@@ -265,7 +265,7 @@ class Config:
                 f"{self.training.epochs}, replays={replays}"
             )
         given = self.evaluation
-        # A method without a radius is measured at the usual one.
+        # A method without a radius is measured at the default one.
         epsilon = self.method.options.get("epsilon") or options.EPSILON.default
         validation_epsilon = given.validation_epsilon
         if validation_epsilon is None:
@@ -283,7 +283,7 @@ class Config:
         object.__setattr__(self, "evaluation", evaluation)
 
     def _check_attack(self):
-        """Refuses settings of the training attack if the method has none."""
+        """Rejects settings of the training attack if the method has none."""
         action = self.overfitting.on_overfitting
         if not self.method.options:
             for name, value, unset in (

@@ -53,7 +53,7 @@ def _evaluate(config, target, run_dir, build_model):
     model = target.model_path
     if model is None:
         run = RunDirectory(run_dir)
-        results_file.read(run.results)  # Refused now, not after hours.
+        results_file.read(run.results)  # Fails now, not after hours.
         weights = _weights_checksum(run_dir)
         with display.task("reading the weights"):
             model = load_best(run, config, build_model).classifier
@@ -82,7 +82,7 @@ def _evaluate(config, target, run_dir, build_model):
 
 
 def results_directory(config, target, run_dir):
-    """The directory of the results: one for each combination of settings."""
+    """Returns the directory of the results, which the settings decide."""
     settings = config.evaluation
     if target.results_dir is not None:
         return pathlib.Path(target.results_dir)
@@ -102,7 +102,7 @@ def results_directory(config, target, run_dir):
 
 
 def _weights_checksum(run_dir):
-    """The checksum of a run's best weights, which training may replace."""
+    """Returns the checksum of a run's best weights, or None without any."""
     try:
         return files.sha256(RunDirectory(run_dir).best)
     except OSError:  # `load_best` says what is wrong.

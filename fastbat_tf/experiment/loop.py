@@ -1,7 +1,8 @@
 """The training loop of a run, which can stop and resume at any batch.
 
-Keras' `fit` can only begin at the start of an epoch. This loop does what `fit`
-does, with the same `train_function` and the same callbacks, from any batch on.
+Keras' `fit` can only begin at the start of an epoch. This loop begins at any
+batch, and otherwise does the same as `fit`, with the same `train_function` and
+the same callbacks.
 """
 
 import keras
@@ -45,7 +46,7 @@ def fit(
     resume_point = checkpointer.restore()
     if resume_point is None:
         resume_point = 0, 0
-        # From now on, files that grow can be put back as they were.
+        # From now on, files that grow can be restored.
         checkpointer.save(checkpointer.snapshot(*resume_point))
     epoch, batch = resume_point
     if epoch == epochs:
@@ -83,7 +84,12 @@ def make_variables(robust):
 
 
 class _Loop:
-    """One call of `fit`: `batch` batches of `epoch` are done."""
+    """One call of `fit`.
+
+    Attributes:
+        epoch: Integer, the number of finished epochs.
+        batch: Integer, the number of finished batches of the next epoch.
+    """
 
     def __init__(
         self,
@@ -112,7 +118,7 @@ class _Loop:
         self._is_compiled = False
 
     def run(self):
-        """Trains to the end; saves if it is preempted."""
+        """Trains to the end, and saves if it is preempted."""
         for validation in self._validations:
             validation.set_model(self._robust)
         self._robust.make_train_function()

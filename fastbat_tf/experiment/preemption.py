@@ -98,7 +98,7 @@ class Preemption:
 
     @contextlib.contextmanager
     def deferred(self):
-        """A block at whose end, not inside of which, signals are raised."""
+        """Delays `Preempted` to the end of a `with` block."""
         self._deferred = True
         try:
             yield
@@ -109,14 +109,14 @@ class Preemption:
 
     @contextlib.contextmanager
     def expendable(self, is_expendable=True):
-        """A block in which a signal ends the process at once.
+        """Lets a signal end the process at once inside a `with` block.
 
-        It is for what may take long, such as a compilation, and adds nothing
-        to the last checkpoint.
+        Use it for long work that would add nothing to the last checkpoint,
+        such as a compilation.
 
         Args:
-            is_expendable: Boolean; if false, the block is an ordinary one.
-                Defaults to `True`.
+            is_expendable: Boolean; if false, the block has no effect. Defaults
+                to `True`.
         """
         self._expendable = is_expendable
         try:
@@ -128,10 +128,10 @@ class Preemption:
 
     @contextlib.contextmanager
     def interruptible(self):
-        """A block that signals interrupt at once.
+        """Lets signals interrupt a `with` block at once.
 
-        TensorFlow's C++ may turn the exception into another one; it leaves
-        the block as `Preempted` all the same.
+        TensorFlow's C++ may turn the exception into another one. The block
+        still raises `Preempted`.
         """
         try:
             yield
@@ -148,7 +148,7 @@ class Preemption:
             raise Preempted(number)
 
     def _look_after(self, lost):
-        """Raises `Preempted` again if Python could only print it."""
+        """Raises `Preempted` again where Python could only print it."""
         if not isinstance(lost.exc_value, Preempted):
             self._hook(lost)
             return
@@ -162,7 +162,7 @@ class Preemption:
         threading.Timer(0.05, raise_again).start()
 
     def _watch(self):
-        """Sees signals at once, even while the main thread is busy."""
+        """Receives signals at once, even while the main thread is busy."""
         seen = []
         while received := self._reader.recv(1):
             if received[0] not in SIGNALS:
@@ -203,7 +203,10 @@ class Preemption:
 
 @contextlib.contextmanager
 def ended_at_once():
-    """A block that Ctrl-C ends at once, unless a `Preemption` is active."""
+    """Lets Ctrl-C end the process at once inside a `with` block.
+
+    An active `Preemption` takes precedence.
+    """
 
     def end(number, _):
         display.say(farewell(number))
@@ -220,12 +223,12 @@ def ended_at_once():
 
 
 def _is_heard(number):
-    """Whether the process hears a signal; shells mute some after `&`."""
+    """Returns whether a signal is not ignored; shells ignore some with `&`."""
     return signal.getsignal(number) != signal.SIG_IGN
 
 
 def farewell(number):
-    """The last line that is printed after a signal."""
+    """Returns the last line to print after a signal."""
     if number == signal.SIGINT:
         return "Stopped by Ctrl-C; run the same command to resume."
     return "Ended by SIGTERM; run the same command to resume."

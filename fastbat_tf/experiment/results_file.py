@@ -7,7 +7,7 @@ from fastbat_tf.errors import InputError
 
 GROUPS = ("attacks", "worst_case")
 TEXTS = ("warnings", "notes")
-SECONDS_TO_ADD = 60.0  # Another process needs it for milliseconds.
+SECONDS_TO_ADD = 60.0  # Another process holds the lock for milliseconds.
 
 
 def read(path):

@@ -1,4 +1,4 @@
-"""The files of a run, and which run a directory holds."""
+"""The files of a run, and the check of which run a directory holds."""
 
 import dataclasses
 import json
@@ -13,7 +13,7 @@ from fastbat_tf.errors import InputError
 from fastbat_tf.experiment.config import Config
 
 VERSIONED = ("tensorflow", "keras", "numpy", "tensorflow-datasets")
-# Another process may hold the lock for a moment, to see whether it is free.
+# Another process may hold the lock for a moment, to test whether it is free.
 SECONDS_TO_LOOK = 0.5
 
 
@@ -68,12 +68,12 @@ class RunDirectory:
         return [str(path.relative_to(self.path)) for path in paths]
 
     def check(self, config, resume="auto"):
-        """Refuses a directory that this run cannot use.
+        """Rejects a directory that this run cannot use.
 
         Args:
             config: The `Config` of the run.
-            resume: `"auto"`; `"never"`, which refuses a directory that holds
-                this run; or `"must"`, which refuses one that does not.
+            resume: `"auto"`; `"never"`, which rejects a directory that holds
+                this run; or `"must"`, which rejects one that does not.
                 Defaults to `"auto"`.
 
         Returns:
@@ -179,9 +179,9 @@ class RunDirectory:
     def has_ended(self):
         """Whether the run has nothing left to do.
 
-        `ended.json` decides, not the results and the SavedModel, which an
-        evaluation and an export write, too. But if one of those is missing,
-        there is something left to do.
+        `ended.json` decides, because an evaluation also writes the results,
+        and an export the SavedModel. But if one of these is missing, there is
+        something left to do.
         """
         parts = (self.ended, self.results, self.saved_model)
         return all(path.exists() for path in parts)
@@ -215,7 +215,7 @@ class RunDirectory:
 
     def is_unfinished(self, config):
         """Whether the directory holds this run, unfinished and not in use."""
-        # In this order: there may be runs that only other users can read.
+        # In this order, because only other users may be able to read the run.
         begun = self.holds(config) and not self.has_ended
         return begun and self.is_left_alone()
 
@@ -243,7 +243,7 @@ class RunDirectory:
 
 
 def weights_file(path):
-    """The weights file that a path stands for: of a run, its best weights.
+    """Returns the weights file of a path: for a run, its best weights.
 
     Args:
         path: A `.keras` or `.weights.h5` file, or a run directory.
@@ -267,7 +267,7 @@ def weights_file(path):
 
 
 def choose_run_dir(config, resume, parent="runs", seeds=()):
-    """Chooses the directory of a run for which the user has named none.
+    """Chooses a directory for a run if the user has not given one.
 
     Args:
         config: The `Config` of the run.
@@ -277,9 +277,9 @@ def choose_run_dir(config, resume, parent="runs", seeds=()):
             to `()`.
 
     Returns:
-        The path, a string: of the newest unfinished run of this `Config`,
-        unless `resume` is `"never"`; otherwise of a new directory, named after
-        method, data set, model and time.
+        String, the path of the newest unfinished run of this `Config`. If
+        there is none, or `resume` is `"never"`, the path of a new directory,
+        named after method, data set, model and time.
     """
     name = "-".join(
         (
@@ -298,12 +298,12 @@ def choose_run_dir(config, resume, parent="runs", seeds=()):
 
 
 def seed_directory(path, seed):
-    """The directory of the run with one of several seeds."""
+    """Returns the directory of the run with one of several seeds."""
     return pathlib.Path(path) / f"seed-{seed}"
 
 
 def seeds_summary(path):
-    """The file that summarizes the runs with several seeds."""
+    """Returns the path of the file that summarizes runs with several seeds."""
     return pathlib.Path(path) / "seeds.json"
 
 
@@ -323,7 +323,7 @@ def _is_unfinished(path, config, seeds):
 
 
 def _differences(before, now):
-    """The previous values of the settings that differ, for a message."""
+    """Lists the previous values of the settings that differ, for a message."""
     names = [
         f"{field.name}={getattr(before_group, field.name)}"
         for before_group, group in zip(

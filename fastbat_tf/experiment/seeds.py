@@ -64,7 +64,7 @@ def train_each(
 
 
 def _check(config, seeds, parent, resume):
-    """Refuses directories that cannot be used, before any training."""
+    """Rejects directories that cannot be used, before any training."""
     if RunDirectory(parent).config.exists():
         raise InputError(
             "`run_dir` holds a run of one seed; expected a new directory for "
@@ -76,7 +76,7 @@ def _check(config, seeds, parent, resume):
     for seed in sorted(others.union(seeds)):
         directory = RunDirectory(seed_directory(parent, seed))
         holds_run = directory.config.exists()
-        # If an earlier seed was killed, the later ones have not begun.
+        # If a run was killed, the runs of later seeds do not exist yet.
         directory.check(config.with_seed(seed), resume if holds_run else "auto")
         directory.unlock()
         begun = begun or holds_run
@@ -115,7 +115,7 @@ def summarize(config, seeds, results):
 
 
 def _find(results, attack, epsilon):
-    """The row that the training measured; evaluations may have added others."""
+    """Finds the row of the training; evaluations may have added others."""
     return next(
         row
         for row in results["attacks"]

@@ -32,9 +32,9 @@ def train(config, run_dir, build_model, *, resume="auto", verbosity=0):
         run_dir: Path of a new directory, or of this run's.
         build_model: Function that builds the network; see
             `fastbat_tf.experiment.building.build_robust`.
-        resume: What to do with a directory that holds this run: `"auto"`
-            resumes it, `"never"` refuses it, and `"must"` resumes it or, if
-            there is none, refuses to start. Defaults to `"auto"`.
+        resume: What to do if the directory holds this run: `"auto"` and
+            `"must"` resume it, and `"never"` rejects it. If it does not hold
+            this run, `"must"` rejects it. Defaults to `"auto"`.
         verbosity: Integer. Below 0: only the results; 0: also bars on a
             terminal, and a line for each epoch and stage; above 0: more
             lines. Defaults to `0`.
@@ -43,8 +43,8 @@ def train(config, run_dir, build_model, *, resume="auto", verbosity=0):
         The dict of `results.json`.
 
     Raises:
-        InputError: If something cannot be used; before anything is written,
-            where that can be known.
+        InputError: If something cannot be used; if possible, before anything
+            is written.
         NonFiniteError: If the training diverges.
     """
     with display.shown(verbosity), Preemption(tells=True) as preemption:
@@ -64,7 +64,7 @@ def train(config, run_dir, build_model, *, resume="auto", verbosity=0):
 
 @contextlib.contextmanager
 def refuse_unwritable(run_dir):
-    """Turns the errors of a full or read-only disk into one line."""
+    """Turns the errors of a full or read-only disk into an `InputError`."""
     try:
         yield
     except OSError as error:
@@ -85,7 +85,7 @@ def _train(config, directory, *, build_model, resume, preemption):
     strategy = distribution.get_strategy(config.runtime.strategy)
     distribution.check_batch_size(config.training.batch_size, strategy)
     keras.utils.set_random_seed(config.training.seed)
-    notes = hints.new_hints()  # Before `compile` warns of the same.
+    notes = hints.new_hints()  # Before `compile` warns about them.
     with strategy.scope():
         robust, steps_per_epoch = _build(config, build_model, splits.train)
     directory.create(config)
@@ -100,7 +100,7 @@ def _train(config, directory, *, build_model, resume, preemption):
         run_callbacks=run_callbacks,
         preemption=preemption,
     )
-    if trained:  # An evaluation of other weights is not one of these.
+    if trained:  # An earlier evaluation measured other weights.
         shutil.rmtree(directory.evaluations / "training", ignore_errors=True)
     robust.load_weights(directory.best)
     results = _measure(
@@ -127,18 +127,18 @@ def _show_finished(config, directory):
 
 
 def _read_data(config):
-    """The splits, and the `Examples` to validate on."""
+    """Reads the splits, and returns them with the validation `Examples`."""
     settings = config.evaluation
     with display.task("reading the data"):
         splits = loading.load_splits(config.data)
     validation = first(splits.validation, settings.validation_examples)
-    # Refused now, not after the training.
+    # Fails now, not after the training.
     inputs.check_count(splits.test, settings.max_examples)
     return splits, validation
 
 
 def first(examples, count):
-    """The first `count` examples of the validation split, in memory.
+    """Loads the first `count` examples of the validation split into memory.
 
     Args:
         examples: The split.
@@ -162,7 +162,7 @@ def first(examples, count):
 
 
 def _build(config, build_model, examples):
-    """The compiled `RobustClassifier`, and the number of steps per epoch."""
+    """Returns the compiled `RobustClassifier`, and the steps per epoch."""
     robust = building.build_initial(config, build_model)
     steps_per_epoch = pipeline.batches_per_epoch(
         examples, config.training.batch_size, robust.method.remembers_examples
@@ -266,7 +266,7 @@ def _measure(config, directory, *, robust, test, run_callbacks):
 
 
 def export_run(run_dir, build_model, verbosity=0):
-    """Exports the best weights of a run as a SavedModel, again.
+    """Exports the best weights of a run as a SavedModel once more.
 
     Args:
         run_dir: Path of a run directory.

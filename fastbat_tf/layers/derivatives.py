@@ -217,7 +217,7 @@ def _lacks(operation, given, order):
 
 def _silent_operations(operation, given):
     """Operations of `_SILENT` in the gradient of an operation to its input."""
-    # Such an operation in the gradient to a weight does no harm.
+    # In the gradient to a weight, such an operation does no harm.
     graph, _ = _trace(operation, given, 1, of_weights=False)
     definition = graph.as_graph_def()
     parts = [definition.node]

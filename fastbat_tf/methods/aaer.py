@@ -8,7 +8,7 @@ from fastbat_tf.methods.base import Method, Solution
 from fastbat_tf.methods.options import option
 from fastbat_tf.methods.spec import Paper, Passes, Variant
 
-# The largest difference of variations in the benchmark's form.
+# The bound on V in the benchmark's form.
 LARGEST_DIFFERENCE = 100.0
 
 
@@ -26,9 +26,9 @@ class AAER(Method):
             + coefficient n / B (loss_coefficient K + logit_coefficient V+)
     ```
 
-    where n examples are abnormal and V+ = max(V, 0). K adds to the loss but
-    has no gradient, as in the authors' program. The regularization uses the
-    training losses. Each replica has its own n, V and K.
+    where n is the number of abnormal examples and V+ = max(V, 0). K adds to the
+    loss but has no gradient, as in the authors' program. The regularization
+    uses the training losses. Each replica computes its own n, V and K.
 
     Reference: Lin, Yu & Liu, "Eliminating Catastrophic Overfitting Via Abnormal
     Adversarial Examples Regularization", NeurIPS 2023 (arXiv 2404.08154).
@@ -47,8 +47,8 @@ class AAER(Method):
         logit_coefficient: Float, lambda_3 of the paper. Defaults to `0.15 for
             nfgsm, 1.5 for fastat`.
         form: `"paper"`, or `"benchmark"` for the FastAT Benchmark's form: V is
-            at most 100, and one more forward pass in training mode follows
-            the update of the weights. Defaults to `"paper"`.
+            clipped to [-100, 100], and another forward pass in training mode
+            follows the update of the weights. Defaults to `"paper"`.
 
     Example:
 
@@ -73,19 +73,19 @@ class AAER(Method):
     base_attack: str = option(
         "nfgsm", "Attack that is regularized.", choices=("nfgsm", "fastat")
     )
-    step_size: float = options.step_size(
+    step_size: float | None = options.step_size(
         "epsilon if base_attack == 'nfgsm' else 1.25 * epsilon",
         shown="epsilon for nfgsm, 1.25 * epsilon for fastat",
     )
     coefficient: float = options.coefficient(
         1.0, "Weight of the regularization, lambda_1."
     )
-    loss_coefficient: float = options.coefficient(
+    loss_coefficient: float | None = options.coefficient(
         formula="1.5 if base_attack == 'nfgsm' else 2.5",
         help="Weight of the decrease of the loss, lambda_2.",
         shown="1.5 for nfgsm, 2.5 for fastat",
     )
-    logit_coefficient: float = options.coefficient(
+    logit_coefficient: float | None = options.coefficient(
         formula="0.15 if base_attack == 'nfgsm' else 1.5",
         help="Weight of the variation of the logits, lambda_3.",
         shown="0.15 for nfgsm, 1.5 for fastat",

@@ -15,11 +15,12 @@ gradient. `RobustClassifier.train_step` does everything else:
     ...                                             # the weights are updated
     state    = method.update(context)
 
-A method declares what it remembers from step to step in `initial_state`, reads
-it from `StepContext.state` and returns its new values from `update`. These
-variables are saved with the weights. A step sees the rows of its own examples.
-`StepContext.note` keeps what `update` needs of a step. A method that updates
-the weights several times on each batch sets `replays`.
+A method declares the variables that it keeps from step to step in
+`initial_state`, reads them from `StepContext.state` and returns their new
+values from `update`. They are saved with the weights. If a variable has a row
+for each example, a step sees the rows of its own examples. `StepContext.note`
+passes tensors of a step to `update`. A method that updates the weights several
+times on each batch sets `replays`.
 
 CONTRIBUTING.md describes how to add a method.
 """
@@ -27,6 +28,7 @@ CONTRIBUTING.md describes how to add a method.
 import abc
 import copy
 import dataclasses
+import functools
 import inspect
 import typing
 from typing import Any, ClassVar, NamedTuple
@@ -41,7 +43,7 @@ from fastbat_tf.methods.spec import Paper, Passes, Variant
 
 
 class Solution(NamedTuple):
-    """What `Method.solve` returns.
+    """The result of `Method.solve`.
 
     Attributes:
         perturbation: Tensor like the images: delta*, in pixels.
@@ -63,6 +65,9 @@ class Method(abc.ABC):
     becomes a dataclass: the options are the arguments of its constructor, in
     the order of their declaration, then attributes of the method.
 
+    If a subclass defines `__post_init__`, the options are resolved before it
+    is called. A mixin, a base that is not a `Method`, may declare options, too.
+
     A method never touches the optimizer, the metrics, the data or the
     distribution strategy.
 
@@ -72,7 +77,7 @@ class Method(abc.ABC):
             package of the module, or `"Custom"` in a script or notebook.
 
     Attributes:
-        name: String, the value of `--method`; for methods of the library.
+        name: String, the value of `--method`, for methods of the library.
             Defaults to None.
         summary: String, what the method does, in a few words. Defaults to
             `""`.
@@ -82,16 +87,16 @@ class Method(abc.ABC):
             None.
         variants: Dict of `fastbat_tf.methods.spec.Variant`s by name. Defaults
             to none.
-        options: Dict of the `Option`s by name, made from the declarations.
+        options: Dict of the declared `Option`s by name.
         differentiates_twice: Whether the method takes derivatives of input
             gradients. Layers with wrong second derivatives are then replaced
             or rejected by the trainer. Defaults to False.
         needs_perturbation_gradient: Whether `correct` needs the gradient of
             the objective with respect to delta*. Defaults to False.
         trains_through_solve: Whether the weight gradient also goes through
-            `solve`, which then stops it at delta* itself. Defaults to False.
-        needs_plan: Whether the method reads `StepContext.progress`, or its
-            state has rows: `RobustClassifier.compile` then expects a `Plan`.
+            `solve`, which must then stop it at delta*. Defaults to False.
+        needs_plan: Whether the method reads `StepContext.progress` or has
+            state with rows. `RobustClassifier.compile` then expects a `Plan`.
             Defaults to False.
         remembers_examples: Whether its state has a row for each example.
             Defaults to False.
@@ -100,11 +105,11 @@ class Method(abc.ABC):
         radii: Tuple of the names of the options that `scaled` multiplies.
             Names that the method does not have are ignored. Defaults to
             `("epsilon", "step_size")`.
-        whole: The unscaled method, in a copy made by `scaled`; else None.
-        reports: Tuple of the names of the scalars that the method logs by
+        whole: The unscaled method, in a copy made by `scaled`, otherwise None.
+        reports: Tuple of the names of the scalars that the method logs with
             `StepContext.report`. Defaults to none.
-        replays: Integer, the updates on each batch; each solves anew.
-            Defaults to 1.
+        replays: Integer, the number of updates on each batch. Each calls
+            `solve` again. Defaults to 1.
 
     Example:
 
@@ -177,9 +182,8 @@ class Method(abc.ABC):
     def objective(self, context, solution):
         """Computes the upper-level loss and the logits it was computed from.
 
-        By default this is the mean loss at `x + delta*` plus `penalty`. A
-        method that trains on something else, such as clean logits, overrides
-        it.
+        By default, the loss is the mean loss at `x + delta*` plus `penalty`.
+        Override this method to train on something else, such as clean logits.
 
         Args:
             context: The `StepContext`.
@@ -204,7 +208,7 @@ class Method(abc.ABC):
         return tf.zeros([], logits.dtype)
 
     def correct(self, context, solution, gradients, perturbation_gradient):
-        """Corrects the upper-level gradient; by default it stays unchanged.
+        """Corrects the upper-level gradient; by default, changes nothing.
 
         Args:
             context: The `StepContext`.
@@ -220,7 +224,7 @@ class Method(abc.ABC):
         return gradients
 
     def initial_state(self, sizes, draws):
-        """Declares what the method remembers; nothing by default.
+        """Declares the variables that the method keeps; none by default.
 
         Args:
             sizes: The `fastbat_tf.methods.state.Sizes` of the run.
@@ -233,13 +237,13 @@ class Method(abc.ABC):
         return {}
 
     def update(self, context):
-        """Returns what the method remembers of a step; nothing by default.
+        """Returns new values of the method's variables; none by default.
 
-        It is called after the weights are updated, on all replicas at once.
-        XLA does not compile it.
+        It is called after the weights are updated, on all replicas at once,
+        and is not compiled with XLA.
 
         Args:
-            context: The `StepContext`, with the `notes` of the hooks before.
+            context: The `StepContext`, with the `notes` of the earlier hooks.
 
         Returns:
             Dict of new values of `StepContext.state`: the rows of the step's
@@ -249,7 +253,7 @@ class Method(abc.ABC):
         return {}
 
     def get_config(self):
-        """Returns the options, all of them: arguments of the constructor."""
+        """Returns all options, as arguments of the constructor."""
         return {name: getattr(self, name) for name in self.options}
 
     @classmethod
@@ -262,24 +266,15 @@ class Method(abc.ABC):
         return f"{type(self).__name__}({listed})"
 
 
-# An option may take the place of this attribute alone.
+# `replays` is the only attribute that an option may replace.
 _RESERVED = frozenset(dir(Method)) - {"replays"}
 
 
 def _make_dataclass(cls):
     """Makes the constructor of a method from its declared options."""
-    inherited = cls.options
-    declared = {}
-    for name, value in vars(cls).items():
-        if name in inherited and not isinstance(value, Option):
-            # A plain value is another default of an inherited option.
-            value = inherited[name]._replace(
-                default=value, formula=None, shown=None
-            )
-        if isinstance(value, Option):
-            declared[name] = value
-    _check_declaration(cls, declared)
     annotations = inspect.get_annotations(cls)
+    declared = _find_declared(cls)
+    _check_declaration(cls, declared)
     for name, declaration in declared.items():
         default = declaration.default
         if declaration.formula is not None:
@@ -289,21 +284,74 @@ def _make_dataclass(cls):
         setattr(cls, name, field)
     # Annotations of other attributes declare no option.
     cls.__annotations__ = {
-        name: annotations.get(name, option.type)
+        name: _find_type(annotations.get(name), option)
         for name, option in declared.items()
     }
-    dataclasses.dataclass(eq=False, repr=False)(cls)
+    is_generated = not _has_own_init(cls)
+    dataclasses.dataclass(eq=False, repr=False, init=is_generated)(cls)
+    if is_generated:
+        cls.__init__.is_generated = True
     cls.__annotations__ = {**cls.__annotations__, **annotations}
     fields = dataclasses.fields(cls)
     cls.options = {field.name: field.metadata["option"] for field in fields}
     try:
         options.resolve(cls.options, {})
-    except (InputError, NameError, SyntaxError, ValueError) as error:
+    except (NameError, SyntaxError, TypeError, ValueError) as error:
         raise InputError(
             f"The defaults of {cls.__name__} are expected to be allowed, and "
             f"to use options declared before: {error}"
         ) from None
+    _resolve_first(cls)
     _describe_options(cls)
+
+
+def _find_type(annotation, option):
+    # A dataclass would make no argument of a `ClassVar`.
+    has_type = annotation is not None and "ClassVar" not in str(annotation)
+    return annotation if has_type else option.type
+
+
+def _find_declared(cls):
+    """Returns the options that a class and its mixins declare or change.
+
+    A mixin is a base that is not a `Method`. As in any class, the first class
+    in the method resolution order that has an attribute decides its value.
+    """
+    inherited, declared = cls.options, {}
+    for base in reversed(cls.__mro__):
+        if base is not cls and issubclass(base, Method):
+            continue
+        for name, value in vars(base).items():
+            if base is not next(c for c in cls.__mro__ if name in vars(c)):
+                continue
+            if name in inherited and not isinstance(value, Option):
+                # A plain value is another default of an inherited option.
+                value = inherited[name]._replace(
+                    default=value, formula=None, shown=None
+                )
+            if isinstance(value, Option):
+                declared[name] = value
+    return declared
+
+
+def _has_own_init(cls):
+    """Whether the constructor, perhaps of a base, was written by hand."""
+    init = cls.__init__
+    return init is not object.__init__ and not hasattr(init, "is_generated")
+
+
+def _resolve_first(cls):
+    """Resolves the options before a `__post_init__` that a class defines."""
+    own = cls.__post_init__
+    if own is Method.__post_init__ or hasattr(own, "__wrapped__"):
+        return
+
+    @functools.wraps(own)
+    def __post_init__(self):
+        Method.__post_init__(self)
+        own(self)
+
+    cls.__post_init__ = __post_init__
 
 
 def _check_declaration(cls, declared):
@@ -314,7 +362,7 @@ def _check_declaration(cls, declared):
             f"An option of {name} is expected to have a name that Method does "
             f"not use itself. Received: option={taken[0]}"
         )
-    if "__init__" in vars(cls) and cls.get_config is Method.get_config:
+    if _has_own_init(cls) and cls.get_config is Method.get_config:
         raise InputError(
             f"{name} is expected to declare its options, such as `epsilon: "
             "float = option(8 / 255)`, or to have a `get_config` beside its "
@@ -335,10 +383,10 @@ def _check_declaration(cls, declared):
 def _describe_options(cls):
     """Adds the arguments to a docstring that does not describe them."""
     text = inspect.cleandoc(cls.__doc__ or "")
-    if not cls.options or "Args:" in text:
+    if not cls.options or _has_own_init(cls) or "Args:" in text:
         return
     lines = [
-        f"    {name}: {option.help or option.type.__name__} "
+        f"    {name}: {(option.help or option.type.__name__).rstrip('.')}. "
         f"Defaults to `{option.shown_default}`."
         for name, option in cls.options.items()
     ]

@@ -7,7 +7,7 @@ from fastbat_tf.methods.state import Slot
 
 
 class SmoothConvergence:
-    """What the methods with smooth convergence share.
+    """A mixin for methods with smooth convergence.
 
     ```
     loss = mean relaxed CE(x + delta*)
@@ -15,12 +15,12 @@ class SmoothConvergence:
     ```
 
     where l is the mean relaxed loss of the clean images in this batch, and l'
-    that of the previous epoch. The second term is left out up to epoch number
-    `stride`, counting from 0, and in the last `stride` epochs.
+    is its mean over the previous epoch. The second term is left out up to epoch
+    number `stride`, counting from 0, and in the last `stride` epochs.
 
-    A mixin, to stand before `Method` among the bases of a class. The class
-    declares the options. Its `solve` returns the perturbation of the clean
-    images as `Solution.memory`.
+    The mixin comes before `Method` in the bases of a class. The class declares
+    the options. Its `solve` returns the perturbation of the clean images as
+    `Solution.memory`.
     """
 
     coefficient: float
@@ -54,7 +54,7 @@ class SmoothConvergence:
         return new
 
     def term(self, context, losses):
-        """Returns what is added to the loss if the clean loss has jumped.
+        """Returns the term that penalizes a jump of the clean loss.
 
         Args:
             context: The `StepContext`; notes `sum` and `count` of the losses.
@@ -79,7 +79,7 @@ class SmoothConvergence:
 
 
 def _previous(context):
-    """The mean clean loss of the previous epoch; 0 in the first."""
+    """Returns the mean clean loss of the previous epoch; 0 in the first."""
     state = context.state
     of_last_epoch = tf.math.divide_no_nan(state["sum"], state["count"])
     is_first = tf.equal(context.progress.batch, 0)

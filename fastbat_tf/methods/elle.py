@@ -1,4 +1,4 @@
-"""ELLE: a loss that is linear between random points around the image."""
+"""ELLE: penalizes a loss that is not linear between random points."""
 
 import tensorflow as tf
 
@@ -9,8 +9,8 @@ from fastbat_tf.methods.options import option
 from fastbat_tf.methods.spec import Paper, Passes, Variant
 from fastbat_tf.methods.state import Slot
 
-# ELLE-A: the number of standard deviations that count as a jump, and the factor
-# of the weight in a step without one.
+# ELLE-A: how many standard deviations above the mean an error must be to raise
+# the weight, and the factor of the weight in every other step.
 SENSITIVITY = 2.0
 DECAY = 0.99
 
@@ -27,10 +27,10 @@ class ELLE(Method):
 
     where x_a and x_b are drawn from x + U(-epsilon, epsilon), not clipped to
     the pixel range, t from U(0, 1), and x_c = (1 - t) x_a + t x_b. These three
-    images per example take one forward pass. l is the attack loss, plain
-    cross-entropy in the paper; with label smoothing, pass
-    `attack_loss="crossentropy"` to keep it so. The perturbation is not
-    projected onto the ball.
+    images per example take one forward pass. l is the attack loss. In the paper
+    it is plain cross-entropy: with label smoothing, pass
+    `attack_loss="crossentropy"`. The perturbation is not projected onto the
+    ball.
 
     With `coefficient_schedule="adaptive"` (ELLE-A), w starts at zero, is set to
     `coefficient` when `error` exceeds its mean so far by two standard
@@ -65,13 +65,13 @@ class ELLE(Method):
     reports = ("linearity_error",)
 
     epsilon: float = options.EPSILON
-    step_size: float = options.step_size("1.25 * epsilon")
+    step_size: float | None = options.step_size("1.25 * epsilon")
     coefficient_schedule: str = option(
         "constant",
         "Whether the coefficient adapts, as in ELLE-A.",
         choices=("constant", "adaptive"),
     )
-    coefficient: float = options.coefficient(
+    coefficient: float | None = options.coefficient(
         formula="10.0 if coefficient_schedule == 'adaptive' else 1.0",
         help="Weight of the linearity error.",
         shown="1, or 10 if adaptive",

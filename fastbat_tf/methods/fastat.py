@@ -14,8 +14,8 @@ class FastAT(Method):
     delta*  = P_C(delta_0 + step_size * sign(g(delta_0)))
     ```
 
-    This is PGD with one long step: two forward and two backward passes. It
-    overfits catastrophically at large epsilon.
+    This is PGD with one long step. It takes two forward and two backward
+    passes. Training overfits catastrophically at large epsilon.
 
     Reference: Wong, Rice & Kolter, "Fast is better than free: Revisiting
     adversarial training", ICLR 2020 (arXiv 2001.03994).
@@ -39,7 +39,7 @@ class FastAT(Method):
     passes = Passes(2, 2, 1)
 
     epsilon: float = options.EPSILON
-    step_size: float = options.step_size("1.25 * epsilon")
+    step_size: float | None = options.step_size("1.25 * epsilon")
 
     def solve(self, context):
         delta = climb(

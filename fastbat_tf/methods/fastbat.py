@@ -28,11 +28,12 @@ class FastBAT(Method):
                      + 1 / (B lambda) * d <g(z), H * g(delta*)> / d theta
     ```
 
-    where B is the batch size and H is 1 at the coordinates of delta* that lie
-    on no bound of C, else 0. The derivative of the implicit term is that of
-    g(z) alone. It is exact: reverse mode over reverse mode, which shares the
-    forward and backward pass of g(z). With `ns-pgd`, a step takes 3 forward
-    passes in training mode, and 11 passes in all; standard training takes 3.
+    where B is the batch size, and H is 0 at the coordinates of delta* that lie
+    on a bound of C and 1 elsewhere. The implicit term is differentiated through
+    g(z) only. The derivative is exact: reverse mode over reverse mode, which
+    shares the forward and backward pass of g(z). With `ns-pgd`, a step takes
+    3 forward passes in training mode, and 11 passes in all; standard training
+    takes 3.
 
     With `implicit_gradient="finite_difference"`, no second derivative is taken:
 
@@ -41,9 +42,9 @@ class FastBAT(Method):
     w(delta) = d sum CE(x + delta) / d theta,    h |v|_max = 1 / 2550
     ```
 
-    This also takes 11 passes, 4 of them forward, but of simpler operations. It
-    suits smooth activations. At the kinks of ReLU it adds terms that the exact
-    derivative, which exists almost everywhere, does not have.
+    This also takes 11 passes, 4 of them forward, but with simpler operations.
+    Use it with smooth activations: at the kinks of ReLU it adds terms that the
+    exact derivative, which exists almost everywhere, does not have.
 
     Reference: Zhang, Zhang, Khanduri, Hong, Chang & Liu, "Revisiting and
     Advancing Fast Adversarial Training Through the Lens of Bi-Level
@@ -52,9 +53,9 @@ class FastBAT(Method):
     Args:
         epsilon: Float in [0, 1], radius of the L-infinity ball in pixels.
             Defaults to `8 / 255`.
-        step_size: Float, the lower-level step along the gradient, which is not
-            signed. Defaults to `5000/255 up to epsilon = 8/255, else
-            2000/255`, as published.
+        step_size: Float, the factor of the gradient in the lower level, which
+            takes no sign of it. Defaults to `5000/255 up to epsilon = 8/255,
+            else 2000/255`, as published.
         implicit_lambda: Float, lambda of the implicit term. `inf` switches the
             term off, which leaves two-step PGD without a sign. Defaults to 10.
         linearization: How z is found. With z0 uniform in C and a the step
@@ -63,8 +64,8 @@ class FastBAT(Method):
             P_C(z0 + 1.25 epsilon sign g(z0)); `"fgsm"`: P_C(epsilon sign
             g(0)); `"random"`: z0; `"remembered"`: delta* of the same example
             in the previous epoch, clipped to the pixel range, and z0 in the
-            first epoch, which takes 9 passes. What is remembered does not move
-            with the crop of the image. Defaults to `"ns-pgd"`.
+            first epoch, which takes 9 passes. The remembered perturbation does
+            not follow the random crop of the image. Defaults to `"ns-pgd"`.
         implicit_gradient: `"exact"` or `"finite_difference"`. Defaults to
             `"exact"`.
 
@@ -90,12 +91,12 @@ class FastBAT(Method):
         ),
         "remembered": Variant({"linearization": "remembered"}, Passes(2, 4, 3)),
     }
-    radii = ("epsilon",)  # The step is not signed: it is no share of a radius.
+    radii = ("epsilon",)  # An unsigned step does not scale with the radius.
     reports = ("interior_fraction", "implicit_ratio", "implicit_cosine")
 
     epsilon: float = options.EPSILON
-    # With some slack: 0.0314 is a common way to write 8 / 255.
-    step_size: float = options.step_size(
+    # With a tolerance, because 8 / 255 is often written as 0.0314.
+    step_size: float | None = options.step_size(
         "5000 / 255 if epsilon <= 8 / 255 + 1e-4 else 2000 / 255",
         shown="5000/255 up to epsilon = 8/255, else 2000/255",
     )
@@ -197,7 +198,7 @@ class FastBAT(Method):
         return [a + b for a, b in zip(gradients, implicit, strict=True)]
 
     def _implicit_term(self, context, found, vector):
-        """The derivative of `<g(z), vector>` with respect to the weights."""
+        """Returns the derivative of `<g(z), vector>` to the weights."""
         if self.differentiates_twice:
             implicit = found["tape"].gradient(
                 found["lower_gradient"],
@@ -240,7 +241,7 @@ class FastBAT(Method):
 
 
 def _gradients(context, delta):
-    """Gradients of the summed attack loss, to `delta` and to the weights."""
+    """Returns the gradients of the summed attack loss to delta and weights."""
     with tf.GradientTape() as tape:
         tape.watch(delta)
         losses = context.attack_losses(context.logits(context.images + delta))
@@ -249,7 +250,7 @@ def _gradients(context, delta):
 
 
 def _filled(gradients, variables):
-    """Gradients, zero where the loss does not depend on a variable."""
+    """Replaces the missing gradients of unused variables with zeros."""
     return [
         tf.zeros_like(variable) if gradient is None else gradient
         for gradient, variable in zip(gradients, variables, strict=True)

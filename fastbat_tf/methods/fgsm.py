@@ -15,8 +15,9 @@ class FGSM(Method):
     delta* = P_C(step_size * sign(g(0)))
     ```
 
-    A step takes two forward and two backward passes, and no random draw. It
-    overfits catastrophically: the network learns to withstand this one step.
+    A step takes two forward and two backward passes, and draws nothing at
+    random. Training overfits catastrophically: the network learns to resist
+    only this step.
 
     Reference: Goodfellow, Shlens & Szegedy, "Explaining and Harnessing
     Adversarial Examples", ICLR 2015 (arXiv 1412.6572).
@@ -40,7 +41,7 @@ class FGSM(Method):
     passes = Passes(2, 2, 1)
 
     epsilon: float = options.EPSILON
-    step_size: float = options.step_size()
+    step_size: float | None = options.step_size()
 
     def solve(self, context):
         start = tf.zeros_like(context.images)

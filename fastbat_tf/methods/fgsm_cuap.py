@@ -7,9 +7,10 @@ from fastbat_tf.methods.spec import Passes, Variant
 class FGSMCUAP(FGSMUAP):
     """FGSM-UAP with one universal perturbation for each class.
 
-    The step is that of `FGSMUAP`, but an image starts at the perturbation of
-    its label, and the mean of the gradients is taken over the images of the
-    batch that have this label. The perturbations of absent labels stay.
+    The step is the same as in `FGSMUAP`, except that an image starts at the
+    perturbation of its label, and gradients are averaged over the images of the
+    batch with this label. The perturbations of labels that do not occur in the
+    batch are not changed.
 
     Reference: Pan, Li & Yao, "Adversarial Initialization with Universal
     Adversarial Perturbation: A New Approach to Fast Adversarial Training",

@@ -1,4 +1,4 @@
-"""FGSM-FUAP: features of the image choose the perturbation it starts at."""
+"""FGSM-FUAP: the features of an image choose its universal perturbation."""
 
 import tensorflow as tf
 
@@ -16,7 +16,7 @@ WEIGHTS = ("kernel1", "bias1", "kernel2", "bias2")
 
 
 class FGSMFUAP(UniversalStart, Method):
-    """FGSM-UAP with a perturbation that a small head chooses for each image.
+    """FGSM-UAP in which a small head chooses the perturbation of each image.
 
     ```
     b = clip(x + U(-epsilon, epsilon), 0, 1)
@@ -24,10 +24,11 @@ class FGSMFUAP(UniversalStart, Method):
     a = P_C(b - x + u_k),    k = argmax h
     ```
 
-    where f are the features in front of the classifier's last layer, in
-    training mode and constant. The losses of o train the head, with Adam at
-    0.001. The rest of the step is that of `FGSMUAP`. The mean of the gradients
-    for u_k is taken over the images that chose k; the other perturbations stay.
+    where f are the inputs of the classifier's last layer, computed in training
+    mode and taken as constants. The losses of o train the head, with Adam at a
+    learning rate of 0.001. The rest of the step is the same as in `FGSMUAP`,
+    except that gradients for u_k are averaged over the images for which k was
+    chosen. Perturbations that no image uses are not changed.
 
     Reference: Pan, Li & Yao, "Adversarial Initialization with Universal
     Adversarial Perturbation: A New Approach to Fast Adversarial Training",
@@ -39,8 +40,8 @@ class FGSMFUAP(UniversalStart, Method):
         step_size: Float, in pixels. Defaults to `epsilon`.
         uap_epsilon: Float in [0, 1], the radius of the universal
             perturbations. Defaults to `min(1.25 * epsilon, 1.0)`.
-        uaps: Integer of at least 1, the number of perturbations: 50 for
-            CIFAR-10, 200 for CIFAR-100. Defaults to 50.
+        uaps: Integer of at least 1, the number of perturbations; as published,
+            50 for CIFAR-10 and 200 for CIFAR-100. Defaults to 50.
         coefficient: Float, the weight of the distance of the logits. Defaults
             to 10.
         momentum_decay: Float in [0, 1), the decay of the momentum. Defaults to
@@ -61,8 +62,8 @@ class FGSMFUAP(UniversalStart, Method):
     needs_features = True
 
     epsilon: float = options.EPSILON
-    step_size: float = options.step_size()
-    uap_epsilon: float = options.UAP_EPSILON
+    step_size: float | None = options.step_size()
+    uap_epsilon: float | None = options.UAP_EPSILON
     uaps: int = option(
         50, "Number of universal perturbations.", interval="[1, inf)"
     )

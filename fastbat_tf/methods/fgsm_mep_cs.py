@@ -42,8 +42,8 @@ class FGSMMEPCS(SmoothConvergence, Method):
         stride: Integer, the number of epochs without the second term, at
             either end of the training. Defaults to 1.
         momentum_decay: Float in [0, 1), the decay of m. Defaults to 0.3.
-        reset_epochs: Integer of at least 1, the epochs after which delta_0 and
-            m are forgotten. Defaults to 40.
+        reset_epochs: Integer of at least 1, the number of epochs after which
+            delta_0 and m are forgotten. Defaults to 40.
         label_factor: Float in (0, 1], the share of a label that its class
             keeps, in addition to the label smoothing of the loss. Defaults to
             0.6.
@@ -63,7 +63,7 @@ class FGSMMEPCS(SmoothConvergence, Method):
     remembers_examples = True
 
     epsilon: float = options.EPSILON
-    step_size: float = options.step_size()
+    step_size: float | None = options.step_size()
     coefficient: float = options.coefficient(
         1.0, "Weight of the penalty on jumps of the clean loss."
     )

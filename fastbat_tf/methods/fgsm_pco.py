@@ -1,4 +1,4 @@
-"""FGSM-PCO: a mixture of the remembered and the new adversarial image."""
+"""FGSM-PCO: mixes the remembered and the new adversarial image."""
 
 import tensorflow as tf
 
@@ -23,7 +23,7 @@ class FGSMPCO(Method):
     ```
 
     where p_y is the probability of the label, and delta_0 is kept for each
-    training image; at first it is `epsilon` or `-epsilon` in each pixel. The
+    training image. At first, it is `epsilon` or `-epsilon` in each pixel. The
     weight gradient goes through all three forward passes, and through c into
     x'. Neither x' nor `x + delta_0` is clipped to the pixel range, and x' may
     leave the ball.
@@ -59,7 +59,7 @@ class FGSMPCO(Method):
     trains_through_solve = True
 
     epsilon: float = options.EPSILON
-    step_size: float = options.step_size()
+    step_size: float | None = options.step_size()
     reach: float = option(
         1.5, "Factor of the new perturbation.", interval="[0, inf)"
     )

@@ -22,10 +22,10 @@ class FGSMPGI(Method):
 
     where delta_0 and m are kept for each training image. At first, delta_0 is
     `epsilon` or `-epsilon` in each pixel and m is zero; both are forgotten
-    every `reset_epochs` epochs. `|g|_1` is that of the batch, and MSE is the
-    mean over all logits. The weight gradient goes through both forward passes.
-    What is remembered does not move with the crop of the image. This is
-    FGSM-MEP of the paper, whose prior comes from all epochs so far.
+    every `reset_epochs` epochs. `|g|_1` is the norm over the whole batch, and
+    MSE is the mean over all logits. The weight gradient goes through both
+    forward passes. delta_0 and m do not follow the random crop of the image.
+    This is the paper's FGSM-MEP, whose prior comes from all epochs so far.
 
     Reference: Jia, Zhang, Wei, Wu, Ma, Wang & Cao, "Prior-Guided Adversarial
     Initialization for Fast Adversarial Training", ECCV 2022 (arXiv
@@ -38,8 +38,8 @@ class FGSMPGI(Method):
         coefficient: Float, the weight of the distance of the logits. Defaults
             to 10.
         momentum_decay: Float in [0, 1), the decay of m. Defaults to 0.3.
-        reset_epochs: Integer of at least 1, the epochs after which delta_0 and
-            m are forgotten. Defaults to 40.
+        reset_epochs: Integer of at least 1, the number of epochs after which
+            delta_0 and m are forgotten. Defaults to 40.
         label_factor: Float in (0, 1], the share of a label that its class
             keeps in both losses; 1 leaves the labels unchanged. Defaults to
             0.6.
@@ -59,7 +59,7 @@ class FGSMPGI(Method):
     trains_through_solve = True
 
     epsilon: float = options.EPSILON
-    step_size: float = options.step_size()
+    step_size: float | None = options.step_size()
     coefficient: float = options.coefficient(
         10.0, "Weight of the distance of the logits."
     )

@@ -20,12 +20,11 @@ class FGSMRSCS(SmoothConvergence, Method):
              + coefficient sign(l - l') l   if |l - l'| > tolerance
     ```
 
-    where l' is the mean of l in the previous epoch. The noisy image a takes the
-    place of the clean one throughout, so that the perturbation reaches
-    `epsilon + step_size`. The second term is left out up to epoch number
-    `stride`, counting from 0, and in the last `stride` epochs. It raises a loss
-    that fell too fast. The attack maximizes the attack loss of labels that are
-    not relaxed.
+    where l' is the mean of l in the previous epoch. The noisy image a replaces
+    the clean image throughout, so the perturbation reaches `epsilon +
+    step_size`. The second term is left out up to epoch number `stride`,
+    counting from 0, and in the last `stride` epochs. It raises a loss that fell
+    too fast. The attack maximizes the attack loss without relaxed labels.
 
     Reference: Zhao, Zhang, Kong & Yin, "Fast Adversarial Training with Smooth
     Convergence", ICCV 2023 (arXiv 2308.12857).
@@ -57,7 +56,7 @@ class FGSMRSCS(SmoothConvergence, Method):
     passes = Passes(3, 3, 2, reach=2)
 
     epsilon: float = options.EPSILON
-    step_size: float = options.step_size()
+    step_size: float | None = options.step_size()
     coefficient: float = options.coefficient(
         1.0, "Weight of the penalty on jumps of the clean loss."
     )

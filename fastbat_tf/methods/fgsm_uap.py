@@ -11,15 +11,15 @@ from fastbat_tf.methods.state import Slot
 
 
 class UniversalStart:
-    """What the methods share that start at universal perturbations.
+    """A mixin for methods that start at universal perturbations.
 
-    A mixin, to stand before `Method` among the bases of a class. The class
-    declares the options; it may override `count`, `choose` and `begin`.
+    It comes before `Method` in the bases of a class. The class declares the
+    options, and may override `count`, `choose` and `begin`.
     """
 
     epsilon: float
-    step_size: float
-    uap_epsilon: float
+    step_size: float | None
+    uap_epsilon: float | None
     coefficient: float
     momentum_decay: float
     form: str
@@ -33,11 +33,11 @@ class UniversalStart:
         return 1
 
     def choose(self, context):
-        """Returns the perturbation of each image, int32 `(batch,)`."""
+        """Returns the index of each image's perturbation, int32 `(batch,)`."""
         return tf.zeros(tf.shape(context.images)[:1], tf.int32)
 
     def begin(self, context):
-        """Returns what the perturbation is added to, zero by default."""
+        """Returns the noise that the perturbation is added to; zero here."""
         return tf.zeros_like(context.images)
 
     def initial_state(self, sizes, draws):
@@ -121,8 +121,8 @@ class FGSMUAP(UniversalStart, Method):
     ```
 
     At first, u is `uap_epsilon` or its negative in each pixel and m is zero.
-    `|g|_1` is that of the batch, and MSE is the mean over all logits. The
-    weight gradient goes through both forward passes.
+    `|g|_1` is the norm over the whole batch, and MSE is the mean over all
+    logits. The weight gradient goes through both forward passes.
 
     Reference: Pan, Li & Yao, "Adversarial Initialization with Universal
     Adversarial Perturbation: A New Approach to Fast Adversarial Training",
@@ -140,7 +140,7 @@ class FGSMUAP(UniversalStart, Method):
         form: `"paper"`: g is the gradient of the attack loss; `"benchmark"`, as
             in the programs of the authors and of the FastAT Benchmark: the
             momentum also takes the gradient of the distance of the logits,
-            through `z(x + a)`, which takes one more backward pass. Defaults to
+            through `z(x + a)`, which takes another backward pass. Defaults to
             `"paper"`.
 
     Example:
@@ -155,8 +155,8 @@ class FGSMUAP(UniversalStart, Method):
     passes = Passes(2, 3, 2)
 
     epsilon: float = options.EPSILON
-    step_size: float = options.step_size()
-    uap_epsilon: float = options.UAP_EPSILON
+    step_size: float | None = options.step_size()
+    uap_epsilon: float | None = options.UAP_EPSILON
     coefficient: float = options.coefficient(
         10.0, "Weight of the distance of the logits."
     )

@@ -20,10 +20,10 @@ class Free(Method):
         theta  <- SGD on d
     ```
 
-    Each update takes one forward pass, and one backward pass to both. An epoch
-    has as many updates as with m = 1: the training passes over the data
-    `epochs / m` times. The next batch starts from the perturbation of this one,
-    image by image.
+    Each update takes one forward pass, and one backward pass to both. The
+    number of updates does not depend on m, because the training passes over the
+    data `epochs / m` times. The next batch starts from the perturbations of
+    this one, image by image.
 
     Reference: Shafahi, Najibi, Ghiasi, Xu, Dickerson, Studer, Davis, Taylor &
     Goldstein, "Adversarial Training for Free!", NeurIPS 2019 (arXiv
@@ -55,7 +55,7 @@ class Free(Method):
     needs_plan = True
 
     epsilon: float = options.EPSILON
-    step_size: float = options.step_size()
+    step_size: float | None = options.step_size()
     replays: int = option(
         4,
         "Number of updates on each batch; it divides the number of epochs.",

@@ -1,4 +1,4 @@
-"""GAT: a guided attack, and predictions that agree in the square."""
+"""GAT: a guided attack, and a penalty on squared changes of predictions."""
 
 import tensorflow as tf
 
@@ -23,8 +23,8 @@ class GAT(Method):
     ```
 
     where p is the softmax, and m = 0, 1, 0, ... alternates over the batches of
-    an epoch. The forward pass of the attack runs in inference mode. The
-    coefficient is multiplied by `growth` after 86 % of the epochs.
+    an epoch. The forward pass of the attack runs in inference mode. After 86 %
+    of the epochs, the coefficient is multiplied by `growth`.
 
     Reference: Sriramanan, Addepalli, Baburaj & Babu, "Guided Adversarial
     Attack for Evaluating and Enhancing Adversarial Defenses", NeurIPS 2020
@@ -38,9 +38,9 @@ class GAT(Method):
         growth: Float, the factor of the coefficient late in the training.
             Defaults to 4.
         form: `"paper"`, or `"benchmark"` for the FastAT Benchmark's form: where
-            m is 0, the loss of the attack takes the probabilities for logits,
-            and from the second epoch on the first forward pass of an epoch runs
-            in inference mode. Defaults to `"paper"`.
+            m is 0, the attack's loss treats the probabilities as logits, and
+            from the second epoch on, the first forward pass of an epoch runs in
+            inference mode. Defaults to `"paper"`.
 
     Example:
 
@@ -49,7 +49,7 @@ class GAT(Method):
     """
 
     name = "gat"
-    summary = "guided attack; predictions that agree in the square"
+    summary = "guided attack; penalizes squared changes of the predictions"
     paper = Paper(
         "Sriramanan et al.", "NeurIPS 2020", "https://arxiv.org/abs/2011.14969"
     )
@@ -58,7 +58,7 @@ class GAT(Method):
     needs_plan = True
 
     epsilon: float = options.EPSILON
-    step_size: float = options.step_size()
+    step_size: float | None = options.step_size()
     coefficient: float = options.coefficient(
         10.0, "Weight of the squared distance of the probabilities."
     )

@@ -1,10 +1,10 @@
-"""Writes what is generated from the classes of the methods.
+"""Generates a table, exports and documentation from the methods' classes.
 
     python -m fastbat_tf.methods.generate           # write
     python -m fastbat_tf.methods.generate --check   # exit 1 if out of date
 
-Every class in a module of this folder that has its own `name` is a method. It
-is written to:
+Every class in a module of this folder that sets `name` itself is a method. The
+methods are written to:
 
 * `fastbat_tf/methods/table.py`, which the command line reads;
 * `fastbat_tf/__init__.pyi`, between `# begin: methods` and `# end: methods`;
@@ -58,7 +58,7 @@ def discover():
     Raises:
         InputError: If a method does not declare its passes, if two have the
             same name, or if options of the same name have different kinds,
-            which one flag cannot hold.
+            which cannot share a flag.
     """
     found = {}
     for module in pkgutil.iter_modules(methods.__path__):
@@ -167,13 +167,13 @@ def write_exports(specs):
 
 
 def write_names(specs, measured):
-    """Returns all names, as one paragraph."""
+    """Returns a paragraph with the names of all methods."""
     del measured
     return _wrap(", ".join(f"`{name}`" for name in specs) + ".")
 
 
 def write_overview(specs, measured):
-    """Returns the table of what the methods do and what they cost."""
+    """Returns the table of the methods' descriptions and costs."""
     rows = ["| method | what it does | cost (on paper) | paper |"]
     rows.append("|---|---|---|---|")
     for name, spec in by_cost(specs):
@@ -200,7 +200,7 @@ def write_options(specs, measured):
 
 
 def write_meanings(specs, measured):
-    """Returns the table of what the options mean."""
+    """Returns the table of the options' meanings."""
     del measured
     meanings = {}
     for name, spec in specs.items():
@@ -281,7 +281,7 @@ def read_measured(text):
 
 
 def fill(text, begin, end, block):
-    """Replaces what stands between two lines."""
+    """Replaces the text between two lines."""
     pattern = rf"(?s)(?<={re.escape(begin)}\n).*?(?={re.escape(end)})"
     return re.sub(pattern, lambda match: block + "\n", text)
 
@@ -336,31 +336,40 @@ def generate(top=TOP):
 
 
 def outdated(top=TOP):
-    """Lists the files that are not as they would be generated."""
-    return [
-        path
+    """Generates the files that are out of date.
+
+    Args:
+        top: Path of the repository. Defaults to that of this file.
+
+    Returns:
+        Dict of texts by path.
+    """
+    return {
+        path: text
         for path, text in generate(top).items()
         if not path.exists() or path.read_text("utf-8") != text
-    ]
+    }
 
 
 def main(arguments=None):
-    """Writes the files, or checks them; returns the exit status."""
+    """Writes the files, or checks them.
+
+    Args:
+        arguments: List of strings. Defaults to those of the command line.
+
+    Returns:
+        The exit status.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments not in ([], ["--check"]):
         print(f"Expected nothing or --check. Received: {' '.join(arguments)}")
         return 2
     try:
-        texts = generate()
+        old = outdated()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    old = [
-        path
-        for path, text in texts.items()
-        if not path.exists() or path.read_text("utf-8") != text
-    ]
-    for path in old:
+    for path, text in old.items():
         if arguments:
             print(
                 f"{path.relative_to(TOP)} is out of date; run python -m "
@@ -368,7 +377,7 @@ def main(arguments=None):
                 file=sys.stderr,
             )
         else:
-            path.write_text(texts[path], "utf-8")
+            path.write_text(text, "utf-8")
             print(f"Wrote {path.relative_to(TOP)}")
     return 1 if arguments and old else 0
 

@@ -27,8 +27,8 @@ class GradAlign(Method):
     Args:
         epsilon: Float in [0, 1], radius of the L-infinity ball in pixels.
             Defaults to `8 / 255`.
-        step_size: Float, in pixels. Defaults to `1.25 * epsilon`, of which the
-            projection leaves `epsilon`.
+        step_size: Float, in pixels. Defaults to `1.25 * epsilon`, which the
+            projection reduces to `epsilon`.
         coefficient: Float, the weight of the penalty. Defaults to the `value
             published for epsilon`: 0.2 at `8 / 255`, 2.0 at `16 / 255`, linear
             in between.
@@ -53,9 +53,9 @@ class GradAlign(Method):
     reports = ("gradient_alignment",)
 
     epsilon: float = options.EPSILON
-    step_size: float = options.step_size("1.25 * epsilon")
+    step_size: float | None = options.step_size("1.25 * epsilon")
     # By gray levels of epsilon, as its authors published it for CIFAR-10.
-    coefficient: float = options.coefficient(
+    coefficient: float | None = options.coefficient(
         formula="interpolate(255 * epsilon, (2, 0.036), (4, 0.063), "
         "(6, 0.112), (8, 0.200), (10, 0.356), (12, 0.632), (14, 1.124), "
         "(16, 2.000))",
@@ -84,8 +84,8 @@ class GradAlign(Method):
 def mean_cosine(first, second):
     """Computes the mean cosine between two gradients over the batch.
 
-    Pairs in which a gradient is zero are left out. If none is left, the mean is
-    1, which gives no penalty.
+    Pairs in which a gradient is zero are left out. If no pair is left, the mean
+    is 1, which means no penalty.
 
     Args:
         first: Tensor, the batch first.

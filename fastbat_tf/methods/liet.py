@@ -26,14 +26,15 @@ class LIET(Method):
     loss   = mean l(x + delta*) + w JS(p(a), p(x + delta*))
     ```
 
-    where l is a loss of randomly smoothed labels: `1 - random_smoothing` for
-    the class, the rest spread over the others in shares drawn anew for each
-    image and loss. i is renewed every `refresh_batches` batches of an epoch.
+    where l is the loss of randomly smoothed labels: `1 - random_smoothing` for
+    the class, and the rest for the other classes, in random shares that differ
+    by image and loss. i is renewed every `refresh_batches` batches of an epoch.
     The share of replaced pixels is drawn from `[min_mask_ratio,
     max_mask_ratio]`. JS is the Jensen-Shannon divergence of the softmax, and w
     rises with the epoch: `w = coefficient (epoch + 1) / epochs`. The weight
-    gradient goes through both forward passes. Above `epsilon = 8 / 255` the
-    noise has twice the radius, and delta* is clipped to the pixel range only.
+    gradient goes through both forward passes. Above `epsilon = 8 / 255`, the
+    uniform noise has twice the radius, and delta* is clipped to the pixel range
+    only.
 
     Reference: Pan et al., "Mitigating Catastrophic Overfitting in Fast
     Adversarial Training via Label Information Elimination", ICCV 2025.
@@ -42,17 +43,17 @@ class LIET(Method):
         epsilon: Float in [0, 1], radius of the L-infinity ball in pixels.
             Defaults to `8 / 255`.
         step_size: Float, in pixels. Defaults to `epsilon`.
-        coefficient: Float, w in the last epoch: 100 for CIFAR-10, 200 for
-            CIFAR-100. Defaults to 100.
-        random_smoothing: Float in [0, 1), the share of a label that is spread:
-            0.6 for CIFAR-10, 0.8 for CIFAR-100; in addition to the label
-            smoothing of the loss. Defaults to 0.6.
+        coefficient: Float, w in the last epoch; as published, 100 for CIFAR-10
+            and 200 for CIFAR-100. Defaults to 100.
+        random_smoothing: Float in [0, 1), the share of a label that is spread,
+            in addition to the label smoothing of the loss; as published, 0.6
+            for CIFAR-10 and 0.8 for CIFAR-100. Defaults to 0.6.
         min_mask_ratio: Float in [0, 1], the smallest share of replaced pixels.
             Defaults to 0.1.
         max_mask_ratio: Float in [min_mask_ratio, 1], the largest share of
             replaced pixels. Defaults to 0.5.
-        refresh_batches: Integer of at least 1, the batches after which i is
-            renewed. Defaults to 20.
+        refresh_batches: Integer of at least 1, the number of batches after
+            which i is renewed. Defaults to 20.
 
     Example:
 
@@ -69,7 +70,7 @@ class LIET(Method):
     reports = ("divergence",)
 
     epsilon: float = options.EPSILON
-    step_size: float = options.step_size()
+    step_size: float | None = options.step_size()
     coefficient: float = options.coefficient(
         100.0, "Weight of the divergence in the last epoch."
     )
@@ -121,7 +122,7 @@ class LIET(Method):
         noted = context.notes["indicative"]
         replicas = tf.distribute.get_replica_context()
         if replicas.num_replicas_in_sync > 1:
-            # Each replica smoothed its labels by its own draws.
+            # Each replica smoothed its labels with its own draws.
             noted = replicas.all_gather(noted[tf.newaxis], axis=0)[0]
         return {"indicative": noted}
 

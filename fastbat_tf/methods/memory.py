@@ -14,8 +14,8 @@ def slots(sizes, *names):
         *names: Strings, the names of the variables.
 
     Returns:
-        Dict of `Slot`s. One more, `written`, holds the epoch in which a row
-        was last written, and -1 before.
+        Dict of `Slot`s. An additional one, `written`, holds the epoch in which
+        a row was last written, or -1.
     """
     rows = {name: Slot(sizes.image_shape, rows="examples") for name in names}
     # TensorFlow keeps int32 variables out of a GPU, where XLA needs them.
@@ -28,10 +28,10 @@ def recall(context, name, fresh, reset_epochs=None):
     Args:
         context: The `StepContext`.
         name: String, the name of the variable.
-        fresh: Tensor like the images, for examples that were not seen since
-            the last reset.
-        reset_epochs: Integer, the epochs after which everything is forgotten.
-            Defaults to None, for never.
+        fresh: Tensor like the images, for examples that have not been seen
+            since the last reset.
+        reset_epochs: Integer, the number of epochs after which everything is
+            forgotten. Defaults to None, for never.
 
     Returns:
         A tensor like the images.
@@ -45,7 +45,7 @@ def recall(context, name, fresh, reset_epochs=None):
 
 
 def record(context, **rows):
-    """Returns what `Method.update` returns to remember rows of this step.
+    """Makes the dict with which `Method.update` stores rows of this step.
 
     Args:
         context: The `StepContext`.
@@ -62,8 +62,8 @@ def recall_prior(context, epsilon, reset_epochs=None, decay=None):
         context: The `StepContext`.
         epsilon: Float or scalar tensor. A fresh perturbation is `epsilon` or
             `-epsilon` in each pixel.
-        reset_epochs: Integer, the epochs after which everything is forgotten.
-            Defaults to None, for never.
+        reset_epochs: Integer, the number of epochs after which everything is
+            forgotten. Defaults to None, for never.
         decay: Float, the decay of the momentum. Defaults to None, for no
             momentum.
 
@@ -74,7 +74,7 @@ def recall_prior(context, epsilon, reset_epochs=None, decay=None):
         context, "delta", context.signs("start", epsilon), reset_epochs
     )
     if tf.is_tensor(epsilon):
-        # A share of the radius: the start may come from a larger one.
+        # The start may come from a step with a larger radius.
         start = tf.clip_by_value(start, -epsilon, epsilon)
     if decay is None:
         return start, None

@@ -18,8 +18,8 @@ class NFGSM(Method):
     ```
 
     The perturbation reaches `k epsilon + step_size`. A step takes two forward
-    and two backward passes. It does not overfit catastrophically up to large
-    epsilon.
+    and two backward passes. Training does not overfit catastrophically, even at
+    large epsilon.
 
     Reference: de Jorge, Bibi, Volpi, Sanyal, Torr, Rogez & Dokania, "Make Some
     Noise: Reliable and Efficient Single-Step Adversarial Training", NeurIPS
@@ -45,7 +45,7 @@ class NFGSM(Method):
     passes = Passes(2, 2, 1, reach=3)
 
     epsilon: float = options.EPSILON
-    step_size: float = options.step_size()
+    step_size: float | None = options.step_size()
     noise_scale: float = option(
         2.0, "Radius of the noise, in units of epsilon.", interval="[0, inf)"
     )

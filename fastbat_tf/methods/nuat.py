@@ -1,4 +1,4 @@
-"""NuAT: a nuclear norm keeps the logits of a batch together."""
+"""NuAT: penalizes the nuclear norm of the change of the logits."""
 
 import tensorflow as tf
 
@@ -21,8 +21,8 @@ class NuAT(Method):
     where `|.|_*` is the sum of the singular values of the logits `(batch,
     classes)`, B is the batch size, and m = 0, 1, 0, ... alternates over the
     batches of an epoch. w rises with the epoch: `w = coefficient epoch /
-    epochs`, which is zero in the first. The norm is that of the images of one
-    replica.
+    epochs`, which is zero in the first. Each replica computes the norm of its
+    own images.
 
     Reference: Sriramanan, Addepalli, Baburaj & Babu, "Towards Efficient and
     Effective Adversarial Training", NeurIPS 2021.
@@ -49,7 +49,7 @@ class NuAT(Method):
     needs_plan = True
 
     epsilon: float = options.EPSILON
-    step_size: float = options.step_size()
+    step_size: float | None = options.step_size()
     coefficient: float = options.coefficient(
         4.5, "Weight of the nuclear norm at the end of the training."
     )

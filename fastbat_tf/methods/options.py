@@ -5,14 +5,18 @@ A method declares an option as an attribute of its class:
 ```python
 class FastAT(Method):
     epsilon: float = option(8 / 255, kind="fraction", interval="[0, 1]")
-    step_size: float = option(formula="1.25 * epsilon", kind="fraction")
+    step_size: float | None = option(formula="1.25 * epsilon", kind="fraction")
 ```
+
+An argument of None stands for the default. The annotation `float | None` tells
+type checkers so; the attribute itself is never None.
 
 This module imports no TensorFlow, so that the command line rejects a wrong
 option at once.
 """
 
 import functools
+import math
 import re
 from typing import Any, NamedTuple
 
@@ -32,7 +36,7 @@ class Shown(str):
 
 
 def interpolate(x, *points):
-    """Interpolates linearly between points, and is constant outside of them.
+    """Interpolates linearly between points, and is constant outside them.
 
     Args:
         x: Float.
@@ -52,7 +56,7 @@ def interpolate(x, *points):
     return points[-1][1]
 
 
-# What a formula can call.
+# The functions that a formula may call.
 _FUNCTIONS = {"interpolate": interpolate, "max": max, "min": min}
 
 
@@ -71,8 +75,7 @@ class Option(NamedTuple):
 
     Attributes:
         default: The default. Not used if there is a `formula`.
-        help: What the option does, in a few words, for the command line and
-            `docs/methods.md`.
+        help: Short description, for the command line and `docs/methods.md`.
         kind: `"float"`, `"integer"`, `"fraction"` (a float that the command
             line takes as `8/255`, too) or `"choice"`.
         interval: The values that are allowed, such as `"[0, inf)"`. A bound
@@ -81,8 +84,8 @@ class Option(NamedTuple):
         formula: The default as a Python expression of the options that are
             declared before this one, such as `"1.25 * epsilon"`. It may call
             `interpolate`, `max` and `min`.
-        shown: How the default is shown where it is too long to read.
-        hint: What an error adds, such as the meaning of a special value.
+        shown: Text that replaces a default that is too long to read.
+        hint: Text that errors add, such as the meaning of a special value.
     """
 
     default: Any = None
@@ -112,56 +115,46 @@ class Option(NamedTuple):
         """The Python type of the values."""
         return {"integer": int, "choice": str}.get(self.kind, float)
 
-    def resolve_default(self, before):
-        """Returns the default.
-
-        Args:
-            before: Dict of the values of the options before this one.
-        """
-        if self.formula is None:
-            return self.default
-        return _evaluate(self.formula, before)
-
     def check(self, name, value, before=()):
         """Returns `value`, converted to the type of the option.
 
         Args:
             name: String, the name of the option.
-            value: What was given.
-            before: Dict of the values of the options before this one.
+            value: The given value: a number, a scalar tensor, or a string for
+                a `"choice"`.
+            before: Dict of the values of the options before this one. Defaults
+                to none.
 
         Raises:
             InputError: If `value` is not allowed.
         """
         if self.kind == "choice":
-            if value in self.choices:
+            if isinstance(value, str) and value in self.choices:
                 return str(value)
-            expected, used = f"one of {', '.join(self.choices)}", {}
-            raise self._error(name, value, expected, used)
+            raise self._error(name, value, f"one of {', '.join(self.choices)}")
         ends = self.interval[1:-1].split(",")
-        bounds = [_bound(text, dict(before)) for text in ends]
-        try:
-            allowed = self._is_inside(value, *(bound for bound, _ in bounds))
-        except TypeError:
-            allowed = False
-        if not allowed:
-            used = dict(pair for _, pair in bounds if pair)
+        (low, low_name), (high, high_name) = (_bound(x, before) for x in ends)
+        if not self._is_inside(_as_float(value), low, high):
             expected = f"in {self.interval}"
             if self.kind == "integer":
                 expected = f"an integer {expected}"
-            raise self._error(name, value, expected, used)
+            if isinstance(value, str | bytes):
+                value = repr(value)  # Not a number, even if it looks like one.
+            named = {low_name: low, high_name: high}
+            named.pop(None, None)
+            raise self._error(name, value, expected, named)
         return self.type(value)
 
-    def _is_inside(self, value, low, high):
-        if not (low <= value <= high):  # NaN neither.
+    def _is_inside(self, number, low, high):
+        if not (low <= number <= high):  # NaN fails both comparisons.
             return False
-        if value == low and self.interval[0] == "(":
+        if number == low and self.interval[0] == "(":
             return False
-        if value == high and self.interval[-1] == ")":
+        if number == high and self.interval[-1] == ")":
             return False
-        return self.kind != "integer" or value % 1 == 0
+        return self.kind != "integer" or number % 1 == 0
 
-    def _error(self, name, value, expected, used):
+    def _error(self, name, value, expected, bounds=()):
         subject = f"`{name}` is expected to be {expected}"
         if self.kind == "fraction":
             subject = (
@@ -170,17 +163,28 @@ class Option(NamedTuple):
             )
         hint = f"; {self.hint}" if self.hint else ""
         received = ", ".join(
-            f"{key}={given}" for key, given in {name: value, **used}.items()
+            f"{key}={given}"
+            for key, given in {name: value, **dict(bounds)}.items()
         )
         return InputError(f"{subject}{hint}. Received: {received}")
 
 
 def _bound(text, before):
-    """A bound of an interval; the option that it names, and its value."""
+    """Returns a bound of an interval, and the option that it names or None."""
     text = text.strip()
     if text in before:
-        return before[text], (text, before[text])
+        return before[text], text
     return float(text), None
+
+
+def _as_float(value):
+    """Returns a number or scalar tensor as a float, and NaN for the rest."""
+    if isinstance(value, str | bytes):
+        return math.nan
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
 
 
 def option(
@@ -202,7 +206,7 @@ def option(
 
     Args:
         default: The default. Defaults to None, for an option with a `formula`.
-        help: What the option does, in a few words. Defaults to `""`.
+        help: Short description of the option. Defaults to `""`.
         kind: `"float"`, `"integer"`, `"fraction"` (a float that the command
             line takes as `8/255`, too) or `"choice"`. Defaults to `"choice"`
             if there are `choices`, to `"integer"` if the default is an
@@ -215,23 +219,23 @@ def option(
         formula: String, the default as an expression of the options that are
             declared before, such as `"1.25 * epsilon"`. It may call
             `interpolate`, `max` and `min`. Defaults to None.
-        shown: String that stands for the default where it is shown. Defaults
-            to the formula or the default itself.
-        hint: String that an error adds. Defaults to `""`.
+        shown: String that replaces the default in documentation. Defaults to
+            the formula or the default itself.
+        hint: String that errors add. Defaults to `""`.
 
     Returns:
         An `Option`. It is declared as `Any`, so that a type checker accepts
         `epsilon: float = option(8 / 255)`.
 
     Raises:
-        InputError: If the kind is unknown, or the interval is none.
+        InputError: If the kind is unknown, or the interval cannot be read.
 
     Example:
 
     ```python
     class Noise(Method):
         epsilon: float = option(8 / 255, "Radius.", interval="[0, 1]")
-        scale: float = option(2.0, "Of the noise.", interval="(0, inf)")
+        scale: float = option(2.0, "Scale of noise.", interval="(0, inf)")
         steps: int = option(3, "Number of steps.", interval="[1, inf)")
         start: float = option(formula="scale * epsilon")
     ```
@@ -260,7 +264,7 @@ def option(
 
 
 def resolve(declared, given):
-    """Checks options, and fills in the defaults of the others.
+    """Checks the given options, and fills in the defaults of the others.
 
     Args:
         declared: Dict of `Option`s by name, in the order of declaration.
@@ -276,9 +280,22 @@ def resolve(declared, given):
     for name, declaration in declared.items():
         value = given.get(name)
         if value is None or isinstance(value, Shown):
-            value = declaration.resolve_default(resolved)
+            value = _default(name, declaration, resolved)
         resolved[name] = declaration.check(name, value, resolved)
     return resolved
+
+
+def _default(name, declaration, before):
+    if declaration.formula is None:
+        return declaration.default
+    try:
+        return _evaluate(declaration.formula, before)
+    except ArithmeticError as error:
+        received = ", ".join(f"{key}={value}" for key, value in before.items())
+        raise InputError(
+            f"The default of `{name}`, {declaration.formula}, does not exist "
+            f"here ({error}); expected a value. Received: {received}"
+        ) from error
 
 
 # Options that several methods have.
@@ -291,7 +308,7 @@ EPSILON: Any = option(
 )
 FORM: Any = option(
     PAPER,
-    "The paper's form of the method, or that of the FastAT Benchmark.",
+    "Form of the method: the paper's, or the FastAT Benchmark's.",
     choices=(PAPER, BENCHMARK),
 )
 LABEL_FACTOR: Any = option(
@@ -324,7 +341,12 @@ UAP_EPSILON: Any = option(
 
 
 def step_size(formula="epsilon", shown=None) -> Any:
-    """Declares the step size of the attack; its default is a formula."""
+    """Declares the step size of the attack.
+
+    Args:
+        formula: String, the default. Defaults to `"epsilon"`.
+        shown: String, see `option`. Defaults to the formula.
+    """
     return option(
         formula=formula,
         shown=shown,
@@ -335,7 +357,13 @@ def step_size(formula="epsilon", shown=None) -> Any:
 
 
 def coefficient(default=None, help="", **kwargs) -> Any:  # noqa: A002
-    """Declares the weight of a term of the loss, zero or above."""
+    """Declares the weight of a term of the loss, zero or above.
+
+    Args:
+        default: Float. Defaults to None, for an option with a `formula`.
+        help: String, see `option`. Defaults to `""`.
+        **kwargs: Other arguments of `option`.
+    """
     return option(default, help, interval="[0, inf)", **kwargs)
 
 

@@ -48,7 +48,7 @@ class PGD(Method):
 
     epsilon: float = options.EPSILON
     steps: int = options.steps(2)
-    step_size: float = options.step_size(
+    step_size: float | None = options.step_size(
         "epsilon / 2 if steps == 2 else 2 / 255",
         shown="epsilon / 2 for 2 steps, else 2/255",
     )

@@ -4,7 +4,7 @@ import tensorflow as tf
 
 
 def relaxed(losses, logits, factor):
-    """Computes losses of labels of which the class keeps a share.
+    """Computes the losses of relaxed labels.
 
     ```
     T_y = factor,   T_j = (1 - factor) / (C - 1) for the other classes

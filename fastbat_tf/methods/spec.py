@@ -1,4 +1,4 @@
-"""What the class of a method says about it, besides its options.
+"""Metadata of a method: its paper, its cost and its variants.
 
 This module imports no TensorFlow.
 """
@@ -21,18 +21,18 @@ class Paper(NamedTuple):
 
 
 class Passes(NamedTuple):
-    """What a step costs and reaches on paper; tests count it.
+    """The passes of a step and the reach of its perturbation, on paper.
 
-    A step is all updates on one batch.
+    A step is all updates on one batch. Tests count its passes.
 
     Attributes:
-        forwards: Float, forward passes over a batch: a pass over half of the
-            images counts 0.5. A pass that ends before the last layer counts
-            like any other.
+        forwards: Float, forward passes over a batch. A pass over half of the
+            images counts as 0.5, and a pass that ends before the last layer as
+            a whole one.
         to_images: Float, backward passes to the images.
         to_weights: Float, backward passes to the weights. A second derivative
-            goes back through a forward and a backward pass: it counts as two
-            passes to the images and two to the weights.
+            goes back through a forward and a backward pass, so it counts as
+            two passes to the images and two to the weights.
         reach: Float, the largest entry of a perturbation, in units of
             `epsilon`. Defaults to 1.
         in_range: Whether all perturbed images are in the pixel range. Defaults
@@ -46,7 +46,7 @@ class Passes(NamedTuple):
     in_range: bool = True
 
     def total(self):
-        """The sum of the passes."""
+        """Returns the sum of the passes."""
         return self.forwards + self.to_images + self.to_weights
 
 
@@ -54,8 +54,8 @@ class Variant(NamedTuple):
     """Options that change the step of a method, for tests and benchmarks.
 
     Attributes:
-        options: Dict, the options that are not at their default.
-        passes: A `Passes`. Defaults to None: those of the method.
+        options: Dict, the options that differ from their defaults.
+        passes: A `Passes`. Defaults to None, for the passes of the method.
     """
 
     options: dict
@@ -63,12 +63,12 @@ class Variant(NamedTuple):
 
 
 class MethodSpec(NamedTuple):
-    """What is known of a method without importing TensorFlow.
+    """Describes a method without importing TensorFlow.
 
     Attributes:
         class_name: The class in `fastbat_tf/methods/<module>.py`.
         module: The module of the class.
-        summary: What the method does, in a few words.
+        summary: Short description of the method.
         paper: A `Paper` or None.
         passes: A `Passes` or None.
         variants: Dict of `Variant`s by name.

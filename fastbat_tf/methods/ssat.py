@@ -1,4 +1,4 @@
-"""SSAT: each example takes the smallest part of a step that fools."""
+"""SSAT: takes the smallest part of a step that is misclassified."""
 
 import tensorflow as tf
 
@@ -19,8 +19,8 @@ class SSAT(Method):
     ```
 
     and k = c if none is. The parts 1 / c, ..., (c - 1) / c are classified in
-    inference mode, in one forward pass. An example that is misclassified at `x
-    + delta_0`, in training mode, stays clean.
+    inference mode, in one forward pass. An example that is already
+    misclassified at `x + delta_0`, in training mode, is not perturbed.
 
     Reference: Kim, Lee & Lee, "Understanding Catastrophic Overfitting in
     Single-step Adversarial Training", AAAI 2021 (arXiv 2010.01799).
@@ -38,13 +38,13 @@ class SSAT(Method):
     """
 
     name = "ssat"
-    summary = "the smallest part of one signed step that fools"
+    summary = "the smallest part of one signed step that is misclassified"
     paper = Paper("Kim et al.", "AAAI 2021", "https://arxiv.org/abs/2010.01799")
     passes = Passes(4, 2, 1)
     reports = ("step_fraction",)
 
     epsilon: float = options.EPSILON
-    step_size: float = options.step_size("1.25 * epsilon")
+    step_size: float | None = options.step_size("1.25 * epsilon")
     checkpoints: int = option(
         3, "Number of parts of the step that are tried.", interval="[1, inf)"
     )

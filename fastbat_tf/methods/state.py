@@ -1,4 +1,4 @@
-"""What a method remembers from step to step, and what it knows of the run."""
+"""The variables of a method, and the sizes and progress of a training."""
 
 from typing import Any, NamedTuple
 
@@ -14,9 +14,10 @@ class Plan(NamedTuple):
     Attributes:
         epochs: Integer, the number of passes over the data.
         steps_per_epoch: Integer, the number of batches in a pass.
-        batch_size: Integer, the images of a batch over all replicas.
-        examples: Integer, the images of the data set. Defaults to 0, if they
-            have no indices.
+        batch_size: Integer, the number of images in a batch, over all
+            replicas.
+        examples: Integer, the number of images in the data set. Defaults to 0,
+            for images without indices.
 
     Example:
 
@@ -32,8 +33,9 @@ class Plan(NamedTuple):
         """Computes the `Progress` of a step from its number.
 
         Args:
-            step: Integer or scalar tensor, the updates so far.
-            replays: Integer, the updates on each batch. Defaults to 1.
+            step: Integer or scalar tensor, the number of updates so far.
+            replays: Integer, the number of updates on each batch. Defaults to
+                1.
         """
         step = tf.cast(step, tf.int64)
         batches = step // replays
@@ -52,7 +54,7 @@ class Progress(NamedTuple):
         epoch: Integer tensor, the number of the epoch.
         batch: Integer tensor, the number of the batch in the epoch.
         replay: Integer tensor, the number of the update on the batch.
-        epochs: Integer, how many epochs there are.
+        epochs: Integer, the number of epochs in all.
     """
 
     epoch: Any
@@ -67,12 +69,12 @@ class Sizes(NamedTuple):
     Attributes:
         image_shape: Tuple `(height, width, channels)`.
         classes: Integer, the number of classes.
-        features: Integer, the number of features that the last layer of the
-            classifier sees. Defaults to None, unless `Method.needs_features`.
-        examples: Integer, the images of the data set. Defaults to 0, if
-            unknown.
-        batch_size: Integer, the images of a batch over all replicas. Defaults
-            to 0, if unknown.
+        features: Integer, the number of inputs of the classifier's last layer,
+            if `Method.needs_features`. Defaults to None.
+        examples: Integer, the number of images in the data set. Defaults to 0,
+            for an unknown number.
+        batch_size: Integer, the number of images in a batch, over all
+            replicas. Defaults to 0, for an unknown number.
     """
 
     image_shape: tuple
@@ -128,16 +130,16 @@ class MethodState(keras.layers.Layer):
         self.built = True
 
     def read(self, index, replica, count):
-        """Reads what the step of one replica sees.
+        """Reads the values that one replica's step sees.
 
         Args:
             index: Integer tensor `(count,)`, the indices of its images in the
                 data set, or None.
             replica: Integer or scalar tensor, the number of the replica.
-            count: Integer or scalar tensor, the images of its batch.
+            count: Integer or scalar tensor, the number of images in its batch.
 
         Returns:
-            Dict of tensors: whole variables, and the rows of its images.
+            Dict of tensors by name: whole variables, or the rows of its images.
         """
         read = {}
         for name, slot in self._slots.items():
@@ -151,7 +153,7 @@ class MethodState(keras.layers.Layer):
         return read
 
     def write(self, updates, index, replica, count):
-        """Writes the results of a step, on all replicas.
+        """Writes the values that a step has returned, on all replicas.
 
         Rows are collected from all replicas. Whole variables must be equal on
         all of them.
@@ -161,7 +163,7 @@ class MethodState(keras.layers.Layer):
             index: Integer tensor `(count,)`, the indices of the replica's
                 images in the data set, or None.
             replica: Integer or scalar tensor, the number of the replica.
-            count: Integer or scalar tensor, the images of its batch.
+            count: Integer or scalar tensor, the number of images in its batch.
         """
         context = tf.distribute.get_replica_context()
         for name, update in updates.items():

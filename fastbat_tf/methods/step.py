@@ -1,4 +1,4 @@
-"""What a method sees of one training step, and the result of the step."""
+"""The view that a method has of a training step, and the step's result."""
 
 from typing import Any, NamedTuple
 
@@ -14,10 +14,10 @@ from fastbat_tf.perturbation import clip_to_pixels
 class StepContext:
     """One replica's view of one training step.
 
-    A method is written against this object alone, as if there were one device.
-    It provides the batch, the network, the losses, random draws and what the
-    method remembers, and it takes scalars to log. Every forward pass in
-    training mode updates the moving statistics of BatchNormalization once.
+    A method uses only this object, as if there were one device. It provides
+    the batch, the network, the losses, random draws and the method's variables,
+    and it logs scalars. Every forward pass in training mode updates the moving
+    statistics of BatchNormalization once.
 
     Args:
         network: The classifier, a callable `network(images, training=...)`
@@ -33,10 +33,10 @@ class StepContext:
             `loss`.
         progress: A `fastbat_tf.methods.state.Progress`. Defaults to None, if
             the training has no plan.
-        state: Dict of what the method remembers. Defaults to none.
+        state: Dict of the method's variables, as tensors. Defaults to none.
         notes: Dict of the tensors noted so far. Defaults to none.
-        features: Callable like `network` that returns what its last layer
-            sees. Defaults to None.
+        features: Callable like `network` that returns the input of its last
+            layer. Defaults to None.
 
     Attributes:
         images, labels, index, network, progress, state: The arguments.
@@ -76,7 +76,7 @@ class StepContext:
 
     @property
     def label_ids(self):
-        """The labels as int32 `(batch,)`, also if they are one-hot."""
+        """The labels as int32 `(batch,)`, even if they are one-hot."""
         labels = tf.convert_to_tensor(self.labels)
         if labels.shape.rank == 2 and labels.shape[-1] != 1:
             return tf.argmax(labels, -1, tf.int32)
@@ -93,14 +93,14 @@ class StepContext:
         Returns:
             A tensor `(batch, classes)` of the type of the images.
         """
-        # In mixed precision the losses are still those of float32.
+        # In mixed precision, losses are still computed in float32.
         logits = self.network(images, training=training)
         return tf.cast(logits, self.images.dtype)
 
     def features(self, images, training=True):
-        """Computes what the last layer of the network sees.
+        """Computes the input of the network's last layer.
 
-        It needs `Method.needs_features`.
+        It requires `Method.needs_features`.
 
         Args:
             images: Float tensor `(batch, height, width, channels)`.
@@ -127,7 +127,7 @@ class StepContext:
     def attack_losses(self, logits, label_ids=None):
         """Computes the losses that the attack, the lower level, maximizes.
 
-        They are those of the upper level unless
+        They are the losses of the upper level, unless
         `RobustClassifier.compile(attack_loss=...)` sets others.
 
         Args:
@@ -140,7 +140,7 @@ class StepContext:
         return self._attack_loss(self._labels(logits, label_ids), logits)
 
     def uniform(self, name, radius):
-        """Draws noise from U(-radius, radius), like the images.
+        """Draws noise from U(-radius, radius), for each pixel.
 
         Args:
             name: String, the name of the draw. Draws of different names are
@@ -165,7 +165,7 @@ class StepContext:
         return clip_to_pixels(self.uniform(name, radius), self.images)
 
     def signs(self, name, radius):
-        """Draws `radius` or `-radius` for each pixel, equally likely.
+        """Draws `radius` or `-radius` with equal probability, for each pixel.
 
         Args:
             name: String, the name of the draw.
@@ -176,16 +176,17 @@ class StepContext:
         return radius * tf.where(drawn < 0, -ones, ones)
 
     def normal(self, name, deviation):
-        """Draws noise from N(0, deviation^2), like the images.
+        """Draws noise from N(0, deviation^2), for each pixel.
 
         Args:
             name: String, the name of the draw.
-            deviation: Float, in pixels. No draw exceeds 5.3 deviations.
+            deviation: Float, the standard deviation, in pixels. No draw
+                exceeds 5.3 times this.
         """
         return deviation * as_normal(self.draw(name, tf.shape(self.images)))
 
     def draw(self, name, shape, low=0.0, high=1.0):
-        """Draws numbers from U(low, high), typed like the images.
+        """Draws numbers from U(low, high), in the dtype of the images.
 
         Args:
             name: String, the name of the draw.
@@ -206,8 +207,8 @@ class StepContext:
     def input_gradient(self, perturbation, losses=None, training=True):
         """Computes per-example gradients of the attack's loss.
 
-        Only the input is watched: no weight gradient is computed, and a
-        second-order graph exists only if a tape of the caller records this.
+        No weight gradient is computed. Second derivatives are possible only if
+        a tape of the caller records this call.
 
         Args:
             perturbation: Tensor like the images.
@@ -267,7 +268,7 @@ class StepContext:
 
 
 class StepResult(NamedTuple):
-    """What one replica computed in one step.
+    """The result of one step on one replica.
 
     Attributes:
         loss: Scalar, the objective of this replica's batch.

@@ -25,7 +25,7 @@ METHODS = {
             "coefficient": Option(default=1.0, help="Weight of the regularization, lambda_1.", interval="[0, inf)"),
             "loss_coefficient": Option(help="Weight of the decrease of the loss, lambda_2.", interval="[0, inf)", formula="1.5 if base_attack == 'nfgsm' else 2.5", shown="1.5 for nfgsm, 2.5 for fastat"),
             "logit_coefficient": Option(help="Weight of the variation of the logits, lambda_3.", interval="[0, inf)", formula="0.15 if base_attack == 'nfgsm' else 1.5", shown="0.15 for nfgsm, 1.5 for fastat"),
-            "form": Option(default="paper", help="The paper's form of the method, or that of the FastAT Benchmark.", kind="choice", choices=("paper", "benchmark")),
+            "form": Option(default="paper", help="Form of the method: the paper's, or the FastAT Benchmark's.", kind="choice", choices=("paper", "benchmark")),
         },
     ),
     "elle": MethodSpec(
@@ -92,7 +92,7 @@ METHODS = {
             "uap_epsilon": Option(help="Radius of the universal perturbations.", kind="fraction", interval="[0, 1]", formula="min(1.25 * epsilon, 1.0)"),
             "coefficient": Option(default=10.0, help="Weight of the distance of the logits.", interval="[0, inf)"),
             "momentum_decay": Option(default=0.3, help="Decay of the momentum of the start.", interval="[0, 1)"),
-            "form": Option(default="paper", help="The paper's form of the method, or that of the FastAT Benchmark.", kind="choice", choices=("paper", "benchmark")),
+            "form": Option(default="paper", help="Form of the method: the paper's, or the FastAT Benchmark's.", kind="choice", choices=("paper", "benchmark")),
         },
     ),
     "fgsm_fuap": MethodSpec(
@@ -108,7 +108,7 @@ METHODS = {
             "uaps": Option(default=50, help="Number of universal perturbations.", kind="integer", interval="[1, inf)"),
             "coefficient": Option(default=10.0, help="Weight of the distance of the logits.", interval="[0, inf)"),
             "momentum_decay": Option(default=0.3, help="Decay of the momentum of the start.", interval="[0, 1)"),
-            "form": Option(default="paper", help="The paper's form of the method, or that of the FastAT Benchmark.", kind="choice", choices=("paper", "benchmark")),
+            "form": Option(default="paper", help="Form of the method: the paper's, or the FastAT Benchmark's.", kind="choice", choices=("paper", "benchmark")),
         },
     ),
     "fgsm_mep_cs": MethodSpec(
@@ -184,7 +184,7 @@ METHODS = {
             "uap_epsilon": Option(help="Radius of the universal perturbations.", kind="fraction", interval="[0, 1]", formula="min(1.25 * epsilon, 1.0)"),
             "coefficient": Option(default=10.0, help="Weight of the distance of the logits.", interval="[0, inf)"),
             "momentum_decay": Option(default=0.3, help="Decay of the momentum of the start.", interval="[0, 1)"),
-            "form": Option(default="paper", help="The paper's form of the method, or that of the FastAT Benchmark.", kind="choice", choices=("paper", "benchmark")),
+            "form": Option(default="paper", help="Form of the method: the paper's, or the FastAT Benchmark's.", kind="choice", choices=("paper", "benchmark")),
         },
     ),
     "free": MethodSpec(
@@ -204,7 +204,7 @@ METHODS = {
     "gat": MethodSpec(
         class_name="GAT",
         module="gat",
-        summary="guided attack; predictions that agree in the square",
+        summary="guided attack; penalizes squared changes of the predictions",
         paper=Paper(authors="Sriramanan et al.", venue="NeurIPS 2020", url="https://arxiv.org/abs/2011.14969"),
         passes=Passes(forwards=4, to_images=3, to_weights=2),
         variants={"benchmark": Variant(options={"form": "benchmark"})},
@@ -213,7 +213,7 @@ METHODS = {
             "step_size": Option(help="Step size of the attack.", kind="fraction", interval="[0, inf)", formula="epsilon"),
             "coefficient": Option(default=10.0, help="Weight of the squared distance of the probabilities.", interval="[0, inf)"),
             "growth": Option(default=4.0, help="Factor of the coefficient late in the training.", interval="[0, inf)"),
-            "form": Option(default="paper", help="The paper's form of the method, or that of the FastAT Benchmark.", kind="choice", choices=("paper", "benchmark")),
+            "form": Option(default="paper", help="Form of the method: the paper's, or the FastAT Benchmark's.", kind="choice", choices=("paper", "benchmark")),
         },
     ),
     "gradalign": MethodSpec(
@@ -226,7 +226,7 @@ METHODS = {
             "epsilon": Option(default=0.03137254901960784, help="Radius of the L-infinity ball.", kind="fraction", interval="[0, 1]"),
             "step_size": Option(help="Step size of the attack.", kind="fraction", interval="[0, inf)", formula="1.25 * epsilon"),
             "coefficient": Option(help="Weight of the penalty on misalignment.", interval="[0, inf)", formula="interpolate(255 * epsilon, (2, 0.036), (4, 0.063), (6, 0.112), (8, 0.200), (10, 0.356), (12, 0.632), (14, 1.124), (16, 2.000))", shown="value published for epsilon"),
-            "form": Option(default="paper", help="The paper's form of the method, or that of the FastAT Benchmark.", kind="choice", choices=("paper", "benchmark")),
+            "form": Option(default="paper", help="Form of the method: the paper's, or the FastAT Benchmark's.", kind="choice", choices=("paper", "benchmark")),
         },
     ),
     "liet": MethodSpec(
@@ -286,7 +286,7 @@ METHODS = {
     "ssat": MethodSpec(
         class_name="SSAT",
         module="ssat",
-        summary="the smallest part of one signed step that fools",
+        summary="the smallest part of one signed step that is misclassified",
         paper=Paper(authors="Kim et al.", venue="AAAI 2021", url="https://arxiv.org/abs/2010.01799"),
         passes=Passes(forwards=4, to_images=2, to_weights=1),
         options={

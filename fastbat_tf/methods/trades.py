@@ -21,8 +21,8 @@ class TRADES(Method):
     ```
 
     where p is the softmax of the logits, and p(x) is a constant in the attack
-    but not in the loss. The attack maximizes the divergence whatever the losses
-    are.
+    but not in the loss. The attack maximizes the divergence, not the attack
+    loss.
 
     Reference: Zhang, Yu, Jiao, Xing, El Ghaoui & Jordan, "Theoretically
     Principled Trade-off between Robustness and Accuracy", ICML 2019 (arXiv
@@ -55,7 +55,7 @@ class TRADES(Method):
 
     epsilon: float = options.EPSILON
     steps: int = options.steps(10)
-    step_size: float = options.step_size(
+    step_size: float | None = options.step_size(
         "epsilon if steps == 1 else epsilon / 2 if steps == 2 else 2 / 255",
         shown="epsilon for 1 step, epsilon / 2 for 2, else 2/255",
     )

@@ -18,11 +18,11 @@ class ZeroGrad(Method):
     delta_{k+1} = P_C(delta_k + step_size * sign(g'(delta_k)))
     ```
 
-    where q = `quantile`, taken over all pixels and channels of an image, linear
-    between its order statistics. A pixel whose gradient is set to zero keeps
-    its noise. The attack maximizes the attack loss, plain cross-entropy in the
-    paper; with label smoothing, pass `attack_loss="crossentropy"` to keep it
-    so.
+    where q = `quantile`. The quantile is taken over all pixels and channels of
+    an image, and interpolated linearly. A pixel whose gradient is set to zero
+    keeps its noise. The attack maximizes the attack loss. In the paper it is
+    plain cross-entropy: with label smoothing, pass
+    `attack_loss="crossentropy"`.
 
     Reference: Golgooni, Saberi, Eskandar & Rohban, "ZeroGrad: Costless
     conscious remedies for catastrophic overfitting in the FGSM adversarial
@@ -33,8 +33,8 @@ class ZeroGrad(Method):
             Defaults to `8 / 255`.
         steps: Integer of at least 1, the steps of the attack. Defaults to 1.
         step_size: Float, in pixels. Defaults to `2 * epsilon`.
-        quantile: Float in [0, 1], q: 0.35 for CIFAR-10, 0.45 for CIFAR-100.
-            Defaults to 0.35.
+        quantile: Float in [0, 1], q; as published, 0.35 for CIFAR-10 and 0.45
+            for CIFAR-100. Defaults to 0.35.
 
     Example:
 
@@ -51,7 +51,7 @@ class ZeroGrad(Method):
 
     epsilon: float = options.EPSILON
     steps: int = options.steps(1)
-    step_size: float = options.step_size("2 * epsilon")
+    step_size: float | None = options.step_size("2 * epsilon")
     quantile: float = option(
         0.35,
         "Share of the gradient's entries that are set to zero.",
@@ -76,7 +76,7 @@ class ZeroGrad(Method):
 
 
 def zero_small_entries(gradient, quantile):
-    """Sets entries to zero whose size is below the quantile of their image.
+    """Sets the entries to zero that are below the quantile of their image.
 
     Args:
         gradient: Tensor `(batch, height, width, channels)`.

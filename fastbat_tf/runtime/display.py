@@ -11,8 +11,8 @@ with display.shown(verbosity=0):
 ```
 
 The lines are the program's output, not a log: they go to the standard output,
-without prefix, above bars that are redrawn. Python's and absl's logging write
-to the standard error, and cannot tell a result from a remark.
+without a prefix, above bars that are redrawn. Python's and absl's logging write
+to the standard error, and do not distinguish results from other lines.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ import threading
 import time
 
 REFRESHES_PER_SECOND = 4
-SLOW_SECONDS = 3.0  # Work that takes longer is worth a line.
+SLOW_SECONDS = 3.0  # After this, a line explains what takes long.
 BAR_WIDTH = 30
 # An information line of TensorFlow's C++, "I0000 00:00:17.1 ..." or
 # "2026-11-25 19:16:31.123456: I ...".
@@ -58,7 +58,13 @@ class Display:
         return self._console is not None and self.verbosity >= 0
 
     def say(self, line, verbosity=0):
-        """Prints a line if the display's verbosity is at least `verbosity`."""
+        """Prints a line if the display is verbose enough.
+
+        Args:
+            line: String.
+            verbosity: Integer, the lowest verbosity of the display at which the
+                line is printed. Defaults to `0`.
+        """
         if self.verbosity >= verbosity:
             self.result(line)
 
@@ -67,8 +73,8 @@ class Display:
         if self._console is None:
             self._print(text)
             return
-        # Lines break between words, unless one of them, such as a path that is
-        # to be copied, is too long.
+        # Lines break between words. If a word is too long, such as a path, it
+        # must stay whole so that it can be copied.
         longest = max(map(len, text.split()), default=0)
         self._console.print(
             text,
@@ -84,7 +90,7 @@ class Display:
         except BrokenPipeError:
             if self not in _shown:
                 raise
-            # As after `| head`: nobody reads any more.
+            # Nothing reads the output any more, as after `| head`.
             nothing = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nothing, sys.stdout.fileno())
             signal.raise_signal(signal.SIGINT)
@@ -146,7 +152,7 @@ class Display:
         self._cleanup.close()
 
     def end(self, line):
-        """Removes the bars and prints a last line; nothing is printed later."""
+        """Removes the bars, prints a last line, and ignores later lines."""
         verbosity, self.verbosity = self.verbosity, -1
         self.close()
         if verbosity >= 0:
@@ -195,7 +201,7 @@ _shown = []  # At most one.
 
 
 def current():
-    """Returns the `Display` that is shown, or else one that has no bars."""
+    """Returns the `Display` that is shown, or else one without bars."""
     return _shown[0] if _shown else Display(is_terminal=False)
 
 
@@ -206,7 +212,11 @@ def get(verbosity):
 
 @contextlib.contextmanager
 def shown(verbosity=0):
-    """Shows a `Display` of this verbosity, unless one is shown already."""
+    """Shows a `Display` for a `with` block, unless one is shown already.
+
+    Args:
+        verbosity: Integer, see `Display`. Defaults to `0`.
+    """
     if _shown:
         yield _shown[0]
         return
@@ -220,7 +230,13 @@ def shown(verbosity=0):
 
 
 def say(line, verbosity=0):
-    """Prints a line on the current display; see `Display.say`."""
+    """Prints a line on the current display if it is verbose enough.
+
+    Args:
+        line: String.
+        verbosity: Integer, the lowest verbosity of the display at which the
+            line is printed. Defaults to `0`.
+    """
     current().say(line, verbosity)
 
 
@@ -235,7 +251,18 @@ def table(rows):
 
 
 def task(description, total=None, detail="", slow=None):
-    """Shows a task on the current display; see `Display.task`."""
+    """Shows a task on the current display for a `with` block.
+
+    Args:
+        description: String, the name of the task.
+        total: Number of its parts. Defaults to `None`: unknown.
+        detail: String, shown after the bar. Defaults to `""`.
+        slow: String, a line that is printed if there are no bars and the task
+            takes long. Defaults to `None`.
+
+    Returns:
+        A context manager that yields a `Task`.
+    """
     return current().task(description, total, detail, slow)
 
 
@@ -262,7 +289,7 @@ def align(rows):
 
 
 def duration(seconds):
-    """Formats seconds as a person would say them.
+    """Formats seconds for people.
 
     Example:
 
@@ -278,12 +305,12 @@ def duration(seconds):
 
 
 def _terminal():
-    """The `Console` of the standard output, or None without a terminal."""
+    """Returns the `Console` of a terminal, or None if there is no terminal."""
     if sys.stdout is None or not sys.stdout.isatty():
         return None
     from rich.console import Console  # Not needed for a pipe.
 
-    # Keep this file: others may replace `sys.stdout` for a while.
+    # Keep this file, because `sys.stdout` may be replaced for a while.
     console = Console(file=sys.stdout)
     return console if console.is_interactive else None
 
@@ -346,7 +373,7 @@ def _make_table(rows, width):
 
 
 def _break_at(text, mark, width):
-    """Breaks a text after marks into lines of at most `width`, if it can."""
+    """Breaks a text after marks, if possible into lines of at most `width`."""
     lines = [""]
     for part in text.replace(mark, f"{mark}\0").split("\0"):
         if lines[-1] and len(lines[-1] + part) > width:
@@ -359,9 +386,9 @@ def _break_at(text, mark, width):
 def _stderr_above(console, verbosity):
     """Prints what is written to the standard error above the bars.
 
-    This includes the output of TensorFlow's C++, of which information lines
-    are shown only if the verbosity is above 0. If the standard error is not a
-    terminal, nothing is changed.
+    This includes the output of TensorFlow's C++, whose information lines are
+    shown only if the verbosity is above 0. If the standard error is not a
+    terminal, nothing changes.
     """
     if not os.isatty(2):
         yield

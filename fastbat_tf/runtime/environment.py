@@ -1,4 +1,4 @@
-"""The environment of TensorFlow; this module does not import it."""
+"""The environment of TensorFlow, which this module does not import."""
 
 import contextlib
 import ctypes
@@ -8,7 +8,7 @@ import platform
 import shutil
 import tempfile
 
-# Of the driver's kernel module; visible in containers, too.
+# Written by the driver's kernel module, and also visible in containers.
 DRIVER_FILE = pathlib.Path("/proc/driver/nvidia/version")
 DEVICES = pathlib.Path("/dev")
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
@@ -69,8 +69,8 @@ def start_messages():
 def has_nvidia_gpu():
     """Whether the machine has an NVIDIA driver.
 
-    The driver's library alone is not enough, unless it finds a GPU: CUDA's
-    container images have it on machines without one.
+    The driver's library counts only if it finds a GPU, because CUDA's container
+    images also have it on machines without one.
     """
     return (
         DRIVER_FILE.exists()

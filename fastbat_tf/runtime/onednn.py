@@ -1,10 +1,10 @@
-"""oneDNN, TensorFlow's convolutions on CPUs: whether it is on, and a bug.
+"""oneDNN, which computes convolutions on CPUs: its state, and a bug.
 
 oneDNN's kernel gradient of a strided 1x1 convolution writes past its scratch
 memory if the images have fewer channels than a vector register has floats: 16
 with AVX-512, 8 with AVX2. The process crashes, or continues with wrong numbers
 (docs/onednn.md has a reproducer). A strided 1x1 convolution equals an unstrided
-one on every n-th pixel, and is computed in this way here.
+one of every n-th pixel, and this module computes it in that way.
 """
 
 import functools
@@ -34,7 +34,7 @@ def is_on():
 
 
 def explain_off():
-    """Returns a line if oneDNN is off and nobody has chosen so, or None."""
+    """Returns a line if oneDNN is off, but not by choice; otherwise None."""
     if is_on() or not environment.is_x86() or environment.ONEDNN in os.environ:
         return None
     return (
@@ -49,7 +49,8 @@ def guard(layers):
 
     The layers keep their weights and configurations, and compute the same
     numbers up to rounding. A layer that overrides Keras' convolution cannot be
-    guarded: it may compute anything, with a standardized kernel for instance.
+    guarded, because it may compute anything, for instance with a standardized
+    kernel.
 
     Args:
         layers: Keras layers. Only built convolutions are changed.
@@ -104,7 +105,7 @@ def _is_endangered(layer, kinds):
 
 
 def _is_of_keras(layer):
-    """Whether a layer computes what Keras' convolutions do."""
+    """Returns whether a layer computes the same as Keras' convolutions."""
     calls = [kind.call for kind in CONVOLUTIONS]
     own = vars(layer).get("convolution_op")
     return (
@@ -116,7 +117,7 @@ def _is_of_keras(layer):
 
 
 def _subsample(layer, inputs, kernel):
-    """The convolution of `layer`, at the pixels that its strides visit."""
+    """Computes the convolution of `layer` at the pixels its strides visit."""
     pixels = [slice(None, None, stride) for stride in layer.strides]
     if layer.data_format == "channels_last":
         where = (slice(None), *pixels)

@@ -90,7 +90,7 @@ def _is_installed(library):
 
 
 def _driver_version():
-    """A version such as `"550.54.15"`, or None if the kernel has none."""
+    """Returns a version such as `"550.54.15"`, or None without a driver."""
     file = environment.DRIVER_FILE
     text = file.read_text() if file.exists() else ""
     found = re.search(r"Kernel Module.*?\s(\d+\.[\d.]+)", text)
@@ -98,7 +98,7 @@ def _driver_version():
 
 
 def _said_by_tensorflow(messages):
-    """The last warning or error about CUDA in a log, without its prefix."""
+    """Returns the last warning or error about CUDA, without its prefix."""
     lines = re.findall(
         r"^(?:[WE]\d|\S+ \S+: [WE] ).*?\w*(?:cuda|gpu)\w*\.cc:\d+\] (.+)$",
         messages,

@@ -17,7 +17,7 @@ TOLERANCE = 1e-5
 
 
 def export(classifier, path, reading=None):
-    """Exports a classifier as a SavedModel, without anything of its training.
+    """Exports a classifier as a SavedModel, without its training state.
 
     All signatures have the outputs `logits` and `probabilities`, float32
     `(batch, classes)`, and `classes`, int64 `(batch,)`. Their inputs are
@@ -34,20 +34,20 @@ def export(classifier, path, reading=None):
     what was expected: a wrong shape, an empty batch, pixels that are not finite
     or not in [0, 1], and files that cannot be read (named by their index in the
     batch) or have more than `formats.MAX_PIXELS` pixels. The checks are
-    assertions in the graph, which XLA drops inside of a
+    assertions in the graph, which XLA drops inside a
     `tf.function(jit_compile=True)`.
 
     Args:
         classifier: A built `keras.Model` from images in [0, 1] to logits, or
-            a `RobustClassifier`. Images in [0, 1] are mapped to the
-            `pixel_range` of a `RobustClassifier` inside of the SavedModel.
+            a `RobustClassifier`. The SavedModel maps images in [0, 1] to the
+            `pixel_range` of a `RobustClassifier`.
         path: The directory to write.
         reading: The `fastbat_tf.data.Reading` of files. Defaults to None, which
             resizes whole images to the size that the classifier takes.
 
     Raises:
-        InputError: If the classifier does not take images, or takes images of
-            another shape than those of the reading.
+        InputError: If the classifier does not take images, or if their shape
+            differs from that of the reading.
 
     Example:
 

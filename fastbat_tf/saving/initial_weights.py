@@ -13,7 +13,7 @@ from fastbat_tf.saving.model_files import UNREADABLE
 
 
 def load(classifier, path):
-    """Loads the weights of a file into a classifier, layer by layer, by name.
+    """Loads the weights of a file into the layers of the same names.
 
     Args:
         classifier: A built functional `keras.Model`.

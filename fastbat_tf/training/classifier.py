@@ -1,4 +1,4 @@
-"""RobustClassifier: what trains, saves and serves a robust classifier."""
+"""The Keras model that trains, saves and serves a robust classifier."""
 
 import dataclasses
 import warnings
@@ -33,13 +33,13 @@ class RobustClassifier(TrainingStep):
     minimize over theta  mean loss(theta, x + delta*(theta))
     ```
 
-    where `delta*` solves the method's lower-level problem. In inference the
-    model computes what the classifier computes.
+    where `delta*` solves the method's lower-level problem. In inference, the
+    model returns the logits of the classifier.
 
-    Images are in `pixel_range`, so normalization belongs in the classifier, as
-    its first layer; the classifier returns logits. Radii and step sizes of the
-    method are fractions of the range: methods see images in [0, 1], and the
-    classifier is evaluated at `low + (high - low) * x`.
+    The classifier takes images in `pixel_range` and returns logits. Any
+    normalization belongs in its first layer. Radii and step sizes of the method
+    are fractions of the range: methods see images in [0, 1], and the classifier
+    is evaluated at `low + (high - low) * x`.
 
     On x86 CPUs without AVX-512 VNNI, TensorFlow leaves its faster convolutions
     (oneDNN) off. Set `TF_ENABLE_ONEDNN_OPTS=1` before importing TensorFlow to
@@ -65,7 +65,7 @@ class RobustClassifier(TrainingStep):
         images: Tensor `(batch, height, width, channels)` in `pixel_range`:
             floats of any width, or integers if the range is wider than 2. They
             are cast to float32, or to float64 if the classifier computes in
-            it. In training, `{"images": images, "index": index}` adds the
+            float64. In training, `{"images": images, "index": index}` adds the
             index of each example in the data set, an integer tensor
             `(batch,)`, for methods that remember examples.
         training: Boolean, whether layers such as BatchNormalization run in
@@ -121,7 +121,7 @@ class RobustClassifier(TrainingStep):
         self.features = (
             conversion.before_last_dense(classifier) if needed else None
         )
-        # Not the optimizer's counter, which need not count every batch.
+        # The optimizer's own counter need not count every batch.
         self.step = self.add_weight(
             name="step",
             shape=(),
@@ -171,16 +171,16 @@ class RobustClassifier(TrainingStep):
         """Configures the model for training.
 
         Args:
-            optimizer: A Keras optimizer or its name. Its settings do what they
-                do in `keras.Model.fit`, and the object is not changed.
-                Defaults to `"sgd"`.
+            optimizer: A Keras optimizer or its name. Its settings have the
+                same meaning as in `keras.Model.fit`, and the object is not
+                changed. Defaults to `"sgd"`.
             loss: A `keras.losses.Loss` that takes logits, such as
                 `CategoricalCrossentropy(from_logits=True)` for one-hot labels.
                 Its mean over the examples is minimized. Defaults to
                 cross-entropy with integer labels.
-            metrics: List of Keras metrics of the logits. In training they are
-                computed on the perturbed images, in `evaluate` on the given
-                ones. Defaults to `("accuracy",)`.
+            metrics: List of Keras metrics of the logits. Training computes
+                them on the perturbed images, `evaluate` on the given images.
+                Defaults to `("accuracy",)`.
             weight_decay: Float, the coefficient of the weight decay. Defaults
                 to `0.0`.
             weight_decay_mode: `"l2"` adds `weight_decay * w` to the gradient,
@@ -207,8 +207,8 @@ class RobustClassifier(TrainingStep):
             jit_compile: Boolean or `"auto"`, whether XLA compiles the step.
                 Under a distribution strategy it compiles what one replica
                 computes: perturbation, loss and gradients. Defaults to
-                `"auto"`, which compiles on GPUs; on CPUs the uncompiled step
-                was measured to be faster.
+                `"auto"`, which compiles on GPUs only: on CPUs, the uncompiled
+                step was measured to be faster.
             **kwargs: Other arguments of `keras.Model.compile`.
 
         Returns:
@@ -256,7 +256,7 @@ class RobustClassifier(TrainingStep):
             metrics=list(metrics)
             if isinstance(metrics, tuple)
             else metrics or [],
-            # Keras' own would also compile `evaluate` and its last batch.
+            # Keras would also compile `evaluate`, anew for its last batch.
             jit_compile=False,
             **kwargs,
         )
@@ -266,7 +266,7 @@ class RobustClassifier(TrainingStep):
         return self
 
     def _check_optimizer(self, optimizer, rule, steps_per_execution):
-        """Refuses an optimizer that would not do what its settings say."""
+        """Rejects an optimizer whose settings training would not honor."""
         optimizers.check(
             optimizer, [self, *conversion.flatten(self.classifier)]
         )
@@ -296,7 +296,7 @@ class RobustClassifier(TrainingStep):
             ("epsilon_schedule", epsilon_schedule),
             ("method_state", method_state),
         ):
-            # Otherwise Keras would also save those of the last `compile`.
+            # Otherwise, Keras would also save the layers of the last `compile`.
             self._tracker.untrack(getattr(self, name))
             setattr(self, name, layer)
 
@@ -328,7 +328,7 @@ class RobustClassifier(TrainingStep):
 
     @property
     def _averaged_variables(self):
-        # Not counters and other integers.
+        # Integers, such as counters, are not averaged.
         return [v for v in self.classifier.weights if v.value.dtype.is_floating]
 
     def get_config(self):
@@ -376,7 +376,7 @@ class RobustClassifier(TrainingStep):
 
 
 def _check_settings(loss, attack_loss, weight_averaging, kwargs):
-    """Refuses arguments of `compile` that training would not honor."""
+    """Rejects arguments of `compile` that training would not honor."""
     losses.check("loss", loss)
     if attack_loss is not None:
         losses.check("attack_loss", attack_loss)

@@ -1,4 +1,4 @@
-"""Schedules the radius: which share of it each step uses."""
+"""A schedule for the share of the radius that each step uses."""
 
 import keras
 import tensorflow as tf
@@ -19,9 +19,9 @@ class EpsilonSchedule(keras.layers.Layer):
     share. `factor` is 1 until `lower` is called, and is saved with the model.
 
     Args:
-        clean_steps: Integer, the number of steps at the beginning with a
-            radius of 0. Defaults to `0`.
-        ramp_steps: Integer, the number of steps after them in which the radius
+        clean_steps: Integer, the number of steps at the start with a radius of
+            0. Defaults to `0`.
+        ramp_steps: Integer, the number of steps after that in which the radius
             rises. Defaults to `0`.
         **kwargs: Arguments of `keras.layers.Layer`.
 

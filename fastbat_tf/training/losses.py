@@ -48,7 +48,7 @@ class SmoothedCrossentropy(keras.losses.Loss):
 
 @keras.saving.register_keras_serializable("fastbat_tf")
 class DLR(keras.losses.Loss):
-    """The difference of logits ratio, which is lower for a safer label.
+    """The difference-of-logits ratio, which is lower for a safer label.
 
     ```
     loss = (max_{i != y} z_i - z_y) / (z_pi1 - z_pi3)
@@ -105,19 +105,19 @@ def get(name, **options):
 
 
 def check(name, loss):
-    """Refuses a loss that training cannot use.
+    """Rejects a loss that training cannot use.
 
     Training minimizes a mean over the examples, so it takes no other
     reduction. The attack uses the loss of each example, whatever the
     reduction.
 
     Args:
-        name: `"loss"` or `"attack_loss"`, the argument it was given as.
-        loss: The value of that argument.
+        name: `"loss"` or `"attack_loss"`, the name of the argument.
+        loss: The value of the argument.
 
     Raises:
-        InputError: If it is not a Keras loss of logits, reduces otherwise, or
-            computes in half precision.
+        InputError: If it is not a Keras loss of logits, has another reduction,
+            or computes in half precision.
     """
     if not isinstance(loss, keras.losses.Loss) or not loss.get_config().get(
         "from_logits", True

@@ -9,9 +9,9 @@ import tensorflow as tf
 from fastbat_tf.errors import InputError, at_least, look_up, one_of
 from fastbat_tf.training.options import WEIGHT_DECAY_MODES, WEIGHT_DECAY_ON
 
-# `epsilon` is that of the papers: Kingma & Ba, ICLR 2015 (arXiv 1412.6980);
+# `epsilon` as in the papers: Kingma & Ba, ICLR 2015 (arXiv 1412.6980);
 # Loshchilov & Hutter, ICLR 2019 (1711.05101); You et al., ICLR 2020
-# (1904.00962). The `UpdateRule` applies AdamW's weight decay.
+# (1904.00962). `UpdateRule` applies the weight decay of AdamW.
 _OPTIMIZERS = {
     "sgd": keras.optimizers.SGD,
     "adam": functools.partial(keras.optimizers.Adam, epsilon=1e-8),
@@ -28,8 +28,8 @@ def get(name, learning_rate, **options):
     Args:
         name: A key of `fastbat_tf.training.options.OPTIMIZERS`.
         learning_rate: Float or `LearningRateSchedule`.
-        **options: `momentum` and `nesterov` for `"sgd"`, `beta_1` and `beta_2`
-            for the others.
+        **options: `momentum` and `nesterov` for `"sgd"`, or `beta_1` and
+            `beta_2` for the others.
 
     Returns:
         A `keras.optimizers.Optimizer`.
@@ -44,7 +44,7 @@ def get(name, learning_rate, **options):
 
 
 def check(optimizer, layers):
-    """Refuses an optimizer that cannot train these layers.
+    """Rejects an optimizer that cannot train these layers.
 
     Args:
         optimizer: A `keras.optimizers.Optimizer` or None.
@@ -84,15 +84,16 @@ class UpdateRule:
     where `g` is the gradient averaged over the replicas, `w` the weights, `c`
     is `clip_norm` and `d` is `weight_decay`.
 
-    Keras clips before it sums over the replicas, and would clip the L2 term,
-    too; therefore clipping is done here. The decoupled decay is that of Keras
-    optimizers; it is done here so that the user's optimizer is not changed.
-    All other settings of the optimizer do what they do in `keras.Model.fit`.
+    Clipping is done here because Keras clips before it sums over the replicas,
+    and would also clip the L2 term. The decoupled decay is the one of Keras
+    optimizers. It is done here so that the user's optimizer is not changed. All
+    other settings of the optimizer have the same meaning as in
+    `keras.Model.fit`.
 
     Attributes:
         weight_decay: Float of at least 0. Defaults to `0.0`.
-        weight_decay_mode: `"l2"`, as PyTorch's SGD and Adam have it, or
-            `"decoupled"`, as AdamW (Loshchilov & Hutter, ICLR 2019, arXiv
+        weight_decay_mode: `"l2"`, as in PyTorch's SGD and Adam, or
+            `"decoupled"`, as in AdamW (Loshchilov & Hutter, ICLR 2019, arXiv
             1711.05101). Defaults to `"l2"`.
         weight_decay_on: `"all"` weights, or only `"kernels"`: weights of two
             or more dimensions, so no biases, and no scales or offsets of
@@ -113,7 +114,7 @@ class UpdateRule:
         at_least(self, "clip_norm", 0)
 
     def prepare(self, optimizer, variables):
-        """Refuses an optimizer that does not work with this rule.
+        """Rejects an optimizer that does not work with this rule.
 
         Args:
             optimizer: The Keras optimizer; it is not changed.
@@ -141,9 +142,9 @@ class UpdateRule:
 
         Args:
             optimizer: The Keras optimizer.
-            gradients: List of tensors, one for each variable. None stands for
-                a variable that the loss does not depend on; neither the
-                optimizer nor the weight decay changes it.
+            gradients: List of tensors, one for each variable. It is None if
+                the loss does not depend on the variable, which then neither
+                the optimizer nor the weight decay changes.
             variables: List of the trainable variables.
 
         Returns:
@@ -157,7 +158,7 @@ class UpdateRule:
                 self._add_decay(gradient, variable)
                 for gradient, variable in zip(gradients, variables, strict=True)
             ]
-        # An optimizer with the same decay applies it itself.
+        # An optimizer that has the same decay applies it itself.
         elif self.weight_decay and not optimizer.weight_decay:
             moved = [
                 variable
@@ -165,8 +166,8 @@ class UpdateRule:
                 if gradient is not None
             ]
             self._decay(optimizer, moved, updates)
-        # The optimizer sums over the replicas, where we want the mean, and it
-        # divides by its loss scale.
+        # We want the mean over the replicas, but the optimizer sums over them.
+        # It also divides by its loss scale.
         scale = optimizer.loss_scale_factor
         gradients = [
             gradient
@@ -227,7 +228,11 @@ class UpdateRule:
 
 
 def _is_update(optimizer):
-    """Whether the next gradients update the weights, a bool or a tensor."""
+    """Returns whether the next gradients update the weights.
+
+    Returns:
+        True or, if the optimizer accumulates gradients, a boolean tensor.
+    """
     steps = optimizer.gradient_accumulation_steps
     if not steps:
         return True

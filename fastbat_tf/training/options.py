@@ -1,8 +1,8 @@
 """The settings of a training: their defaults and checks.
 
-This module does not import TensorFlow, so a wrong setting is refused at once.
-Each table below lists the options of a choice with their defaults. An option
-of another choice is refused.
+This module does not import TensorFlow, so a wrong setting is rejected at once.
+Each table below lists the options of a choice with their defaults. An option of
+another choice is rejected.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ OPTIMIZERS = {
 }
 
 _L2 = {"weight_decay": 5e-4, "weight_decay_mode": "l2"}
-# What every optimizer has, with its own default.
+# The options that all optimizers have, with different defaults.
 RECIPES = {
     "sgd": {"learning_rate": 0.2, **_L2},
     "adam": {"learning_rate": 1e-3, **_L2},
@@ -38,7 +38,7 @@ RECIPES = {
 _UNIT = {"schedule_unit": "batch"}
 _WARMUP = {"warmup_epochs": 0}
 SCHEDULES = {
-    # Held for an epoch, these two would begin with an epoch of rate 0.
+    # In units of epochs, these two would begin with an epoch of rate 0.
     "cyclic": {},
     "piecewise": {},
     "onecycle": _UNIT,
@@ -71,8 +71,8 @@ ATTACK_LOSSES = ("same", "crossentropy")
 class TrainingConfig:
     """The settings of a training; docs/training.md has the formulas.
 
-    None stands for the default of the chosen optimizer, schedule or loss. It
-    remains if the setting does not apply to that choice.
+    None stands for the default of the chosen optimizer, schedule or loss. A
+    setting that does not apply to the choice stays None.
 
     Attributes:
         epochs: Integer. Defaults to `20`.
@@ -115,9 +115,9 @@ class TrainingConfig:
             `0.1`.
         weight_averaging: Float in [0, 1), the decay of the moving average of
             the weights. Defaults to `0.0`, which disables averaging.
-        clean_epochs: Integer, epochs at the beginning with an epsilon of 0.
+        clean_epochs: Integer, epochs at the start with an epsilon of 0.
             Defaults to `0`.
-        epsilon_ramp_epochs: Integer, epochs after them in which epsilon rises
+        epsilon_ramp_epochs: Integer, epochs after that in which epsilon rises
             linearly, batch by batch, to its value. Defaults to `0`.
     """
 
@@ -178,10 +178,10 @@ class TrainingConfig:
             self._below("label_smoothing", 1)
 
     def options(self, choice):
-        """The options of the chosen `"optimizer"`, `"schedule"` or `"loss"`.
+        """Returns the options of the chosen optimizer, schedule or loss.
 
         Args:
-            choice: One of these three words.
+            choice: `"optimizer"`, `"schedule"` or `"loss"`.
 
         Returns:
             Dict of the resolved options, by name.
@@ -269,8 +269,8 @@ class OverfittingConfig:
             accuracy exceeds robust accuracy on the validation images by more
             than this, or by more than a third of it once robust accuracy has
             lost half of its best. Defaults to `0.15`.
-        rollback_factor: Float in (0, 1), by which a rollback multiplies the
-            training epsilon. Defaults to `0.5`.
+        rollback_factor: Float in (0, 1), the factor by which a rollback
+            multiplies the training epsilon. Defaults to `0.5`.
     """
 
     on_overfitting: str | None = None

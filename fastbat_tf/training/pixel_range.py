@@ -1,7 +1,7 @@
 """The range of a user's pixels, and its mapping to [0, 1].
 
 A classifier may take pixels in [0, 1], [0, 255], [-1, 1] or any other range.
-Methods and attacks work in [0, 1] alone: images are mapped to it as they enter
+Methods and attacks work only in [0, 1]: images are mapped to it when they enter
 a training step, and mapped back before they enter the classifier. So a radius
 is always a fraction of the range.
 """
@@ -16,12 +16,12 @@ import tensorflow as tf
 from fastbat_tf.errors import InputError
 from fastbat_tf.layers.batch_normalization import inside_xla
 
-# How far float32 rounding may move a pixel beyond a bound, relative to the
+# How far rounding in float32 may move a pixel beyond a bound, relative to the
 # larger bound: images that were scaled or interpolated reach 1.0000001.
 TOLERANCE = 1e-6
 # In a range no wider than this, integers are not pixels: [-1, 1] has three.
 NARROW = 2.0
-# In a range this wide, images of fractions below 1 alone are meant for [0, 1].
+# In a range this wide, images with only fractions below 1 are meant for [0, 1].
 WIDE = 100.0
 
 
@@ -50,8 +50,8 @@ class PixelRange:
             value: Pair of numbers `(low, high)`, or a `PixelRange`.
 
         Raises:
-            InputError: If these are not two finite numbers, the lower first,
-                that differ in float32.
+            InputError: If `value` is not two finite numbers, the lower one
+                first, that differ in float32.
         """
         if isinstance(value, cls):
             return value
@@ -91,8 +91,8 @@ class PixelRange:
     def to_unit(self, images):
         """Maps images in this range to [0, 1].
 
-        A pixel slightly beyond a bound, within `TOLERANCE`, stays there; the
-        sum of image and perturbation is clipped to [0, 1].
+        A pixel that is beyond a bound by at most `TOLERANCE` is not clipped
+        here; the sum of image and perturbation is.
         """
         if self.is_unit:
             return images
@@ -136,14 +136,14 @@ class PixelRange:
         return tf.cast(images, dtype)
 
     def check(self, images, guess=True):
-        """Refuses pixels that are outside the range or not finite.
+        """Rejects pixels that are outside the range or not finite.
 
-        In a graph this adds an assertion. XLA drops assertions, so call it
-        before what XLA compiles; inside XLA it does nothing.
+        In a graph, this adds an assertion. XLA drops assertions, so call this
+        outside the part that XLA compiles; inside, it does nothing.
 
         Args:
             images: Float tensor `(batch, height, width, channels)`.
-            guess: Boolean, whether to also refuse images that lie within a
+            guess: Boolean, whether to also reject images that lie within a
                 range as wide as [0, 255] but look like images in [0, 1].
                 Defaults to `True`.
 
@@ -217,7 +217,7 @@ class PixelRange:
 
     def _is_inside(self, images):
         room = TOLERANCE * max(abs(self.low), abs(self.high))
-        # Comparisons, because NaN fails them; a minimum may ignore it.
+        # NaN fails comparisons, but a minimum may ignore it.
         return tf.reduce_all(
             (images >= self.low - room) & (images <= self.high + room)
         )
@@ -266,7 +266,7 @@ class UnitNetwork:
 
 
 def _look_scaled(images):
-    """Whether images are in [0, 1], and not only zeros and ones."""
+    """Returns whether images are in [0, 1], but not only zeros and ones."""
     fractions = tf.reduce_any((images > 0.0) & (images < 1.0))
     return fractions & tf.reduce_all((images >= 0.0) & (images <= 1.0))
 

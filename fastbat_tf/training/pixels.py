@@ -14,16 +14,16 @@ from fastbat_tf.training.pixel_range import PixelRange
 class PixelModel(keras.Model):
     """A model that checks that its images are in a given range.
 
-    Images of any numeric type are cast to float32 as they enter, or to float64
-    if the classifier computes in it. `fit`, `evaluate`, `predict` and their
+    Images of any numeric type are first cast to float32, or to float64 if the
+    classifier computes in float64. `fit`, `evaluate`, `predict` and their
     variants for one batch raise a `ValueError` for images outside the range,
-    before anything is computed from them.
+    before they compute anything from them.
 
-    The assertion is part of every step. On a busy CPU with 2 cores it took
+    The assertion is part of every step. On a busy CPU with 2 cores, it took
     0.9 ms of CPU time for 128 images of 32 x 32. A step of PreActResNet-18
     took 1.010 times as long with it (standard, width 4, 75 ms), 1.011
-    (Fast-BAT, width 4, 360 ms) and 1.015 (standard, width 16, 320 ms): medians
-    of pairs that scatter by more than that.
+    (Fast-BAT, width 4, 360 ms) and 1.015 (standard, width 16, 320 ms). These
+    are medians of pairs, which scatter by more than that.
 
     Args:
         pixel_range: Pair of floats, the lowest and highest pixel value.
@@ -62,7 +62,7 @@ class PixelModel(keras.Model):
         return self._check_first(super().test_step, data)
 
     def predict_step(self, data):
-        # A single image may really be that dark.
+        # A single image may be that dark.
         return self._check_first(super().predict_step, data, guess=False)
 
     def _check_first(self, step, data, guess=True):

@@ -1,6 +1,6 @@
 """Learning-rate schedules, as functions of the number of updates so far.
 
-Below, `s` is the finished share of the training, in [0, 1). Keras'
+Below, `s` is the share of the training that is done, in [0, 1). Keras'
 `CosineDecay`, `PolynomialDecay` and `PiecewiseConstantDecay` are used where
 they compute the formula.
 """
@@ -17,7 +17,7 @@ LearningRateSchedule = keras.optimizers.schedules.LearningRateSchedule
 
 @keras.saving.register_keras_serializable("fastbat_tf")
 class PiecewiseLinear(LearningRateSchedule):
-    """A schedule that is linear between given points, constant outside.
+    """A schedule that is linear between given points and constant outside them.
 
     Args:
         steps: Increasing floats, the steps of the points.
@@ -58,9 +58,9 @@ class OneCycle(LearningRateSchedule):
     a -> b:   b + (a - b) * (1 + cos(pi * t)) / 2,    t the share of the phase
     ```
 
-    It is the schedule of PyTorch's `OneCycleLR` with its default arguments,
-    except that it does not change the momentum, which `OneCycleLR` lowers from
-    0.95 to 0.85 and raises again.
+    This is PyTorch's `OneCycleLR` with its default arguments, except that the
+    momentum is constant: `OneCycleLR` lowers it from 0.95 to 0.85 and raises it
+    again.
 
     Reference: Smith & Topin, "Super-Convergence: Very Fast Training of Neural
     Networks Using Large Learning Rates", 2019 (arXiv 1708.07120).
@@ -160,15 +160,18 @@ class PerEpoch(LearningRateSchedule):
 
 
 def cyclic(peak, steps):
-    """Linear from 0 to the peak at s = 1/2 and back (Wong et al., 2020)."""
+    """Rises linearly from 0 to the peak at s = 1/2, then falls back to 0.
+
+    Reference: Wong, Rice & Kolter, ICLR 2020 (arXiv 2001.03994).
+    """
     return PiecewiseLinear((0, steps / 2, steps), (0.0, peak, 0.0))
 
 
 def piecewise(peak, steps):
-    """Linear between 0, peak, peak / 20 and 0, at s = 0, 2/5, 4/5 and 1.
+    """Connects 0, peak, peak / 20 and 0, at s = 0, 2/5, 4/5 and 1, linearly.
 
-    It is like `cyclic`, with the peak at 2/5 as in Rice et al., ICML 2020
-    (arXiv 2002.11569), and a long tail of small rates.
+    The peak is at 2/5, as in Rice et al., ICML 2020 (arXiv 2002.11569), and a
+    long tail of small rates follows.
     """
     return PiecewiseLinear(
         (0, steps * 2 / 5, steps * 4 / 5, steps), (0.0, peak, peak / 20, 0.0)
@@ -176,26 +179,26 @@ def piecewise(peak, steps):
 
 
 def multistep(peak, steps, milestones, decay):
-    """peak * decay**(number of milestones up to s)."""
-    # Keras changes the rate after a boundary; here the milestone is the first
-    # step with the new rate. `round` undoes the rounding of the product.
+    """Returns `peak * decay**(number of milestones up to s)`."""
+    # Keras changes the rate after a boundary, but here the milestone is the
+    # first step with the new rate. `round` undoes the product's rounding.
     boundaries = [math.ceil(round(m * steps, 6)) - 1 for m in milestones]
     rates = [peak * decay**n for n in range(len(milestones) + 1)]
     return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, rates)
 
 
 def cosine(peak, steps):
-    """peak * (1 + cos(pi s)) / 2 (Loshchilov & Hutter, ICLR 2017)."""
+    """Returns `peak * (1 + cos(pi s)) / 2` (Loshchilov & Hutter, ICLR 2017)."""
     return keras.optimizers.schedules.CosineDecay(peak, steps)
 
 
 def quadratic(peak, steps):
-    """peak * (1 - s)**2."""
+    """Returns `peak * (1 - s)**2`."""
     return keras.optimizers.schedules.PolynomialDecay(peak, steps, 0.0, 2.0)
 
 
 def constant(peak, steps):
-    """The peak, at all steps."""
+    """Returns the peak at all steps."""
     return PiecewiseLinear((0, steps), (peak, peak))
 
 
@@ -219,10 +222,10 @@ def get(name, peak, epochs, steps_per_epoch, **options):
         epochs: Integer, the epochs of the training.
         steps_per_epoch: Integer, the updates of an epoch: its batches times
             the replays of the method.
-        **options: Options of that table, which has their defaults:
-            `schedule_unit`, `warmup_epochs`, `milestones`, `decay`. The
-            schedule has the epochs after the warm-up; milestones are shares of
-            all epochs.
+        **options: The options of the schedule in that table, which has their
+            defaults: `schedule_unit`, `warmup_epochs`, `milestones` and
+            `decay`. The schedule covers the epochs after the warm-up, but
+            milestones are shares of all epochs.
 
     Returns:
         A `LearningRateSchedule`.

@@ -1,4 +1,4 @@
-"""The training step: it exists once, for every method.
+"""The training step, which all methods share.
 
 ```
 solution = method.solve(context)                  # the perturbation delta*
@@ -22,10 +22,10 @@ from fastbat_tf.training.pixels import PixelModel
 
 
 class TrainingStep(PixelModel):
-    """A model with the training step of every method.
+    """A model with the training step that all methods share.
 
-    `RobustClassifier` adds what the step works with: the constructor sets
-    `classifier`, `method`, `seed` and `features`, and `compile` sets the rest.
+    `RobustClassifier` sets the attributes that the step uses: the constructor
+    sets `classifier`, `method`, `seed` and `features`, and `compile` the rest.
 
     Args:
         pixel_range: Pair of floats, the lowest and highest pixel value. See
@@ -36,20 +36,20 @@ class TrainingStep(PixelModel):
     def train_step(self, data):
         images, labels, index = unpack(data, self.method.remembers_examples)
         images, checked = self.enter(images, self._image_dtype)
-        # Check the images before anything changes, counters included.
+        # The images are checked before any variable, even a counter, changes.
         with tf.control_dependencies(checked):
             return self._whole_step(images, labels, index)
 
     def _build_step_functions(self):
-        """Compiles as much of the step with XLA as XLA can own."""
+        """Compiles as much of the step with XLA as possible."""
         self._whole_step, self._replica_step = self._update, self._gradients
         if self.run_eagerly:
             return
-        # Under a strategy XLA cannot own the optimizer's variable writes, so
-        # it ends at the gradients.
+        # Under a strategy, XLA cannot write the optimizer's variables, so only
+        # the gradients are compiled.
         whole = self.compiles_step and not tf.distribute.has_strategy()
-        # A `tf.function` of its own, with or without XLA: Keras traces its
-        # step twice, this part is traced once.
+        # Even without XLA, this part is a `tf.function`: Keras traces its step
+        # twice, but this part only once.
         self._replica_step = tf.function(
             self._gradients,
             jit_compile=self.compiles_step and not whole,
@@ -116,8 +116,8 @@ class TrainingStep(PixelModel):
             draws: A `Draws`.
             index: Integer tensor `(batch,)`, the index of each example in the
                 data set. Defaults to `None`.
-            state: Dict, what the method remembers. Defaults to the current
-                state, as the first replica sees it.
+            state: Dict, the values of the method's variables. Defaults to the
+                current ones, as the first replica sees them.
             step: Integer or scalar tensor, the number of updates so far.
                 Defaults to `0`.
 
@@ -166,7 +166,7 @@ class TrainingStep(PixelModel):
             delta_gradient = gradients.pop()
         gradients = method.correct(context, solution, gradients, delta_gradient)
         context.report(gradient_norm=tf.linalg.global_norm(gradients))
-        # The optimizer leaves alone a weight that the loss does not depend on.
+        # The optimizer does not change a weight that the loss does not use.
         gradients = [
             None if was is None and new is old else new
             for was, old, new in zip(found, filled, gradients, strict=False)
@@ -193,7 +193,7 @@ class TrainingStep(PixelModel):
             self.weight_average.update(self._averaged_variables, updated)
 
     def _method_at(self, step, dtype):
-        """The method, with the share of its radius that a step uses."""
+        """Returns the method, with the share of its radius at a step."""
         if self.epsilon_schedule is None:
             return self.method
         return self.method.scaled(

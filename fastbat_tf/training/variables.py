@@ -29,14 +29,14 @@ def values(variable):
 
 
 def assign(variable, values):
-    """Assigns what `values` has returned.
+    """Assigns the array that `values` returned.
 
-    The number of replicas may have changed since.
+    The number of replicas may have changed since then.
     """
     for i, copy in enumerate(_copies(variable)):
         copy.assign(values[i % len(values)])
 
 
 def _copies(variable):
-    """The variable of each replica, or the only one without replicas."""
+    """Returns the variable of each replica, or the only one."""
     return getattr(variable.value, "values", (variable.value,))

@@ -14,7 +14,7 @@ class WeightAverage(keras.layers.Layer):
     ```
 
     where `w_t` are the values after update t. A batch whose gradient is only
-    accumulated is not an update.
+    accumulated does not count as an update.
 
     Keras' `use_ema` starts in the same way, but it leaves out the moving
     statistics of BatchNormalization, without which averaged weights form a
@@ -64,8 +64,8 @@ class WeightAverage(keras.layers.Layer):
         statistics, as BatchNormalization does.
 
         Args:
-            variables: List of the `keras.Variable`s that the layer was made
-                for.
+            variables: List of the `keras.Variable`s that were passed to the
+                constructor.
             counts: Boolean or scalar boolean tensor, whether the weights were
                 updated. If not, the averages stay. Defaults to `True`.
         """

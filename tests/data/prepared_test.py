@@ -92,7 +92,7 @@ class PreparedTest(parameterized.TestCase, tf.test.TestCase):
     def test_neither_prepared_nor_reached(self, failure):
         with mock.patch("urllib.request.urlopen", side_effect=failure) as site:
             message = self.assert_refused(
-                "cifar10 is neither prepared nor can it be"
+                "cifar10 is not prepared, and cannot be"
             )
         self.assertEqual(site.call_count, 1)  # Without many attempts.
         # The three alternatives, and the received value.
@@ -135,7 +135,7 @@ class PreparedTest(parameterized.TestCase, tf.test.TestCase):
                 tfds.core.DatasetBuilder, "download_and_prepare", download
             ),
             contextlib.redirect_stdout(said),
-            self.assertRaisesRegex(InputError, "can it be downloaded"),
+            self.assertRaisesRegex(InputError, "cannot be downloaded"),
         ):
             loading.load("cifar10", str(self.top))
         (line,) = said.getvalue().splitlines()

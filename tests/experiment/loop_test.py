@@ -44,12 +44,12 @@ class Growing(FastAT):
     def initial_state(self, sizes, draws):
         return {"shift": Slot(())}
 
-    def solve(self, step):
-        delta = super().solve(step).perturbation
-        return Solution(delta + step.state["shift"])
+    def solve(self, context):
+        delta = super().solve(context).perturbation
+        return Solution(delta + context.state["shift"])
 
-    def update(self, step):
-        return {"shift": step.state["shift"] + 0.01}
+    def update(self, context):
+        return {"shift": context.state["shift"] + 0.01}
 
 
 class Killed(BaseException):

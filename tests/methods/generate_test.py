@@ -15,7 +15,7 @@ from fastbat_tf.methods.options import option
 
 class GenerateTest(parameterized.TestCase):
     def test_files_are_up_to_date(self):
-        self.assertEqual(generate.outdated(), [])
+        self.assertEqual(generate.outdated(), {})
 
     def test_table_is_what_the_classes_declare(self):
         self.assertEqual(generate.discover(), table.METHODS)
@@ -100,7 +100,7 @@ class GenerateTest(parameterized.TestCase):
         self.assertEqual(generate.main(["--check"]), 0)
         self.assertEqual(generate.main(["--write"]), 2)
         changed = {generate.TOP / "README.md": "changed"}
-        with mock.patch.object(generate, "generate", lambda: changed):
+        with mock.patch.object(generate, "generate", lambda top: changed):
             self.assertEqual(generate.main(["--check"]), 1)
         self.assertNotEqual((generate.TOP / "README.md").read_text(), "changed")
 

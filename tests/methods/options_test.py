@@ -41,9 +41,11 @@ class MethodOptionsTest(parameterized.TestCase):
         ),
     )
     def test_fastbat(self, name, value, expected):
+        # What is expected to be a number is shown as text.
+        received = repr(value) if name == "step_size" else value
         with self.assertRaisesRegex(
             InputError,
-            rf"^`{name}` is .*{expected}.* Received: {name}={value}$",
+            rf"^`{name}` is .*{expected}.* Received: {name}={received}$",
         ):
             options_of("fastbat", **{name: value})
 

@@ -1,8 +1,6 @@
 """Tests models that are read from files."""
 
 import pathlib
-import subprocess
-import sys
 import tempfile
 
 import keras
@@ -10,13 +8,14 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
-from fastbat_tf import TRADES, RobustClassifier
+from fastbat_tf import FastAT, RobustClassifier
 from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation.robustness import evaluate_robustness
 from fastbat_tf.saving import model_files
 from fastbat_tf.saving.export import export
 from fastbat_tf.saving.model_files import logits_of
 from tests.evaluation.robustness_test import without_seconds
+from tests.support.command_line import python
 from tests.support.testing import images_and_labels, small_network
 
 SPEC = tf.TensorSpec((None, 8, 8, 3), tf.float32, name="pixels")
@@ -103,16 +102,23 @@ class FormsTest(tf.test.TestCase):
         self.assertEqual(*transferred)
         self.assertLess(transferred[0], 0.75)
 
-    def test_robust_classifier_in_a_new_process(self):
-        robust = RobustClassifier(self.model, TRADES(), pixel_range=(0, 255))
-        path = self.directory / "robust.keras"
-        robust.save(path)
-        code = (
-            "from fastbat_tf.saving import model_files\n"
-            f"print(model_files.load({str(path)!r}).pixel_range)"
+
+class NewProcessTest(tf.test.TestCase):
+    def test_a_robust_classifier(self):
+        """Its class need not have been imported."""
+        directory = self.enterContext(tempfile.TemporaryDirectory())
+        robust = RobustClassifier(
+            small_network(), FastAT(), pixel_range=(0, 255)
         )
-        printed = subprocess.check_output([sys.executable, "-c", code])
-        self.assertEqual(printed.decode().strip(), "(0.0, 255.0)")
+        robust.save(f"{directory}/robust.keras")
+        process = python(
+            "-c",
+            "from fastbat_tf.saving import model_files\n"
+            f"network = model_files.load('{directory}/robust.keras')\n"
+            "print(tuple(network.pixel_range))",
+        )
+        self.assertEqual(process.returncode, 0, process.stderr)
+        self.assertEqual(process.stdout.splitlines()[-1], "(0.0, 255.0)")
 
 
 class RefusedTest(parameterized.TestCase, tf.test.TestCase):

@@ -132,11 +132,11 @@ class StepTest(tf.test.TestCase, parameterized.TestCase):
         """
 
         class Nothing(Method):
-            def solve(self, step):
-                return Solution(tf.zeros_like(step.images))
+            def solve(self, context):
+                return Solution(tf.zeros_like(context.images))
 
-            def objective(self, step, solution):
-                logits = step.logits(step.images)
+            def objective(self, context, solution):
+                logits = context.logits(context.images)
                 return 0.0 * tf.reduce_sum(logits), logits
 
         network = testing.small_network()
@@ -157,15 +157,17 @@ class StepTest(tf.test.TestCase, parameterized.TestCase):
             reports = ("seen",)
             needs_perturbation_gradient = True
 
-            def solve(self, step):
-                return Solution(0.1 * tf.ones_like(step.images), memory="kept")
+            def solve(self, context):
+                return Solution(
+                    0.1 * tf.ones_like(context.images), memory="kept"
+                )
 
-            def penalty(self, step, solution, logits):
+            def penalty(self, context, solution, logits):
                 assert solution.memory == "kept"
-                return 3.0 * tf.reduce_sum(step.variables[-1])
+                return 3.0 * tf.reduce_sum(context.variables[-1])
 
-            def correct(self, step, solution, gradients, delta_gradient):
-                step.report(seen=tf.norm(delta_gradient))
+            def correct(self, context, solution, gradients, delta_gradient):
+                context.report(seen=tf.norm(delta_gradient))
                 return gradients[:-1] + [gradients[-1] + 10.0]
 
         images, labels = testing.images_and_labels(4)
@@ -277,15 +279,15 @@ class StepTest(tf.test.TestCase, parameterized.TestCase):
                     "total": Slot((), 5.0),
                 }
 
-            def solve(self, step):
-                step.note(seen=tf.size(step.index))
-                return Solution(step.state["delta"])
+            def solve(self, context):
+                context.note(seen=tf.size(context.index))
+                return Solution(context.state["delta"])
 
-            def update(self, step):
-                seen = tf.cast(step.notes["seen"], tf.float32)
+            def update(self, context):
+                seen = tf.cast(context.notes["seen"], tf.float32)
                 return {
-                    "delta": step.state["delta"] + 0.01,
-                    "total": step.state["total"] + seen,
+                    "delta": context.state["delta"] + 0.01,
+                    "total": context.state["total"] + seen,
                 }
 
         plan = Plan(1, 1, 2, examples=8)
