@@ -79,9 +79,15 @@ def load(path):
     except UNREADABLE as error:
         raise InputError(
             "The model cannot be read; expected a .keras file or the directory "
-            f"of a SavedModel. Received: model_path={path} ({error})"
+            f"of a SavedModel. Received: model_path={path} ({_reason(error)})"
         ) from error
     return logits_of(model)
+
+
+def _reason(error):
+    """Returns the reason without the config of the model, which Keras adds."""
+    reason = str(error).rpartition("Exception encountered: ")[2]
+    return reason.partition(" Full object config:")[0]
 
 
 def _read_saved_model(path):

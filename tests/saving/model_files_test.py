@@ -162,6 +162,15 @@ class RefusedTest(parameterized.TestCase, tf.test.TestCase):
             rf"^The model cannot be read;.* Received: model_path={self.path}"
         )
 
+    def test_an_unknown_layer(self):
+        self.path = self.path.with_name("model.keras")
+        layer = type("Unknown", (keras.layers.Layer,), {})
+        keras.Sequential([keras.Input((8, 8, 3)), layer()]).save(self.path)
+        self.assert_refused(
+            "^The model cannot be read;.* Received: model_path="
+            rf"{self.path} \(Could not locate class 'Unknown'\. [^{{]*\)$"
+        )
+
     def test_half_a_file(self):
         self.path = self.path.with_name("model.keras")
         small_network().save(self.path)
