@@ -38,7 +38,8 @@ INSTALLED := .venv/installed$(if $(findstring gpu,$(LOCK)),-gpu)
 
 .PHONY: demo check test test-slow lint
 
-PYTEST := $(BIN)/python -m pytest -n 2 --dist=loadscope
+# In the order of tests/conftest.py.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist=loadscope --no-loadscope-reorder
 
 demo: $(INSTALLED)
 	$(BIN)/python main.py --flagfile=recipes/demo.cfg

@@ -19,6 +19,7 @@ from tests.support.command_line import (
     TOP,
     CommandLineTest,
     main,
+    main_here,
     user_environment,
 )
 
@@ -246,7 +247,7 @@ class EvaluateTest(CommandLineTest):
 
     def refuse(self, message, *flags):
         before = files(self.directory)
-        process = main("--mode=evaluate", "--attacks=pgd-1-1", *flags)
+        process = main_here("--mode=evaluate", "--attacks=pgd-1-1", *flags)
         self.assert_refused(process, message)
         self.assertEqual(files(self.directory), before)
 

@@ -10,7 +10,13 @@ import statistics
 import pytest
 from absl.testing import absltest
 
-from tests.support.command_line import NARROW, TINY, CommandLineTest, main
+from tests.support.command_line import (
+    NARROW,
+    TINY,
+    CommandLineTest,
+    main,
+    main_here,
+)
 
 
 class MainTest(CommandLineTest):
@@ -87,7 +93,7 @@ class OverfittingTest(MainTest):
         self.assertEqual(process.returncode, 0, process.stderr)
 
     def test_too_many_examples(self):
-        process = main(
+        process = main_here(
             *TINY, f"--run_dir={self.run_dir}", "--training_examples=4001"
         )
         self.assert_refused(

@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing import event_accumulator
 
 from fastbat_tf.data import loading
 from fastbat_tf.evaluation.inputs import choose
-from tests.support.command_line import TINY, main
+from tests.support.command_line import TINY, main, main_here
 
 
 class TrainingTest(absltest.TestCase):
@@ -299,7 +299,7 @@ class TrainingTest(absltest.TestCase):
 
     def check_refused_again(self, what, *flags):
         before = self.files()
-        process = main(*flags)
+        process = main_here(*flags)
         self.assertEqual(process.returncode, 2, process.stderr)
         self.assertEqual(process.stdout, "")
         self.assertEqual(

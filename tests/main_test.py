@@ -9,7 +9,7 @@ import tensorflow as tf
 from absl.testing import absltest
 
 from fastbat_tf.data import loading
-from tests.support.command_line import TINY, CommandLineTest, main
+from tests.support.command_line import TINY, CommandLineTest, main, main_here
 
 
 class UnusableTest(CommandLineTest):
@@ -23,19 +23,21 @@ class UnusableTest(CommandLineTest):
         self.assertEqual(list(self.directory.iterdir()), [file])
 
     def test_export_of_no_run(self):
-        process = main("--mode=export", f"--run_dir={self.run_dir}")
+        process = main_here("--mode=export", f"--run_dir={self.run_dir}")
         self.assert_refused(
             process, f"expected to hold a run.* run_dir={self.run_dir}$"
         )
         self.assert_nothing_written()
 
     def test_batch_larger_than_the_training_split(self):
-        process = main(*TINY, "--batch_size=500", f"--run_dir={self.run_dir}")
+        process = main_here(
+            *TINY, "--batch_size=500", f"--run_dir={self.run_dir}"
+        )
         self.assert_refused(process, "400 images.* batch_size=500$")
         self.assert_nothing_written()
 
     def test_more_examples_than_the_test_split_has(self):
-        process = main(
+        process = main_here(
             *TINY, "--max_examples=1001", f"--run_dir={self.run_dir}"
         )
         self.assert_refused(process, r"\[0, 1000\].* max_examples=1001$")

@@ -1,5 +1,6 @@
 """Tests names and options of the model zoo, and properties of all models."""
 
+import functools
 import importlib
 import inspect
 import pathlib
@@ -25,6 +26,12 @@ SMALL = (
     ("wrn10_1", {"dropout": 0.3}),
 )
 NORMALIZED = {"mean": (0.4, 0.5, 0.6), "std": (0.2, 0.25, 0.3)}
+
+
+@functools.cache
+def get(name, **options):
+    """A model that is built once, for tests that do not change its layers."""
+    return models.get(name, **options)
 
 
 class NamesTest(parameterized.TestCase):
@@ -163,14 +170,14 @@ class ModelsTest(tf.test.TestCase, parameterized.TestCase):
         for layer in norms:
             self.assertIsInstance(layer, BatchNormalization)
             self.assertEqual((layer.momentum, layer.epsilon), (0.9, 1e-5))
-        for layer in models.get(name, **options).layers:
+        for layer in get(name, **options).layers:
             self.assertNotIsInstance(layer, BatchNormalization)
 
     @parameterized.parameters(*SMALL)
     def test_pixels_are_normalized_inside(self, name, options):
         images, _ = testing.images_and_labels(2, size=32)
-        inside = models.get(name, **NORMALIZED, **options)
-        outside = models.get(name, **options)
+        inside = get(name, **NORMALIZED, **options)
+        outside = get(name, **options)
         outside.set_weights(inside.get_weights())
         self.assertEqual(inside.layers[1].name, "normalization")
         mean, std = map(np.array, NORMALIZED.values())
@@ -203,7 +210,7 @@ class ModelsTest(tf.test.TestCase, parameterized.TestCase):
         ("keras:MobileNetV3Small", {}),
     )
     def test_save_and_load(self, name, options):
-        network = models.get(name, **NORMALIZED, **options)
+        network = get(name, **NORMALIZED, **options)
         images, _ = testing.images_and_labels(2, size=32)
         path = f"{self.get_temp_dir()}/model.keras"
         network.save(path)

@@ -46,7 +46,8 @@ class WideResNetTest(tf.test.TestCase, parameterized.TestCase):
         ("wrn70_2", count(70, 2)),
     )
     def test_parameter_count(self, name, expected):
-        self.assertEqual(testing.count_trainable(models.get(name)), expected)
+        counted = testing.count_trainable(lambda: models.get(name))
+        self.assertEqual(counted, expected)
 
     @parameterized.parameters(
         (22, 8, 17_158_106), (34, 10, 46_160_474), (70, 16, 266_796_506)

@@ -1,14 +1,20 @@
 """Helpers for tests of the command line."""
 
+import contextlib
+import io
 import json
 import os
 import pathlib
 import subprocess
 import sys
 import tempfile
+from unittest import mock
 
-from absl.testing import parameterized
+from absl import logging
+from absl.testing import flagsaver, parameterized
 
+import flags
+import main as program
 from fastbat_tf.experiment.config import Config
 
 TOP = pathlib.Path(__file__).absolute().parents[2]
@@ -52,6 +58,31 @@ def python(*arguments, limit=None, **environment):
 
 def main(*flags, limit=None, **environment):
     return python("main.py", *flags, limit=limit, **environment)
+
+
+@flagsaver.flagsaver
+def main_here(*arguments):
+    """Runs the program in this process, which has imported TensorFlow already.
+
+    This is for commands that are refused: what C++ prints is not captured.
+    """
+    stdout, stderr = io.StringIO(), io.StringIO()
+    returncode, verbosity = 0, logging.get_verbosity()
+    with (
+        mock.patch.dict(os.environ),
+        contextlib.redirect_stdout(stdout),
+        contextlib.redirect_stderr(stderr),
+    ):
+        try:
+            flags.parse(["main.py", *arguments])
+            program.main(None)
+        except SystemExit as end:
+            returncode = end.code
+        finally:
+            logging.set_verbosity(verbosity)
+    return subprocess.CompletedProcess(
+        arguments, returncode, stdout.getvalue(), stderr.getvalue()
+    )
 
 
 class CommandLineTest(parameterized.TestCase):

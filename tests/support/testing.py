@@ -68,6 +68,11 @@ def small_network(
     return keras.Model(inputs, keras.layers.Dense(classes, name="dense")(x))
 
 
-def count_trainable(model):
-    """The number of trainable parameters of a model."""
+def count_trainable(build):
+    """Counts the trainable parameters of the model that `build` returns.
+
+    Their initial values are not drawn.
+    """
+    with keras.StatelessScope(initialize_variables=False):
+        model = build()
     return sum(int(np.prod(v.shape)) for v in model.trainable_variables)
