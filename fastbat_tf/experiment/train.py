@@ -18,7 +18,7 @@ from fastbat_tf.experiment.backup import Backup
 from fastbat_tf.experiment.checkpointer import Checkpointer, Interval
 from fastbat_tf.experiment.preemption import Preemption
 from fastbat_tf.experiment.run_directory import RunDirectory
-from fastbat_tf.runtime import display, hints
+from fastbat_tf.runtime import display, formatting, hints
 from fastbat_tf.saving.export import export
 
 
@@ -113,7 +113,7 @@ def _train(config, directory, *, build_model, resume, preemption):
     _export(config, robust, directory)
     directory.end()
     _show(config, results)
-    display.say(f"time: {display.duration(time.perf_counter() - start)}")
+    display.say(f"time: {formatting.duration(time.perf_counter() - start)}")
     display.say(f"Run directory: {directory.path}")
     return results
 

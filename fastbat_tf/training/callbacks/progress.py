@@ -6,7 +6,7 @@ import time
 import keras
 
 from fastbat_tf.runtime import display
-from fastbat_tf.runtime.display import duration
+from fastbat_tf.runtime.formatting import duration
 
 SECONDS_BETWEEN_LINES = 10.0
 # The columns that the line of an epoch begins with, and their labels.
