@@ -10,7 +10,6 @@ Other runs list the tests that take longer than TOO_LONG and are not in it.
 """
 
 import collections
-import gc
 import os
 import pathlib
 import re
@@ -21,10 +20,6 @@ import pytest
 LONG = 0.3
 TOO_LONG = 1.5  # Leaves room for a busy machine, and for what runs first.
 FILE = pathlib.Path(__file__).with_name("long_tests.txt")
-
-# Tracing makes millions of objects that live; to look through them again and
-# again for garbage takes 6 % of the time.
-gc.set_threshold(100_000, 20, 20)
 
 _clock = pytest.StashKey[float]()
 _seconds = {}  # By the name of a test, or of a class for its preparation.
