@@ -256,7 +256,7 @@ class EvaluateTest(CommandLineTest):
         file = self.directory / "file"
         file.write_text("")
         self.refuse(
-            f"writable directory.* results_dir={file}/below ",
+            f"results is not writable.* results_dir={file}/below ",
             f"--run_dir={self.run_dir}",
             f"--results_dir={file}/below",
         )
