@@ -55,7 +55,7 @@ class OverfittingTest(MainTest):
         # FGSM and PGD may not differ at all in the first epochs.
         self.assertEqual(sum(alarms), 1)
         self.assertEqual(alarms[-1], 1)
-        self.assertRegex(output, "Catastrophic overfitting .* training ends")
+        self.assertRegex(output, "Catastrophic overfitting .* Training ends")
         self.assertTrue((self.run_dir / "saved_model").is_dir())
         # Killed during the measurement: nothing is left to train.
         (self.run_dir / "results.json").unlink()

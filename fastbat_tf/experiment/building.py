@@ -63,8 +63,9 @@ def build_initial(config, build_model):
     """
     robust = build_robust(config, build_model)
     if config.model.init_weights is not None:
+        path = config.model.init_weights
         initial_weights.load(
-            robust.classifier, weights_file(config.model.init_weights)
+            robust.classifier, weights_file(path), received=path
         )
     return robust
 

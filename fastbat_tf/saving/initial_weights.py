@@ -12,7 +12,7 @@ from fastbat_tf.layers import conversion
 from fastbat_tf.saving.model_files import UNREADABLE
 
 
-def load(classifier, path):
+def load(classifier, path, received=None):
     """Loads the weights of a file into the layers of the same names.
 
     Args:
@@ -29,6 +29,7 @@ def load(classifier, path):
 
     >>> load(models.get("wrn16_8"), "runs/demo/checkpoints/best.weights.h5")
     """
+    received = received or path
     try:
         found = _read(pathlib.Path(path))
     except InputError:
@@ -36,7 +37,7 @@ def load(classifier, path):
     except UNREADABLE as error:
         raise InputError(
             "The weights cannot be read; expected the file of a functional "
-            f"Keras model. Received: init_weights={path} ({error})"
+            f"Keras model. Received: init_weights={received} ({error})"
         ) from error
     targets = _by_name(
         (layer.name, layer)
@@ -50,7 +51,7 @@ def load(classifier, path):
             raise InputError(
                 f"The weights do not fit the model: the layer {name} is "
                 f"expected to have {ours or 'no weights'}, not "
-                f"{theirs or 'none'}. Received: init_weights={path}"
+                f"{theirs or 'none'}. Received: init_weights={received}"
             )
     for name, own in found.items():
         targets[name].load_own_variables(own)

@@ -22,7 +22,7 @@ def network(name="wrn10_1", **options):
 
 
 def _load(target, path):
-    initial_weights.load(target, weights_file(path))
+    initial_weights.load(target, weights_file(path), received=path)
 
 
 class InitialWeightsTest(tf.test.TestCase, parameterized.TestCase):
