@@ -39,7 +39,7 @@ INSTALLED := .venv/installed$(if $(findstring gpu,$(LOCK)),-gpu)
 .PHONY: demo check test test-slow lint
 
 # In the order of tests/conftest.py.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist=loadscope --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n 2 --dist=loadscope
 
 demo: $(INSTALLED)
 	$(BIN)/python main.py --flagfile=recipes/demo.cfg

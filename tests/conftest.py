@@ -9,7 +9,6 @@ test that is new or renamed runs in `make check` until all are measured again:
 Other runs list the tests that take longer than TOO_LONG and are not in it.
 """
 
-import collections
 import os
 import pathlib
 import re
@@ -35,15 +34,10 @@ def pytest_addoption(parser):
 
 def pytest_collection_modifyitems(items):
     recorded = _read()
-    long_tests = collections.Counter()
     for item in items:
         name = _name(item.nodeid)
         if {name, name.split("::")[0]} & recorded:
             item.add_marker(pytest.mark.long)
-            long_tests[_scope(item)] += 1
-    # The processes take whole classes in this order: with short ones left for
-    # the end, they end together.
-    items.sort(key=lambda item: -long_tests[_scope(item)])
 
 
 @pytest.hookimpl(wrapper=True)
@@ -85,11 +79,6 @@ def pytest_terminal_summary(terminalreporter, config):
 
 def _read():
     return set(FILE.read_text().split())
-
-
-def _scope(item):
-    """The file and the class, as `--dist=loadscope` has it."""
-    return item.nodeid.rpartition("::")[0]
 
 
 def _name(nodeid):
