@@ -1,8 +1,5 @@
 """A classifier as methods and attacks see it."""
 
-import keras
-import tensorflow as tf
-
 from fastbat_tf.errors import InputError
 from fastbat_tf.training import outputs
 from fastbat_tf.training.pixel_range import PixelRange

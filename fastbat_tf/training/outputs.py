@@ -52,6 +52,14 @@ class Outputs:
         """Whether they are logits, not probabilities."""
         return self.activation is None
 
+    def of_logits(self):
+        """Returns the same outputs as logits."""
+        return Outputs(None, self.units)
+
+    def of_probabilities(self):
+        """Returns the same outputs as probabilities."""
+        return Outputs(SIGMOID if self.is_binary else SOFTMAX, self.units)
+
     def to_logits(self, outputs):
         """Converts what the classifier returns to logits.
 
