@@ -114,15 +114,19 @@ def before_last_dense(classifier):
     Raises:
         InputError: If the last layer is not a `Dense` layer.
     """
-    last = classifier.layers[-1]
-    if not isinstance(last, keras.layers.Dense):
+    # Not `layer.input`, the input in the first model that had the layer, nor
+    # `classifier.input`, which a Sequential model has only after a call.
+    history = output._keras_history
+    layer = history.operation
+    node = layer._inbound_nodes[history.node_index]
+    (before,) = node.input_tensors
+    if isinstance(layer, keras.layers.Activation | keras.layers.Softmax):
+        return before_last_dense(classifier, before)
+    if not isinstance(layer, keras.layers.Dense):
         raise InputError(
             "This method uses the features before the last layer; expected a "
             "Dense layer there. "
-            f"Received: {last.name}={type(last).__name__}"
+            f"Received: {layer.name}={type(layer).__name__}"
         )
-    # Not `last.input`, the input in the first model that had the layer, nor
-    # `classifier.input`, which a Sequential model has only after a call.
-    history = classifier.outputs[0]._keras_history
-    node = last._inbound_nodes[history.node_index]
-    return keras.Model(classifier.inputs, node.input_tensors[0])
+    inputs = getattr(classifier, "_inputs_struct", classifier.inputs)
+    return keras.Model(inputs, before)

@@ -72,6 +72,10 @@ class Network:
         """The trainable variables of the classifier."""
         return self.classifier.trainable_variables
 
+    def in_own_range(self):
+        """Returns this network as a function of pixels in its own range."""
+        return self._with(_pixel_range=PixelRange())
+
     def beside(self, others):
         """Returns this network for the other inputs of a batch.
 
@@ -80,8 +84,11 @@ class Network:
         """
         if others is None:
             return self
+        return self._with(_others=others)
+
+    def _with(self, **changes):
         network = object.__new__(Network)
-        vars(network).update(vars(self), _others=others)
+        vars(network).update(vars(self), **changes)
         return network
 
     def split(self, given):

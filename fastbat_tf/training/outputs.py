@@ -99,6 +99,18 @@ class Outputs:
         return logits
 
 
+def logits_of(answer):
+    """Converts what any classifier has returned to logits.
+
+    Args:
+        answer: Float tensor `(batch, units)`.
+
+    Returns:
+        A float tensor `(batch, classes)`.
+    """
+    return Outputs(_find_activation(answer), answer.shape[-1]).to_logits(answer)
+
+
 def find(classifier, pick=lambda outputs: outputs, from_logits=None):
     """Finds the form of a classifier's outputs.
 
@@ -172,7 +184,7 @@ def _find_activation(outputs):
 
 def _undone(outputs):
     """Returns the softmax or sigmoid that outputs come from, or None."""
-    if isinstance(outputs, tf.__internal__.EagerTensor):
+    if not tf.is_symbolic_tensor(outputs):
         return None
     operation = outputs.op
     while operation.type in _PASSING:
