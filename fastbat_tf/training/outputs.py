@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from fastbat_tf.errors import InputError
+from fastbat_tf.layers import structure
 
 SOFTMAX = "softmax"
 SIGMOID = "sigmoid"
@@ -173,7 +174,9 @@ def _look(classifier, pick):
         outputs = pick(classifier(given, training=False))
         found[:] = outputs.shape, _find_activation(outputs)
 
-    tf.function(call, autograph=False).get_concrete_function(_specs(classifier))
+    tf.function(call, autograph=False).get_concrete_function(
+        structure.input_specs(classifier, batch=None)
+    )
     return found
 
 
@@ -209,13 +212,3 @@ def _undo(outputs, activation):
 def _log(probabilities):
     smallest = np.finfo(probabilities.dtype.as_numpy_dtype).tiny
     return tf.math.log(tf.maximum(probabilities, smallest))
-
-
-def _specs(classifier):
-    if getattr(classifier, "inputs", None):
-        return tf.nest.map_structure(
-            lambda x: tf.TensorSpec(x.shape, x.dtype),
-            getattr(classifier, "_inputs_struct", classifier.inputs[0]),
-        )
-    shape = classifier.get_build_config()["input_shape"]
-    return tf.TensorSpec((None, *shape[1:]), tf.float32)
