@@ -195,7 +195,7 @@ class TrainingStep(PixelModel):
             # Regularizers, and losses that layers add.
             for extra in self.classifier.losses:
                 extra = tf.reduce_sum(tf.cast(extra, loss.dtype))
-                loss += extra * self._units_of_loss(images)
+                loss += extra * self._units_of_loss(context.images)
         found = tape.gradient(loss, sources)
         filled = [
             tf.zeros_like(source)
