@@ -334,7 +334,8 @@ class RobustClassifier(TrainingStep):
             )
         method_state = states.create(
             method=self.method,
-            classifier=self.classifier,
+            image_shape=self._network.image_shape,
+            classes=self._network.outputs.classes,
             features=self.features,
             plan=self.plan,
             draws=Draws(self.seed, 0),
