@@ -194,8 +194,7 @@ class TrainingStep(PixelModel):
                 loss *= self.loss_weight
             # Regularizers, and losses that layers add.
             for extra in self.classifier.losses:
-                extra = tf.reduce_sum(tf.cast(extra, loss.dtype))
-                loss += extra * self._units_of_loss(context.images)
+                loss += tf.reduce_sum(tf.cast(extra, loss.dtype))
         found = tape.gradient(loss, sources)
         filled = [
             tf.zeros_like(source)
@@ -248,7 +247,7 @@ class TrainingStep(PixelModel):
         form = self.network.outputs
         return StepContext(
             network=self.network.beside(others),
-            loss=losses.by_example(self.loss, form),
+            loss=losses.by_example(self.loss, form, self.loss.reduction),
             attack_loss=losses.by_example(self.attack_loss or self.loss, form),
             reduction=self.loss.reduction,
             images=images,
@@ -271,15 +270,12 @@ class TrainingStep(PixelModel):
             results["epsilon_share"] = self.epsilon_schedule.share(last_step)
         return results
 
-    def _units_of_loss(self, images):
-        # Keras adds an unreduced loss up, and everything that is added to it.
-        if self.loss.reduction in ("none", None):
-            return tf.cast(tf.shape(images)[0], images.dtype)
-        return 1.0
-
     def _update_reports(self, loss, reports, images):
         batch = tf.shape(images)[0]
-        reports = {**reports, "loss": loss / self._units_of_loss(images)}
+        if self.loss.reduction in ("none", None):
+            # Keras minimizes the sum, and reports the mean.
+            loss /= tf.cast(batch, loss.dtype)
+        reports = {**reports, "loss": loss}
         for metric in self.metrics:
             if metric.name in reports:
                 metric.update_state(reports[metric.name], sample_weight=batch)
