@@ -6,6 +6,8 @@ import keras
 import tensorflow as tf
 
 from fastbat_tf.errors import InputError
+from fastbat_tf.layers.structure import input_specs
+from fastbat_tf.layers.tracing import output_specs
 
 
 class Plan(NamedTuple):
@@ -224,8 +226,8 @@ def create(method, classifier, features, plan, draws):
             f"number. Received: examples={plan.examples}"
         )
     sizes = Sizes(
-        tuple(classifier.input_shape[1:]),
-        classifier.output_shape[-1],
+        tuple(input_specs(classifier).shape[1:]),
+        output_specs(classifier).shape[-1],
         features and features.output_shape[-1],
         plan.examples if plan else 0,
         plan.batch_size if plan else 0,
