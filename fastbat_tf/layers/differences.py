@@ -4,7 +4,8 @@ import numpy as np
 import tensorflow as tf
 
 # The step of the differences, and the largest relative error of derivatives
-# that are right. That of `tf.nn.moments` is at least 0.2.
+# that are right. Measured: at least 0.16 with `tf.nn.moments` as it is; at most
+# 0.005 with right layers, 0.06 in half precision.
 _FINE = 2e-3, 2e-2
 _COARSE = 0.25, 0.1  # In half precision.
 

@@ -30,7 +30,8 @@ class Call(NamedTuple):
     operation: Any
     args: tuple
     kwargs: dict
-    nodes: list  # The `NodeDef`s that it added, with those of its sublayers.
+    graph: tf.Graph
+    nodes: list  # Names of the nodes that it added, also in its sublayers.
 
 
 def wrong_layers(classifier, images):
@@ -65,15 +66,21 @@ def _suspicious_calls(classifier, specs):
             call_in_training(classifier, images)
 
     traced = tf.function(forward, autograph=False)
-    library = traced.get_concrete_function(specs).graph.as_graph_def().library
-    functions = {f.signature.name: f.node_def for f in library.function}
-    kinds, seen = {}, set()
-    for one in calls:  # Those of sublayers come first.
-        own = [n for n in one.nodes if id(n) not in seen]
-        seen.update(map(id, own))
+    graph = traced.get_concrete_function(specs).graph
+    functions = {
+        function.signature.name: function.node_def
+        for function in graph.as_graph_def().library.function
+    }
+    definitions = {}  # A layer may be called in the graph of a condition.
+    for inner in {one.graph for one in calls}:
+        for node in inner.as_graph_def().node:
+            definitions[inner, node.name] = node
+    kinds = {}
+    for one in calls:  # Those of sublayers come first, and take their nodes.
+        own = [definitions.pop((one.graph, name), None) for name in one.nodes]
         if isinstance(one.operation, FusedBatchNormalization):
             continue  # Its derivatives are compared in its tests.
-        found = list(_expand(own, functions))
+        found = list(_expand(filter(None, own), functions))
         if any(map(_stops_or_defines_gradients, found)):
             key = type(one.operation), tuple(node.op for node in found)
             kinds.setdefault(key, one)
@@ -92,15 +99,9 @@ def _recorded(calls):
             return original(operation, *args, **kwargs)
         first = len(graph.get_operations())
         outputs = original(operation, *args, **kwargs)
-        nodes = [definitions(o) for o in graph.get_operations()[first:]]
-        calls.append(Call(operation, args, kwargs, nodes))
+        nodes = [node.name for node in graph.get_operations()[first:]]
+        calls.append(Call(operation, args, kwargs, graph, nodes))
         return outputs
-
-    known = {}
-
-    def definitions(op):
-        # One object for each operation, by which sublayers are told apart.
-        return known.setdefault((id(op.graph), op.name), op.node_def)
 
     keras.Operation.__call__ = recording
     try:
