@@ -50,6 +50,7 @@ class TrainingStep(PixelModel):
 
     def _build_step_functions(self):
         """Compiles as much of the step with XLA as possible."""
+        self.probed = set()  # Shapes of images, see `refuse_wrong_layers`.
         self._whole_step, self._replica_step = self._update, self._gradients
         if self.run_eagerly:
             return
@@ -174,6 +175,8 @@ class TrainingStep(PixelModel):
         method = self._method_at(step, images.dtype)
         # Other methods keep Keras' own first derivatives to the last bit.
         exact = method.differentiates_twice
+        if exact:
+            derivatives.refuse_wrong_layers(self, images)
         with exact_moments() if exact else contextlib.nullcontext():
             return self._differentiate(method, context)
 
