@@ -8,6 +8,7 @@ import tensorflow as tf
 from fastbat_tf.draws import as_normal
 from fastbat_tf.errors import InputError
 from fastbat_tf.layers.derivatives import connected
+from fastbat_tf.layers.randomness import forward_pass
 from fastbat_tf.perturbation import clip_to_pixels
 
 
@@ -93,6 +94,7 @@ class StepContext:
         Returns:
             A tensor `(batch, classes)` of the type of the images.
         """
+        forward_pass(training)
         # In mixed precision, losses are still computed in float32.
         logits = self.network(images, training=training)
         return tf.cast(logits, self.images.dtype)
@@ -109,6 +111,7 @@ class StepContext:
         Returns:
             A tensor `(batch, features)` of the type of the images.
         """
+        forward_pass(training)
         features = self._features(images, training=training)
         return tf.cast(features, self.images.dtype)
 

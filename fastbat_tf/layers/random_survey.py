@@ -1,0 +1,158 @@
+"""Finds what is random in a classifier, by a trace in training mode."""
+
+import concurrent.futures
+import warnings
+import weakref
+
+import keras
+import tensorflow as tf
+
+# Their numbers depend on a state that is not a weight.
+STATEFUL_OPERATIONS = frozenset(
+    {
+        "Multinomial",
+        "ParameterizedTruncatedNormal",
+        "RandomCrop",
+        "RandomGamma",
+        "RandomPoisson",
+        "RandomPoissonV2",
+        "RandomShuffle",
+        "RandomStandardNormal",
+        "RandomUniform",
+        "RandomUniformInt",
+        "RngReadAndSkip",
+        "RngSkip",
+        "SampleDistortedBoundingBox",
+        "SampleDistortedBoundingBoxV2",
+        "StatefulRandomBinomial",
+        "StatefulStandardNormal",
+        "StatefulStandardNormalV2",
+        "StatefulTruncatedNormal",
+        "StatefulUniform",
+        "StatefulUniformFullInt",
+        "StatefulUniformInt",
+        "TruncatedNormal",
+    }
+)
+
+# In eager mode, a classifier is surveyed only once.
+_surveys = weakref.WeakKeyDictionary()
+
+
+class Survey:
+    """What is random in a classifier.
+
+    Attributes:
+        generators: List of `keras.random.SeedGenerator`s.
+        active: List of the preprocessing layers that act in training mode.
+        inactive: List of those that never act, because their own argument
+            `training` is always False.
+        is_random: Whether passes of a step may differ in their draws.
+    """
+
+    def __init__(self, generators):
+        self.generators = generators
+        self.active = []
+        self.inactive = []
+        self.is_random = bool(generators)
+
+    def begin_pass(self, training):
+        """Does nothing: there is only one pass."""
+
+    def before_draw(self, generator):
+        if all(generator is not known for known in self.generators):
+            self.generators.append(generator)
+
+    def before_preprocessing(self, layer, training):
+        found = self.active if training else self.inactive
+        if all(layer is not known for known in found):
+            found.append(layer)
+        return training
+
+
+def survey(classifier, images, observed):
+    """Finds what is random in a classifier.
+
+    It is traced once in training mode, unless all of its layers are layers of
+    Keras without randomness.
+
+    Args:
+        classifier: A built `keras.Model`.
+        images: Tensor that it takes, if it does not specify its inputs.
+        observed: Function from a `Survey` to a context manager, in which the
+            survey is told of draws and preprocessing.
+
+    Returns:
+        A `Survey`.
+    """
+    if tf.executing_eagerly() and classifier in _surveys:
+        return _surveys[classifier]
+    layers = list(classifier._flatten_layers())
+    found = Survey([g for layer in layers for g in layer._seed_generators])
+    if found.is_random or not all(map(_is_predictable, layers)):
+        # A new thread has no surrounding graph, tape or strategy.
+        with concurrent.futures.ThreadPoolExecutor(1) as executor:
+            operations = executor.submit(
+                _trace, classifier, images, found, observed
+            ).result()
+        found.is_random = bool(
+            found.generators or found.active or operations is None
+        )
+        _warn(operations or ())
+    if tf.executing_eagerly():
+        _surveys[classifier] = found
+    return found
+
+
+def _is_predictable(layer):
+    """Whether a layer's type is one of Keras that draws no numbers itself."""
+    if isinstance(layer, (keras.layers.Lambda, keras.layers.TFSMLayer)):
+        return False
+    return type(layer).__module__.startswith("keras.src.") and not type(
+        layer
+    ).__module__.startswith("keras.src.layers.preprocess")
+
+
+def _trace(classifier, images, found, observed):
+    """Returns the stateful random operations; None if it cannot be traced."""
+
+    @tf.autograph.experimental.do_not_convert
+    def run(given):
+        with observed(found):
+            classifier(given, training=True)
+
+    try:
+        function = tf.function(run, autograph=False)
+        graph = function.get_concrete_function(
+            _specify(classifier, images)
+        ).graph
+    except Exception:  # The step will report it.
+        return None
+    nodes = list(graph.as_graph_def().node)
+    for function in graph.as_graph_def().library.function:
+        nodes += function.node_def
+    return [n for n in nodes if n.op in STATEFUL_OPERATIONS]
+
+
+def _specify(classifier, images):
+    try:
+        given = classifier.input
+    except (AttributeError, ValueError):  # It is not functional.
+        given = images
+    batch = images.shape[0]
+    return tf.nest.map_structure(
+        lambda x: tf.TensorSpec((batch, *x.shape[1:]), x.dtype), given
+    )
+
+
+def _warn(operations):
+    if not operations:
+        return
+    names = ", ".join(dict.fromkeys(f"{n.name} ({n.op})" for n in operations))
+    warnings.warn(
+        "The classifier draws random numbers that cannot be repeated: each "
+        "forward pass of a training step sees another draw; expected "
+        "keras.random with a keras.random.SeedGenerator. "
+        f"Received: operation={names}",
+        stacklevel=2,
+    )
