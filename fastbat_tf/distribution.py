@@ -90,25 +90,38 @@ def make_deterministic():
         tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
-def resolve_jit_compile(jit_compile):
+def resolve_jit_compile(jit_compile, layers=()):
     """Returns whether XLA compiles the step.
 
     Args:
-        jit_compile: Boolean, or `"auto"`, which compiles on GPUs.
+        jit_compile: Boolean, or `"auto"`, which compiles on GPUs if all of the
+            layers allow it.
+        layers: Iterable of the `keras.Layer`s that are to be compiled.
+            Defaults to none.
 
     Returns:
         A boolean.
 
     Raises:
-        InputError: If `jit_compile` is anything else.
+        InputError: If `jit_compile` is anything else, or is True with layers
+            that XLA cannot compile.
     """
-    if jit_compile == "auto":
-        return bool(tf.config.list_physical_devices("GPU"))
-    if not isinstance(jit_compile, bool):
+    if jit_compile != "auto" and not isinstance(jit_compile, bool):
         raise InputError(
             '`jit_compile` is expected to be True, False or "auto". '
             f"Received: jit_compile={jit_compile}"
         )
+    refusing = [layer for layer in layers if not layer.supports_jit]
+    if jit_compile is True and refusing:
+        names = ", ".join(f"{x.name} ({type(x).__name__})" for x in refusing)
+        raise InputError(
+            "XLA cannot compile layers whose `supports_jit` is False; expected "
+            'jit_compile=False or "auto". '
+            f"Received: jit_compile=True, layers={names}"
+        )
+    if jit_compile == "auto":
+        has_gpu = bool(tf.config.list_physical_devices("GPU"))
+        return has_gpu and not refusing
     return jit_compile
 
 

@@ -50,14 +50,13 @@ class Survey:
         is_random: Whether passes of a step may differ in their draws.
     """
 
+    stack = 1, None
+
     def __init__(self, generators):
         self.generators = generators
         self.active = []
         self.inactive = []
         self.is_random = bool(generators)
-
-    def begin_pass(self, training):
-        """Does nothing: there is only one pass."""
 
     def before_draw(self, generator):
         if all(generator is not known for known in self.generators):

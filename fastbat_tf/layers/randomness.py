@@ -28,15 +28,15 @@ from keras.src.layers.preprocessing.image_preprocessing import (
 )
 
 from fastbat_tf.errors import InputError
-from fastbat_tf.layers import random_survey
+from fastbat_tf.layers import random_survey, stacked_draws
 
 PreprocessingLayer = base_image_preprocessing_layer.BaseImagePreprocessingLayer
 
-_lock = threading.Lock()
-_depth = 0
-_originals = None
 # Replicas of a MirroredStrategy are traced in threads of their own.
 _local = threading.local()
+_lock = threading.Lock()
+_depth = 0
+_originals = {}
 
 
 def one_draw(compute):
@@ -46,8 +46,7 @@ def one_draw(compute):
         compute: A method of `RobustClassifier` whose first argument is images.
 
     Returns:
-        A method. All passes in it that `forward_pass` announces see the same
-        draw.
+        A method. All passes in it, marked by `forward_pass`, see the same draw.
 
     Raises:
         InputError: By the method, if a preprocessing layer is not called in
@@ -57,26 +56,44 @@ def one_draw(compute):
     @functools.wraps(compute)
     def wrapper(robust, images, *args, **kwargs):
         found = random_survey.survey(robust.classifier, images, _observed)
-        if not found.is_random:
+        outer = getattr(_local, "step", None)
+        _local.step = _Step(found) if found.is_random else None
+        try:
             return compute(robust, images, *args, **kwargs)
-        step = _Step(found)
-        with _observed(step):
-            result = compute(robust, images, *args, **kwargs)
-        step.check_pass()
-        return result
+        finally:
+            _local.step = outer
 
     return wrapper
 
 
-def forward_pass(training):
-    """Announces a forward pass of the classifier. Outside of a step: nothing.
+@contextlib.contextmanager
+def forward_pass(training, copies=1, batch=None):
+    """Marks a forward pass of the classifier in a step.
+
+    Outside of a step, and in another pass, it does nothing.
 
     Args:
         training: Boolean, the mode of the pass.
+        copies: Integer, the number of versions of the step's images that are
+            stacked along the batch axis. Defaults to 1.
+        batch: Integer, the size of the stack. Defaults to None, if it is not
+            known before the step runs.
+
+    Returns:
+        A context manager.
+
+    Raises:
+        InputError: If a preprocessing layer that acts in training mode is not
+            called in this pass in inference mode.
     """
-    step = _current()
-    if step is not None:
-        step.begin_pass(training)
+    step = getattr(_local, "step", None)
+    if step is None or _observer() is not None:
+        yield
+        return
+    current = _Pass(step, training, (copies, batch))
+    with _observed(current):
+        yield
+    current.check()
 
 
 class _Step:
@@ -87,83 +104,88 @@ class _Step:
     """
 
     def __init__(self, found):
-        self._found = found
-        self._graph = self._pass_graph = _graph()
-        self._starts = {}
+        self.found = found
+        self.starts = {}
+        self._graph = _graph()
+        for generator in found.generators:
+            self.start_of(generator)
+
+    def start_of(self, generator):
+        """Returns the state of a generator at the beginning of the step."""
+        if id(generator) not in self.starts:
+            # Outside of a loop, whose first pass may be the first to draw.
+            with _inside(self._graph):
+                start = generator.state.value * 1  # A copy, as in Keras.
+            self.starts[id(generator)] = generator, start
+        return self.starts[id(generator)][1]
+
+
+class _Pass:
+    """A forward pass in a step.
+
+    Args:
+        step: The `_Step`.
+        training: Boolean, the mode of the pass.
+        stack: The number of versions of the images in the batch, and the size
+            of the batch or None.
+    """
+
+    def __init__(self, step, training, stack):
+        self.stack = stack
+        self._step = step
+        self._training = bool(training)
+        self._graph = _graph()
         self._rewound = set()
         self._called = set()
-        self._training = None
-        for generator in found.generators:
-            self._read(generator)
-
-    def begin_pass(self, training):
-        self.check_pass()
-        self._pass_graph = _graph()
-        self._rewound, self._called = set(), set()
-        self._training = bool(training)
         if training:
             # Not only those that are seen to draw: of a layer whose `call` is a
             # `tf.function`, only the first pass is traced.
-            for generator, _ in list(self._starts.values()):
+            for generator, _ in list(step.starts.values()):
                 self.before_draw(generator)
 
     def before_draw(self, generator):
         """Sets a generator back to its start, once in a pass."""
-        if self._training is None or id(generator) in self._rewound:
+        if id(generator) in self._rewound:
             return
         self._rewound.add(id(generator))
-        start = self._read(generator)
+        start = self._step.start_of(generator)
         # Not inside a loop of the layer, whose iterations draw anew.
-        with _inside(self._pass_graph):
+        with _inside(self._graph):
             generator.state.assign(start)
 
     def before_preprocessing(self, layer, training):
         """Returns whether a preprocessing layer is in training mode."""
         self._called.add(id(layer))
-        if self._training is False and layer not in self._found.inactive:
-            return True
-        return training
+        acts = layer not in self._step.found.inactive
+        return training or (acts and not self._training)
 
-    def check_pass(self):
+    def check(self):
         """Rejects layers that a pass in inference mode did not call."""
-        if self._training is not False:
+        if self._training:
             return
-        for layer in self._found.active:
+        for layer in self._step.found.active:
             if id(layer) not in self._called:
                 raise InputError(
                     "A preprocessing layer that is called only in training "
-                    "mode is not seen by this method's attack in inference "
+                    "mode is not seen by this method's passes in inference "
                     "mode; expected a call in both modes, such as "
                     "layer(images, training=training), or a method with "
                     'attack_mode="training". '
                     f"Received: layer={layer.name} ({type(layer).__name__})"
                 )
 
-    def _read(self, generator):
-        """Returns the state of a generator at the beginning of the step."""
-        if id(generator) not in self._starts:
-            # Outside of a loop, whose first pass may be the first to draw.
-            with _inside(self._graph):
-                start = generator.state.value * 1  # A copy, as in Keras.
-            self._starts[id(generator)] = generator, start
-        return self._starts[id(generator)][1]
-
 
 @contextlib.contextmanager
 def _observed(observer):
-    """Tells an observer of draws and preprocessing in this thread.
-
-    Args:
-        observer: An object like `_Step`.
-    """
-    global _depth, _originals
+    """Tells a pass or a survey of the draws in this thread, and lets it act."""
+    global _depth
     with _lock:
         if not _depth:
-            _originals = keras.random.SeedGenerator.next, DataLayer.__call__
-            keras.random.SeedGenerator.next = _next
-            DataLayer.__call__ = _call
+            for key, replacement in _REPLACEMENTS.items():
+                _originals[key] = getattr(*key)
+                setattr(*key, replacement)
         _depth += 1
-    outer, _local.observer = _current(), observer
+    outer, _local.observer = _observer(), observer
     try:
         yield
     finally:
@@ -171,32 +193,42 @@ def _observed(observer):
         with _lock:
             _depth -= 1
             if not _depth:
-                keras.random.SeedGenerator.next = _originals[0]
-                DataLayer.__call__ = _originals[1]
+                for key in _REPLACEMENTS:
+                    setattr(*key, _originals[key])
 
 
-def _current():
+def _observer():
     return getattr(_local, "observer", None)
 
 
 def _next(generator, ordered=True):
-    if _current() is not None:
-        _current().before_draw(generator)
-    return _originals[0](generator, ordered)
+    if _observer() is not None:
+        _observer().before_draw(generator)
+    return _originals[keras.random.SeedGenerator, "next"](generator, ordered)
 
 
 def _call(layer, inputs, **kwargs):
-    observer = _current()
-    if observer is not None and isinstance(layer, PreprocessingLayer):
+    if _observer() is not None and isinstance(layer, PreprocessingLayer):
         training = kwargs.get("training")
         if training is None:  # The layer would ask the layer around it.
             context = global_state.get_global_attribute("current_call_ctx")
             training = context and context.get_value("training")
         training = True if training is None else training  # As by default.
-        training = observer.before_preprocessing(layer, training)
+        training = _observer().before_preprocessing(layer, training)
         if layer._call_has_training_arg:
             kwargs["training"] = training
-    return _originals[1](layer, inputs, **kwargs)
+    return _originals[DataLayer, "__call__"](layer, inputs, **kwargs)
+
+
+def _find_stack():
+    return (1, None) if _observer() is None else _observer().stack
+
+
+_REPLACEMENTS = {
+    (keras.random.SeedGenerator, "next"): _next,
+    (DataLayer, "__call__"): _call,
+    **stacked_draws.replacements(_find_stack),
+}
 
 
 def _graph():
