@@ -4,6 +4,7 @@ import functools
 import pathlib
 import re
 
+import keras
 import tensorflow as tf
 
 from fastbat_tf.errors import InputError
@@ -111,11 +112,11 @@ def resolve_jit_compile(jit_compile, layers=()):
             '`jit_compile` is expected to be True, False or "auto". '
             f"Received: jit_compile={jit_compile}"
         )
-    refusing = [layer for layer in layers if not layer.supports_jit]
+    refusing = [layer for layer in layers if not _supports_jit(layer)]
     if jit_compile is True and refusing:
         names = ", ".join(f"{x.name} ({type(x).__name__})" for x in refusing)
         raise InputError(
-            "XLA cannot compile layers whose `supports_jit` is False; expected "
+            "XLA cannot compile all layers of the classifier; expected "
             'jit_compile=False or "auto". '
             f"Received: jit_compile=True, layers={names}"
         )
@@ -123,6 +124,16 @@ def resolve_jit_compile(jit_compile, layers=()):
         has_gpu = bool(tf.config.list_physical_devices("GPU"))
         return has_gpu and not refusing
     return jit_compile
+
+
+def _supports_jit(layer):
+    # XLA has no gamma distribution, but these claim that it compiles them.
+    claim = (
+        keras.layers.CutMix,
+        keras.layers.MixUp,
+        keras.layers.RandomElasticTransform,
+    )
+    return layer.supports_jit and not isinstance(layer, claim)
 
 
 def peak_gigabytes():

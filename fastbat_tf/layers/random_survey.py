@@ -6,6 +6,8 @@ import weakref
 
 import keras
 import tensorflow as tf
+from keras.src.backend.common import global_state
+from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 
 # Their numbers depend on a state that is not a weight.
 STATEFUL_OPERATIONS = frozenset(
@@ -47,7 +49,8 @@ class Survey:
         active: List of the preprocessing layers that act in training mode.
         inactive: List of those that never act, because their own argument
             `training` is always False.
-        is_random: Whether passes of a step may differ in their draws.
+        is_random: Whether Keras' own passes would differ in their draws, or
+            have wrong gradients of a projective transform.
     """
 
     stack = 1, None
@@ -89,15 +92,16 @@ def survey(classifier, images, observed):
     layers = list(classifier._flatten_layers())
     found = Survey([g for layer in layers for g in layer._seed_generators])
     if found.is_random or not all(map(_is_predictable, layers)):
-        # A new thread has no surrounding graph, tape or strategy.
-        with concurrent.futures.ThreadPoolExecutor(1) as executor:
-            operations = executor.submit(
-                _trace, classifier, images, found, observed
-            ).result()
+        nodes = _trace_apart(classifier, images, found, observed)
+        operations = {node.op for node in nodes or ()}
         found.is_random = bool(
-            found.generators or found.active or operations is None
+            nodes is None
+            or found.generators
+            or found.active
+            or "ImageProjectiveTransformV3" in operations
         )
-        _warn(operations or ())
+        if operations & STATEFUL_OPERATIONS:
+            _warn([n for n in nodes if n.op in STATEFUL_OPERATIONS])
     if tf.executing_eagerly():
         _surveys[classifier] = found
     return found
@@ -112,8 +116,33 @@ def _is_predictable(layer):
     ).__module__.startswith("keras.src.layers.preprocess")
 
 
+def _trace_apart(classifier, images, found, observed):
+    """Returns all nodes of the classifier; None if it cannot be traced."""
+
+    def run(generator):
+        _set_global_generator(generator)
+        nodes = _trace(classifier, images, found, observed)
+        return nodes, _get_global_generator()
+
+    # A new thread has no surrounding graph, tape or strategy. It has no global
+    # generator of Keras either, which is created by the first draw.
+    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+        nodes, generator = executor.submit(
+            run, _get_global_generator()
+        ).result()
+    _set_global_generator(generator)
+    return nodes
+
+
+def _get_global_generator():
+    return global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
+
+
+def _set_global_generator(generator):
+    global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, generator)
+
+
 def _trace(classifier, images, found, observed):
-    """Returns the stateful random operations; None if it cannot be traced."""
 
     @tf.autograph.experimental.do_not_convert
     def run(given):
@@ -130,7 +159,7 @@ def _trace(classifier, images, found, observed):
     nodes = list(graph.as_graph_def().node)
     for function in graph.as_graph_def().library.function:
         nodes += function.node_def
-    return [n for n in nodes if n.op in STATEFUL_OPERATIONS]
+    return nodes
 
 
 def _specify(classifier, images):
@@ -145,8 +174,6 @@ def _specify(classifier, images):
 
 
 def _warn(operations):
-    if not operations:
-        return
     names = ", ".join(dict.fromkeys(f"{n.name} ({n.op})" for n in operations))
     warnings.warn(
         "The classifier draws random numbers that cannot be repeated: each "

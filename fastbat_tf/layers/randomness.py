@@ -10,7 +10,8 @@ one that is trained. In a step, therefore:
   it, as after a step of Keras.
 * Dropout and noise are on in passes in training mode, and off in passes in
   inference mode.
-* Preprocessing layers, such as RandomFlip, act in both modes.
+* Preprocessing layers, such as RandomFlip, act in both modes. Those that move
+  pixels, such as RandomRotation, get their right gradients.
 
 Outside of steps, layers do what they do in Keras.
 """
@@ -29,6 +30,7 @@ from keras.src.layers.preprocessing.image_preprocessing import (
 
 from fastbat_tf.errors import InputError
 from fastbat_tf.layers import random_survey, stacked_draws
+from fastbat_tf.layers.projective_transform import projective_transform
 
 PreprocessingLayer = base_image_preprocessing_layer.BaseImagePreprocessingLayer
 
@@ -227,6 +229,7 @@ def _find_stack():
 _REPLACEMENTS = {
     (keras.random.SeedGenerator, "next"): _next,
     (DataLayer, "__call__"): _call,
+    (tf.raw_ops, "ImageProjectiveTransformV3"): projective_transform,
     **stacked_draws.replacements(_find_stack),
 }
 

@@ -12,6 +12,7 @@ from keras import layers
 from fastbat_tf import PGD, TRADES, FastBAT, RobustClassifier, Standard
 from fastbat_tf.errors import InputError
 from fastbat_tf.methods.base import Method, Solution
+from fastbat_tf.methods.options import option
 from fastbat_tf.training import variables
 from tests.support import testing
 
@@ -68,7 +69,7 @@ class Guarded(layers.Layer):
         return self.flip(x) if training else x
 
     @classmethod
-    def build(cls):
+    def network(cls):
         inputs = keras.Input((8, 8, 3))
         x = layers.Flatten()(cls()(inputs))
         return keras.Model(inputs, layers.Dense(4)(x))
@@ -168,6 +169,7 @@ class Curvature(Method):
     """Reports the error of d <d loss / d x, v> / d theta."""
 
     reports = ("error", "size")
+    step: float = option(1e-5)
 
     def solve(self, context):
         vector = context.uniform("vector", 1.0)
@@ -184,10 +186,13 @@ class Curvature(Method):
                 losses = context.attack_losses(logits)
             return tape.gradient(losses, context.variables)
 
-        above, below = slope(1e-5 * vector), slope(-1e-5 * vector)
+        above, below = slope(self.step * vector), slope(-self.step * vector)
         error, size = zip(
             *(
-                (distance(e, (a - b) / 2e-5), tf.reduce_max(tf.abs(e)))
+                (
+                    distance(e, (a - b) / (2 * self.step)),
+                    tf.reduce_max(tf.abs(e)),
+                )
                 for e, a, b in zip(exact, above, below, strict=True)
                 if e is not None
             ),
@@ -245,9 +250,11 @@ def train_by_keras(build, **settings):
 def policy(name):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(name)
+    keras.config.set_floatx("float64" if name == "float64" else "float32")
     try:
         yield
     finally:
+        keras.config.set_floatx("float32")
         keras.config.set_dtype_policy(before)
 
 
@@ -334,12 +341,18 @@ class OneDrawTest(tf.test.TestCase, parameterized.TestCase):
         for one, two in zip(whole.weights, resumed.weights, strict=True):
             self.assertAllEqual(one, two)
 
-    def test_second_derivatives(self):
+    @parameterized.parameters(
+        (jittable, 1e-5, 1e-8),
+        # TensorFlow's kernel computes in float32.
+        (functional, 1e-3, 1e-3),
+    )
+    def test_second_derivatives(self, build, difference, tolerance):
         with policy("float64"):
-            robust = wrap(functional, Curvature())
+            robust = wrap(build, Curvature(difference))
         reports = step(robust)
+        print(reports)
         self.assertGreater(reports["size"], 1e-2)
-        self.assertLess(reports["error"], 1e-7 * reports["size"])
+        self.assertLess(reports["error"], tolerance * reports["size"])
 
     def test_layers_behave_as_before_outside_of_a_step(self):
         original = keras.random.SeedGenerator.next
@@ -357,12 +370,12 @@ class OneDrawTest(tf.test.TestCase, parameterized.TestCase):
 
 class PreprocessingTest(tf.test.TestCase):
     def test_layer_that_only_training_calls(self):
-        robust = wrap(Guarded.build, TRADES(steps=1))
+        robust = wrap(Guarded.network, TRADES(steps=1))
         with self.assertRaisesRegex(
             InputError, r"training=training.*layer=random_flip\S* \(RandomFlip"
         ):
             step(robust)
-        step(wrap(Guarded.build, TRADES(steps=1, attack_mode="training")))
+        step(wrap(Guarded.network, TRADES(steps=1, attack_mode="training")))
 
     def test_layer_that_never_acts(self):
         inputs = keras.Input((8, 8, 3))
@@ -387,7 +400,7 @@ class WarningTest(tf.test.TestCase, parameterized.TestCase):
             return keras.Model(inputs, x)
 
         with self.assertWarnsRegex(
-            UserWarning, "cannot be repeated.*mine/.*RandomStandardNormal"
+            UserWarning, "cannot be repeated.*/mine.*RandomStandardNormal"
         ):
             step(wrap(build, Standard()))
 
