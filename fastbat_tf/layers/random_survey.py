@@ -1,10 +1,12 @@
 """Finds what is random in a classifier, by a trace in training mode."""
 
 import concurrent.futures
+import random
 import warnings
 import weakref
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras.src.backend.common import global_state
 from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
@@ -41,6 +43,24 @@ STATEFUL_OPERATIONS = frozenset(
 _surveys = weakref.WeakKeyDictionary()
 
 
+class HostState:
+    """The state of the global generators of Python and NumPy."""
+
+    def __init__(self):
+        self._python = random.getstate()
+        self._numpy = np.random.get_state(legacy=False)
+
+    def equals(self, other):
+        return self._python == other._python and all(
+            np.array_equal(self._numpy["state"][name], value)
+            for name, value in other._numpy["state"].items()
+        )
+
+    def restore(self):
+        random.setstate(self._python)
+        np.random.set_state(self._numpy)
+
+
 class Survey:
     """What is random in a classifier.
 
@@ -49,6 +69,8 @@ class Survey:
         active: List of the preprocessing layers that act in training mode.
         inactive: List of those that never act, because their own argument
             `training` is always False.
+        draws_on_host: Whether a layer, such as AugMix, draws from Python's or
+            NumPy's global generator while it is traced.
         is_random: Whether Keras' own passes would differ in their draws, or
             have wrong gradients of a projective transform.
     """
@@ -59,6 +81,7 @@ class Survey:
         self.generators = generators
         self.active = []
         self.inactive = []
+        self.draws_on_host = False
         self.is_random = bool(generators)
 
     def before_draw(self, generator):
@@ -96,6 +119,8 @@ def survey(classifier, images, observed):
         operations = {node.op for node in nodes or ()}
         found.is_random = bool(
             nodes is None
+            or found.is_random
+            or found.draws_on_host
             or found.generators
             or found.active
             or "ImageProjectiveTransformV3" in operations
@@ -118,28 +143,24 @@ def _is_predictable(layer):
 
 def _trace_apart(classifier, images, found, observed):
     """Returns all nodes of the classifier; None if it cannot be traced."""
+    known = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
 
-    def run(generator):
-        _set_global_generator(generator)
+    def run():
+        global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, known)
         nodes = _trace(classifier, images, found, observed)
-        return nodes, _get_global_generator()
+        return nodes, global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
 
-    # A new thread has no surrounding graph, tape or strategy. It has no global
-    # generator of Keras either, which is created by the first draw.
+    before = HostState()
+    # A new thread has no surrounding graph, tape or strategy.
     with concurrent.futures.ThreadPoolExecutor(1) as executor:
-        nodes, generator = executor.submit(
-            run, _get_global_generator()
-        ).result()
-    _set_global_generator(generator)
+        nodes, used = executor.submit(run).result()
+    found.draws_on_host = not before.equals(HostState())
+    # The training draws as if there had been no survey.
+    before.restore()
+    if used is not known:  # The step will make one of its own.
+        found.generators = [g for g in found.generators if g is not used]
+        found.is_random = True
     return nodes
-
-
-def _get_global_generator():
-    return global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
-
-
-def _set_global_generator(generator):
-    global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, generator)
 
 
 def _trace(classifier, images, found, observed):

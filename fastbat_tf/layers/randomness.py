@@ -108,6 +108,7 @@ class _Step:
     def __init__(self, found):
         self.found = found
         self.starts = {}
+        self.host = random_survey.HostState()
         self._graph = _graph()
         for generator in found.generators:
             self.start_of(generator)
@@ -139,6 +140,8 @@ class _Pass:
         self._graph = _graph()
         self._rewound = set()
         self._called = set()
+        if step.found.draws_on_host:
+            step.host.restore()
         if training:
             # Not only those that are seen to draw: of a layer whose `call` is a
             # `tf.function`, only the first pass is traced.
