@@ -8,6 +8,7 @@ import tensorflow as tf
 from fastbat_tf.draws import as_normal
 from fastbat_tf.errors import InputError
 from fastbat_tf.layers.derivatives import connected
+from fastbat_tf.layers.randomness import forward_pass
 from fastbat_tf.perturbation import clip_to_pixels
 
 
@@ -94,19 +95,23 @@ class StepContext:
             labels = tf.round(labels)
         return tf.cast(labels, tf.int32)
 
-    def logits(self, images, training=True):
+    def logits(self, images, training=True, copies=1):
         """Computes the logits of images.
 
         Args:
             images: Float tensor `(batch, height, width, channels)`.
             training: Whether BatchNormalization uses, and accumulates, the
                 statistics of these images. Defaults to True.
+            copies: Integer, the number of versions of the step's images that
+                are stacked along the batch axis, so that each version sees the
+                same random layers. Defaults to 1.
 
         Returns:
             A tensor `(batch, classes)` of the type of the images.
         """
+        with forward_pass(training, copies, images.shape[0]):
+            logits = self.network(images, training=training)
         # In mixed precision, losses are still computed in float32.
-        logits = self.network(images, training=training)
         return tf.cast(logits, self.images.dtype)
 
     def features(self, images, training=True):
@@ -121,7 +126,8 @@ class StepContext:
         Returns:
             A tensor `(batch, features)` of the type of the images.
         """
-        features = self._features(images, training=training)
+        with forward_pass(training):
+            features = self._features(images, training=training)
         return tf.cast(features, self.images.dtype)
 
     def losses(self, logits, label_ids=None):

@@ -294,7 +294,9 @@ class RobustClassifier(TrainingStep):
         for hint in hints.new_hints():
             warnings.warn(hint, stacklevel=2)
         self.given_jit_compile = jit_compile
-        self.compiles_step = distribution.resolve_jit_compile(jit_compile)
+        self.compiles_step = distribution.resolve_jit_compile(
+            jit_compile, conversion.flatten(self.classifier)
+        )
         derivatives.refuse_silent_gaps(self)
         super().compile(
             optimizer=optimizer,

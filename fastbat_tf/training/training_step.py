@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from fastbat_tf.draws import Draws
 from fastbat_tf.errors import InputError
-from fastbat_tf.layers import derivatives
+from fastbat_tf.layers import derivatives, randomness
 from fastbat_tf.layers.exact_moments import exact_moments
 from fastbat_tf.methods.step import StepContext, StepResult, unpack
 from fastbat_tf.training import losses
@@ -115,6 +115,7 @@ class TrainingStep(PixelModel):
         return result[:5]  # XLA returns tensors; the solution may hold others.
 
     @derivatives.named
+    @randomness.one_draw
     def compute_gradients(
         self,
         images,
