@@ -295,7 +295,7 @@ class RobustClassifier(TrainingStep):
             warnings.warn(hint, stacklevel=2)
         self.given_jit_compile = jit_compile
         self.compiles_step = distribution.resolve_jit_compile(
-            jit_compile, conversion.flatten(self.classifier)
+            jit_compile, structure.flatten(self.classifier)
         )
         derivatives.refuse_silent_gaps(self)
         super().compile(
