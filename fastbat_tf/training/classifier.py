@@ -17,6 +17,7 @@ from fastbat_tf.training import (
     losses,
     optimizers,
     schedules,  # noqa: F401  Registers what Keras finds in saved files.
+    step_metrics,
 )
 from fastbat_tf.training.epsilon_schedule import (
     EpsilonSchedule,  # noqa: F401  Registered, too.
@@ -130,10 +131,7 @@ class RobustClassifier(TrainingStep):
             trainable=False,
             aggregation="only_first_replica",
         )
-        self._report_metrics = [
-            keras.metrics.Mean(name=name)
-            for name in ("gradient_norm", *method.reports)
-        ]
+        self._report_metrics = step_metrics.create(method)
         self.built = True
 
     def call(self, images, training=None):
@@ -180,6 +178,8 @@ class RobustClassifier(TrainingStep):
                 cross-entropy with integer labels.
             metrics: List of Keras metrics of the logits. Training computes
                 them on the perturbed images, `evaluate` on the given images.
+                Training also logs what the step reports, such as
+                `robust_gradient_norm`; no metric may have such a name.
                 Defaults to `("accuracy",)`.
             weight_decay: Float, the coefficient of the weight decay. Defaults
                 to `0.0`.
@@ -233,6 +233,9 @@ class RobustClassifier(TrainingStep):
         """
         loss = losses.get("crossentropy") if loss is None else loss
         _check_settings(loss, attack_loss, weight_averaging, kwargs)
+        self.user_metrics = step_metrics.user_names(
+            self._report_metrics, metrics, kwargs.get("weighted_metrics")
+        )
         rule = optimizers.UpdateRule(
             weight_decay=weight_decay,
             weight_decay_mode=weight_decay_mode,

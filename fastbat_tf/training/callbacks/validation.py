@@ -3,17 +3,19 @@
 import keras
 
 from fastbat_tf.runtime import display
+from fastbat_tf.training.callbacks import columns
 
-AVERAGED = "val_averaged_"
+RAW, AVERAGED = "val_", "val_averaged_"
+KINDS = "clean_accuracy", "robust_accuracy"
 
 
 class RobustValidation(keras.callbacks.Callback):
     """Adds clean and robust validation accuracy to the logs of each epoch.
 
-    The logs get `val_accuracy` and `val_robust_accuracy`, fractions in [0, 1].
-    With `averaged_weights`, they also get `val_averaged_accuracy` and
-    `val_averaged_robust_accuracy`. List this callback before those that read
-    these columns.
+    The logs get `val_clean_accuracy` and `val_robust_accuracy`, fractions in
+    [0, 1]. With `averaged_weights`, they also get `val_averaged_clean_accuracy`
+    and `val_averaged_robust_accuracy`. List this callback before those that
+    read these columns.
 
     Args:
         attack: An attack on the classifier in training, such as a `PGDAttack`.
@@ -27,6 +29,10 @@ class RobustValidation(keras.callbacks.Callback):
 
     Attributes:
         result: The `AttackResult` of the last epoch, for the raw weights.
+
+    Raises:
+        InputError: At the end of an epoch, if the logs hold one of these names
+            already.
 
     Example:
 
@@ -50,8 +56,11 @@ class RobustValidation(keras.callbacks.Callback):
         self.result = None
 
     def on_epoch_end(self, epoch, logs=None):
-        self.result = self._measure(logs, "val_")
-        if self.averaged_weights is not None:
+        averages = self.averaged_weights is not None
+        for prefix in (RAW, AVERAGED) if averages else (RAW,):
+            columns.refuse_taken(logs, *(f"{prefix}{kind}" for kind in KINDS))
+        self.result = self._measure(logs, RAW)
+        if averages:
             with self.averaged_weights():
                 self._measure(logs, AVERAGED)
 
@@ -65,6 +74,7 @@ class RobustValidation(keras.callbacks.Callback):
                     decided, total, count=f"{decided}/{total}"
                 ),
             )
-        logs[f"{prefix}accuracy"] = float(result.clean_correct.mean())
-        logs[f"{prefix}robust_accuracy"] = float(result.robust.mean())
+        accuracies = result.clean_correct.mean(), result.robust.mean()
+        for kind, accuracy in zip(KINDS, accuracies, strict=True):
+            logs[f"{prefix}{kind}"] = float(accuracy)
         return result

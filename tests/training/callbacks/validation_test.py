@@ -22,7 +22,7 @@ class RobustValidationTest(tf.test.TestCase):
         self.assertLen(later, 2)
         for epoch, logs, result in later:
             for name, value in (
-                ("val_accuracy", result.clean_correct.mean()),
+                ("val_clean_accuracy", result.clean_correct.mean()),
                 ("val_robust_accuracy", result.robust.mean()),
             ):
                 self.assertIsInstance(logs[name], float)
@@ -50,7 +50,7 @@ class RobustValidationTest(tf.test.TestCase):
             averaged = measure()
         self.assertNotEqual(raw, averaged)
         for prefix, measured in (("val_", raw), ("val_averaged_", averaged)):
-            columns = f"{prefix}accuracy", f"{prefix}robust_accuracy"
+            columns = f"{prefix}clean_accuracy", f"{prefix}robust_accuracy"
             found = tuple(history[column][-1] for column in columns)
             self.assertAllClose(found, measured)
         # The result is that of the raw weights.
