@@ -53,7 +53,7 @@ class OverfittingScores(keras.callbacks.Callback):
     ```
     """
 
-    def __init__(self, fgsm, alignment, examples, epsilon, seed=0):
+    def __init__(self, fgsm, alignment, examples, epsilon, *, seed=0):
         super().__init__()
         self.fgsm = fgsm
         self.alignment = alignment

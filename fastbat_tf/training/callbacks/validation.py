@@ -45,7 +45,7 @@ class RobustValidation(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, attack, examples, epsilon, seed=0, averaged_weights=None
+        self, attack, examples, epsilon, *, seed=0, averaged_weights=None
     ):
         super().__init__()
         self.attack = attack
