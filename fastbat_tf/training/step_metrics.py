@@ -14,7 +14,20 @@ EPSILON_SHARE = f"{PREFIX}epsilon_share"
 
 
 def create(method):
-    """Creates a mean for each scalar that a step with this method reports."""
+    """Creates a mean for each scalar that a step with this method reports.
+
+    Args:
+        method: A `Method`.
+
+    Raises:
+        InputError: If two of them have the same name.
+    """
+    for name in ("gradient_norm", "epsilon_share"):
+        if name in method.reports:
+            raise InputError(
+                f"The training itself reports `{name}`; expected another name. "
+                f"Received: {type(method).__name__}.reports={method.reports}"
+            )
     return [
         keras.metrics.Mean(name=f"{PREFIX}{name}")
         for name in ("gradient_norm", *method.reports)
@@ -28,11 +41,18 @@ def update(means, reports, batch):
         means: The list that `create` returned.
         reports: Dict of scalars, without the prefix.
         batch: Integer or scalar tensor, the number of examples.
+
+    Raises:
+        InputError: If a report has no mean.
     """
-    for mean in means:
-        name = mean.name.removeprefix(PREFIX)
-        if name in reports:
-            mean.update_state(reports[name], sample_weight=batch)
+    by_name = {mean.name.removeprefix(PREFIX): mean for mean in means}
+    for name, value in reports.items():
+        if name not in by_name:
+            raise InputError(
+                f"The method reports `{name}`; expected its name in the "
+                f"`reports` of its class. Received: reports={tuple(by_name)}"
+            )
+        by_name[name].update_state(value, sample_weight=batch)
 
 
 def user_names(means, *given):

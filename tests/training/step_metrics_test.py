@@ -5,6 +5,7 @@ import tensorflow as tf
 from absl.testing import absltest, parameterized
 
 from fastbat_tf.errors import InputError
+from fastbat_tf.methods.base import Method, Solution
 from tests.support.small_training import Constant, SmallTraining
 from tests.support.testing import images_and_labels
 
@@ -46,6 +47,29 @@ class NamesTest(parameterized.TestCase, tf.test.TestCase):
                 f"another name. Received: name={name}$",
             ):
                 robust.compile("sgd", **{argument: [metric]})
+
+    @parameterized.parameters(
+        (
+            ("gradient_norm",),
+            "^The training itself reports `gradient_norm`; expected another "
+            r"name. Received: Reporting.reports=\('gradient_norm',\)$",
+        ),
+        (
+            ("length",),
+            "The method reports `size`; expected its name in the `reports` of "
+            r"its class. Received: reports=\('gradient_norm', 'length'\)",
+        ),
+    )
+    def test_reports_of_a_method(self, names, message):
+        class Reporting(Method):
+            reports = names
+
+            def solve(self, context):
+                context.report(size=1.0)
+                return Solution(tf.zeros_like(context.images))
+
+        with self.assertRaisesRegex(InputError, message):
+            SmallTraining(Reporting()).fit()
 
 
 if __name__ == "__main__":
