@@ -89,8 +89,9 @@ class Method(abc.ABC):
             to none.
         options: Dict of the declared `Option`s by name.
         differentiates_twice: Whether the method takes derivatives of input
-            gradients. Layers with wrong second derivatives are then replaced
-            or rejected by the trainer. Defaults to False.
+            gradients. `tf.nn.moments`, and so Keras' normalization layers,
+            then have exact derivatives in the step, and a layer whose second
+            derivatives are wrong all the same is refused. Defaults to False.
         needs_perturbation_gradient: Whether `correct` needs the gradient of
             the objective with respect to delta*. Defaults to False.
         trains_through_solve: Whether the weight gradient also goes through
@@ -183,7 +184,8 @@ class Method(abc.ABC):
     def objective(self, context, solution):
         """Computes the upper-level loss and the logits it was computed from.
 
-        By default, the loss is the mean loss at `x + delta*` plus `penalty`.
+        By default, the loss is the reduced loss at `x + delta*`, see
+        `StepContext.reduce`, plus `penalty`.
         Override this method to train on something else, such as clean logits.
 
         Args:
@@ -194,7 +196,7 @@ class Method(abc.ABC):
             The scalar loss, and logits `(batch, classes)` for the metrics.
         """
         logits = context.logits(context.images + solution.perturbation)
-        loss = tf.reduce_mean(context.losses(logits))
+        loss = context.reduce(context.losses(logits))
         return loss + self.penalty(context, solution, logits), logits
 
     def penalty(self, context, solution, logits):

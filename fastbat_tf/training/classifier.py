@@ -9,7 +9,7 @@ import keras
 from fastbat_tf import distribution, methods
 from fastbat_tf.draws import Draws
 from fastbat_tf.errors import InputError
-from fastbat_tf.layers import conversion, derivatives
+from fastbat_tf.layers import derivatives, structure
 from fastbat_tf.methods import state as states
 from fastbat_tf.methods.step import split_index
 from fastbat_tf.runtime import hints, onednn
@@ -22,6 +22,8 @@ from fastbat_tf.training import (
 from fastbat_tf.training.epsilon_schedule import (
     EpsilonSchedule,  # noqa: F401  Registered, too.
 )
+from fastbat_tf.training.metrics import prepare as prepare_metrics
+from fastbat_tf.training.network import Network
 from fastbat_tf.training.training_step import TrainingStep
 from fastbat_tf.training.weight_averaging import WeightAverage
 
@@ -48,18 +50,25 @@ class RobustClassifier(TrainingStep):
     an NVIDIA GPU that TensorFlow cannot use.
 
     Args:
-        classifier: A built `keras.Model` from images `(batch, height, width,
-            channels)` to logits `(batch, classes)`. If the method
-            differentiates twice, its Keras BatchNormalization layers are
-            replaced, with a warning, by layers that share their weights and
-            have correct second derivatives. The attribute `classifier` is the
-            resulting model.
+        classifier: A built `keras.Model` of any kind, from images `(batch,
+            height, width, channels)` to logits `(batch, classes)`. It is
+            trained in place: no layer is exchanged, and the attribute
+            `classifier` is this model.
         method: A `fastbat_tf.methods.base.Method`, such as `FastBAT(8 / 255)`.
         seed: Integer, the seed of the method's random draws. Defaults to `0`.
         pixel_range: Pair of floats, the lowest and highest pixel value that
             the classifier takes, such as `(0, 255)` for a model of
             `keras.applications`. `fit`, `evaluate` and `predict` reject images
             outside of it. Defaults to `(0, 1)`.
+        from_logits: Boolean, whether the classifier returns logits rather than
+            probabilities. Defaults to `None`: a softmax or sigmoid as its last
+            operation makes them probabilities.
+        image_input: The input that takes the images, if the classifier has
+            several: its name, or its key in what the classifier takes. The
+            others are passed through. Defaults to `None`.
+        logits_output: The output that is classified, if there are several: its
+            name or its key. It is what `RobustClassifier` returns; the others
+            are not trained. Defaults to `None`.
         **kwargs: Arguments of `keras.Model`.
 
     Call arguments:
@@ -74,8 +83,7 @@ class RobustClassifier(TrainingStep):
 
     Raises:
         ValueError: If the Keras backend is not TensorFlow; if the classifier
-            is not built; if it has a layer whose second derivatives are wrong
-            and that cannot be replaced, or one in which oneDNN would write to
+            is not built; if it has a layer in which oneDNN would write to
             the wrong memory; or if `pixel_range` is not a range.
 
     Example:
@@ -96,7 +104,16 @@ class RobustClassifier(TrainingStep):
     """
 
     def __init__(
-        self, classifier, method, seed=0, pixel_range=(0, 1), **kwargs
+        self,
+        classifier,
+        method,
+        seed=0,
+        pixel_range=(0, 1),
+        *,
+        from_logits=None,
+        image_input=None,
+        logits_output=None,
+        **kwargs,
     ):
         if keras.backend.backend() != "tensorflow":
             raise ValueError(
@@ -110,17 +127,23 @@ class RobustClassifier(TrainingStep):
                 f"Received: classifier={classifier.name}"
             )
         super().__init__(pixel_range, **kwargs)
-        if method.differentiates_twice:
-            classifier = conversion.make_twice_differentiable(classifier)
-        onednn.guard(conversion.flatten(classifier))
+        onednn.guard(structure.flatten(classifier))
         self.classifier = classifier
+        self._network_options = {
+            "from_logits": from_logits,
+            "image_input": image_input,
+            "logits_output": logits_output,
+        }
+        self._network = Network(
+            classifier, self._pixel_range, **self._network_options
+        )
         self.method = method
         self.seed = seed
         self.weight_average = self.epsilon_schedule = None
         self.method_state: Any = None
         needed = method.needs_features
         self.features = (
-            conversion.before_last_dense(classifier) if needed else None
+            structure.before_last_dense(classifier) if needed else None
         )
         # The optimizer's own counter need not count every batch.
         self.step = self.add_weight(
@@ -135,25 +158,34 @@ class RobustClassifier(TrainingStep):
         self.built = True
 
     def call(self, images, training=None):
-        images, _ = split_index(images)
+        given, _ = split_index(images)
+        images, others = self._network.split(given)
         images = self._pixel_range.as_floats(images, self._image_dtype)
-        return self.classifier(images, training=training)
+        given = self._network.join(images, others)
+        return self._network.pick(self.classifier(given, training=training))
 
     @property
     def network(self):
-        """The classifier as a function of pixels in [0, 1].
+        """The classifier as a function from pixels in [0, 1] to logits.
 
         A callable `network(images, training=...)` that returns logits
-        `(batch, classes)`: what methods see, and what this library's attacks
-        take. If `pixel_range` is [0, 1], it is the classifier itself.
+        `(batch, classes)`, also if the classifier returns probabilities or a
+        single value for two classes: what methods see, and what this library's
+        attacks take.
         """
-        return self._pixel_range.wrap(self.classifier)
+        return self._network
 
-    def compile(
+    def compile(  # noqa: PLR0917  The signature of Keras.
         self,
-        optimizer: str | dict | keras.optimizers.Optimizer = "sgd",
+        optimizer: str | dict | keras.optimizers.Optimizer = "rmsprop",
         loss=None,
-        metrics=("accuracy",),
+        loss_weights=None,
+        metrics=None,
+        weighted_metrics=None,
+        run_eagerly=False,
+        steps_per_execution=1,
+        jit_compile: bool | str = "auto",
+        auto_scale_loss=True,
         *,
         weight_decay=0.0,
         weight_decay_mode="l2",
@@ -163,24 +195,41 @@ class RobustClassifier(TrainingStep):
         attack_loss=None,
         plan=None,
         epsilon_schedule=None,
-        jit_compile: bool | str = "auto",
-        **kwargs,
     ):
         """Configures the model for training.
 
+        The first arguments, up to `auto_scale_loss`, are those of
+        `keras.Model.compile`, and have the same meaning. The others are
+        passed by name.
+
         Args:
-            optimizer: A Keras optimizer or its name. Its settings have the
-                same meaning as in `keras.Model.fit`, and the object is not
-                changed. Defaults to `"sgd"`.
-            loss: A `keras.losses.Loss` that takes logits, such as
-                `CategoricalCrossentropy(from_logits=True)` for one-hot labels.
-                Its mean over the examples is minimized. Defaults to
-                cross-entropy with integer labels.
-            metrics: List of Keras metrics of the logits. Training computes
-                them on the perturbed images, `evaluate` on the given images.
-                Training also logs what the step reports, such as
-                `robust_gradient_norm`; no metric may have such a name.
-                Defaults to `("accuracy",)`.
+            optimizer: A Keras optimizer or its name. The object is not
+                changed. Defaults to `"rmsprop"`.
+            loss: A `keras.losses.Loss`, a function of labels and predictions
+                that returns a value for each example, or the name of a Keras
+                loss. Its `reduction` says what is minimized. It takes what the
+                classifier returns, logits or probabilities. Defaults to the
+                cross-entropy that fits the labels and the classifier.
+            loss_weights: Float, a factor of the loss, or a list or dict of
+                one. Defaults to `None`.
+            metrics: List of Keras metrics. Training computes them on the
+                perturbed images, `evaluate` on the given images. `"accuracy"`
+                knows whether a single output is a logit. Training also logs
+                what the step reports, such as `robust_gradient_norm`; no metric
+                may have such a name. Defaults to `None`.
+            weighted_metrics: List of metrics that are weighted by
+                `sample_weight` or `class_weight`. Defaults to `None`.
+            run_eagerly: Boolean, whether to run without graphs, to debug.
+                Defaults to `False`.
+            steps_per_execution: Integer, the number of batches in a call of
+                the training function. Defaults to `1`.
+            jit_compile: Boolean or `"auto"`, whether XLA compiles the step.
+                Under a distribution strategy it compiles what one replica
+                computes: perturbation, loss and gradients. Defaults to
+                `"auto"`, which compiles on GPUs only: on CPUs, the uncompiled
+                step was measured to be faster.
+            auto_scale_loss: Boolean. Loss scaling is not supported, and
+                `mixed_float16` is rejected. Defaults to `True`.
             weight_decay: Float, the coefficient of the weight decay. Defaults
                 to `0.0`.
             weight_decay_mode: `"l2"` adds `weight_decay * w` to the gradient,
@@ -199,17 +248,11 @@ class RobustClassifier(TrainingStep):
                 each step; see `averaged_weights`. Defaults to `0.0`, which
                 disables averaging.
             attack_loss: A loss like `loss`: the loss that the attack
-                maximizes. Defaults to `loss`.
+                maximizes, whose reduction does not matter. Defaults to `loss`.
             plan: A `fastbat_tf.Plan`, for methods that count epochs or
                 remember examples. Defaults to `None`.
             epsilon_schedule: An `EpsilonSchedule`. Defaults to `None`: every
                 step uses the method's full radius.
-            jit_compile: Boolean or `"auto"`, whether XLA compiles the step.
-                Under a distribution strategy it compiles what one replica
-                computes: perturbation, loss and gradients. Defaults to
-                `"auto"`, which compiles on GPUs only: on CPUs, the uncompiled
-                step was measured to be faster.
-            **kwargs: Other arguments of `keras.Model.compile`.
 
         Returns:
             The model itself, so that calls can be chained:
@@ -217,25 +260,31 @@ class RobustClassifier(TrainingStep):
 
         Raises:
             InputError: If a setting is out of range, or is one that training
-                would not honor; or if the method differentiates twice and
-                TensorFlow treats a second derivative of the classifier as
-                zero.
+                would not honor; or if the method differentiates twice and a
+                layer of the classifier has wrong second derivatives on
+                TensorFlow.
 
         Example:
 
         ```python
         robust.compile(
             keras.optimizers.SGD(0.1, momentum=0.9),
+            metrics=["accuracy"],
             weight_decay=5e-4,
             weight_averaging=0.999,
         )
         ```
         """
-        loss = losses.get("crossentropy") if loss is None else loss
-        _check_settings(loss, attack_loss, weight_averaging, kwargs)
+        _check_averaging(weight_averaging)
         self.user_metrics = step_metrics.user_names(
-            self._report_metrics, metrics, kwargs.get("weighted_metrics")
+            self._report_metrics, metrics, weighted_metrics
         )
+        form = self._network.outputs
+        loss = losses.as_loss("loss", loss, form)
+        if attack_loss is not None:
+            attack_loss = losses.as_loss("attack_loss", attack_loss, form)
+        self.attack_loss = attack_loss
+        self.loss_weight = losses.as_weight(loss_weights)
         rule = optimizers.UpdateRule(
             weight_decay=weight_decay,
             weight_decay_mode=weight_decay_mode,
@@ -243,10 +292,7 @@ class RobustClassifier(TrainingStep):
             clip_norm=clip_norm,
         )
         optimizer = keras.optimizers.get(optimizer)
-        self._check_optimizer(
-            optimizer, rule, kwargs.get("steps_per_execution", 1)
-        )
-        self.attack_loss = attack_loss
+        self._check_optimizer(optimizer, rule, steps_per_execution)
         self.update_rule = rule
         for hint in hints.new_hints():
             warnings.warn(hint, stacklevel=2)
@@ -256,12 +302,16 @@ class RobustClassifier(TrainingStep):
         super().compile(
             optimizer=optimizer,
             loss=loss,
-            metrics=list(metrics)
-            if isinstance(metrics, tuple)
-            else metrics or [],
+            loss_weights=self.loss_weight,
+            metrics=prepare_metrics("metrics", metrics, form),
+            weighted_metrics=prepare_metrics(
+                "weighted_metrics", weighted_metrics, form
+            ),
+            run_eagerly=run_eagerly,
+            steps_per_execution=steps_per_execution,
             # Keras would also compile `evaluate`, anew for its last batch.
             jit_compile=False,
-            **kwargs,
+            auto_scale_loss=auto_scale_loss,
         )
         self.plan = plan and states.Plan(*plan)
         self._create_tracked_layers(weight_averaging, epsilon_schedule)
@@ -270,9 +320,7 @@ class RobustClassifier(TrainingStep):
 
     def _check_optimizer(self, optimizer, rule, steps_per_execution):
         """Rejects an optimizer whose settings training would not honor."""
-        optimizers.check(
-            optimizer, [self, *conversion.flatten(self.classifier)]
-        )
+        optimizers.check(optimizer, [self, *structure.flatten(self.classifier)])
         strategy = self.distribute_strategy
         with strategy.scope():  # `compile` may be called outside of it.
             rule.prepare(optimizer, self.trainable_variables)
@@ -341,6 +389,7 @@ class RobustClassifier(TrainingStep):
             "method": keras.saving.serialize_keras_object(self.method),
             "seed": self.seed,
             "pixel_range": list(self.pixel_range),
+            **self._network_options,
         }
 
     def get_compile_config(self):
@@ -378,16 +427,7 @@ class RobustClassifier(TrainingStep):
         return cls(**config)
 
 
-def _check_settings(loss, attack_loss, weight_averaging, kwargs):
-    """Rejects arguments of `compile` that training would not honor."""
-    losses.check("loss", loss)
-    if attack_loss is not None:
-        losses.check("attack_loss", attack_loss)
-    if kwargs.get("loss_weights") is not None:
-        raise InputError(
-            "`loss_weights` is not supported; expected None. "
-            f"Received: loss_weights={kwargs['loss_weights']}"
-        )
+def _check_averaging(weight_averaging):
     if not 0 <= weight_averaging < 1:
         raise InputError(
             "`weight_averaging` is expected in [0, 1). "

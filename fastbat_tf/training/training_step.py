@@ -10,12 +10,15 @@ state    = method.update(context)
 ```
 """
 
+import contextlib
+
 import keras
 import tensorflow as tf
 
 from fastbat_tf.draws import Draws
 from fastbat_tf.errors import InputError
 from fastbat_tf.layers import derivatives
+from fastbat_tf.layers.exact_moments import exact_moments
 from fastbat_tf.methods.step import StepContext, StepResult, unpack
 from fastbat_tf.training import losses, step_metrics
 from fastbat_tf.training.pixels import PixelModel
@@ -34,11 +37,16 @@ class TrainingStep(PixelModel):
     """
 
     def train_step(self, data):
-        images, labels, index = unpack(data, self.method.remembers_examples)
+        given, labels, sample_weight, index = unpack(
+            data, self.method.remembers_examples
+        )
+        images, others = self.network.split(given)
         images, checked = self.enter(images, self._image_dtype)
         # The images are checked before any variable, even a counter, changes.
         with tf.control_dependencies(checked):
-            return self._whole_step(images, labels, index)
+            return self._whole_step(
+                images, labels, index, others, sample_weight
+            )
 
     def _build_step_functions(self):
         """Compiles as much of the step with XLA as possible."""
@@ -60,7 +68,7 @@ class TrainingStep(PixelModel):
                 self._update, jit_compile=True, autograph=False
             )
 
-    def _update(self, images, labels, index):
+    def _update(self, images, labels, index, others, sample_weight):
         """Computes the gradients and applies them, once for each replay."""
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         rows = index, replica, tf.shape(images)[0]
@@ -73,6 +81,8 @@ class TrainingStep(PixelModel):
                 state=state,
                 step=self.step.value,
                 replica=replica,
+                others=others,
+                sample_weight=sample_weight,
             )
             self.apply_gradients(gradients)
             context = self._make_context(
@@ -82,27 +92,39 @@ class TrainingStep(PixelModel):
                 state=state,
                 step=self.step.value,
                 notes=notes,
+                draws=self.draws(self.step.value, replica),
+                others=others,
+                sample_weight=sample_weight,
             )
             method = self._method_at(self.step.value, images.dtype)
             self.method_state.write(method.update(context), *rows)
             self.step.assign_add(1)
-        self._update_reports(loss, reports, tf.shape(images)[0])
-        return self.compute_metrics(images, labels, logits)
-
-    def _gradients(self, *, images, labels, index, state, step, replica):
-        result = self.compute_gradients(
+        self._update_reports(loss, reports, images)
+        return self.compute_metrics(
             images,
             labels,
-            self.draws(step, replica),
-            index=index,
-            state=state,
-            step=step,
+            self.network.outputs.to_outputs(logits),
+            sample_weight,
+        )
+
+    def _gradients(self, *, images, labels, replica, **given):
+        result = self.compute_gradients(
+            images, labels, self.draws(given["step"], replica), **given
         )
         return result[:5]  # XLA returns tensors; the solution may hold others.
 
     @derivatives.named
     def compute_gradients(
-        self, images, labels, draws, *, index=None, state=None, step=0
+        self,
+        images,
+        labels,
+        draws,
+        *,
+        index=None,
+        state=None,
+        step=0,
+        others=None,
+        sample_weight=None,
     ):
         """Computes one replica's step: everything except the updates.
 
@@ -120,6 +142,10 @@ class TrainingStep(PixelModel):
                 current ones, as the first replica sees them.
             step: Integer or scalar tensor, the number of updates so far.
                 Defaults to `0`.
+            others: The other inputs of the classifier, see `Network.split`.
+                Defaults to `None`.
+            sample_weight: Float tensor `(batch,)`, the weights of the examples
+                in the loss that is minimized. Defaults to `None`.
 
         Returns:
             A `StepResult`.
@@ -130,15 +156,29 @@ class TrainingStep(PixelModel):
         """
         if state is None:
             state = self.method_state.read(index, 0, tf.shape(images)[0])
-        method = self._method_at(step, images.dtype)
         context = self._make_context(
-            images, labels, draws=draws, index=index, state=state, step=step
+            images,
+            labels,
+            draws=draws,
+            index=index,
+            state=state,
+            step=step,
+            others=others,
+            sample_weight=sample_weight,
         )
         if not context.variables:
             raise InputError(
                 "The classifier is expected to have trainable weights. "
                 f"Received: classifier={self.classifier.name}, with none"
             )
+        method = self._method_at(step, images.dtype)
+        # Other methods keep Keras' own first derivatives to the last bit.
+        exact = method.differentiates_twice
+        with exact_moments() if exact else contextlib.nullcontext():
+            return self._differentiate(method, context)
+
+    def _differentiate(self, method, context):
+        """Solves the lower level, and differentiates the upper one."""
         with tf.GradientTape() as tape:
             if method.trains_through_solve:
                 solution = method.solve(context)
@@ -150,9 +190,12 @@ class TrainingStep(PixelModel):
                 tape.watch(solution.perturbation)
                 sources.append(solution.perturbation)
             loss, logits = method.objective(context, solution)
+            if self.loss_weight is not None:
+                loss *= self.loss_weight
             # Regularizers, and losses that layers add.
             for extra in self.classifier.losses:
-                loss += tf.reduce_sum(tf.cast(extra, loss.dtype))
+                extra = tf.reduce_sum(tf.cast(extra, loss.dtype))
+                loss += extra * self._units_of_loss(context.images)
         found = tape.gradient(loss, sources)
         filled = [
             tf.zeros_like(source)
@@ -200,23 +243,19 @@ class TrainingStep(PixelModel):
             tf.cast(self.epsilon_schedule.share(step), dtype)
         )
 
-    def _make_context(
-        self, images, labels, *, index, state, step, draws=None, notes=()
-    ):
+    def _make_context(self, images, labels, *, step, others=None, **given):
         progress = self.plan and self.plan.progress(step, self.method.replays)
+        form = self.network.outputs
         return StepContext(
-            network=self.network,
-            loss=losses.by_example(self.loss),
+            network=self.network.beside(others),
+            loss=losses.by_example(self.loss, form),
+            attack_loss=losses.by_example(self.attack_loss or self.loss, form),
+            reduction=self.loss.reduction,
             images=images,
             labels=labels,
-            draws=draws,
-            index=index,
-            attack_loss=self.attack_loss
-            and losses.by_example(self.attack_loss),
             progress=progress,
-            state=state,
-            notes=notes,
             features=self.features and self._pixel_range.wrap(self.features),
+            **given,
         )
 
     def test_step(self, data):
@@ -233,7 +272,15 @@ class TrainingStep(PixelModel):
             results[step_metrics.EPSILON_SHARE] = share
         return results
 
-    def _update_reports(self, loss, reports, batch):
+    def _units_of_loss(self, images):
+        # Keras adds an unreduced loss up, and everything that is added to it.
+        if self.loss.reduction in ("none", None):
+            return tf.cast(tf.shape(images)[0], images.dtype)
+        return 1.0
+
+    def _update_reports(self, loss, reports, images):
+        batch = tf.shape(images)[0]
+        loss /= self._units_of_loss(images)
         self._loss_tracker.update_state(loss, sample_weight=batch)
         step_metrics.update(self._report_metrics, reports, batch)
 
