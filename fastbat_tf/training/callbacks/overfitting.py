@@ -15,6 +15,7 @@ from fastbat_tf.files import replacing
 from fastbat_tf.runtime import display
 from fastbat_tf.training import variables
 from fastbat_tf.training.callbacks import columns
+from fastbat_tf.training.callbacks.examples import in_unit_range
 from fastbat_tf.training.options import ROLLBACK, STOP, WARN
 
 ROBUST, GAP = "val_robust_accuracy", "val_overfitting_gap"
@@ -33,8 +34,7 @@ class OverfittingScores(keras.callbacks.Callback):
     Args:
         fgsm: An `FGSMAttack` on the classifier in training.
         alignment: A `GradientAlignment` of that classifier.
-        examples: `Examples` to validate on: uint8 or float images `(examples,
-            height, width, channels)` and integer labels `(examples,)`.
+        examples: Pair of images and labels, as `RobustValidation` takes it.
         epsilon: Float, the radius, a fraction of the pixel range.
         seed: Integer, the seed of the random draws. Defaults to `0`.
 
@@ -57,9 +57,13 @@ class OverfittingScores(keras.callbacks.Callback):
         super().__init__()
         self.fgsm = fgsm
         self.alignment = alignment
-        self.examples = examples
+        self.examples = self._given = examples
         self.epsilon = epsilon
         self.seed = seed
+
+    def set_model(self, model):
+        super().set_model(model)
+        self.examples = in_unit_range(model, self._given)
 
     def on_epoch_end(self, epoch, logs=None):
         columns.refuse_taken(logs, *SCORES)

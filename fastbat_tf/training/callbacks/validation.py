@@ -4,6 +4,7 @@ import keras
 
 from fastbat_tf.runtime import display
 from fastbat_tf.training.callbacks import columns
+from fastbat_tf.training.callbacks.examples import in_unit_range
 
 RAW, AVERAGED = "val_", "val_averaged_"
 KINDS = "clean_accuracy", "robust_accuracy"
@@ -19,8 +20,9 @@ class RobustValidation(keras.callbacks.Callback):
 
     Args:
         attack: An attack on the classifier in training, such as a `PGDAttack`.
-        examples: `Examples` to validate on: uint8 or float images `(examples,
-            height, width, channels)` and integer labels `(examples,)`.
+        examples: Pair of images and labels to validate on: uint8 images, or
+            floats in the classifier's `pixel_range`, `(examples, height, width,
+            channels)`, and integers `(examples,)` or `(examples, 1)`.
         epsilon: Float, the radius of the attack, a fraction of the pixel
             range.
         seed: Integer, the seed of the attack. Defaults to `0`.
@@ -28,6 +30,7 @@ class RobustValidation(keras.callbacks.Callback):
             measure the averaged weights, too. Defaults to `None`.
 
     Attributes:
+        examples: `Examples`, the pair with floats in [0, 1].
         result: The `AttackResult` of the last epoch, for the raw weights.
 
     Raises:
@@ -49,11 +52,15 @@ class RobustValidation(keras.callbacks.Callback):
     ):
         super().__init__()
         self.attack = attack
-        self.examples = examples
+        self.examples = self._given = examples
         self.epsilon = epsilon
         self.seed = seed
         self.averaged_weights = averaged_weights
         self.result = None
+
+    def set_model(self, model):
+        super().set_model(model)
+        self.examples = in_unit_range(model, self._given)
 
     def on_epoch_end(self, epoch, logs=None):
         averages = self.averaged_weights is not None

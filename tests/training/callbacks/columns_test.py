@@ -53,7 +53,9 @@ class ColumnsTest(parameterized.TestCase, tf.test.TestCase):
                         on_epoch_end=lambda epoch, logs: ended.append(epoch)
                     ),
                     training.validation(),
-                    callbacks.OverfittingScores(None, None, None, 0.1),
+                    callbacks.OverfittingScores(
+                        None, None, images_and_labels(4), 0.1
+                    ),
                     callbacks.OverfittingGuard(),
                     callbacks.Timing(None),
                 ],
