@@ -108,7 +108,8 @@ class Method(abc.ABC):
             `("epsilon", "step_size")`.
         whole: The unscaled method, in a copy made by `scaled`, otherwise None.
         reports: Tuple of the names of the scalars that the method logs with
-            `StepContext.report`. Defaults to none.
+            `StepContext.report`. Their names in the logs begin with `robust_`.
+            Defaults to none.
         replays: Integer, the number of updates on each batch. Each calls
             `solve` again. Defaults to 1.
 

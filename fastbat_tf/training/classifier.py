@@ -17,6 +17,7 @@ from fastbat_tf.training import (
     losses,
     optimizers,
     schedules,  # noqa: F401  Registers what Keras finds in saved files.
+    step_metrics,
 )
 from fastbat_tf.training.epsilon_schedule import (
     EpsilonSchedule,  # noqa: F401  Registered, too.
@@ -153,10 +154,7 @@ class RobustClassifier(TrainingStep):
             trainable=False,
             aggregation="only_first_replica",
         )
-        self._report_metrics = [
-            keras.metrics.Mean(name=name)
-            for name in ("gradient_norm", *method.reports)
-        ]
+        self._report_metrics = step_metrics.create(method)
         self.built = True
 
     def call(self, images, training=None):
@@ -216,7 +214,9 @@ class RobustClassifier(TrainingStep):
                 one. Defaults to `None`.
             metrics: List of Keras metrics. Training computes them on the
                 perturbed images, `evaluate` on the given images. `"accuracy"`
-                knows whether a single output is a logit. Defaults to `None`.
+                knows whether a single output is a logit. Training also logs
+                what the step reports, such as `robust_gradient_norm`; no metric
+                may have such a name. Defaults to `None`.
             weighted_metrics: List of metrics that are weighted by
                 `sample_weight` or `class_weight`. Defaults to `None`.
             run_eagerly: Boolean, whether to run without graphs, to debug.
@@ -276,6 +276,9 @@ class RobustClassifier(TrainingStep):
         ```
         """
         _check_averaging(weight_averaging)
+        self.user_metrics = step_metrics.user_names(
+            self._report_metrics, metrics, weighted_metrics
+        )
         form = self._network.outputs
         loss = losses.as_loss("loss", loss, form)
         if attack_loss is not None:

@@ -20,7 +20,7 @@ from fastbat_tf.errors import InputError
 from fastbat_tf.layers import derivatives, randomness
 from fastbat_tf.layers.exact_moments import exact_moments
 from fastbat_tf.methods.step import StepContext, StepResult, unpack
-from fastbat_tf.training import losses
+from fastbat_tf.training import losses, step_metrics
 from fastbat_tf.training.pixels import PixelModel
 
 
@@ -263,7 +263,7 @@ class TrainingStep(PixelModel):
 
     def test_step(self, data):
         trained = {metric.name for metric in self._report_metrics}
-        trained.add("epsilon_share")
+        trained.add(step_metrics.EPSILON_SHARE)
         results = super().test_step(data)
         return {k: v for k, v in results.items() if k not in trained}
 
@@ -271,7 +271,8 @@ class TrainingStep(PixelModel):
         results = super().get_metrics_result()
         if self.epsilon_schedule is not None:
             last_step = self.step.value - 1
-            results["epsilon_share"] = self.epsilon_schedule.share(last_step)
+            share = self.epsilon_schedule.share(last_step)
+            results[step_metrics.EPSILON_SHARE] = share
         return results
 
     def _update_reports(self, loss, reports, images):
@@ -279,10 +280,8 @@ class TrainingStep(PixelModel):
         if self.loss.reduction in ("none", None):
             # Keras minimizes the sum, and reports the mean.
             loss /= tf.cast(batch, loss.dtype)
-        reports = {**reports, "loss": loss}
-        for metric in self.metrics:
-            if metric.name in reports:
-                metric.update_state(reports[metric.name], sample_weight=batch)
+        self._loss_tracker.update_state(loss, sample_weight=batch)
+        step_metrics.update(self._report_metrics, reports, batch)
 
     @property
     def _image_dtype(self):

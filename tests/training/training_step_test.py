@@ -197,10 +197,10 @@ class StepTest(tf.test.TestCase, parameterized.TestCase):
             (
                 "loss",
                 "accuracy",
-                "gradient_norm",
-                "interior_fraction",
-                "implicit_ratio",
-                "implicit_cosine",
+                "robust_gradient_norm",
+                "robust_interior_fraction",
+                "robust_implicit_ratio",
+                "robust_implicit_cosine",
             ),
         )
         evaluated = robust.evaluate(images, labels, return_dict=True, verbose=0)
