@@ -223,12 +223,31 @@ def create(method, classifier, features, plan, draws):
             f"The method {name} remembers every example; expected their "
             f"number. Received: examples={plan.examples}"
         )
+    image_shape, classes = shapes(classifier)
     sizes = Sizes(
-        tuple(classifier.input_shape[1:]),
-        classifier.output_shape[-1],
+        image_shape,
+        classes,
         features and features.output_shape[-1],
         plan.examples if plan else 0,
         plan.batch_size if plan else 0,
     )
     slots = method.initial_state(sizes, draws)
     return MethodState(slots, sizes, name="method_state")
+
+
+def shapes(classifier):
+    """Finds what a classifier takes and returns.
+
+    Args:
+        classifier: A built Keras model, of any kind.
+
+    Returns:
+        The shape of an image, `(height, width, channels)`, and the number of
+        classes.
+    """
+    try:
+        return tuple(classifier.input_shape[1:]), classifier.output_shape[-1]
+    except AttributeError:  # Neither Sequential nor functional.
+        shape = tuple(classifier.get_build_config()["input_shape"])
+        outputs = classifier.compute_output_spec(keras.KerasTensor(shape))
+        return shape[1:], outputs.shape[-1]

@@ -9,7 +9,6 @@ import keras
 import tensorflow as tf
 
 from fastbat_tf.errors import InputError
-from fastbat_tf.training.classifier import RobustClassifier
 
 # The errors of Keras and TensorFlow for files that are truncated, are not
 # models, or hold unknown layers.
@@ -71,9 +70,7 @@ def load(path):
     try:
         if path.is_dir():
             return _read_saved_model(path)
-        # Keras knows only classes that have been imported.
-        custom_objects = {"fastbat_tf>RobustClassifier": RobustClassifier}
-        model = keras.models.load_model(path, custom_objects, compile=False)
+        model = keras.models.load_model(path, compile=False)
     except InputError:
         raise
     except UNREADABLE as error:

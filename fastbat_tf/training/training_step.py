@@ -78,6 +78,7 @@ class TrainingStep(PixelModel):
             context = self._make_context(
                 images,
                 labels,
+                draws=self.draws(self.step.value, replica),
                 index=index,
                 state=state,
                 step=self.step.value,
@@ -201,7 +202,7 @@ class TrainingStep(PixelModel):
         )
 
     def _make_context(
-        self, images, labels, *, index, state, step, draws=None, notes=()
+        self, images, labels, *, draws, index, state, step, notes=()
     ):
         progress = self.plan and self.plan.progress(step, self.method.replays)
         return StepContext(
