@@ -31,6 +31,8 @@ class Exportable(keras.Model):
         logits = tf.saved_model.load("exported").serve(images)
         ```
         """
+        if kwargs.get("input_signature") is None:
+            kwargs["input_signature"] = _input_signature(self.classifier)
         self.classifier.export(filepath, format, **kwargs)
 
     def save(self, filepath, *args, **kwargs):
@@ -52,3 +54,18 @@ class Exportable(keras.Model):
                 f"Received: filepath={filepath}"
             )
         super().save(filepath, *args, **kwargs)
+
+
+def _input_signature(classifier):
+    """What a classifier takes; Keras would ask that it has been called."""
+    inputs = getattr(classifier, "_inputs_struct", None)
+    if inputs is not None:
+        return [inputs]
+    if isinstance(classifier, keras.Sequential):
+        return classifier.inputs
+    shapes = classifier.get_build_config()["input_shape"]
+    return [keras.tree.map_shape_structure(_float_images, shapes)]
+
+
+def _float_images(shape):
+    return keras.InputSpec("float32", (None, *shape[1:]))
