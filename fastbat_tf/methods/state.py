@@ -224,6 +224,7 @@ def create(*, method, image_shape, classes, features, plan, draws):
             f"The method {name} remembers every example; expected their "
             f"number. Received: examples={plan.examples}"
         )
+    image_shape, classes = shapes(classifier)
     sizes = Sizes(
         image_shape,
         classes,
@@ -233,3 +234,21 @@ def create(*, method, image_shape, classes, features, plan, draws):
     )
     slots = method.initial_state(sizes, draws)
     return MethodState(slots, sizes, name="method_state")
+
+
+def shapes(classifier):
+    """Finds what a classifier takes and returns.
+
+    Args:
+        classifier: A built Keras model, of any kind.
+
+    Returns:
+        The shape of an image, `(height, width, channels)`, and the number of
+        classes.
+    """
+    try:
+        return tuple(classifier.input_shape[1:]), classifier.output_shape[-1]
+    except AttributeError:  # Neither Sequential nor functional.
+        shape = tuple(classifier.get_build_config()["input_shape"])
+        outputs = classifier.compute_output_spec(keras.KerasTensor(shape))
+        return shape[1:], outputs.shape[-1]

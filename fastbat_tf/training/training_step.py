@@ -89,6 +89,7 @@ class TrainingStep(PixelModel):
             context = self._make_context(
                 images,
                 labels,
+                draws=self.draws(self.step.value, replica),
                 index=index,
                 state=state,
                 step=self.step.value,
