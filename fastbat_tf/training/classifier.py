@@ -7,7 +7,6 @@ from typing import Any
 import keras
 
 from fastbat_tf import distribution, methods
-from fastbat_tf.draws import Draws
 from fastbat_tf.errors import InputError
 from fastbat_tf.layers import conversion, derivatives
 from fastbat_tf.methods import state as states
@@ -284,13 +283,7 @@ class RobustClassifier(TrainingStep):
             weight_average = WeightAverage(
                 weight_averaging, self._averaged_variables
             )
-        method_state = states.create(
-            method=self.method,
-            classifier=self.classifier,
-            features=self.features,
-            plan=self.plan,
-            draws=Draws(self.seed, 0),
-        )
+        method_state = self.create_method_state()
         for name, layer in (
             ("weight_average", weight_average),
             ("epsilon_schedule", epsilon_schedule),

@@ -18,10 +18,10 @@ from fastbat_tf.errors import InputError
 from fastbat_tf.layers import derivatives
 from fastbat_tf.methods.step import StepContext, StepResult, unpack
 from fastbat_tf.training import losses
-from fastbat_tf.training.pixels import PixelModel
+from fastbat_tf.training.fitting import FittedModel
 
 
-class TrainingStep(PixelModel):
+class TrainingStep(FittedModel):
     """A model with the training step that all methods share.
 
     `RobustClassifier` sets the attributes that the step uses: the constructor
@@ -34,9 +34,17 @@ class TrainingStep(PixelModel):
     """
 
     def train_step(self, data):
-        images, labels, index = unpack(data, self.method.remembers_examples)
-        images, checked = self.enter(images, self._image_dtype)
-        # The images are checked before any variable, even a counter, changes.
+        batch = unpack(data, self.method.remembers_examples)
+        if batch.sample_weight is not None:
+            raise InputError(
+                "Sample and class weights are not supported, expected None. "
+                "Received: sample_weight of shape "
+                f"{tuple(batch.sample_weight.shape)}"
+            )
+        images, checked = self.enter(batch.inputs, self._image_dtype)
+        labels, index = batch.labels, batch.index
+        checked += self.check_labels(labels) + self.check_index(index)
+        # The batch is checked before any variable, even a counter, changes.
         with tf.control_dependencies(checked):
             return self._whole_step(images, labels, index)
 
@@ -203,7 +211,6 @@ class TrainingStep(PixelModel):
     def _make_context(
         self, images, labels, *, index, state, step, draws=None, notes=()
     ):
-        progress = self.plan and self.plan.progress(step, self.method.replays)
         return StepContext(
             network=self.network,
             loss=losses.by_example(self.loss),
@@ -213,7 +220,7 @@ class TrainingStep(PixelModel):
             index=index,
             attack_loss=self.attack_loss
             and losses.by_example(self.attack_loss),
-            progress=progress,
+            progress=self.progress(step),
             state=state,
             notes=notes,
             features=self.features and self._pixel_range.wrap(self.features),
