@@ -11,6 +11,10 @@ from fastbat_tf.errors import InputError
 class Plan(NamedTuple):
     """The length of a training, for methods that count epochs or examples.
 
+    `RobustClassifier.fit` plans by itself. State a plan only for your own loop
+    of `train_on_batch`, or if the number of examples cannot be seen, as with a
+    generator. `fit` then checks that it does what the plan says.
+
     Attributes:
         epochs: Integer, the number of passes over the data.
         steps_per_epoch: Integer, the number of batches in a pass.

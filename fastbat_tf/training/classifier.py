@@ -200,7 +200,8 @@ class RobustClassifier(TrainingStep):
             attack_loss: A loss like `loss`: the loss that the attack
                 maximizes. Defaults to `loss`.
             plan: A `fastbat_tf.Plan`, for methods that count epochs or
-                remember examples. Defaults to `None`.
+                remember examples, if you train without `fit`. Defaults to
+                `None`: `fit` plans by itself.
             epsilon_schedule: An `EpsilonSchedule`. Defaults to `None`: every
                 step uses the method's full radius.
             jit_compile: Boolean or `"auto"`, whether XLA compiles the step.
