@@ -77,6 +77,33 @@ def inspect(x, *, batch_size, validation_split, needs_index, needs_batch_size):
     return FitData(x, kept, batch_size)
 
 
+def take_apart(data):
+    """Takes batches that are dicts of TensorFlow Datasets apart, as Keras asks.
+
+    Args:
+        data: The first argument of `fit`, `evaluate` or `predict`, or the
+            validation data.
+
+    Returns:
+        The same, but a `tf.data.Dataset` or generator of dicts with `image`
+        and `label` is one of `(images, labels)`.
+    """
+    if isinstance(data, tf.data.Dataset):
+        return (
+            data.map(_as_pair) if is_labeled_dict(data.element_spec) else data
+        )
+    if isinstance(data, types.GeneratorType):
+        return (
+            _as_pair(batch) if is_labeled_dict(batch) else batch
+            for batch in data
+        )
+    return data
+
+
+def _as_pair(batch):
+    return batch["image"], batch["label"]
+
+
 def _count(x):
     """The number of examples in arrays, or None if these are no arrays."""
     for leaf in keras.tree.flatten(x):
@@ -94,9 +121,6 @@ def _inspect_dataset(dataset, needs_index, needs_batch_size):
         needs_batch_size or (needs_index and examples is None)
     ):
         batch_size = _count(next(iter(dataset.take(1)), ()))
-    if is_labeled_dict(dataset.element_spec):
-        # Class weights need the labels to be apart.
-        dataset = dataset.map(lambda batch: (batch["image"], batch["label"]))
     if examples is not None or not needs_index:
         return FitData(dataset, examples, batch_size)
     batches = int(dataset.cardinality())

@@ -41,6 +41,8 @@ class FittedModel(PixelModel):
         if not self.compiled:
             return super().fit(**given)
         method, state = self.method, self.method_state
+        for name in ("x", "validation_data"):
+            given[name] = fit_data.take_apart(given[name])
         data = fit_data.inspect(
             given["x"],
             batch_size=given["batch_size"],
@@ -69,6 +71,14 @@ class FittedModel(PixelModel):
             self._clock.set(0, 0)
             if isinstance(callbacks, keras.callbacks.CallbackList):
                 callbacks.callbacks.remove(follower)
+
+    @functools.wraps(keras.Model.evaluate)
+    def evaluate(self, x=None, *args, **kwargs):
+        return super().evaluate(fit_data.take_apart(x), *args, **kwargs)
+
+    @functools.wraps(keras.Model.predict)
+    def predict(self, x, *args, **kwargs):
+        return super().predict(fit_data.take_apart(x), *args, **kwargs)
 
     @functools.wraps(keras.Model.train_on_batch)
     def train_on_batch(self, *args, **kwargs):

@@ -40,9 +40,10 @@ def check(labels, classes, ignored=None):
                 "Labels are expected to be numbers. "
                 f"Received: labels.dtype={labels.dtype.name}"
             )
-        labels = tf.cast(labels, tf.int32)
-    if labels.dtype in (tf.float16, tf.bfloat16):
-        labels = tf.cast(labels, tf.float32)
+    # Narrow types cannot hold the number of classes.
+    labels = tf.cast(
+        labels, tf.float64 if labels.dtype.is_floating else tf.int64
+    )
     shape = labels.shape
     if shape.rank is None:
         return []
@@ -61,11 +62,11 @@ def check(labels, classes, ignored=None):
 
 
 def _check_classes(labels, classes, ignored):
-    fits = (labels >= 0) & (labels < tf.cast(classes, labels.dtype))
+    fits = (labels >= 0) & (labels < classes)
     if labels.dtype.is_floating:
         fits &= tf.equal(labels, tf.floor(labels))
-    if ignored is not None and _holds(labels.dtype, ignored):
-        fits |= tf.equal(labels, tf.cast(ignored, labels.dtype))
+    if ignored is not None:
+        fits |= tf.equal(labels, ignored)
     return require(
         tf.reduce_all(fits),
         f"Labels are expected as integers from 0 to {classes - 1}, since the "
@@ -75,12 +76,9 @@ def _check_classes(labels, classes, ignored):
 
 
 def _check_probabilities(labels):
-    if labels.dtype.is_integer:
-        fits = (labels >= 0) & (labels <= 1)
-    else:
-        fits = (labels >= -TOLERANCE) & (labels <= 1 + TOLERANCE)
-    if not labels.dtype.is_unsigned:
-        fits |= tf.equal(labels, -1)  # As hinge losses take them.
+    labels = tf.cast(labels, tf.float64)
+    fits = (labels >= -TOLERANCE) & (labels <= 1 + TOLERANCE)
+    fits |= tf.equal(labels, -1)  # As hinge losses take them.
     return require(
         tf.reduce_all(fits),
         "Labels are expected as probabilities from 0 to 1, such as one-hot "
@@ -116,10 +114,6 @@ def check_index(index, examples):
         f"has {examples} examples. Received: index={{}}",
         lambda: [_first(index, ~fits)],
     )
-
-
-def _holds(dtype, number):
-    return dtype.is_floating or dtype.min <= number <= dtype.max
 
 
 def _first(values, chosen):

@@ -46,6 +46,8 @@ class TrainingStep(FittedModel):
         checked += self.check_labels(labels) + self.check_index(index)
         # The batch is checked before any variable, even a counter, changes.
         with tf.control_dependencies(checked):
+            # The part that is a `tf.function` waits only for its arguments.
+            images = tf.identity(images)
             return self._whole_step(images, labels, index)
 
     def _build_step_functions(self):

@@ -172,7 +172,7 @@ class KindsTest(tf.test.TestCase, parameterized.TestCase):
                 testing.small_network(width=2), fb.Standard()
             ).compile(keras.optimizers.SGD(0.1))
         train(robust, dicts())
-        self.assertEqual(int(robust.step), 2)
+        self.assertAllEqual(robust.step.numpy(), 2)
         robust.evaluate(dicts(), verbose=0)
         robust.predict(dicts(), verbose=0)
 
