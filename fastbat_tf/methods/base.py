@@ -99,8 +99,9 @@ class Method(abc.ABC):
         trains_through_solve: Whether the weight gradient also goes through
             `solve`, which must then stop it at delta*. Defaults to False.
         needs_plan: Whether the method reads `StepContext.progress` or has
-            state with rows. `RobustClassifier.compile` then expects a `Plan`.
-            Defaults to False.
+            state with rows. `fit` then says how far the training is; without
+            `fit`, `RobustClassifier.compile` expects a `Plan`. Defaults to
+            False.
         remembers_examples: Whether its state has a row for each example.
             Defaults to False.
         needs_features: Whether the method calls `StepContext.features`.

@@ -7,10 +7,8 @@ from typing import Any
 import keras
 
 from fastbat_tf import distribution
-from fastbat_tf.draws import Draws
 from fastbat_tf.errors import InputError
 from fastbat_tf.layers import derivatives, structure
-from fastbat_tf.methods import state as states
 from fastbat_tf.methods.step import split_index
 from fastbat_tf.runtime import hints, onednn
 from fastbat_tf.training import (
@@ -250,7 +248,8 @@ class RobustClassifier(Exportable, TrainingStep):
             attack_loss: A loss like `loss`: the loss that the attack
                 maximizes, whose reduction does not matter. Defaults to `loss`.
             plan: A `fastbat_tf.Plan`, for methods that count epochs or
-                remember examples. Defaults to `None`.
+                remember examples, if you train without `fit`. Defaults to
+                `None`: `fit` plans by itself.
             epsilon_schedule: An `EpsilonSchedule`. Defaults to `None`: every
                 step uses the method's full radius.
 
@@ -337,14 +336,7 @@ class RobustClassifier(Exportable, TrainingStep):
             weight_average = WeightAverage(
                 weight_averaging, self._averaged_variables
             )
-        method_state = states.create(
-            method=self.method,
-            image_shape=self._network.image_shape,
-            classes=self._network.outputs.classes,
-            features=self.features,
-            plan=self.plan,
-            draws=Draws(self.seed, 0),
-        )
+        method_state = self.create_method_state()
         for name, layer in (
             ("weight_average", weight_average),
             ("epsilon_schedule", epsilon_schedule),

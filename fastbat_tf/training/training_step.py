@@ -21,10 +21,10 @@ from fastbat_tf.layers import derivatives, randomness
 from fastbat_tf.layers.exact_moments import exact_moments
 from fastbat_tf.methods.step import StepContext, StepResult, unpack
 from fastbat_tf.training import losses, step_metrics
-from fastbat_tf.training.pixels import PixelModel
+from fastbat_tf.training.fitting import FittedModel
 
 
-class TrainingStep(PixelModel):
+class TrainingStep(FittedModel):
     """A model with the training step that all methods share.
 
     `RobustClassifier` sets the attributes that the step uses: the constructor
@@ -37,15 +37,17 @@ class TrainingStep(PixelModel):
     """
 
     def train_step(self, data):
-        given, labels, sample_weight, index = unpack(
-            data, self.method.remembers_examples
-        )
-        images, others = self.network.split(given)
+        batch = unpack(data, self.method.remembers_examples)
+        images, others = self.network.split(batch.inputs)
         images, checked = self.enter(images, self._image_dtype)
-        # The images are checked before any variable, even a counter, changes.
+        labels, index = batch.labels, batch.index
+        checked += self.check_labels(labels) + self.check_index(index)
+        # The batch is checked before any variable, even a counter, changes.
         with tf.control_dependencies(checked):
+            # The part that is a `tf.function` waits only for its arguments.
+            images = tf.identity(images)
             return self._whole_step(
-                images, labels, index, others, sample_weight
+                images, labels, index, others, batch.sample_weight
             )
 
     def _build_step_functions(self):
@@ -94,7 +96,6 @@ class TrainingStep(PixelModel):
                 state=state,
                 step=self.step.value,
                 notes=notes,
-                draws=self.draws(self.step.value, replica),
                 others=others,
                 sample_weight=sample_weight,
             )
@@ -248,7 +249,6 @@ class TrainingStep(PixelModel):
         )
 
     def _make_context(self, images, labels, *, step, others=None, **given):
-        progress = self.plan and self.plan.progress(step, self.method.replays)
         form = self.network.outputs
         return StepContext(
             network=self.network.beside(others),
@@ -257,10 +257,13 @@ class TrainingStep(PixelModel):
             reduction=self.loss.reduction,
             images=images,
             labels=labels,
-            progress=progress,
+            progress=self.progress(step),
             features=self.features and self._pixel_range.wrap(self.features),
             **given,
         )
+
+    def images_of(self, inputs):
+        return self.network.split(inputs)[0]
 
     def test_step(self, data):
         trained = {metric.name for metric in self._report_metrics}

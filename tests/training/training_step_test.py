@@ -312,8 +312,9 @@ class StepTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllEqual(again.step, 3)
         self.assertEqual(Memory().get_config(), {})
 
+        robust.compile()
         with self.assertRaisesRegex(InputError, "plan=.*Received: plan=None"):
-            robust.compile()
+            robust.train_on_batch(data, labels[5:1:-3])
         with self.assertRaisesRegex(InputError, "Received: examples=0"):
             robust.compile(plan=Plan(1, 1, 2))
         with self.assertRaisesRegex(InputError, "Received: index=None"):
