@@ -1,6 +1,7 @@
 """Tiny classifiers of every kind that Keras has, for images 8 x 8 x 3."""
 
 import keras
+import numpy as np
 
 layers = keras.layers
 SHAPE, CLASSES = (8, 8, 3), 4
@@ -27,7 +28,8 @@ class Subclassed(keras.Model):
 def subclassed(make_normalization=layers.BatchNormalization):
     keras.utils.set_random_seed(0)
     model = Subclassed(make_normalization)
-    model.build((None, *SHAPE))
+    # Not `build`, which would create the variables outside of a strategy.
+    model(np.zeros((1, *SHAPE), keras.config.floatx()))
     return model
 
 
