@@ -4,7 +4,7 @@ import concurrent.futures
 
 import tensorflow as tf
 
-from fastbat_tf.layers.exact_moments import exact_moments
+from fastbat_tf.layers.moments import exact_moments
 from fastbat_tf.layers.structure import input_specs
 
 
