@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from fastbat_tf.errors import InputError
 from fastbat_tf.layers import structure, tracing
-from fastbat_tf.layers.exact_moments import exact_moments
+from fastbat_tf.layers.moments import exact_moments
 
 SOFTMAX = "softmax"
 SIGMOID = "sigmoid"
