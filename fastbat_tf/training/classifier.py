@@ -23,13 +23,13 @@ from fastbat_tf.training import (
 from fastbat_tf.training.epsilon_schedule import (
     EpsilonSchedule,  # noqa: F401  Registered, too.
 )
-from fastbat_tf.training.exporting import Exportable
+from fastbat_tf.training.lifecycle import Lifecycle, in_own_scope
 from fastbat_tf.training.training_step import TrainingStep
 from fastbat_tf.training.weight_averaging import WeightAverage
 
 
 @keras.saving.register_keras_serializable("fastbat_tf")
-class RobustClassifier(Exportable, TrainingStep):
+class RobustClassifier(Lifecycle, TrainingStep):
     """Trains a Keras classifier with an adversarial-training method.
 
     ```
@@ -151,6 +151,7 @@ class RobustClassifier(Exportable, TrainingStep):
         """
         return self._pixel_range.wrap(self.classifier)
 
+    @in_own_scope
     def compile(
         self,
         optimizer: str | dict | keras.optimizers.Optimizer = "sgd",
@@ -246,7 +247,7 @@ class RobustClassifier(Exportable, TrainingStep):
         self.attack_loss = attack_loss
         self.update_rule = rule
         for hint in hints.new_hints():
-            warnings.warn(hint, stacklevel=2)
+            warnings.warn(hint, stacklevel=3)
         self.given_jit_compile = jit_compile
         self.compiles_step = distribution.resolve_jit_compile(jit_compile)
         derivatives.refuse_silent_gaps(self)
@@ -271,8 +272,8 @@ class RobustClassifier(Exportable, TrainingStep):
             optimizer, [self, *conversion.flatten(self.classifier)]
         )
         strategy = self.distribute_strategy
-        with strategy.scope():  # `compile` may be called outside of it.
-            rule.prepare(optimizer, self.trainable_variables)
+        checks.check_optimizer_scope(optimizer, strategy)
+        rule.prepare(optimizer, self.trainable_variables)
         distribution.check_steps_per_execution(
             steps_per_execution, strategy.num_replicas_in_sync
         )
@@ -335,7 +336,7 @@ class RobustClassifier(Exportable, TrainingStep):
         return {
             **super().get_config(),
             "classifier": keras.saving.serialize_keras_object(self.classifier),
-            "method": keras.saving.serialize_keras_object(self.method),
+            "method": loading.serialize_method(self.method),
             "seed": self.seed,
             "pixel_range": list(self.pixel_range),
         }
