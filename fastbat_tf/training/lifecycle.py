@@ -87,7 +87,8 @@ def _input_signature(classifier):
     """What a classifier takes; Keras would ask that it has been called."""
     inputs = getattr(classifier, "_inputs_struct", None)
     if inputs is not None:
-        return [inputs]
+        flat = keras.tree.flatten(inputs)
+        return flat if len(flat) == 1 else [inputs]
     if isinstance(classifier, keras.Sequential):
         return classifier.inputs
     shapes = classifier.get_build_config()["input_shape"]

@@ -30,8 +30,8 @@ print(type(keras.__loader__).__name__)
 
 class RegistrationTest(parameterized.TestCase, tf.test.TestCase):
     @parameterized.parameters(
-        "import fastbat_tf",
         "import keras; import fastbat_tf",
+        # TensorFlow looks for Keras without importing it.
         "import fastbat_tf, tensorflow; import keras",
     )
     def test_a_new_process(self, imports):
