@@ -200,10 +200,6 @@ class MethodState(keras.layers.Layer):
                 other.entries[name].assign(variable)
         return other
 
-    def save_own_variables(self, store):
-        for number, variable in enumerate(self.entries.values()):
-            store[str(number)] = variable.value.numpy()
-
     def load_own_variables(self, store):
         if not len(store.keys()):
             # Saved before the first `fit`.
@@ -321,8 +317,6 @@ def shapes(classifier):
     try:
         return tuple(classifier.input_shape[1:]), classifier.output_shape[-1]
     except AttributeError:  # Neither Sequential nor functional.
-        shape = tuple(classifier._build_shapes_dict["input_shape"])
-        outputs = keras.backend.compute_output_spec(
-            classifier, keras.KerasTensor(shape)
-        )
+        shape = tuple(next(iter(classifier._build_shapes_dict.values())))
+        outputs = classifier.compute_output_spec(keras.KerasTensor(shape))
         return shape[1:], outputs.shape[-1]
