@@ -163,7 +163,8 @@ def find(classifier, pick=lambda outputs: outputs, from_logits=None):
 def _look(classifier, pick):
     """Returns the shape of the outputs, and their activation or None."""
     outputs = getattr(classifier, "outputs", None)
-    if outputs:  # Not a subclassed model.
+    # A class of the user may do anything in its own `call`.
+    if outputs and type(classifier).call.__module__.startswith("keras."):
         symbolic = pick(getattr(classifier, "_outputs_struct", outputs))
         layer = symbolic._keras_history.operation
         known = getattr(layer, "activation", None)
