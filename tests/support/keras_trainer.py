@@ -29,9 +29,10 @@ NARROW = (
 
 
 class Wrapped(RobustClassifier):
-    """A `RobustClassifier` that logs only what Keras logs.
+    """A `RobustClassifier` without what it adds to the user's model.
 
-    The tests list the logs, and `RobustClassifier` adds its own.
+    The tests list the logs and the weights. `RobustClassifier` logs more, by
+    names with a prefix, and has a counter of steps.
     """
 
     def __init__(self, classifier, **kwargs):
@@ -40,6 +41,9 @@ class Wrapped(RobustClassifier):
     def get_metrics_result(self):
         results = super().get_metrics_result()
         return {k: v for k, v in results.items() if k[:7] != "robust_"}
+
+    def get_weights(self):
+        return self.classifier.get_weights()
 
 
 class ExampleModel(Wrapped):
