@@ -182,7 +182,8 @@ class Method(abc.ABC):
     def objective(self, context, solution):
         """Computes the upper-level loss and the logits it was computed from.
 
-        By default, the loss is the mean loss at `x + delta*` plus `penalty`.
+        By default, the loss is the reduced loss at `x + delta*`, see
+        `StepContext.reduce`, plus `penalty`.
         Override this method to train on something else, such as clean logits.
 
         Args:
@@ -193,7 +194,7 @@ class Method(abc.ABC):
             The scalar loss, and logits `(batch, classes)` for the metrics.
         """
         logits = context.logits(context.images + solution.perturbation)
-        loss = tf.reduce_mean(context.losses(logits))
+        loss = context.reduce(context.losses(logits))
         return loss + self.penalty(context, solution, logits), logits
 
     def penalty(self, context, solution, logits):

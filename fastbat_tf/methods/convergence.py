@@ -39,7 +39,7 @@ class SmoothConvergence:
         clean = context.logits(context.images + solution.memory)
         losses = relaxed(context.losses, logits, self.label_factor)
         clean_losses = relaxed(context.losses, clean, self.label_factor)
-        loss = tf.reduce_mean(losses) + self.term(context, clean_losses)
+        loss = context.reduce(losses) + self.term(context, clean_losses)
         return loss, logits
 
     def update(self, context):

@@ -104,13 +104,14 @@ class ELLE(Method):
         )
         at_first, at_second, at_between = tf.split(losses, 3)
         chord = (1.0 - share) * at_first + share * at_second
-        error = tf.reduce_mean((at_between - chord) ** 2)
+        errors = (at_between - chord) ** 2
+        error = tf.reduce_mean(errors)
         context.report(linearity_error=error)
         weight = self.coefficient
         if self._adapts:
             weight = tf.cast(context.state["weight"], error.dtype)
             context.note(error=error)
-        return weight * error
+        return weight * context.reduce(errors)
 
     def update(self, context):
         if not self._adapts:

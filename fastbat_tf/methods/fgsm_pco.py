@@ -96,7 +96,7 @@ class FGSMPCO(Method):
         losses = relaxed(context.losses, logits, self.label_factor)
         difference = tf.reduce_mean((at_moved - at_start) ** 2)
         difference -= tf.reduce_mean((at_moved - logits) ** 2)
-        loss = tf.reduce_mean(losses) + self.coefficient * tf.abs(difference)
+        loss = context.reduce(losses) + self.coefficient * tf.abs(difference)
         return loss, logits
 
     def update(self, context):

@@ -88,8 +88,9 @@ class FGSMPGI(Method):
     def objective(self, context, solution):
         logits = context.logits(context.images + solution.perturbation)
         losses = relaxed(context.losses, logits, self.label_factor)
-        distance = tf.reduce_mean((logits - solution.memory) ** 2)
-        return tf.reduce_mean(losses) + self.coefficient * distance, logits
+        distances = tf.reduce_mean((logits - solution.memory) ** 2, -1)
+        loss = context.reduce(losses)
+        return loss + self.coefficient * context.reduce(distances), logits
 
     def update(self, context):
         return memory.accumulate(context, self.epsilon, self.step_size)

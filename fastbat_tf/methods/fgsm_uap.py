@@ -69,7 +69,7 @@ class UniversalStart:
         tape, start, at_start = solution.memory
         logits = context.logits(context.images + solution.perturbation)
         apart = logits - at_start
-        distance = tf.reduce_mean(apart**2)
+        distance = context.reduce(tf.reduce_mean(apart**2, -1))
         if self.form == options.BENCHMARK:
             size = tf.cast(tf.size(apart), apart.dtype)
             extra = tape.gradient(
@@ -79,7 +79,7 @@ class UniversalStart:
                 unconnected_gradients=tf.UnconnectedGradients.ZERO,
             )
             context.note(gradient=context.notes["gradient"] + extra)
-        loss = tf.reduce_mean(context.losses(logits))
+        loss = context.reduce(context.losses(logits))
         return loss + self.coefficient * distance, logits
 
     def update(self, context):

@@ -98,8 +98,8 @@ class GAT(Method):
         logits = context.logits(context.images + solution.perturbation)
         clean = context.logits(context.images)
         apart = (tf.nn.softmax(clean) - tf.nn.softmax(logits)) ** 2
-        penalty = tf.reduce_mean(tf.reduce_sum(apart, -1))
-        loss = tf.reduce_mean(context.losses(clean))
+        penalty = context.reduce(tf.reduce_sum(apart, -1))
+        loss = context.reduce(context.losses(clean))
         return loss + self._weight(context) * penalty, logits
 
     def _clean_logits(self, context):

@@ -112,11 +112,12 @@ class LIET(Method):
     def objective(self, context, solution):
         logits = context.logits(context.images + solution.perturbation)
         losses = self._losses(context, logits, "smoothing")
-        apart = tf.reduce_mean(jensen_shannon(solution.memory, logits))
-        context.report(divergence=apart)
+        apart = jensen_shannon(solution.memory, logits)
+        context.report(divergence=tf.reduce_mean(apart))
         epoch = tf.cast(context.progress.epoch + 1, logits.dtype)
         weight = self.coefficient * epoch / context.progress.epochs
-        return tf.reduce_mean(losses) + weight * apart, logits
+        loss = context.reduce(losses)
+        return loss + weight * context.reduce(apart), logits
 
     def update(self, context):
         noted = context.notes["indicative"]

@@ -79,7 +79,7 @@ class NuAT(Method):
     def objective(self, context, solution):
         logits = context.logits(context.images + solution.perturbation)
         clean = context.logits(context.images)
-        loss = tf.reduce_mean(context.losses(clean))
+        loss = context.reduce(context.losses(clean))
         return loss + self._weight(context) * _distance(clean, logits), logits
 
     def _weight(self, context):

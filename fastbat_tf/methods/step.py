@@ -37,9 +37,14 @@ class StepContext:
         notes: Dict of the tensors noted so far. Defaults to none.
         features: Callable like `network` that returns the input of its last
             layer. Defaults to None.
+        sample_weight: Float tensor `(batch,)`, the weights of the examples in
+            the upper level. Defaults to None, for equal weights.
+        reduction: String, the reduction of the Keras loss. Defaults to
+            `"mean"`.
 
     Attributes:
-        images, labels, index, network, progress, state: The arguments.
+        images, labels, index, network, progress, state, sample_weight: The
+            arguments.
         variables: List of the trainable variables of the classifier.
         reports: Dict of the scalars reported so far.
         notes: Dict of the tensors noted so far, for `Method.update`.
@@ -59,6 +64,8 @@ class StepContext:
         state=None,
         notes=None,
         features=None,
+        sample_weight=None,
+        reduction="mean",
     ):
         self.images = images
         self.labels = labels
@@ -67,20 +74,25 @@ class StepContext:
         self.variables = [v.value for v in network.trainable_variables]
         self.progress = progress
         self.state = state or {}
+        self.sample_weight = sample_weight
         self.reports = {}
         self.notes = dict(notes or {})
         self._loss = loss
         self._attack_loss = attack_loss or loss
         self._draws = draws
         self._features = features
+        self._reduction = reduction
 
     @property
     def label_ids(self):
         """The labels as int32 `(batch,)`, even if they are one-hot."""
         labels = tf.convert_to_tensor(self.labels)
-        if labels.shape.rank == 2 and labels.shape[-1] != 1:
+        if _are_probabilities(labels):
             return tf.argmax(labels, -1, tf.int32)
-        return tf.cast(tf.reshape(labels, [-1]), tf.int32)
+        labels = tf.reshape(labels, [-1])
+        if labels.dtype.is_floating:  # Smoothed labels of two classes.
+            labels = tf.round(labels)
+        return tf.cast(labels, tf.int32)
 
     def logits(self, images, training=True):
         """Computes the logits of images.
@@ -138,6 +150,36 @@ class StepContext:
             A tensor `(batch,)`.
         """
         return self._attack_loss(self._labels(logits, label_ids), logits)
+
+    def reduce(self, values):
+        """Reduces values of the examples to the scalar that is minimized.
+
+        It is what Keras does with the losses of a batch: the mean of the
+        values, each times the weight of its example, if the loss has the
+        reduction `"sum_over_batch_size"`. A method uses it for every term of
+        the upper level that has a value for each example.
+
+        Args:
+            values: Float tensor `(batch,)`.
+
+        Returns:
+            A scalar.
+        """
+        weights = self.sample_weight
+        if weights is not None:
+            weights = tf.cast(
+                tf.reshape(weights, tf.shape(values)), values.dtype
+            )
+            values *= weights
+        if self._reduction in ("sum", "none", None):
+            # The gradients of the replicas are averaged.
+            replicas = tf.distribute.get_strategy().num_replicas_in_sync
+            return replicas * tf.reduce_sum(values)
+        if self._reduction == "mean_with_sample_weight" and weights is not None:
+            return tf.math.divide_no_nan(
+                tf.reduce_sum(values), tf.reduce_sum(weights)
+            )
+        return tf.reduce_mean(values)
 
     def uniform(self, name, radius):
         """Draws noise from U(-radius, radius), for each pixel.
@@ -262,9 +304,14 @@ class StepContext:
     def _labels(self, logits, label_ids):
         if label_ids is None:
             return self.labels
-        if tf.convert_to_tensor(self.labels).shape.rank == 2:
+        if _are_probabilities(tf.convert_to_tensor(self.labels)):
             return tf.one_hot(label_ids, logits.shape[-1], dtype=logits.dtype)
         return label_ids
+
+
+def _are_probabilities(labels):
+    """Returns whether labels are `(batch, classes)`, such as one-hot."""
+    return labels.shape.rank == 2 and labels.shape[-1] != 1
 
 
 class StepResult(NamedTuple):
@@ -300,9 +347,9 @@ def split_index(images):
     Raises:
         InputError: If the dict has other keys.
     """
-    if not isinstance(images, dict):
+    if not isinstance(images, dict) or "index" not in images:
         return images, None
-    if "images" not in images or not images.keys() <= {"images", "index"}:
+    if images.keys() != {"images", "index"}:
         raise InputError(
             'Images are expected as a tensor, or as {"images": images, '
             '"index": index}. Received: keys=' + ", ".join(images)
@@ -319,27 +366,20 @@ def unpack(data, needs_index=False):
         needs_index: Whether the indices are needed. Defaults to False.
 
     Returns:
-        The images, the labels, and the indices of the examples in the data set
-        or None.
+        The images, the labels, the weights of the examples or None, and the
+        indices of the examples in the data set or None.
 
     Raises:
-        InputError: If there are sample weights, or if the indices are needed
-            and missing.
+        InputError: If the indices are needed and missing.
     """
     images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     images, index = split_index(images)
     if index is not None:
         index = tf.convert_to_tensor(index)
-    images = tf.convert_to_tensor(images)
     if needs_index and index is None:
         raise InputError(
             "The method remembers every example; expected images as "
             '{"images": images, "index": index}, with their indices in the '
             "data set. Received: index=None"
         )
-    if sample_weight is not None:
-        raise InputError(
-            "Sample and class weights are not supported, expected None. "
-            f"Received: sample_weight of shape {tuple(sample_weight.shape)}"
-        )
-    return images, labels, index
+    return images, labels, sample_weight, index

@@ -85,8 +85,8 @@ class TRADES(Method):
     def objective(self, context, solution):
         clean = context.logits(context.images)
         logits = context.logits(context.images + solution.perturbation)
-        apart = tf.reduce_mean(divergence(clean, logits))
-        loss = tf.reduce_mean(context.losses(clean))
+        apart = context.reduce(divergence(clean, logits))
+        loss = context.reduce(context.losses(clean))
         return loss + self.coefficient * apart, logits
 
 

@@ -21,6 +21,8 @@ from fastbat_tf.training import (
 from fastbat_tf.training.epsilon_schedule import (
     EpsilonSchedule,  # noqa: F401  Registered, too.
 )
+from fastbat_tf.training.metrics import prepare as prepare_metrics
+from fastbat_tf.training.network import Network
 from fastbat_tf.training.training_step import TrainingStep
 from fastbat_tf.training.weight_averaging import WeightAverage
 
@@ -59,6 +61,15 @@ class RobustClassifier(TrainingStep):
             the classifier takes, such as `(0, 255)` for a model of
             `keras.applications`. `fit`, `evaluate` and `predict` reject images
             outside of it. Defaults to `(0, 1)`.
+        from_logits: Boolean, whether the classifier returns logits rather than
+            probabilities. Defaults to `None`: a softmax or sigmoid as its last
+            operation makes them probabilities.
+        image_input: The input that takes the images, if the classifier has
+            several: its name, or its key in what the classifier takes. The
+            others are passed through. Defaults to `None`.
+        logits_output: The output that is classified, if there are several: its
+            name or its key. It is what `RobustClassifier` returns; the others
+            are not trained. Defaults to `None`.
         **kwargs: Arguments of `keras.Model`.
 
     Call arguments:
@@ -95,7 +106,16 @@ class RobustClassifier(TrainingStep):
     """
 
     def __init__(
-        self, classifier, method, seed=0, pixel_range=(0, 1), **kwargs
+        self,
+        classifier,
+        method,
+        seed=0,
+        pixel_range=(0, 1),
+        *,
+        from_logits=None,
+        image_input=None,
+        logits_output=None,
+        **kwargs,
     ):
         if keras.backend.backend() != "tensorflow":
             raise ValueError(
@@ -113,6 +133,14 @@ class RobustClassifier(TrainingStep):
             classifier = conversion.make_twice_differentiable(classifier)
         onednn.guard(conversion.flatten(classifier))
         self.classifier = classifier
+        self._network_options = {
+            "from_logits": from_logits,
+            "image_input": image_input,
+            "logits_output": logits_output,
+        }
+        self._network = Network(
+            classifier, self._pixel_range, **self._network_options
+        )
         self.method = method
         self.seed = seed
         self.weight_average = self.epsilon_schedule = None
@@ -137,25 +165,34 @@ class RobustClassifier(TrainingStep):
         self.built = True
 
     def call(self, images, training=None):
-        images, _ = split_index(images)
+        given, _ = split_index(images)
+        images, others = self._network.split(given)
         images = self._pixel_range.as_floats(images, self._image_dtype)
-        return self.classifier(images, training=training)
+        given = self._network.join(images, others)
+        return self._network.pick(self.classifier(given, training=training))
 
     @property
     def network(self):
-        """The classifier as a function of pixels in [0, 1].
+        """The classifier as a function from pixels in [0, 1] to logits.
 
         A callable `network(images, training=...)` that returns logits
-        `(batch, classes)`: what methods see, and what this library's attacks
-        take. If `pixel_range` is [0, 1], it is the classifier itself.
+        `(batch, classes)`, also if the classifier returns probabilities or a
+        single value for two classes: what methods see, and what this library's
+        attacks take.
         """
-        return self._pixel_range.wrap(self.classifier)
+        return self._network
 
-    def compile(
+    def compile(  # noqa: PLR0917  The signature of Keras.
         self,
-        optimizer: str | dict | keras.optimizers.Optimizer = "sgd",
+        optimizer: str | dict | keras.optimizers.Optimizer = "rmsprop",
         loss=None,
-        metrics=("accuracy",),
+        loss_weights=None,
+        metrics=None,
+        weighted_metrics=None,
+        run_eagerly=False,
+        steps_per_execution=1,
+        jit_compile: bool | str = "auto",
+        auto_scale_loss=True,
         *,
         weight_decay=0.0,
         weight_decay_mode="l2",
@@ -165,22 +202,39 @@ class RobustClassifier(TrainingStep):
         attack_loss=None,
         plan=None,
         epsilon_schedule=None,
-        jit_compile: bool | str = "auto",
-        **kwargs,
     ):
         """Configures the model for training.
 
+        The first arguments, up to `auto_scale_loss`, are those of
+        `keras.Model.compile`, and have the same meaning. The others are
+        passed by name.
+
         Args:
-            optimizer: A Keras optimizer or its name. Its settings have the
-                same meaning as in `keras.Model.fit`, and the object is not
-                changed. Defaults to `"sgd"`.
-            loss: A `keras.losses.Loss` that takes logits, such as
-                `CategoricalCrossentropy(from_logits=True)` for one-hot labels.
-                Its mean over the examples is minimized. Defaults to
-                cross-entropy with integer labels.
-            metrics: List of Keras metrics of the logits. Training computes
-                them on the perturbed images, `evaluate` on the given images.
-                Defaults to `("accuracy",)`.
+            optimizer: A Keras optimizer or its name. The object is not
+                changed. Defaults to `"rmsprop"`.
+            loss: A `keras.losses.Loss`, a function of labels and predictions
+                that returns a value for each example, or the name of a Keras
+                loss. Its `reduction` says what is minimized. It takes what the
+                classifier returns, logits or probabilities. Defaults to the
+                cross-entropy that fits the labels and the classifier.
+            loss_weights: Float, a factor of the loss, or a list or dict of
+                one. Defaults to `None`.
+            metrics: List of Keras metrics. Training computes them on the
+                perturbed images, `evaluate` on the given images. `"accuracy"`
+                knows whether a single output is a logit. Defaults to `None`.
+            weighted_metrics: List of metrics that are weighted by
+                `sample_weight` or `class_weight`. Defaults to `None`.
+            run_eagerly: Boolean, whether to run without graphs, to debug.
+                Defaults to `False`.
+            steps_per_execution: Integer, the number of batches in a call of
+                the training function. Defaults to `1`.
+            jit_compile: Boolean or `"auto"`, whether XLA compiles the step.
+                Under a distribution strategy it compiles what one replica
+                computes: perturbation, loss and gradients. Defaults to
+                `"auto"`, which compiles on GPUs only: on CPUs, the uncompiled
+                step was measured to be faster.
+            auto_scale_loss: Boolean. Loss scaling is not supported, and
+                `mixed_float16` is rejected. Defaults to `True`.
             weight_decay: Float, the coefficient of the weight decay. Defaults
                 to `0.0`.
             weight_decay_mode: `"l2"` adds `weight_decay * w` to the gradient,
@@ -199,17 +253,11 @@ class RobustClassifier(TrainingStep):
                 each step; see `averaged_weights`. Defaults to `0.0`, which
                 disables averaging.
             attack_loss: A loss like `loss`: the loss that the attack
-                maximizes. Defaults to `loss`.
+                maximizes, whose reduction does not matter. Defaults to `loss`.
             plan: A `fastbat_tf.Plan`, for methods that count epochs or
                 remember examples. Defaults to `None`.
             epsilon_schedule: An `EpsilonSchedule`. Defaults to `None`: every
                 step uses the method's full radius.
-            jit_compile: Boolean or `"auto"`, whether XLA compiles the step.
-                Under a distribution strategy it compiles what one replica
-                computes: perturbation, loss and gradients. Defaults to
-                `"auto"`, which compiles on GPUs only: on CPUs, the uncompiled
-                step was measured to be faster.
-            **kwargs: Other arguments of `keras.Model.compile`.
 
         Returns:
             The model itself, so that calls can be chained:
@@ -226,13 +274,19 @@ class RobustClassifier(TrainingStep):
         ```python
         robust.compile(
             keras.optimizers.SGD(0.1, momentum=0.9),
+            metrics=["accuracy"],
             weight_decay=5e-4,
             weight_averaging=0.999,
         )
         ```
         """
-        loss = losses.get("crossentropy") if loss is None else loss
-        _check_settings(loss, attack_loss, weight_averaging, kwargs)
+        _check_averaging(weight_averaging)
+        form = self._network.outputs
+        loss = losses.as_loss("loss", loss, form)
+        if attack_loss is not None:
+            attack_loss = losses.as_loss("attack_loss", attack_loss, form)
+        self.attack_loss = attack_loss
+        self.loss_weight = losses.as_weight(loss_weights)
         rule = optimizers.UpdateRule(
             weight_decay=weight_decay,
             weight_decay_mode=weight_decay_mode,
@@ -240,10 +294,7 @@ class RobustClassifier(TrainingStep):
             clip_norm=clip_norm,
         )
         optimizer = keras.optimizers.get(optimizer)
-        self._check_optimizer(
-            optimizer, rule, kwargs.get("steps_per_execution", 1)
-        )
-        self.attack_loss = attack_loss
+        self._check_optimizer(optimizer, rule, steps_per_execution)
         self.update_rule = rule
         for hint in hints.new_hints():
             warnings.warn(hint, stacklevel=2)
@@ -253,12 +304,16 @@ class RobustClassifier(TrainingStep):
         super().compile(
             optimizer=optimizer,
             loss=loss,
-            metrics=list(metrics)
-            if isinstance(metrics, tuple)
-            else metrics or [],
+            loss_weights=self.loss_weight,
+            metrics=prepare_metrics("metrics", metrics, form),
+            weighted_metrics=prepare_metrics(
+                "weighted_metrics", weighted_metrics, form
+            ),
+            run_eagerly=run_eagerly,
+            steps_per_execution=steps_per_execution,
             # Keras would also compile `evaluate`, anew for its last batch.
             jit_compile=False,
-            **kwargs,
+            auto_scale_loss=auto_scale_loss,
         )
         self.plan = plan and states.Plan(*plan)
         self._create_tracked_layers(weight_averaging, epsilon_schedule)
@@ -338,6 +393,7 @@ class RobustClassifier(TrainingStep):
             "method": keras.saving.serialize_keras_object(self.method),
             "seed": self.seed,
             "pixel_range": list(self.pixel_range),
+            **self._network_options,
         }
 
     def get_compile_config(self):
@@ -375,16 +431,7 @@ class RobustClassifier(TrainingStep):
         return cls(**config)
 
 
-def _check_settings(loss, attack_loss, weight_averaging, kwargs):
-    """Rejects arguments of `compile` that training would not honor."""
-    losses.check("loss", loss)
-    if attack_loss is not None:
-        losses.check("attack_loss", attack_loss)
-    if kwargs.get("loss_weights") is not None:
-        raise InputError(
-            "`loss_weights` is not supported; expected None. "
-            f"Received: loss_weights={kwargs['loss_weights']}"
-        )
+def _check_averaging(weight_averaging):
     if not 0 <= weight_averaging < 1:
         raise InputError(
             "`weight_averaging` is expected in [0, 1). "

@@ -1,10 +1,58 @@
-"""Training losses of logits and integer labels."""
+"""Training losses."""
+
+import inspect
 
 import keras
 import tensorflow as tf
 
+# The class of all losses that Keras makes of functions.
+from keras.src.losses.losses import LossFunctionWrapper
+
 from fastbat_tf.attacks import losses as attack_losses
 from fastbat_tf.errors import InputError, look_up
+
+# Losses of probabilities that have no `from_logits`.
+_OF_PROBABILITIES = {
+    "categoricalgeneralizedcrossentropy",
+    "dice",
+    "kldivergence",
+    "poisson",
+    "tversky",
+}
+
+
+@keras.saving.register_keras_serializable("fastbat_tf")
+class Crossentropy(keras.losses.Loss):
+    """Cross-entropy of labels in any form.
+
+    Labels are integers `(batch,)` or `(batch, 1)`, or probabilities of the
+    classes `(batch, classes)`, such as one-hot labels. For a classifier with a
+    single output, they are 0, 1 or a probability of class 1.
+
+    Args:
+        from_logits: Boolean, whether predictions are logits. Defaults to True.
+        **kwargs: Arguments of `keras.losses.Loss`.
+    """
+
+    def __init__(self, from_logits=True, **kwargs):
+        super().__init__(**{"name": "crossentropy", **kwargs})
+        self.from_logits = from_logits
+
+    def call(self, y_true, y_pred):
+        units = y_pred.shape[-1]
+        labels = tf.convert_to_tensor(y_true)
+        if units == 1:
+            labels = tf.reshape(labels, [-1, 1])
+            compute = keras.losses.binary_crossentropy
+        elif labels.shape.rank == 2 and labels.shape[-1] == units:
+            compute = keras.losses.categorical_crossentropy
+        else:
+            labels = tf.reshape(labels, [-1])
+            compute = keras.losses.sparse_categorical_crossentropy
+        return compute(labels, y_pred, from_logits=self.from_logits)
+
+    def get_config(self):
+        return {**super().get_config(), "from_logits": self.from_logits}
 
 
 @keras.saving.register_keras_serializable("fastbat_tf")
@@ -26,6 +74,8 @@ class SmoothedCrossentropy(keras.losses.Loss):
         label_smoothing: Float in [0, 1).
         **kwargs: Arguments of `keras.losses.Loss`.
     """
+
+    from_logits = True
 
     def __init__(self, label_smoothing, **kwargs):
         super().__init__(**kwargs)
@@ -66,6 +116,8 @@ class DLR(keras.losses.Loss):
         **kwargs: Arguments of `keras.losses.Loss`.
     """
 
+    from_logits = True
+
     def call(self, y_true, y_pred):
         logits = tf.convert_to_tensor(y_pred)
         return attack_losses.dlr(logits, _as_classes(y_true), None)
@@ -104,65 +156,165 @@ def get(name, **options):
     return look_up(_LOSSES, "loss", loss=name)(**options)
 
 
-def check(name, loss):
-    """Rejects a loss that training cannot use.
-
-    Training minimizes a mean over the examples, so it takes no other
-    reduction. The attack uses the loss of each example, whatever the
-    reduction.
+def as_loss(name, given, outputs):
+    """Makes a `keras.losses.Loss` of what `compile` is given.
 
     Args:
         name: `"loss"` or `"attack_loss"`, the name of the argument.
-        loss: The value of the argument.
+        given: A `keras.losses.Loss`, a function of labels and predictions, the
+            name of a Keras loss, a list or dict that holds only one of these,
+            or None for `Crossentropy`.
+        outputs: The `Outputs` of the classifier.
+
+    Returns:
+        A `keras.losses.Loss`.
 
     Raises:
-        InputError: If it is not a Keras loss of logits, has another reduction,
-            or computes in half precision.
+        InputError: If it is not a loss, or one that does not fit the outputs.
     """
-    if not isinstance(loss, keras.losses.Loss) or not loss.get_config().get(
-        "from_logits", True
-    ):
+    loss = given
+    if isinstance(loss, dict | list | tuple) and "class_name" not in loss:
+        losses = keras.tree.flatten(loss)
+        if len(losses) != 1:
+            raise InputError(
+                f"`{name}` is expected to be one loss, of the classified "
+                f"output. Received: {name}={given}"
+            )
+        loss = losses[0]
+    if loss is None or str(loss).lower() in ("crossentropy", "ce"):
+        return Crossentropy(outputs.from_logits)
+    try:
+        loss = keras.losses.get(loss)
+    except (TypeError, ValueError) as error:
         raise InputError(
-            f"`{name}` is expected to be a keras.losses.Loss with "
-            f"from_logits=True. Received: {name}={loss}"
-        )
-    if name == "loss" and loss.reduction in ("sum", "none", None):
+            f"`{name}` is expected to be a keras.losses.Loss, a function or "
+            f"the name of a Keras loss. Received: {name}={given}"
+        ) from error
+    if isinstance(loss, type):
         raise InputError(
-            "Training minimizes the mean of `loss`; expected "
-            'reduction="sum_over_batch_size". '
-            f"Received: loss.reduction={loss.reduction}"
+            f"`{name}` is expected to be an object, such as "
+            f"{loss.__name__}(). Received: {name}={loss}"
         )
+    if not isinstance(loss, keras.losses.Loss):
+        function_name = getattr(loss, "__name__", type(loss).__name__)
+        loss = LossFunctionWrapper(loss, name=function_name)
+    _check_fit(name, loss, outputs)
+    return loss
+
+
+def as_weight(loss_weights):
+    """Returns the factor of the only loss, or None.
+
+    Args:
+        loss_weights: Float, a list or dict of one float, or None.
+
+    Raises:
+        InputError: If it is anything else.
+    """
+    values = keras.tree.flatten(loss_weights)
+    if loss_weights is None:
+        return None
+    if len(values) != 1 or not isinstance(values[0], int | float):
+        raise InputError(
+            "`loss_weights` is expected to be one float, since there is one "
+            f"loss. Received: loss_weights={loss_weights}"
+        )
+    return float(values[0])
+
+
+def _check_fit(name, loss, outputs):
+    """Rejects a loss that would misread what the classifier returns."""
     if tf.as_dtype(loss.dtype).size < 4:
         raise InputError(
             f"`{name}` is computed in float32, even in mixed precision; "
             f"expected dtype=None. Received: {name}.dtype={loss.dtype}"
         )
+    kind = _kind(loss)
+    if outputs.is_binary and kind.startswith(("sparsecat", "categorical")):
+        raise InputError(
+            f"`{name}` is expected to suit one output, such as "
+            f"BinaryCrossentropy(from_logits={outputs.from_logits}). "
+            f"Received: {name}={loss.name}, units=1"
+        )
+    # The attack may maximize another function of the same logits: it is given
+    # what it takes. What training minimizes is also what `evaluate` reports.
+    takes = takes_logits(loss)
+    if name == "loss" and takes is not None and takes != outputs.from_logits:
+        returns = "logits" if outputs.from_logits else "probabilities"
+        raise InputError(
+            f"The classifier returns {returns}; expected a loss with "
+            f"from_logits={outputs.from_logits}, or RobustClassifier(..., "
+            f"from_logits={takes}) if that is wrong. "
+            f"Received: loss={loss.name}, from_logits={takes}"
+        )
 
 
-def by_example(loss):
-    """Turns a Keras loss into one that returns a value for each example.
+def takes_logits(loss):
+    """Returns whether a loss takes logits rather than probabilities.
+
+    Args:
+        loss: A `keras.losses.Loss`.
+
+    Returns:
+        A boolean; None if the loss does not say, and takes any values.
+    """
+    own = getattr(loss, "from_logits", None)
+    if own is None:
+        own = getattr(loss, "_fn_kwargs", {}).get("from_logits")
+    if own is None and isinstance(loss, LossFunctionWrapper):
+        parameters = inspect.signature(loss.fn).parameters
+        if "from_logits" in parameters:
+            own = parameters["from_logits"].default
+    if own is None and _kind(loss) in _OF_PROBABILITIES:
+        return False
+    return own if own is None else bool(own)
+
+
+def _kind(loss):
+    """Returns the name of a Keras loss, class or function, in one spelling."""
+    named = type(loss).__name__
+    if type(loss) is LossFunctionWrapper:
+        named = getattr(loss.fn, "__name__", "")
+    return named.replace("_", "").lower()
+
+
+def by_example(loss, outputs):
+    """Turns a Keras loss into a function that returns a value per example.
 
     As in Keras, labels are cast to the dtype of the logits, and further axes
     are averaged.
 
     Args:
         loss: A `keras.losses.Loss`.
+        outputs: The `Outputs` of the classifier. The loss is given logits or
+            probabilities, as it takes them, or else what the classifier
+            returns.
 
     Returns:
-        A function from labels and logits to losses `(batch,)`. It raises an
-        `InputError` if `loss.call` has reduced the batch.
+        A function from labels and logits `(batch, classes)` to losses
+        `(batch,)`. It raises an `InputError` if the loss does not return a
+        value for each example: one that averages over the batch would make the
+        gradient of an attack too small, by a factor of the batch size.
     """
+    takes = takes_logits(loss)
+    form = outputs
+    if takes is not None and takes != outputs.from_logits:
+        form = outputs.of_logits() if takes else outputs.of_probabilities()
 
     def losses(labels, logits):
-        values = loss.call(tf.cast(labels, logits.dtype), logits)
+        predictions = form.to_outputs(logits)
+        values = loss.call(tf.cast(labels, logits.dtype), predictions)
         values = tf.convert_to_tensor(values)
-        if values.shape.rank == 0:
+        shape, batch = values.shape, logits.shape[0]
+        if shape.rank == 0 or (shape.rank and shape[0] == 1 != batch):
             raise InputError(
-                "`loss.call` is expected to return one value for each "
-                f"example. Received: loss={loss.name}, which returns a scalar"
+                "The loss is expected to return one value for each example, "
+                "and not to average over them; Keras averages afterwards. "
+                f"Received: loss={loss.name}, which returns the shape "
+                f"{tuple(shape)}"
             )
-        if values.shape.rank in (None, 1):
+        if shape.rank in (None, 1):
             return values
-        return tf.reduce_mean(values, tuple(range(1, values.shape.rank)))
+        return tf.reduce_mean(values, tuple(range(1, shape.rank)))
 
     return losses

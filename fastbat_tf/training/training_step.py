@@ -34,11 +34,16 @@ class TrainingStep(PixelModel):
     """
 
     def train_step(self, data):
-        images, labels, index = unpack(data, self.method.remembers_examples)
+        given, labels, sample_weight, index = unpack(
+            data, self.method.remembers_examples
+        )
+        images, others = self.network.split(given)
         images, checked = self.enter(images, self._image_dtype)
         # The images are checked before any variable, even a counter, changes.
         with tf.control_dependencies(checked):
-            return self._whole_step(images, labels, index)
+            return self._whole_step(
+                images, labels, index, others, sample_weight
+            )
 
     def _build_step_functions(self):
         """Compiles as much of the step with XLA as possible."""
@@ -60,7 +65,7 @@ class TrainingStep(PixelModel):
                 self._update, jit_compile=True, autograph=False
             )
 
-    def _update(self, images, labels, index):
+    def _update(self, images, labels, index, others, sample_weight):
         """Computes the gradients and applies them, once for each replay."""
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         rows = index, replica, tf.shape(images)[0]
@@ -73,6 +78,8 @@ class TrainingStep(PixelModel):
                 state=state,
                 step=self.step.value,
                 replica=replica,
+                others=others,
+                sample_weight=sample_weight,
             )
             self.apply_gradients(gradients)
             context = self._make_context(
@@ -82,27 +89,39 @@ class TrainingStep(PixelModel):
                 state=state,
                 step=self.step.value,
                 notes=notes,
+                draws=self.draws(self.step.value, replica),
+                others=others,
+                sample_weight=sample_weight,
             )
             method = self._method_at(self.step.value, images.dtype)
             self.method_state.write(method.update(context), *rows)
             self.step.assign_add(1)
-        self._update_reports(loss, reports, tf.shape(images)[0])
-        return self.compute_metrics(images, labels, logits)
-
-    def _gradients(self, *, images, labels, index, state, step, replica):
-        result = self.compute_gradients(
+        self._update_reports(loss, reports, images)
+        return self.compute_metrics(
             images,
             labels,
-            self.draws(step, replica),
-            index=index,
-            state=state,
-            step=step,
+            self.network.outputs.to_outputs(logits),
+            sample_weight,
+        )
+
+    def _gradients(self, *, images, labels, replica, **given):
+        result = self.compute_gradients(
+            images, labels, self.draws(given["step"], replica), **given
         )
         return result[:5]  # XLA returns tensors; the solution may hold others.
 
     @derivatives.named
     def compute_gradients(
-        self, images, labels, draws, *, index=None, state=None, step=0
+        self,
+        images,
+        labels,
+        draws,
+        *,
+        index=None,
+        state=None,
+        step=0,
+        others=None,
+        sample_weight=None,
     ):
         """Computes one replica's step: everything except the updates.
 
@@ -120,6 +139,10 @@ class TrainingStep(PixelModel):
                 current ones, as the first replica sees them.
             step: Integer or scalar tensor, the number of updates so far.
                 Defaults to `0`.
+            others: The other inputs of the classifier, see `Network.split`.
+                Defaults to `None`.
+            sample_weight: Float tensor `(batch,)`, the weights of the examples
+                in the loss that is minimized. Defaults to `None`.
 
         Returns:
             A `StepResult`.
@@ -132,7 +155,14 @@ class TrainingStep(PixelModel):
             state = self.method_state.read(index, 0, tf.shape(images)[0])
         method = self._method_at(step, images.dtype)
         context = self._make_context(
-            images, labels, draws=draws, index=index, state=state, step=step
+            images,
+            labels,
+            draws=draws,
+            index=index,
+            state=state,
+            step=step,
+            others=others,
+            sample_weight=sample_weight,
         )
         if not context.variables:
             raise InputError(
@@ -150,9 +180,12 @@ class TrainingStep(PixelModel):
                 tape.watch(solution.perturbation)
                 sources.append(solution.perturbation)
             loss, logits = method.objective(context, solution)
+            if self.loss_weight is not None:
+                loss *= self.loss_weight
             # Regularizers, and losses that layers add.
             for extra in self.classifier.losses:
-                loss += tf.reduce_sum(tf.cast(extra, loss.dtype))
+                extra = tf.reduce_sum(tf.cast(extra, loss.dtype))
+                loss += extra * self._units_of_loss(images)
         found = tape.gradient(loss, sources)
         filled = [
             tf.zeros_like(source)
@@ -200,23 +233,19 @@ class TrainingStep(PixelModel):
             tf.cast(self.epsilon_schedule.share(step), dtype)
         )
 
-    def _make_context(
-        self, images, labels, *, index, state, step, draws=None, notes=()
-    ):
+    def _make_context(self, images, labels, *, step, others=None, **given):
         progress = self.plan and self.plan.progress(step, self.method.replays)
+        form = self.network.outputs
         return StepContext(
-            network=self.network,
-            loss=losses.by_example(self.loss),
+            network=self.network.beside(others),
+            loss=losses.by_example(self.loss, form),
+            attack_loss=losses.by_example(self.attack_loss or self.loss, form),
+            reduction=self.loss.reduction,
             images=images,
             labels=labels,
-            draws=draws,
-            index=index,
-            attack_loss=self.attack_loss
-            and losses.by_example(self.attack_loss),
             progress=progress,
-            state=state,
-            notes=notes,
             features=self.features and self._pixel_range.wrap(self.features),
+            **given,
         )
 
     def test_step(self, data):
@@ -232,8 +261,15 @@ class TrainingStep(PixelModel):
             results["epsilon_share"] = self.epsilon_schedule.share(last_step)
         return results
 
-    def _update_reports(self, loss, reports, batch):
-        reports = {**reports, "loss": loss}
+    def _units_of_loss(self, images):
+        # Keras adds an unreduced loss up, and everything that is added to it.
+        if self.loss.reduction in ("none", None):
+            return tf.cast(tf.shape(images)[0], images.dtype)
+        return 1.0
+
+    def _update_reports(self, loss, reports, images):
+        batch = tf.shape(images)[0]
+        reports = {**reports, "loss": loss / self._units_of_loss(images)}
         for metric in self.metrics:
             if metric.name in reports:
                 metric.update_state(reports[metric.name], sample_weight=batch)
