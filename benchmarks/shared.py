@@ -36,7 +36,7 @@ def build_classifier(width, model="preact_resnet18"):
         model: Name of the model. Defaults to `"preact_resnet18"`.
     """
     import models
-    from fastbat_tf import BatchNormalization
+    from fastbat_tf.experiment.building import BATCH_NORMALIZATION
 
     has_width = "width" in models.parse(model).options
     options = {"width": width} if has_width else {}
@@ -45,5 +45,5 @@ def build_classifier(width, model="preact_resnet18"):
         **options,
         mean=[0.5] * 3,
         std=[0.25] * 3,
-        batch_normalization=BatchNormalization,
+        batch_normalization=BATCH_NORMALIZATION,
     )

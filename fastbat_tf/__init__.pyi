@@ -15,7 +15,7 @@ from .attacks.square import SquareAttack as SquareAttack
 from .attacks.transfer import TransferAttack as TransferAttack
 from .evaluation.alignment import GradientAlignment as GradientAlignment
 from .evaluation.robustness import evaluate_robustness as evaluate_robustness
-from .layers import BatchNormalization as BatchNormalization
+from .layers import FusedBatchNormalization as FusedBatchNormalization
 from .methods.base import Method as Method
 from .methods.base import Solution as Solution
 from .methods.options import option as option

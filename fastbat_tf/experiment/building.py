@@ -1,18 +1,23 @@
 """Builds a run's classifier from its config."""
 
+import functools
+
 import keras
 import tensorflow as tf
 
 from fastbat_tf import distribution, methods
 from fastbat_tf.errors import InputError
 from fastbat_tf.experiment.run_directory import weights_file
-from fastbat_tf.layers import conversion
+from fastbat_tf.layers import FusedBatchNormalization
 from fastbat_tf.methods.state import Plan
 from fastbat_tf.saving import initial_weights
 from fastbat_tf.training import losses, optimizers, schedules
 from fastbat_tf.training.classifier import RobustClassifier
 from fastbat_tf.training.epsilon_schedule import EpsilonSchedule
 from fastbat_tf.training.options import ROLLBACK
+
+# The networks' own momentum and epsilon are PyTorch's, as this variance is.
+BATCH_NORMALIZATION = functools.partial(FusedBatchNormalization, unbiased=True)
 
 
 def build_robust(config, build_model):
@@ -39,7 +44,7 @@ def build_robust(config, build_model):
             mean=spec.mean if config.model.normalize else None,
             std=spec.std if config.model.normalize else None,
             input_shape=spec.image_shape,
-            batch_normalization=conversion.BatchNormalization,
+            batch_normalization=BATCH_NORMALIZATION,
             **config.model.options,
         )
         return RobustClassifier(classifier, method, seed=config.training.seed)

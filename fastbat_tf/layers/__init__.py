@@ -1,5 +1,5 @@
-"""Layers with correct second derivatives on TensorFlow."""
+"""Layers with exact second derivatives on TensorFlow."""
 
-from fastbat_tf.layers.batch_normalization import BatchNormalization
+from fastbat_tf.layers.batch_normalization import FusedBatchNormalization
 
-__all__ = ["BatchNormalization"]
+__all__ = ["FusedBatchNormalization"]

@@ -89,8 +89,9 @@ class Method(abc.ABC):
             to none.
         options: Dict of the declared `Option`s by name.
         differentiates_twice: Whether the method takes derivatives of input
-            gradients. Layers with wrong second derivatives are then replaced
-            or rejected by the trainer. Defaults to False.
+            gradients. `tf.nn.moments`, and so Keras' normalization layers,
+            then have exact derivatives in the step, and a layer whose second
+            derivatives are wrong all the same is refused. Defaults to False.
         needs_perturbation_gradient: Whether `correct` needs the gradient of
             the objective with respect to delta*. Defaults to False.
         trains_through_solve: Whether the weight gradient also goes through

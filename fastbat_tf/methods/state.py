@@ -195,12 +195,13 @@ def _initializer(initial):
     return initialize
 
 
-def create(method, classifier, features, plan, draws):
+def create(*, method, image_shape, classes, features, plan, draws):
     """Creates the state of a method.
 
     Args:
         method: A `Method`.
-        classifier: The built classifier.
+        image_shape: Tuple `(height, width, channels)`.
+        classes: Integer, the number of classes.
         features: The part of the classifier before its last layer, or None.
         plan: A `Plan` or None.
         draws: `Draws`, for random initial values.
@@ -224,8 +225,8 @@ def create(method, classifier, features, plan, draws):
             f"number. Received: examples={plan.examples}"
         )
     sizes = Sizes(
-        tuple(classifier.input_shape[1:]),
-        classifier.output_shape[-1],
+        image_shape,
+        classes,
         features and features.output_shape[-1],
         plan.examples if plan else 0,
         plan.batch_size if plan else 0,

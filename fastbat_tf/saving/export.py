@@ -10,6 +10,7 @@ from fastbat_tf.data.augmentation import to_pixels
 from fastbat_tf.errors import InputError
 from fastbat_tf.files import replace_directory
 from fastbat_tf.training.classifier import RobustClassifier
+from fastbat_tf.training.network import Network
 
 # How far pixels may be outside of [0, 1]: a hundred times the float32 rounding
 # of a perturbed pixel or a resized image.
@@ -58,9 +59,10 @@ def export(classifier, path, reading=None):
     model.signatures["serving_default"](images=images)["classes"]
     ```
     """
-    network = classifier
     if isinstance(classifier, RobustClassifier):
         network, classifier = classifier.network, classifier.classifier
+    else:
+        network = Network(classifier)
     shape = _image_shape(classifier)
     reading = _check_reading(shape, reading)
 

@@ -8,7 +8,7 @@ from typing import cast
 import h5py
 
 from fastbat_tf.errors import InputError
-from fastbat_tf.layers import conversion
+from fastbat_tf.layers import structure
 from fastbat_tf.saving.model_files import UNREADABLE
 
 
@@ -41,7 +41,7 @@ def load(classifier, path, received=None):
         ) from error
     targets = _by_name(
         (layer.name, layer)
-        for layer in conversion.flatten(classifier)
+        for layer in structure.flatten(classifier)
         if _own_weights(layer)
     )
     expected = {name: _own_weights(layer) for name, layer in targets.items()}

@@ -9,7 +9,9 @@ import keras
 import tensorflow as tf
 
 from fastbat_tf.errors import InputError
+from fastbat_tf.training import outputs
 from fastbat_tf.training.classifier import RobustClassifier
+from fastbat_tf.training.network import Network
 
 # The errors of Keras and TensorFlow for files that are truncated, are not
 # models, or hold unknown layers.
@@ -30,15 +32,29 @@ def logits_of(model):
     """Returns a Keras model as a function from images to logits, for inference.
 
     Args:
-        model: A `keras.Model`.
+        model: A `keras.Model` that returns logits, probabilities, or a single
+            value for two classes.
 
     Returns:
         A callable, whose attribute `pixel_range` is that of a
         `RobustClassifier`, and None for any other model.
+
+    Raises:
+        InputError: If the model has several outputs, or others.
     """
-    network: Any = functools.partial(model, training=False)
+    if isinstance(model, RobustClassifier):
+        network: Any = model.network.in_own_range()
+    elif model.built:
+        network = Network(model)
+    else:  # It is built when it is called.
+        network = functools.partial(_call_unbuilt, model)
+    network = functools.partial(network, training=False)
     network.pixel_range = getattr(model, "pixel_range", None)
     return network
+
+
+def _call_unbuilt(model, images, training):
+    return outputs.logits_of(model(images, training=training))
 
 
 def load(path):
@@ -94,8 +110,8 @@ def _read_saved_model(path):
     loaded = tf.saved_model.load(str(path))
     signature = loaded.signatures.get("serving_default")
     inputs = signature.structured_input_signature[1] if signature else {}
-    outputs = signature.structured_outputs if signature else {}
-    names = sorted(outputs)  # A SavedModel has no fixed order.
+    answers = signature.structured_outputs if signature else {}
+    names = sorted(answers)  # A SavedModel has no fixed order.
     if len(inputs) != 1 or ("logits" not in names and len(names) != 1):
         raise InputError(
             "A SavedModel is expected to have the signature serving_default "

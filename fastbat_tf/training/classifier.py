@@ -9,7 +9,7 @@ import keras
 from fastbat_tf import distribution, methods
 from fastbat_tf.draws import Draws
 from fastbat_tf.errors import InputError
-from fastbat_tf.layers import conversion, derivatives
+from fastbat_tf.layers import derivatives, structure
 from fastbat_tf.methods import state as states
 from fastbat_tf.methods.step import split_index
 from fastbat_tf.runtime import hints, onednn
@@ -49,12 +49,10 @@ class RobustClassifier(TrainingStep):
     an NVIDIA GPU that TensorFlow cannot use.
 
     Args:
-        classifier: A built `keras.Model` from images `(batch, height, width,
-            channels)` to logits `(batch, classes)`. If the method
-            differentiates twice, its Keras BatchNormalization layers are
-            replaced, with a warning, by layers that share their weights and
-            have correct second derivatives. The attribute `classifier` is the
-            resulting model.
+        classifier: A built `keras.Model` of any kind, from images `(batch,
+            height, width, channels)` to logits `(batch, classes)`. It is
+            trained in place: no layer is exchanged, and the attribute
+            `classifier` is this model.
         method: A `fastbat_tf.methods.base.Method`, such as `FastBAT(8 / 255)`.
         seed: Integer, the seed of the method's random draws. Defaults to `0`.
         pixel_range: Pair of floats, the lowest and highest pixel value that
@@ -84,8 +82,7 @@ class RobustClassifier(TrainingStep):
 
     Raises:
         ValueError: If the Keras backend is not TensorFlow; if the classifier
-            is not built; if it has a layer whose second derivatives are wrong
-            and that cannot be replaced, or one in which oneDNN would write to
+            is not built; if it has a layer in which oneDNN would write to
             the wrong memory; or if `pixel_range` is not a range.
 
     Example:
@@ -129,9 +126,7 @@ class RobustClassifier(TrainingStep):
                 f"Received: classifier={classifier.name}"
             )
         super().__init__(pixel_range, **kwargs)
-        if method.differentiates_twice:
-            classifier = conversion.make_twice_differentiable(classifier)
-        onednn.guard(conversion.flatten(classifier))
+        onednn.guard(structure.flatten(classifier))
         self.classifier = classifier
         self._network_options = {
             "from_logits": from_logits,
@@ -147,7 +142,7 @@ class RobustClassifier(TrainingStep):
         self.method_state: Any = None
         needed = method.needs_features
         self.features = (
-            conversion.before_last_dense(classifier) if needed else None
+            structure.before_last_dense(classifier) if needed else None
         )
         # The optimizer's own counter need not count every batch.
         self.step = self.add_weight(
@@ -265,9 +260,9 @@ class RobustClassifier(TrainingStep):
 
         Raises:
             InputError: If a setting is out of range, or is one that training
-                would not honor; or if the method differentiates twice and
-                TensorFlow treats a second derivative of the classifier as
-                zero.
+                would not honor; or if the method differentiates twice and a
+                layer of the classifier has wrong second derivatives on
+                TensorFlow.
 
         Example:
 
@@ -322,9 +317,7 @@ class RobustClassifier(TrainingStep):
 
     def _check_optimizer(self, optimizer, rule, steps_per_execution):
         """Rejects an optimizer whose settings training would not honor."""
-        optimizers.check(
-            optimizer, [self, *conversion.flatten(self.classifier)]
-        )
+        optimizers.check(optimizer, [self, *structure.flatten(self.classifier)])
         strategy = self.distribute_strategy
         with strategy.scope():  # `compile` may be called outside of it.
             rule.prepare(optimizer, self.trainable_variables)
@@ -341,7 +334,8 @@ class RobustClassifier(TrainingStep):
             )
         method_state = states.create(
             method=self.method,
-            classifier=self.classifier,
+            image_shape=self._network.image_shape,
+            classes=self._network.outputs.classes,
             features=self.features,
             plan=self.plan,
             draws=Draws(self.seed, 0),

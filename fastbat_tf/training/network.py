@@ -1,6 +1,7 @@
 """A classifier as methods and attacks see it."""
 
 from fastbat_tf.errors import InputError
+from fastbat_tf.layers import structure
 from fastbat_tf.training import outputs
 from fastbat_tf.training.pixel_range import PixelRange
 
@@ -68,9 +69,22 @@ class Network:
         return self.outputs.to_logits(answer)
 
     @property
+    def image_shape(self):
+        """The shape of an image, `(height, width, channels)`.
+
+        Sizes that the classifier leaves open are None.
+        """
+        specs = structure.input_specs(self.classifier)
+        return tuple(self.split(specs)[0].shape[1:])
+
+    @property
     def trainable_variables(self):
         """The trainable variables of the classifier."""
         return self.classifier.trainable_variables
+
+    def in_own_range(self):
+        """Returns this network as a function of pixels in its own range."""
+        return self._with(_pixel_range=PixelRange())
 
     def beside(self, others):
         """Returns this network for the other inputs of a batch.
@@ -80,8 +94,11 @@ class Network:
         """
         if others is None:
             return self
+        return self._with(_others=others)
+
+    def _with(self, **changes):
         network = object.__new__(Network)
-        vars(network).update(vars(self), _others=others)
+        vars(network).update(vars(self), **changes)
         return network
 
     def split(self, given):

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from fastbat_tf.errors import InputError
+from fastbat_tf.layers import structure
 
 SOFTMAX = "softmax"
 SIGMOID = "sigmoid"
@@ -99,6 +100,18 @@ class Outputs:
         return logits
 
 
+def logits_of(answer):
+    """Converts what any classifier has returned to logits.
+
+    Args:
+        answer: Float tensor `(batch, units)`.
+
+    Returns:
+        A float tensor `(batch, classes)`.
+    """
+    return Outputs(_find_activation(answer), answer.shape[-1]).to_logits(answer)
+
+
 def find(classifier, pick=lambda outputs: outputs, from_logits=None):
     """Finds the form of a classifier's outputs.
 
@@ -161,7 +174,9 @@ def _look(classifier, pick):
         outputs = pick(classifier(given, training=False))
         found[:] = outputs.shape, _find_activation(outputs)
 
-    tf.function(call, autograph=False).get_concrete_function(_specs(classifier))
+    tf.function(call, autograph=False).get_concrete_function(
+        structure.input_specs(classifier, batch=None)
+    )
     return found
 
 
@@ -172,7 +187,7 @@ def _find_activation(outputs):
 
 def _undone(outputs):
     """Returns the softmax or sigmoid that outputs come from, or None."""
-    if isinstance(outputs, tf.__internal__.EagerTensor):
+    if not tf.is_symbolic_tensor(outputs):
         return None
     operation = outputs.op
     while operation.type in _PASSING:
@@ -197,13 +212,3 @@ def _undo(outputs, activation):
 def _log(probabilities):
     smallest = np.finfo(probabilities.dtype.as_numpy_dtype).tiny
     return tf.math.log(tf.maximum(probabilities, smallest))
-
-
-def _specs(classifier):
-    if getattr(classifier, "inputs", None):
-        return tf.nest.map_structure(
-            lambda x: tf.TensorSpec(x.shape, x.dtype),
-            getattr(classifier, "_inputs_struct", classifier.inputs[0]),
-        )
-    shape = classifier.get_build_config()["input_shape"]
-    return tf.TensorSpec((None, *shape[1:]), tf.float32)

@@ -10,12 +10,15 @@ state    = method.update(context)
 ```
 """
 
+import contextlib
+
 import keras
 import tensorflow as tf
 
 from fastbat_tf.draws import Draws
 from fastbat_tf.errors import InputError
 from fastbat_tf.layers import derivatives
+from fastbat_tf.layers.exact_moments import exact_moments
 from fastbat_tf.methods.step import StepContext, StepResult, unpack
 from fastbat_tf.training import losses
 from fastbat_tf.training.pixels import PixelModel
@@ -153,7 +156,6 @@ class TrainingStep(PixelModel):
         """
         if state is None:
             state = self.method_state.read(index, 0, tf.shape(images)[0])
-        method = self._method_at(step, images.dtype)
         context = self._make_context(
             images,
             labels,
@@ -169,6 +171,14 @@ class TrainingStep(PixelModel):
                 "The classifier is expected to have trainable weights. "
                 f"Received: classifier={self.classifier.name}, with none"
             )
+        method = self._method_at(step, images.dtype)
+        # Other methods keep Keras' own first derivatives to the last bit.
+        exact = method.differentiates_twice
+        with exact_moments() if exact else contextlib.nullcontext():
+            return self._differentiate(method, context)
+
+    def _differentiate(self, method, context):
+        """Solves the lower level, and differentiates the upper one."""
         with tf.GradientTape() as tape:
             if method.trains_through_solve:
                 solution = method.solve(context)
@@ -185,7 +195,7 @@ class TrainingStep(PixelModel):
             # Regularizers, and losses that layers add.
             for extra in self.classifier.losses:
                 extra = tf.reduce_sum(tf.cast(extra, loss.dtype))
-                loss += extra * self._units_of_loss(images)
+                loss += extra * self._units_of_loss(context.images)
         found = tape.gradient(loss, sources)
         filled = [
             tf.zeros_like(source)

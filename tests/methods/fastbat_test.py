@@ -10,12 +10,12 @@ from absl.testing import parameterized
 
 from fastbat_tf import FastBAT, RobustClassifier, perturbation
 from fastbat_tf.draws import Draws
-from fastbat_tf.layers import conversion
+from fastbat_tf.layers import FusedBatchNormalization
 from fastbat_tf.methods import fastbat
 from tests.support import golden_network, golden_steps, testing
 
 
-class CountingNormalization(conversion.BatchNormalization):
+class CountingNormalization(FusedBatchNormalization):
     """Counts its forward passes in training mode."""
 
     forwards = 0
@@ -87,7 +87,7 @@ class FastBATTest(tf.test.TestCase, parameterized.TestCase):
         )
         self.assertAllClose(outcome.reports["implicit_cosine"], 1.0)
 
-    @parameterized.parameters(None, conversion.BatchNormalization)
+    @parameterized.parameters(None, testing.ZOO_NORMALIZATION)
     def test_implicit_term_is_the_derivative(self, normalization):
         """Central differences, in random directions, of the scalar
 

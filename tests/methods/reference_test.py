@@ -13,8 +13,12 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 from fastbat_tf import Plan, RobustClassifier, methods
-from fastbat_tf.layers import conversion
-from tests.support import golden_network, numpy_methods, numpy_network
+from tests.support import (
+    golden_network,
+    numpy_methods,
+    numpy_network,
+    testing,
+)
 
 SHAPE, PIXELS = (2, 2, 3), 12
 BATCH, CLASSES, WIDTH = 6, 4, 5
@@ -83,7 +87,7 @@ def build(name, options):
     x = keras.layers.Flatten()(inputs)
     x = keras.layers.Dense(WIDTH, use_bias=False, name="hidden")(x)
     x = keras.layers.Activation("softplus")(x)
-    x = conversion.BatchNormalization(name="bn")(x)
+    x = testing.ZOO_NORMALIZATION(name="bn")(x)
     outputs = keras.layers.Dense(CLASSES, name="logits")(x)
     network = keras.Model(inputs, outputs)
     random = np.random.default_rng(1)

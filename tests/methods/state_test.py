@@ -7,7 +7,7 @@ from absl.testing import parameterized
 
 from fastbat_tf import Plan, RobustClassifier, methods
 from fastbat_tf.errors import InputError
-from fastbat_tf.layers import conversion
+from fastbat_tf.layers import structure
 from fastbat_tf.methods.state import Progress
 from fastbat_tf.methods.step import StepContext
 from tests.support import testing
@@ -158,7 +158,7 @@ class StateTest(tf.test.TestCase, parameterized.TestCase):
         with self.assertRaisesRegex(InputError, "Dense.*Received: .*=Flatten"):
             RobustClassifier(network, methods.get("fgsm_fuap"))
         network = testing.small_network()
-        features = conversion.before_last_dense(network)
+        features = structure.before_last_dense(network)
         images, _ = testing.images_and_labels(3)
         dense = network.get_layer("dense")
         self.assertAllClose(dense(features(images)), network(images))

@@ -11,7 +11,7 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 import models
-from fastbat_tf import BatchNormalization, FastBAT, RobustClassifier
+from fastbat_tf import FastBAT, FusedBatchNormalization, RobustClassifier
 from models import blocks
 from tests.support import testing
 
@@ -159,7 +159,7 @@ class ModelsTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters(*SMALL)
     def test_normalization_layers(self, name, options):
         model = models.get(
-            name, batch_normalization=BatchNormalization, **options
+            name, batch_normalization=testing.ZOO_NORMALIZATION, **options
         )
         norms = [
             layer
@@ -168,10 +168,10 @@ class ModelsTest(tf.test.TestCase, parameterized.TestCase):
         ]
         self.assertNotEmpty(norms)
         for layer in norms:
-            self.assertIsInstance(layer, BatchNormalization)
+            self.assertIsInstance(layer, FusedBatchNormalization)
             self.assertEqual((layer.momentum, layer.epsilon), (0.9, 1e-5))
         for layer in get(name, **options).layers:
-            self.assertNotIsInstance(layer, BatchNormalization)
+            self.assertNotIsInstance(layer, FusedBatchNormalization)
 
     @parameterized.parameters(*SMALL)
     def test_pixels_are_normalized_inside(self, name, options):
@@ -225,7 +225,7 @@ class ModelsTest(tf.test.TestCase, parameterized.TestCase):
             num_classes=4,
             input_shape=(8, 8, 3),
             activation="swish",  # Its channels cannot be dead.
-            batch_normalization=BatchNormalization,
+            batch_normalization=testing.ZOO_NORMALIZATION,
             **NORMALIZED,
             **options,
         )

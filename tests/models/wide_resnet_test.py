@@ -13,7 +13,6 @@ from absl.testing import parameterized
 
 import models
 from fastbat_tf import (
-    BatchNormalization,
     FastAT,
     FastBAT,
     RobustClassifier,
@@ -129,7 +128,7 @@ class WideResNetTest(tf.test.TestCase, parameterized.TestCase):
                 "wrn10_1",
                 input_shape=(8, 8, 3),
                 dropout=0.4,
-                batch_normalization=BatchNormalization,
+                batch_normalization=testing.ZOO_NORMALIZATION,
             )
             robust = RobustClassifier(model, method())
             robust.compile(

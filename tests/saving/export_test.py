@@ -14,7 +14,6 @@ import tensorflow as tf
 from PIL import Image
 
 import models
-from fastbat_tf import BatchNormalization
 from fastbat_tf.data import Reading
 from fastbat_tf.errors import InputError
 from fastbat_tf.saving.export import TOLERANCE, export
@@ -113,7 +112,7 @@ class ExportTest(tf.test.TestCase):
             num_classes=5,
             mean=[0.5] * 3,
             std=[0.25] * 3,
-            batch_normalization=BatchNormalization,
+            batch_normalization=testing.ZOO_NORMALIZATION,
         )
 
     def test_serves_without_this_code(self):

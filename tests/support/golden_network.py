@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 import models
-from fastbat_tf.layers import conversion
+from tests.support import testing
 
 
 class Recording(NamedTuple):
@@ -63,7 +63,7 @@ def build_classifier(recording, prefix="weights0", images="x1"):
         mean=meta["mean"] if normalize else None,
         std=meta["std"] if normalize else None,
         input_shape=recording.arrays[images].shape[1:],
-        batch_normalization=conversion.BatchNormalization,
+        batch_normalization=testing.ZOO_NORMALIZATION,
     )
     load_weights(classifier, weights)
     return classifier

@@ -8,7 +8,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from fastbat_tf.layers import conversion
+from fastbat_tf.layers import FusedBatchNormalization
+
+# As in the networks of `models`.
+ZOO_NORMALIZATION = functools.partial(
+    FusedBatchNormalization, momentum=0.9, epsilon=1e-5, unbiased=True
+)
 
 
 @functools.cache
@@ -47,7 +52,7 @@ def extreme_draws(highest):
 def small_network(
     activation="softplus",
     *,
-    normalization=conversion.BatchNormalization,
+    normalization=ZOO_NORMALIZATION,
     size=8,
     classes=4,
     width=4,

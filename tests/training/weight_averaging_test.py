@@ -4,7 +4,6 @@ import keras
 import tensorflow as tf
 from absl.testing import parameterized
 
-from fastbat_tf.layers import conversion
 from fastbat_tf.methods.fastat import FastAT
 from fastbat_tf.methods.standard import Standard
 from fastbat_tf.training.classifier import RobustClassifier
@@ -17,7 +16,7 @@ def build(
     strategy=None,
     averaging=DECAY,
     compiled=False,
-    normalization=conversion.BatchNormalization,
+    normalization=testing.ZOO_NORMALIZATION,
     method=FastAT,
 ):
     strategy = strategy or tf.distribute.get_strategy()
