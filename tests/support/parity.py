@@ -77,7 +77,7 @@ def train(
     history = model.fit(
         *given, epochs=epochs, verbose=0, **{"shuffle": False, **fit}
     ).history
-    tested = model.evaluate(images, labels, batch_size=6, verbose=0)
+    tested = model.evaluate(images, labels, batch_size=8, verbose=0)
     variables = network.trainable_variables
     return {
         "weights": [v.numpy() for v in network.weights],

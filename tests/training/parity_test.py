@@ -171,23 +171,25 @@ class ParityTest(tf.test.TestCase, parameterized.TestCase):
 
     @parameterized.product(
         reduction=REDUCTIONS,
-        weights=(None, "sample_weight", "class_weight"),
-        elements=(False, True),
+        weights=(None, "sample_weight", "class_weight", "elements"),
     )
-    def test_reduction(self, reduction, weights, elements):
+    def test_reduction(self, reduction, weights):
         fit, loss, labels = {}, SPARSE(reduction=reduction), parity.INTEGERS
-        if elements:  # A value for each example and class.
-            loss, labels = SquaredError(reduction=reduction), parity.ONE_HOT
         if weights == "sample_weight":
             fit = {"sample_weight": parity.WEIGHTS}
         if weights == "class_weight":
             fit = {"class_weight": parity.CLASS_WEIGHT}
+        if weights == "elements":  # A value for each example and class.
+            loss, labels = SquaredError(reduction=reduction), parity.ONE_HOT
+            fit = {"sample_weight": parity.WEIGHTS[:, None]}
         self.compare(
             parity_networks.LOGITS["regularizers"],
             labels=labels,
             loss=loss,
             optimizer=lambda: optimizers.SGD(0.01),
             compiled={"weighted_metrics": ["accuracy"]},
+            # Without a reduction, Keras needs batches of one size.
+            batch_size=8,
             **fit,
         )
 
