@@ -18,7 +18,7 @@ from fastbat_tf.draws import Draws, as_normal
 
 EPSILON, STEP_SIZE, LAMBDA = 0.06, 0.2, 0.5
 COEFFICIENT = 3.0
-MOVE = 1e-4  # Of a pixel, in the central difference.
+MOVE = 1e-5  # Of a pixel, in the central difference.
 
 
 class Problem(NamedTuple):
