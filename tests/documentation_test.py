@@ -70,6 +70,16 @@ def build_model():
     return keras.Model(inputs, keras.layers.Dense(10)(x))
 
 
+def build_application(input_shape, include_top, pooling, weights):
+    """Stands for a network of `keras.applications`, which takes a minute."""
+    assert weights == "imagenet" and pooling == "avg" and not include_top
+    inputs = keras.Input(input_shape)
+    x = keras.layers.Conv2D(4, 3, strides=2, use_bias=False)(inputs)
+    x = keras.layers.BatchNormalization()(x)
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(x))
+    return keras.Model(inputs, x)
+
+
 def make_namespace():
     """Returns the names that the examples assume."""
     draws = np.random.default_rng(0)
@@ -90,6 +100,8 @@ def make_namespace():
         "test_images": images[:16],
         "test_labels": labels[:16],
         "validation": (images[:16], labels[:16]),
+        "photos": np.uint8(255 * images[:8]),
+        "photo_labels": labels[:8],
         "batches": batches,
         "pixels": pixels,
         "png": tf.io.encode_png(pixels[0]).numpy(),
@@ -107,6 +119,11 @@ class PythonTest(parameterized.TestCase):
 
     @parameterized.parameters(*executed_pages())
     def test_runs(self, page):
+        self.enterContext(
+            mock.patch.object(
+                keras.applications, "MobileNet", build_application
+            )
+        )
         namespace = make_namespace()
         blocks = read_blocks(page, "python")
         with contextlib.chdir(self.directory):

@@ -25,7 +25,7 @@ class MainMethodsTest(CommandLineTest):
         self.assertEqual(process.returncode, 0, process.stderr)
         rows = self.history()
         self.assertLen(rows, epochs)
-        self.assertGreater(float(rows[-1]["val_accuracy"]), 0.0)
+        self.assertGreater(float(rows[-1]["val_clean_accuracy"]), 0.0)
         # The best weights are read without the method's state.
         process = main(
             "--mode=evaluate",

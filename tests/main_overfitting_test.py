@@ -80,7 +80,7 @@ class OverfittingTest(MainTest):
         )
         self.assertNotIn("Catastrophic", output)
         # 3 batches per epoch; the last share of each epoch.
-        self.assertEqual(self.column("epsilon_share"), [0, 0.5, 1, 1])
+        self.assertEqual(self.column("robust_epsilon_share"), [0, 0.5, 1, 1])
         for name in (
             "val_fgsm_accuracy",
             "val_overfitting_gap",

@@ -83,15 +83,15 @@ class TrainingTest(absltest.TestCase):
             self.assertTrue(np.isfinite(list(row.values())).all(), row)
             self.assertBetween(row["loss"], 0.5, 10)
             self.assertBetween(row["perturbed_accuracy"], 0, 1)
-            self.assertBetween(row["val_accuracy"], 0, 1)
+            self.assertBetween(row["val_clean_accuracy"], 0, 1)
             self.assertBetween(row["val_robust_accuracy"], 0, 1)
             self.assertLessEqual(
-                row["val_robust_accuracy"], row["val_accuracy"]
+                row["val_robust_accuracy"], row["val_clean_accuracy"]
             )
-            self.assertBetween(row["interior_fraction"], 0.001, 0.999)
-            self.assertGreater(row["implicit_ratio"], 0)
-            self.assertBetween(row["implicit_cosine"], -1, 1)
-            self.assertGreater(row["gradient_norm"], 0)
+            self.assertBetween(row["robust_interior_fraction"], 0.001, 0.999)
+            self.assertGreater(row["robust_implicit_ratio"], 0)
+            self.assertBetween(row["robust_implicit_cosine"], -1, 1)
+            self.assertGreater(row["robust_gradient_norm"], 0)
 
     def test_checkpoints(self):
         for name in ("best", "last"):
@@ -164,7 +164,7 @@ class TrainingTest(absltest.TestCase):
         images, labels = splits.validation
         best = max(self.history(), key=lambda row: row["val_robust_accuracy"])
         self.assertAlmostEqual(
-            self.accuracy(images[:40], labels[:40]), best["val_accuracy"]
+            self.accuracy(images[:40], labels[:40]), best["val_clean_accuracy"]
         )
 
     def test_output(self):
@@ -210,7 +210,7 @@ class TrainingTest(absltest.TestCase):
             self.assertRegex(
                 line,
                 rf"^epoch {number}/2  loss {row['loss']:.3f}  train {share}  "
-                rf"val {row['val_accuracy']:.1%}  "
+                rf"val {row['val_clean_accuracy']:.1%}  "
                 rf"val robust {row['val_robust_accuracy']:.1%}  "
                 r"\d+\.\d\d s/step" + ("  .* left$" if number == 1 else "$"),
             )

@@ -96,7 +96,8 @@ class VerbosityTest(CommandLineTest):
         # All other logs of an epoch, below its line.
         self.assertRegex(
             more.stdout,
-            r"\nepoch 1/1  loss .*\n  gradient_norm \d.* val_overfitting_gap ",
+            r"\nepoch 1/1  loss .*\n  overfitting_alarm \d.* "
+            r"robust_gradient_norm \d.* val_overfitting_gap ",
         )
         self.assertIn("pgd-2-1, epsilon 8/255: ", more.stdout)
         less = main(*flags, "--verbosity=-1")
@@ -139,7 +140,7 @@ class AveragingTest(CommandLineTest):
             images=tf.constant(images[:40].astype(np.float32) / 255)
         )
         accuracy = np.mean(answer["classes"].numpy() == labels[:40])
-        self.assertAlmostEqual(accuracy, float(row[f"{kind}accuracy"]))
+        self.assertAlmostEqual(accuracy, float(row[f"{kind}clean_accuracy"]))
 
 
 if __name__ == "__main__":

@@ -78,11 +78,11 @@ windows.name, windows.open = "nt", refuse_directories
 files.os = windows
 warnings.simplefilter("ignore")
 directory.create(config.Config())
-best = callbacks.BestWeights(directory.best, "val_accuracy")
+best = callbacks.BestWeights(directory.best, "val_clean_accuracy")
 robust = RobustClassifier(model, FastAT())
 robust.compile("sgd")
 best.set_model(robust)
-best.on_epoch_end(0, {{"val_accuracy": 0.5}})
+best.on_epoch_end(0, {{"val_clean_accuracy": 0.5}})
 robust.load_weights(directory.best)
 evaluate_robustness(
     model, (images, labels), ["fgsm"], [0.1], directory=top / "evaluation"

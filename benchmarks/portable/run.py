@@ -234,7 +234,7 @@ class Run:
         )
         robust = stages[-1][1]
         return {
-            "val_accuracy": float(correct.mean()),
+            "val_clean_accuracy": float(correct.mean()),
             "val_robust_accuracy": float(robust.mean()),
         }
 
@@ -268,10 +268,13 @@ class Run:
         history = []
         if file.exists():
             with file.open(newline="") as stream:
-                history = list(csv.DictReader(stream))
+                history = [
+                    {current(name): value for name, value in old.items()}
+                    for old in csv.DictReader(stream)
+                ]
         # Rows without a checkpoint are from epochs that are repeated.
         history = [old for old in history if int(old["epoch"]) < row["epoch"]]
-        monitor = self.description["monitor"]
+        monitor = current(self.description["monitor"])
         if all(row[monitor] > float(old[monitor]) for old in history):
             kept = set(self.description["classifier"])
             save(
@@ -317,6 +320,11 @@ class Run:
     def _peak_memory(self):
         known = self.device.memory_stats() or {}  # It is None on CPUs.
         return known.get("peak_bytes_in_use", 0) // 2**20
+
+
+def current(name):
+    """Returns today's name of a column that an earlier version recorded."""
+    return {"val_accuracy": "val_clean_accuracy"}.get(name, name)
 
 
 def say(text):

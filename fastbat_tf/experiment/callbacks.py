@@ -2,11 +2,10 @@
 
 from typing import NamedTuple
 
-import keras
-
 from fastbat_tf import attacks, distribution
 from fastbat_tf.evaluation.alignment import GradientAlignment
 from fastbat_tf.experiment.building import compiles_with_xla
+from fastbat_tf.experiment.history import History
 from fastbat_tf.saving import model_files
 from fastbat_tf.training import callbacks
 from fastbat_tf.training.options import OFF
@@ -67,7 +66,7 @@ def monitored_column(config):
     # Standard training does not make the classifier robust, so its best epoch
     # is the most accurate one.
     standard = config.method.method == "standard"
-    return "val_accuracy" if standard else "val_robust_accuracy"
+    return "val_clean_accuracy" if standard else "val_robust_accuracy"
 
 
 def _build_validation(config, robust, examples, averaged_weights):
@@ -124,7 +123,7 @@ def _in_order(directory, validation, best, guards, *, timing):
         best,
         *guards,  # After `best`: a rollback changes the weights.
         callbacks.LastWeights(directory.last),
-        keras.callbacks.CSVLogger(str(directory.history), append=True),
+        History(directory.history),
         timing,  # After the CSV log, which must not depend on the time.
         curves,
         callbacks.TrainingProgress(),

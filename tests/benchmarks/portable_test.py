@@ -86,7 +86,7 @@ class ExportTest(parameterized.TestCase, tf.test.TestCase):
     def test_results_of_a_step(self):
         train = self.description["computations"]["train"]
         results = [e["result"] for e in train["outputs"] if "result" in e]
-        self.assertContainsSubset(["loss", "implicit_cosine"], results)
+        self.assertContainsSubset(["loss", "robust_implicit_cosine"], results)
 
     def test_stablehlo_only(self):
         for computation in self.description["computations"].values():

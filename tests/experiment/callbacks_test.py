@@ -46,7 +46,7 @@ class BuildTest(parameterized.TestCase):
         for first, second in (
             ("BestWeights", "OverfittingGuard"),  # It changes the weights.
             ("OverfittingGuard", "LastWeights"),
-            ("CSVLogger", "Timing"),  # The history does not have the time.
+            ("History", "Timing"),  # The history does not have the time.
             ("Timing", "Curves"),
         ):
             self.assertLess(names.index(first), names.index(second))

@@ -21,6 +21,7 @@ from fastbat_tf.errors import InputError
 from fastbat_tf.experiment import loop
 from fastbat_tf.experiment.backup import Backup
 from fastbat_tf.experiment.checkpointer import Checkpointer, Interval
+from fastbat_tf.experiment.history import History
 from fastbat_tf.experiment.preemption import Preempted, Preemption
 from fastbat_tf.methods.base import Solution
 from fastbat_tf.methods.fastat import FastAT
@@ -64,12 +65,12 @@ class Validation(keras.callbacks.Callback):
         self._terminate_in = terminate_in
 
     def on_epoch_end(self, epoch, logs=None):
-        logs["val_accuracy"] = self._measure()
+        logs["val_clean_accuracy"] = self._measure()
         if self.model.weight_average is not None:
             with self.model.averaged_weights():
                 if epoch == self._terminate_in:
                     os.kill(os.getpid(), signal.SIGTERM)
-                logs["val_averaged_accuracy"] = self._measure()
+                logs["val_averaged_clean_accuracy"] = self._measure()
         elif epoch == self._terminate_in:
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -141,7 +142,7 @@ class Process:
             )
         averaged = self.robust.averaged_weights if averaging else None
         file = self.directory / "checkpoints" / "best.weights.h5"
-        self.best = callbacks.BestWeights(file, "val_accuracy", averaged)
+        self.best = callbacks.BestWeights(file, "val_clean_accuracy", averaged)
         self.timing = callbacks.Timing(self.directory / "timing.csv")
         files = ("history.csv", "timing.csv", "checkpoints")
         self.said, self.skipped = [], []
@@ -164,7 +165,7 @@ class Process:
         watching = [
             Stop(stop_at, stop),
             self.best,
-            keras.callbacks.CSVLogger(str(history), append=True),
+            History(history),
             self.timing,
         ]
         say = mock.patch.object(display, "say", self.said.append)
@@ -259,7 +260,7 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
             shuffle=False,
             verbose=0,
         ).history
-        for name in ("loss", "accuracy", "gradient_norm"):
+        for name in ("loss", "accuracy", "robust_gradient_norm"):
             values = [float(row[name]) for row in rows]
             self.assertEqual(values, history[name])
         for ours, theirs in zip(

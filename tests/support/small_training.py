@@ -29,6 +29,16 @@ class BreaksAtLabel(keras.losses.SparseCategoricalCrossentropy):
         return factor * super().call(y_true, y_pred)
 
 
+class Constant(keras.metrics.Metric):
+    """A metric that is 100, whatever is predicted."""
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        pass
+
+    def result(self):
+        return tf.constant(100.0)
+
+
 class SmallTraining:
     """A training of 2 epochs with 4 steps of 5 images each."""
 

@@ -172,7 +172,7 @@ class MethodsTest(tf.test.TestCase, parameterized.TestCase):
                 robust.epsilon_schedule.lower(0.9)
             for seed in range(3):
                 _, logs = method_steps.train(robust, [0, 1, 2, 3], seed)
-            self.assertAlmostEqual(logs["epsilon_share"], 0.45)
+            self.assertAlmostEqual(logs["robust_epsilon_share"], 0.45)
             weights[mode] = [v.numpy() for v in robust.trainable_variables]
         for other in weights.values():
             for one, two in zip(weights["eager"], other, strict=True):
@@ -208,7 +208,7 @@ class SavingTest(tf.test.TestCase):
         results = robust.evaluate(
             *testing.images_and_labels(4), verbose=0, return_dict=True
         )
-        self.assertNotIn("epsilon_share", results)
+        self.assertNotIn("robust_epsilon_share", results)
 
 
 if __name__ == "__main__":

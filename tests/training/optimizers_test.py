@@ -247,7 +247,7 @@ class ReplicasTest(tf.test.TestCase, parameterized.TestCase):
             robust = RobustClassifier(testing.small_network(), Standard())
             robust.compile(keras.optimizers.SGD(0.1), clip_norm=clip_norm)
             logs = robust.train_on_batch(images, labels, return_dict=True)
-            norms.append(logs["gradient_norm"])
+            norms.append(logs["robust_gradient_norm"])
         self.assertAllEqual(*norms)
 
 

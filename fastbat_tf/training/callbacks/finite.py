@@ -10,6 +10,7 @@ import math
 import keras
 
 from fastbat_tf.errors import NonFiniteError
+from fastbat_tf.training.step_metrics import GRADIENT_NORM
 
 
 class StopOnNonFinite(keras.callbacks.Callback):
@@ -24,10 +25,10 @@ class StopOnNonFinite(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         # Means over the epoch: a single non-finite value makes them non-finite.
-        for name in ("loss", "gradient_norm"):
+        for name, word in (("loss", "loss"), (GRADIENT_NORM, "gradient norm")):
             if not math.isfinite(logs[name]):
                 raise NonFiniteError(
-                    f"The {name.replace('_', ' ')} is not finite in epoch "
+                    f"The {word} is not finite in epoch "
                     f"{self._epoch + 1}, step {batch + 1}; expected a number. "
                     f"Received: {name}={float(logs[name])}"
                 )

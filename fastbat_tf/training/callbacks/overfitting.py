@@ -14,7 +14,13 @@ from fastbat_tf.errors import InputError, one_of
 from fastbat_tf.files import replacing
 from fastbat_tf.runtime import display
 from fastbat_tf.training import variables
+from fastbat_tf.training.callbacks import columns
+from fastbat_tf.training.callbacks.examples import in_unit_range
 from fastbat_tf.training.options import ROLLBACK, STOP, WARN
+
+ROBUST, GAP = "val_robust_accuracy", "val_overfitting_gap"
+SCORES = "val_fgsm_accuracy", GAP, "val_gradient_alignment"
+ALARM = "overfitting_alarm"
 
 
 class OverfittingScores(keras.callbacks.Callback):
@@ -28,10 +34,13 @@ class OverfittingScores(keras.callbacks.Callback):
     Args:
         fgsm: An `FGSMAttack` on the classifier in training.
         alignment: A `GradientAlignment` of that classifier.
-        examples: `Examples` to validate on: uint8 or float images `(examples,
-            height, width, channels)` and integer labels `(examples,)`.
+        examples: Pair of images and labels, as `RobustValidation` takes it.
         epsilon: Float, the radius, a fraction of the pixel range.
         seed: Integer, the seed of the random draws. Defaults to `0`.
+
+    Raises:
+        InputError: At the end of an epoch, if the logs hold one of these names
+            already.
 
     Example:
 
@@ -44,23 +53,28 @@ class OverfittingScores(keras.callbacks.Callback):
     ```
     """
 
-    def __init__(self, fgsm, alignment, examples, epsilon, seed=0):
+    def __init__(self, fgsm, alignment, examples, epsilon, *, seed=0):
         super().__init__()
         self.fgsm = fgsm
         self.alignment = alignment
-        self.examples = examples
+        self.examples = self._given = examples
         self.epsilon = epsilon
         self.seed = seed
 
+    def set_model(self, model):
+        super().set_model(model)
+        self.examples = in_unit_range(model, self._given)
+
     def on_epoch_end(self, epoch, logs=None):
+        columns.refuse_taken(logs, *SCORES)
+        robust = columns.read(logs, ROBUST, "RobustValidation")
         settings = {"epsilon": self.epsilon, "seed": self.seed}
         with display.task("signs of overfitting"):
-            found = self.fgsm(*self.examples, **settings)
-            accuracy = float(found.robust.mean())
+            fgsm = self.fgsm(*self.examples, **settings)
+            accuracy = float(fgsm.robust.mean())
             alignment = self.alignment(*self.examples, **settings)
-        logs["val_fgsm_accuracy"] = accuracy
-        logs["val_overfitting_gap"] = accuracy - logs["val_robust_accuracy"]
-        logs["val_gradient_alignment"] = alignment
+        found = accuracy, accuracy - robust, alignment
+        logs.update(zip(SCORES, found, strict=True))
 
 
 class OverfittingGuard(keras.callbacks.Callback):
@@ -94,8 +108,8 @@ class OverfittingGuard(keras.callbacks.Callback):
             `0.5`.
 
     Raises:
-        InputError: If `action` is unknown, or if a rollback has no `path` or
-            no `EpsilonSchedule`.
+        InputError: If `action` is unknown, if a rollback has no `path` or no
+            `EpsilonSchedule`, or if a metric is named `overfitting_alarm`.
 
     Example:
 
@@ -123,6 +137,7 @@ class OverfittingGuard(keras.callbacks.Callback):
         self._has_stopped = False
 
     def on_train_begin(self, logs=None):
+        columns.refuse_metrics(self.model, ALARM)
         if self._has_stopped:
             self.model.stop_training = True
         elif self.action == ROLLBACK:
@@ -142,10 +157,12 @@ class OverfittingGuard(keras.callbacks.Callback):
             self._keep(0)
 
     def on_epoch_end(self, epoch, logs=None):
-        gap, robust = logs["val_overfitting_gap"], logs["val_robust_accuracy"]
+        gap = columns.read(logs, GAP, "OverfittingScores")
+        robust = logs[ROBUST]
         has_fallen = robust < self._best / 2
         is_alarm = gap > self.threshold / (3 if has_fallen else 1)
-        logs["overfitting_alarm"] = float(is_alarm)
+        columns.refuse_taken(logs, ALARM)
+        logs[ALARM] = float(is_alarm)
         if is_alarm:
             best = self._best
             action = self._act()

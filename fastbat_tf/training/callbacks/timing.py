@@ -6,6 +6,7 @@ import time
 import keras
 
 from fastbat_tf import distribution
+from fastbat_tf.training.callbacks import columns
 
 COLUMNS = "epoch", "seconds", "first_step_seconds", "peak_gigabytes"
 
@@ -35,6 +36,9 @@ class Timing(keras.callbacks.Callback):
         self._before = 0.0  # Seconds of this epoch in earlier processes.
         self._start = self._first_step = self._seconds = None
 
+    def on_train_begin(self, logs=None):
+        columns.refuse_metrics(self.model, "seconds")
+
     def on_epoch_begin(self, epoch, logs=None):
         self._start = time.perf_counter()
         self._first_step = None
@@ -45,6 +49,7 @@ class Timing(keras.callbacks.Callback):
             self._first_step = self._seconds
 
     def on_epoch_end(self, epoch, logs=None):
+        columns.refuse_taken(logs, "seconds")
         logs["seconds"] = self.state
         is_new = not self.path.exists()
         with self.path.open("a", newline="") as file:

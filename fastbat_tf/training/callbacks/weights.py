@@ -7,6 +7,7 @@ import math
 import keras
 
 from fastbat_tf.files import replacing
+from fastbat_tf.training.callbacks import columns
 from fastbat_tf.training.callbacks.validation import AVERAGED
 
 
@@ -20,7 +21,7 @@ class BestWeights(keras.callbacks.Callback):
     Args:
         path: A `pathlib.Path` of the file, ending in `.weights.h5`.
         monitor: String, the column of the logs that decides for raw weights:
-            `"val_accuracy"` or `"val_robust_accuracy"`. Higher is better.
+            `"val_clean_accuracy"` or `"val_robust_accuracy"`. Higher is better.
         averaged_weights: The method `RobustClassifier.averaged_weights`, to
             consider the averaged weights, too. Defaults to `None`.
 
@@ -41,8 +42,9 @@ class BestWeights(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         for column, weights in self._candidates.items():
-            if logs[column] > self.best:
-                self.best, self.column = logs[column], column
+            value = columns.read(logs, column, "RobustValidation")
+            if value > self.best:
+                self.best, self.column = value, column
                 with weights():
                     save_weights(self.model, self.path)
 
@@ -53,7 +55,8 @@ class BestWeights(keras.callbacks.Callback):
 
     @state.setter
     def state(self, state):
-        self.best, self.column = state["best"], state["column"]
+        self.best = state["best"]
+        self.column = columns.current(state["column"])
 
 
 class LastWeights(keras.callbacks.Callback):

@@ -56,14 +56,16 @@ class StopOnNonFiniteTest(parameterized.TestCase, tf.test.TestCase):
     def test_gradient(self, norm):
         watching = callbacks.StopOnNonFinite()
         watching.on_epoch_begin(11)
-        watching.on_train_batch_end(0, {"loss": 1.0, "gradient_norm": 3.0})
+        watching.on_train_batch_end(
+            0, {"loss": 1.0, "robust_gradient_norm": 3.0}
+        )
         with self.assertRaisesRegex(
             NonFiniteError,
             "^The gradient norm is not finite in epoch 12, step 31; expected "
-            f"a number. Received: gradient_norm={norm}$",
+            f"a number. Received: robust_gradient_norm={norm}$",
         ):
             watching.on_train_batch_end(
-                30, {"loss": 1.0, "gradient_norm": norm}
+                30, {"loss": 1.0, "robust_gradient_norm": norm}
             )
 
     def test_a_good_training_ends(self):

@@ -89,7 +89,9 @@ class GuardTest(tf.test.TestCase, parameterized.TestCase):
 
     def guard(self, action, robust=None, **settings):
         guard = OverfittingGuard(action, path=self.path, **settings)
-        guard.set_model(robust or mock.Mock(stop_training=False))
+        guard.set_model(
+            robust or mock.Mock(stop_training=False, user_metrics=())
+        )
         return guard
 
     def end_epoch(self, guard, epoch, scores):
@@ -376,7 +378,7 @@ class FitTest(tf.test.TestCase):
         ).history
         self.assertLen(printed.getvalue().splitlines(), 3)
         self.assertEqual(history["overfitting_alarm"], [1, 1, 1])
-        self.assertAllClose(history["epsilon_share"], [1, 0.5, 0.25])
+        self.assertAllClose(history["robust_epsilon_share"], [1, 0.5, 0.25])
 
 
 if __name__ == "__main__":

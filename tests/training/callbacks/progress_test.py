@@ -22,7 +22,7 @@ class TrainingProgressTest(parameterized.TestCase):
         self, batches, seconds, *, verbosity=0, epochs=1, steps=10, **logs
     ):
         """Returns the printed lines; the first step takes a minute."""
-        logs = {"loss": 2.0, "val_accuracy": 0.5, **logs}
+        logs = {"loss": 2.0, "val_clean_accuracy": 0.5, **logs}
         progress = callbacks.TrainingProgress()
         printed = io.StringIO()
         with (
@@ -55,10 +55,10 @@ class TrainingProgressTest(parameterized.TestCase):
         told = {
             "perturbed_accuracy": 0.25,
             "val_robust_accuracy": 0.125,
-            "val_averaged_accuracy": 0.75,
+            "val_averaged_clean_accuracy": 0.75,
             "val_averaged_robust_accuracy": 1.0,
         }
-        (line,) = self.lines(range(10), 4, **told, interior_fraction=0.1)
+        (line,) = self.lines(range(10), 4, **told, robust_interior_fraction=0.1)
         self.assertLess(len(line), 125)
         self.assertEqual(
             line,
@@ -75,7 +75,9 @@ class TrainingProgressTest(parameterized.TestCase):
         self.assertStartsWith(line, f"epoch 1/3  loss {expected}  val 50.0%  ")
 
     def test_more_lines(self):
-        lines = self.lines(range(10), 4, verbosity=1, interior_fraction=0.25)
+        lines = self.lines(
+            range(10), 4, verbosity=1, robust_interior_fraction=0.25
+        )
         self.assertEqual(
             lines[:-2],
             [
@@ -87,7 +89,7 @@ class TrainingProgressTest(parameterized.TestCase):
             ],
         )
         self.assertStartsWith(lines[-2], "epoch 1/3  ")
-        self.assertEqual(lines[-1], "  interior_fraction 0.25")
+        self.assertEqual(lines[-1], "  robust_interior_fraction 0.25")
 
     def test_an_unknown_number_of_steps(self):
         self.assertEqual(

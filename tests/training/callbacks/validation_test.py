@@ -1,10 +1,16 @@
 """Clean and robust accuracy after each epoch."""
 
+from unittest import mock
+
 import keras
 import tensorflow as tf
 from absl.testing import absltest
 
+from fastbat_tf.methods.fastat import FastAT
+from fastbat_tf.training.callbacks import RobustValidation
+from fastbat_tf.training.classifier import RobustClassifier
 from tests.support.small_training import SmallTraining
+from tests.support.testing import images_and_labels, small_network
 
 
 class RobustValidationTest(tf.test.TestCase):
@@ -22,7 +28,7 @@ class RobustValidationTest(tf.test.TestCase):
         self.assertLen(later, 2)
         for epoch, logs, result in later:
             for name, value in (
-                ("val_accuracy", result.clean_correct.mean()),
+                ("val_clean_accuracy", result.clean_correct.mean()),
                 ("val_robust_accuracy", result.robust.mean()),
             ):
                 self.assertIsInstance(logs[name], float)
@@ -50,11 +56,40 @@ class RobustValidationTest(tf.test.TestCase):
             averaged = measure()
         self.assertNotEqual(raw, averaged)
         for prefix, measured in (("val_", raw), ("val_averaged_", averaged)):
-            columns = f"{prefix}accuracy", f"{prefix}robust_accuracy"
+            columns = f"{prefix}clean_accuracy", f"{prefix}robust_accuracy"
             found = tuple(history[column][-1] for column in columns)
             self.assertAllClose(found, measured)
         # The result is that of the raw weights.
         self.assertAllClose(validation.result.robust.mean(), raw[1])
+
+    def test_examples_in_the_range_of_the_classifier(self):
+        images, labels = images_and_labels(4)
+        for pixel_range, given in (
+            ((0, 1), images),
+            ((-1, 1), 2 * images - 1),
+            ((0, 255), 255 * images),
+        ):
+            robust = RobustClassifier(
+                small_network(normalization=None),
+                FastAT(),
+                pixel_range=pixel_range,
+            )
+            seen = []
+
+            def attack(images, labels, *args, seen=seen, **settings):
+                seen.append((images, labels))
+                return mock.Mock(clean_correct=labels < 2, robust=labels < 1)
+
+            validation = RobustValidation(attack, (given, labels), 0.1)
+            for _ in range(2):  # As in a second `fit`.
+                validation.set_model(robust)
+                logs = {}
+                validation.on_epoch_end(0, logs)
+                found, found_labels = seen.pop()
+                self.assertAllClose(found, images, 1e-5, 1e-6)
+                self.assertAllInRange(found, 0, 1)
+                self.assertAllEqual(found_labels, labels)
+                self.assertEqual(logs["val_clean_accuracy"], 0.5)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ from fastbat_tf.training.classifier import RobustClassifier
 from tests.support.small_training import SmallTraining
 from tests.support.testing import images_and_labels, small_network
 
+COLUMNS = "val_clean_accuracy", "val_averaged_clean_accuracy"
+
 
 class BestWeightsTest(tf.test.TestCase):
     """Each epoch has its own weights, and the file is read after each."""
@@ -33,15 +35,16 @@ class BestWeightsTest(tf.test.TestCase):
         bias = robust.classifier.get_layer("dense").bias
         path = pathlib.Path(self.get_temp_dir(), "best.weights.h5")
         best = callbacks.BestWeights(
-            path, "val_accuracy", robust.averaged_weights if averaged else None
+            path,
+            "val_clean_accuracy",
+            robust.averaged_weights if averaged else None,
         )
         best.set_model(robust)
         found = []
         for epoch, row in enumerate(rows):
             bias.assign([float(epoch)] * 4)
             average.assign([epoch + 0.5] * 4)
-            names = ("val_accuracy", "val_averaged_accuracy")
-            best.on_epoch_end(epoch, dict(zip(names, row, strict=True)))
+            best.on_epoch_end(epoch, dict(zip(COLUMNS, row, strict=True)))
             self.assertAllEqual(bias, [epoch] * 4)
             again = RobustClassifier(
                 small_network(normalization=None), FastAT()
@@ -52,7 +55,7 @@ class BestWeightsTest(tf.test.TestCase):
         return found
 
     def test_the_better_of_both(self):
-        raw, averaged = "val_accuracy", "val_averaged_accuracy"
+        raw, averaged = COLUMNS
         self.assertEqual(
             self.story([(3, 2), (1, 4), (4, 4), (5, 6), (7, 7)], True),
             [
@@ -65,7 +68,7 @@ class BestWeightsTest(tf.test.TestCase):
         )
 
     def test_raw_alone(self):
-        raw = "val_accuracy"
+        raw = "val_clean_accuracy"
         self.assertEqual(
             self.story([(3, 9), (1, 9), (4, 9)], False),
             [(0.0, raw), (0.0, raw), (2.0, raw)],
