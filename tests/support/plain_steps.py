@@ -85,28 +85,40 @@ def _gradients(problem, delta, loss):
     return weights, pixels
 
 
-def fastbat(problem):
-    """Returns the gradient of a step, a list of arrays."""
+def _attacked(problem):
+    return lambda outputs: tf.reduce_sum(problem.attack_loss(outputs))
 
-    def attacked(outputs):
-        return tf.reduce_sum(problem.attack_loss(outputs))
+
+def fastbat_points(problem):
+    """Returns the linearization point of Fast-BAT, and delta*."""
+
+    def ascend(delta):
+        _, ascent = _gradients(problem, delta, _attacked(problem))
+        return problem.project(delta + STEP_SIZE * ascent)
+
+    start = problem.images + problem.draw(-EPSILON, EPSILON)
+    z = ascend(tf.clip_by_value(start, 0, 1) - problem.images)
+    return z, ascend(z)
+
+
+def fastbat(problem, points):
+    """Returns the gradient of a step, a list of arrays.
+
+    Args:
+        problem: The `Problem`.
+        points: The linearization point, and delta*.
+    """
+    attacked = _attacked(problem)
 
     def upper(outputs):
         extra = [tf.reduce_sum(x) for x in problem.network.losses]
         return problem.mean(problem.loss(outputs)) + sum(extra)
 
-    start = tf.clip_by_value(
-        problem.images + problem.draw(-EPSILON, EPSILON), 0, 1
-    )
-    z = start - problem.images
-    _, ascent = _gradients(problem, z, attacked)
-    z = problem.project(z + STEP_SIZE * ascent)
-    _, ascent = _gradients(problem, z, attacked)
-    delta = problem.project(z + STEP_SIZE * ascent)
+    z, delta = points
     plain, to_delta = _gradients(problem, delta, upper)
     low = np.maximum(-problem.images, -EPSILON) + 1e-7
     high = np.minimum(1 - problem.images, EPSILON) - 1e-7
-    interior = ((low < delta) & (delta < high)).numpy()
+    interior = np.array((low < delta) & (delta < high))
     vector = interior * to_delta / LAMBDA
     h = MOVE / np.abs(vector).max()
     ahead, _ = _gradients(problem, z + h * vector, attacked)

@@ -238,6 +238,7 @@ CASES = {
     # Policies.
     "mixed": Case(*LOGITS, policy="mixed_bfloat16"),
     "mixed_batch": Case(*LOGITS, policy="mixed_bfloat16", body="batch"),
+    "mixed_layer": Case(*LOGITS, policy="mixed_bfloat16", body="layer"),
     "mixed_softmax": Case(*SOFTMAX, policy="mixed_bfloat16", head="softmax"),
     "mixed_sigmoid": Case(*SIGMOID, policy="mixed_bfloat16", head="sigmoid"),
     # Modes.
