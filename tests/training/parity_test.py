@@ -1,0 +1,380 @@
+"""`RobustClassifier(network, Standard())` trains exactly as Keras does.
+
+Both train clones of a network for two epochs. Weights, the optimizer's state,
+the history, `evaluate` and `predict` agree up to rounding in float32: the
+largest difference that was measured, relative to numbers above 1, is 4e-7.
+"""
+
+import functools
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl.testing import parameterized
+from keras import layers, losses, optimizers
+
+from fastbat_tf import RobustClassifier, Standard
+from tests.support import parity, parity_networks
+from tests.support.keras_networks import SquaredError
+from tests.support.parity import sgd
+
+TOLERANCE = 2e-6
+SPARSE = functools.partial(
+    losses.SparseCategoricalCrossentropy, from_logits=True
+)
+CATEGORICAL = functools.partial(losses.CategoricalCrossentropy)
+
+
+def squared(y_true, y_pred):
+    """A plain function: a value for each example."""
+    return tf.reduce_sum((y_true - y_pred) ** 2, -1)
+
+
+def by_class(y_true, y_pred):
+    """A plain function: a value for each example and class."""
+    return (y_true - y_pred) ** 2
+
+
+# Losses of the labels, by name.
+LOGITS_LOSSES = {
+    "integers": (parity.INTEGERS, SPARSE()),
+    "column": (parity.INTEGERS[:, None], SPARSE()),
+    "floats": (parity.INTEGERS.astype("float32"), SPARSE()),
+    "ignored_class": (parity.INTEGERS, SPARSE(ignore_class=1)),
+    "one_hot": (parity.ONE_HOT, CATEGORICAL(from_logits=True)),
+    "integer_one_hot": (
+        parity.ONE_HOT.astype("int64"),
+        CATEGORICAL(from_logits=True),
+    ),
+    "smoothed": (parity.SMOOTHED, CATEGORICAL(from_logits=True)),
+    "label_smoothing": (
+        parity.ONE_HOT,
+        CATEGORICAL(from_logits=True, label_smoothing=0.3),
+    ),
+    "focal": (
+        parity.ONE_HOT,
+        losses.CategoricalFocalCrossentropy(from_logits=True),
+    ),
+    "hinge": (parity.ONE_HOT, losses.CategoricalHinge()),
+    "hinge_name": (parity.ONE_HOT, "categorical_hinge"),
+    "squared_name": (parity.ONE_HOT, "mse"),
+    "squared_error": (parity.ONE_HOT, losses.MeanSquaredError()),
+    "huber": (parity.ONE_HOT, losses.Huber(0.1)),
+    "subclass": (parity.ONE_HOT, SquaredError()),
+    "function": (parity.ONE_HOT, squared),
+    "function_by_class": (parity.ONE_HOT, by_class),
+    "cosine": (parity.ONE_HOT, losses.CosineSimilarity()),
+}
+PROBABILITIES_LOSSES = {
+    "sparse_name": (parity.INTEGERS, "sparse_categorical_crossentropy"),
+    "categorical_name": (parity.ONE_HOT, "categorical_crossentropy"),
+    "sparse": (parity.INTEGERS, losses.SparseCategoricalCrossentropy()),
+    "smoothed": (parity.SMOOTHED, CATEGORICAL(label_smoothing=0.1)),
+    "divergence": (parity.SMOOTHED, losses.KLDivergence()),
+    "divergence_name": (parity.SMOOTHED, "kl_divergence"),
+    "focal": (parity.ONE_HOT, losses.CategoricalFocalCrossentropy()),
+    "squared": (parity.ONE_HOT, "mean_squared_error"),
+    "poisson": (parity.ONE_HOT, losses.Poisson()),
+    "generalized": (
+        parity.INTEGERS,
+        losses.CategoricalGeneralizedCrossEntropy(),
+    ),
+    "function": (parity.ONE_HOT, squared),
+}
+BINARY_LOSSES = {
+    "logit": ("logit", losses.BinaryCrossentropy(from_logits=True)),
+    "logit_smoothing": (
+        "logit",
+        losses.BinaryCrossentropy(from_logits=True, label_smoothing=0.2),
+    ),
+    "logit_focal": (
+        "logit",
+        losses.BinaryFocalCrossentropy(from_logits=True, gamma=1.0),
+    ),
+    "logit_squared": ("logit", "mse"),
+    "logit_hinge": ("logit", "hinge"),
+    "sigmoid": ("sigmoid", "binary_crossentropy"),
+    "sigmoid_focal": ("sigmoid", losses.BinaryFocalCrossentropy()),
+    "sigmoid_squared": ("sigmoid", losses.MeanSquaredError()),
+}
+OPTIMIZERS = {
+    "sgd": lambda: optimizers.SGD(0.1),
+    "name": lambda: "rmsprop",
+    "config": lambda: optimizers.serialize(optimizers.SGD(0.1)),
+    "nesterov": sgd(nesterov=True),
+    "adam": lambda: optimizers.Adam(0.01, amsgrad=True),
+    "adamw": lambda: optimizers.AdamW(0.01, weight_decay=0.1),
+    "lion": lambda: optimizers.Lion(0.01),
+    "rmsprop": lambda: optimizers.RMSprop(0.01, centered=True),
+    "lamb": lambda: optimizers.Lamb(0.01),
+    "schedule": lambda: optimizers.Adam(
+        optimizers.schedules.PiecewiseConstantDecay([2, 4], [0.1, 0.01, 0.02])
+    ),
+    "weight_decay": sgd(weight_decay=0.1),
+    "clipnorm": sgd(clipnorm=0.05),
+    "clipvalue": sgd(clipvalue=0.01),
+    "global_clipnorm": sgd(global_clipnorm=0.1),
+    "use_ema": sgd(use_ema=True, ema_momentum=0.6),
+    "ema_overwrite_frequency": sgd(
+        use_ema=True, ema_momentum=0.6, ema_overwrite_frequency=2
+    ),
+    "loss_scale_factor": sgd(loss_scale_factor=256.0),
+    "gradient_accumulation_steps": sgd(gradient_accumulation_steps=2),
+    "clipped_and_accumulated": sgd(
+        gradient_accumulation_steps=2, clipnorm=0.05, weight_decay=0.1
+    ),
+}
+REDUCTIONS = ("sum", "mean", "mean_with_sample_weight", "none", None)
+
+
+class ParityTest(tf.test.TestCase, parameterized.TestCase):
+    def compare(self, make, **settings):
+        parity.compare(self, TOLERANCE, make, **settings)
+
+    @parameterized.parameters(*parity_networks.LOGITS)
+    def test_logits(self, name):
+        self.compare(parity_networks.LOGITS[name], loss=SPARSE())
+
+    @parameterized.parameters(*parity_networks.PROBABILITIES)
+    def test_probabilities(self, name):
+        self.compare(parity_networks.PROBABILITIES[name])
+
+    @parameterized.parameters(*LOGITS_LOSSES)
+    def test_loss_of_logits(self, name):
+        labels, loss = LOGITS_LOSSES[name]
+        self.compare(parity_networks.CONVOLUTION, labels=labels, loss=loss)
+
+    @parameterized.parameters(*PROBABILITIES_LOSSES)
+    def test_loss_of_probabilities(self, name):
+        labels, loss = PROBABILITIES_LOSSES[name]
+        self.compare(parity_networks.SOFTMAX, labels=labels, loss=loss)
+
+    @parameterized.product(name=list(BINARY_LOSSES), column=(False, True))
+    def test_binary(self, name, column):
+        kind, loss = BINARY_LOSSES[name]
+        labels = parity.BINARY[:, None] if column else parity.BINARY
+        self.compare(
+            parity_networks.BINARY[kind],
+            labels=labels,
+            loss=loss,
+            # For `"accuracy"`, Keras compares a logit with 0.5.
+            compiled={"metrics": ["mae"]},
+        )
+
+    @parameterized.parameters(*OPTIMIZERS)
+    def test_optimizer(self, name):
+        self.compare(
+            parity_networks.LOGITS["unused_weight"],
+            loss=SPARSE(),
+            optimizer=OPTIMIZERS[name],
+        )
+
+    @parameterized.product(
+        reduction=REDUCTIONS,
+        weights=(None, "sample_weight", "class_weight", "elements"),
+    )
+    def test_reduction(self, reduction, weights):
+        fit, loss, labels = {}, SPARSE(reduction=reduction), parity.INTEGERS
+        if weights == "sample_weight":
+            fit = {"sample_weight": parity.WEIGHTS}
+        if weights == "class_weight":
+            fit = {"class_weight": parity.CLASS_WEIGHT}
+        if weights == "elements":  # A value for each example and class.
+            loss, labels = SquaredError(reduction=reduction), parity.ONE_HOT
+            fit = {"sample_weight": parity.WEIGHTS[:, None]}
+        self.compare(
+            parity_networks.LOGITS["regularizers"],
+            labels=labels,
+            loss=loss,
+            optimizer=lambda: optimizers.SGD(0.01),
+            compiled={"weighted_metrics": ["accuracy"]},
+            # Without a reduction, Keras needs batches of one size.
+            batch_size=8,
+            **fit,
+        )
+
+    @parameterized.named_parameters(
+        ("column", parity.WEIGHTS[:, None]),
+        ("integers", (4 * parity.WEIGHTS).astype("int32")),
+        ("first_batch_is_zero", np.float32([0] * 6 + [1] * 10)),
+    )
+    def test_sample_weight(self, weights):
+        self.compare(
+            parity_networks.CONVOLUTION,
+            loss=SPARSE(),
+            sample_weight=weights,
+            compiled={"weighted_metrics": ["accuracy"]},
+        )
+
+    @parameterized.parameters("one_hot", "smoothed", "column")
+    def test_class_weight(self, name):
+        labels, loss = LOGITS_LOSSES[name]
+        self.compare(
+            parity_networks.CONVOLUTION,
+            labels=labels,
+            loss=loss,
+            class_weight=parity.CLASS_WEIGHT,
+        )
+
+    @parameterized.named_parameters(
+        ("graph", {"run_eagerly": False}),
+        ("xla", {"run_eagerly": False, "jit_compile": True}),
+        (
+            "steps_per_execution",
+            {"run_eagerly": False, "compiled": {"steps_per_execution": 2}},
+        ),
+    )
+    def test_compiled(self, settings):
+        self.compare(
+            parity_networks.PROBABILITIES["softmax_subclassed"],
+            sample_weight=parity.WEIGHTS,
+            **settings,
+        )
+
+    @parameterized.named_parameters(
+        ("loss_weight", {"loss_weights": 0.3}),
+        ("loss_weight_list", {"loss_weights": [0.3]}),
+        ("no_metrics", {"metrics": None}),
+        (
+            "metrics",
+            {
+                "metrics": ["acc", keras.metrics.TopKCategoricalAccuracy(2)],
+                "weighted_metrics": [squared, "mse"],
+            },
+        ),
+        ("metrics_by_output", {"metrics": {"head": "accuracy"}}),
+        ("no_loss_scaling", {"auto_scale_loss": False}),
+    )
+    def test_arguments_of_compile(self, compiled):
+        self.compare(
+            parity_networks.CONVOLUTION,
+            labels=parity.ONE_HOT,
+            loss=CATEGORICAL(from_logits=True),
+            sample_weight=parity.WEIGHTS,
+            compiled=compiled,
+        )
+
+    def test_positional_arguments_of_compile(self):
+        """Their order is that of Keras."""
+        arguments = ("adam", "mse", 0.5, ["mae"], ["mse"], True, 1, False)
+        histories = []
+        for robust in (True, False):
+            keras.utils.set_random_seed(0)
+            model = parity_networks.CONVOLUTION()
+            if robust:
+                model = RobustClassifier(model, Standard())
+            model.compile(*arguments)
+            history = model.fit(
+                parity.IMAGES, parity.ONE_HOT, shuffle=False, verbose=0
+            ).history
+            histories.append(
+                {k: v for k, v in history.items() if k[:7] != "robust_"}
+            )
+        self.assertAllClose(*histories)
+
+    @parameterized.named_parameters(
+        ("split", {"validation_split": 0.25}),
+        (
+            "data",
+            {
+                "validation_data": (
+                    parity.IMAGES[:5],
+                    parity.INTEGERS[:5],
+                    parity.WEIGHTS[:5],
+                )
+            },
+        ),
+        (
+            "steps",
+            {
+                "validation_data": parity.dataset(
+                    parity.IMAGES, parity.INTEGERS
+                ),
+                "validation_steps": 1,
+                "validation_freq": 2,
+            },
+        ),
+        ("shuffle", {"shuffle": True}),
+        ("initial_epoch", {"initial_epoch": 1, "epochs": 3}),
+        ("steps_per_epoch", {"steps_per_epoch": 2}),
+        ("one_batch", {"batch_size": 100}),
+    )
+    def test_arguments_of_fit(self, fit):
+        self.compare(
+            parity_networks.LOGITS["batch_normalization"], loss=SPARSE(), **fit
+        )
+
+    @parameterized.named_parameters(
+        ("dataset", parity.dataset),
+        ("py_dataset", parity.Batches),
+        ("generator", parity.generator),
+    )
+    def test_data(self, make):
+        for weights in ((), (parity.WEIGHTS,)):
+            self.compare(
+                parity_networks.CONVOLUTION,
+                loss=SPARSE(),
+                data=lambda *arrays: (make(*arrays, *weights),),  # noqa: B023
+                steps_per_epoch=3,
+            )
+
+    @parameterized.parameters("float64", "float16", "tensor", "list", "dict")
+    def test_kinds_of_arrays(self, kind):
+        def data(images, labels):
+            if kind == "tensor":
+                return tf.constant(images), tf.constant(labels)
+            if kind == "list":
+                return [images], [labels]
+            if kind == "dict":
+                return {"image": images}, labels
+            return images.astype(kind), labels
+
+        images = parity.IMAGES.astype("float16").astype("float32")
+        self.compare(
+            parity_networks.CONVOLUTION,
+            images=images,
+            loss=SPARSE(),
+            data=lambda *given: data(*given),
+            batch_size=6,
+        )
+
+    @parameterized.parameters("uint8", "int32", "float32")
+    def test_pixels_up_to_255(self, dtype):
+        def scaled(x):
+            return layers.Conv2D(2, 3)(layers.Rescaling(1 / 127.5, -1.0)(x))
+
+        self.compare(
+            parity_networks.functional(scaled),
+            images=np.round(255 * parity.IMAGES).astype(dtype),
+            loss=SPARSE(),
+            wrap={"pixel_range": (0, 255)},
+        )
+
+    def test_a_float64_network(self):
+        def make():
+            with_policy = keras.DTypePolicy("float64")
+            inputs = keras.Input(parity_networks.SHAPE, dtype="float64")
+            x = layers.Flatten(dtype=with_policy)(inputs)
+            return keras.Model(inputs, layers.Dense(4, dtype=with_policy)(x))
+
+        self.compare(make, loss=SPARSE())
+
+    def test_a_bfloat16_network_with_a_float32_head(self):
+        self.compare(parity_networks.float32_head("mixed_bfloat16"))
+
+    def test_a_part_that_is_frozen_later(self):
+        """Freezing and unfreezing act on the model of the user."""
+
+        def prepare(network):
+            for layer in network.layers:
+                if "normalization" in layer.name or "conv" in layer.name:
+                    layer.trainable = not layer.trainable
+
+        for name in ("batch_normalization", "frozen_normalization"):
+            self.compare(
+                parity_networks.LOGITS[name], loss=SPARSE(), prepare=prepare
+            )
+
+
+if __name__ == "__main__":
+    tf.test.main()
