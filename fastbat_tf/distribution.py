@@ -4,6 +4,7 @@ import functools
 import pathlib
 import re
 
+import keras
 import tensorflow as tf
 
 from fastbat_tf.errors import InputError
@@ -51,15 +52,21 @@ def check_batch_size(batch_size, strategy):
 
 
 def check_steps_per_execution(steps, replicas):
-    """Rejects several steps per execution on several replicas.
+    """Rejects a number of steps per execution that Keras does not support.
 
     Args:
         steps: Integer, the `steps_per_execution` of `compile`.
         replicas: Integer, the number of replicas.
 
     Raises:
-        InputError: If both are above 1, which Keras does not support.
+        InputError: If `steps` is not a positive integer, or if both are above
+            1.
     """
+    if not isinstance(steps, int) or steps < 1:
+        raise InputError(
+            "`steps_per_execution` is expected to be an integer of at least 1. "
+            f"Received: steps_per_execution={steps}"
+        )
     if steps > 1 and replicas > 1:
         raise InputError(
             "Keras cannot run several steps in one execution on several "
@@ -90,26 +97,49 @@ def make_deterministic():
         tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
-def resolve_jit_compile(jit_compile):
+def resolve_jit_compile(jit_compile, layers=()):
     """Returns whether XLA compiles the step.
 
     Args:
-        jit_compile: Boolean, or `"auto"`, which compiles on GPUs.
+        jit_compile: Boolean, or `"auto"`, which compiles on GPUs if all of the
+            layers allow it.
+        layers: Iterable of the `keras.Layer`s that are to be compiled.
+            Defaults to none.
 
     Returns:
         A boolean.
 
     Raises:
-        InputError: If `jit_compile` is anything else.
+        InputError: If `jit_compile` is anything else, or is True with layers
+            that XLA cannot compile.
     """
-    if jit_compile == "auto":
-        return bool(tf.config.list_physical_devices("GPU"))
-    if not isinstance(jit_compile, bool):
+    if jit_compile != "auto" and not isinstance(jit_compile, bool):
         raise InputError(
             '`jit_compile` is expected to be True, False or "auto". '
             f"Received: jit_compile={jit_compile}"
         )
+    refusing = [layer for layer in layers if not _supports_jit(layer)]
+    if jit_compile is True and refusing:
+        names = ", ".join(f"{x.name} ({type(x).__name__})" for x in refusing)
+        raise InputError(
+            "XLA cannot compile all layers of the classifier; expected "
+            'jit_compile=False or "auto". '
+            f"Received: jit_compile=True, layers={names}"
+        )
+    if jit_compile == "auto":
+        has_gpu = bool(tf.config.list_physical_devices("GPU"))
+        return has_gpu and not refusing
     return jit_compile
+
+
+def _supports_jit(layer):
+    # XLA has no gamma distribution, but these claim that it compiles them.
+    claim = (
+        keras.layers.CutMix,
+        keras.layers.MixUp,
+        keras.layers.RandomElasticTransform,
+    )
+    return layer.supports_jit and not isinstance(layer, claim)
 
 
 def peak_gigabytes():

@@ -3,7 +3,6 @@
 TensorFlow itself fails while a step is traced, and names only an operation.
 """
 
-import concurrent.futures
 import functools
 import re
 
@@ -11,6 +10,9 @@ import keras
 import tensorflow as tf
 
 from fastbat_tf.errors import InputError
+from fastbat_tf.layers import probe
+from fastbat_tf.layers.structure import flatten, input_specs
+from fastbat_tf.layers.tracing import apart, call_in_training
 
 _MISSING = re.compile(r"gradient registry has no entry for: (\w+)")
 # The error of layers under `keras.RematScope`.
@@ -84,11 +86,36 @@ def refuse_silent_gaps(robust):
         return
     classifier = robust.classifier
     try:
-        silent = _apart(_silent_operations, classifier, _images(classifier))
+        silent = apart(_silent_operations, classifier, input_specs(classifier))
     except Exception:  # The step will report it, see `named`.
         return
     for operation in sorted(silent):
-        raise InputError(_apart(_explain, robust, operation))
+        raise InputError(apart(_explain, robust, operation))
+
+
+def refuse_wrong_layers(robust, images):
+    """Rejects layers whose second derivatives are wrong, see `probe`.
+
+    Args:
+        robust: A `RobustClassifier`.
+        images: The images of a step. Nothing is done if `robust` has been
+            checked for images of this shape.
+
+    Raises:
+        InputError: If there is such a layer.
+    """
+    key = images.dtype, tuple(images.shape)
+    if key in robust.probed:
+        return
+    wrong = probe.wrong_layers(robust.classifier, images)
+    if wrong:
+        layers = ", ".join(f"{x.name} ({type(x).__name__})" for x in wrong)
+        raise InputError(
+            "A layer of the classifier has wrong second derivatives on "
+            "TensorFlow, as with a `tf.function` that was traced outside of "
+            f"the training step; {_remedy(robust)}. Received: layer={layers}"
+        )
+    robust.probed.add(key)
 
 
 def named(compute):
@@ -106,50 +133,51 @@ def named(compute):
         try:
             return compute(robust, images, *args, **kwargs)
         except NoGradientError as error:
-            names = ", ".join(_apart(_culprits, robust.classifier, 1))
+            names = ", ".join(apart(_culprits, robust.classifier, 1))
             where = f" (it ends at {names})" if names else ""
             raise InputError(f"{error}{where}") from None
         except (LookupError, NotImplementedError) as error:
             operation = missing_operation(error)
             if operation is None:
                 raise
-            text = _apart(_explain, robust, operation)
+            text = apart(_explain, robust, operation)
             raise InputError(text) from error
 
     return wrapper
 
 
-def _apart(function, *args):
-    # A new thread has no surrounding graph, tape or strategy.
-    with concurrent.futures.ThreadPoolExecutor(1) as executor:
-        return executor.submit(function, *args).result()
-
-
 def _explain(robust, operation):
-    classifier, method = robust.classifier, robust.method
-    order = 1 if _lacks(classifier, _images(classifier), 1) else 2
+    classifier = robust.classifier
+    order = 1 if _lacks(classifier, input_specs(classifier), 1) else 2
     names = _culprits(classifier, order)
     layers = ", ".join(names) or "not found"
     times = "at all" if order == 1 else "twice"
     remedy = "expected another layer there"
-    if order == 2 and "implicit_gradient" in method.get_config():
-        remedy = (
-            f"expected {type(method).__name__}(implicit_gradient="
-            '"finite_difference"), which takes no second derivative, or '
-            "another layer there"
-        )
-        if robust.compiles_step:
-            remedy += " (and jit_compile=False if XLA does not know the layer)"
-    elif order == 2:
-        remedy += (
-            f", or another method: {type(method).__name__} differentiates "
-            'twice, FastBAT(implicit_gradient="finite_difference") does not'
-        )
+    if order == 2:
+        remedy = _remedy(robust)
     return (
         f"A layer of the classifier cannot be differentiated {times} on "
         f"TensorFlow, which has no gradient of {operation}; {remedy}. "
         f"Received: layer={layers}"
     )
+
+
+def _remedy(robust):
+    """What to do about a layer that cannot be differentiated twice."""
+    method = robust.method
+    if "implicit_gradient" not in method.get_config():
+        return (
+            f"expected another layer there, or another method: "
+            f"{type(method).__name__} differentiates twice, "
+            'FastBAT(implicit_gradient="finite_difference") does not'
+        )
+    remedy = (
+        f'expected {type(method).__name__}(implicit_gradient="finite_difference'
+        '"), which takes no second derivative, or another layer there'
+    )
+    if robust.compiles_step:
+        remedy += " (and jit_compile=False if XLA does not know the layer)"
+    return remedy
 
 
 def _culprits(classifier, order):
@@ -181,27 +209,15 @@ def _operations(model):
 def _layers_of(operation):
     if not isinstance(operation, keras.Layer):
         return []
-    return list(operation._flatten_layers(include_self=False, recursive=True))
-
-
-def _images(classifier):
-    batch, *shape = classifier.input_shape
-    return tf.TensorSpec((batch or 2, *shape), tf.float32)
+    return flatten(operation)
 
 
 def _input_of(operation, classifier):
     """The input of an operation; the images if nothing specifies it."""
     try:
-        given = operation.input
-    except (AttributeError, ValueError):  # Not part of a functional model.
-        config = getattr(operation, "get_build_config", dict)() or {}
-        shape = config.get("input_shape")
-        if not shape:
-            return _images(classifier)
-        return tf.TensorSpec((2, *shape[1:]), tf.float32)
-    return tf.nest.map_structure(
-        lambda x: tf.TensorSpec((2, *x.shape[1:]), x.dtype), given
-    )
+        return input_specs(operation)
+    except InputError:
+        return input_specs(classifier)
 
 
 def _lacks(operation, given, order):
@@ -248,7 +264,7 @@ def _trace(operation, given, order, of_weights=True):
                 value = tf.add_n(
                     [
                         tf.reduce_sum(tf.sin(tf.cast(y, tf.float32)))
-                        for y in tf.nest.flatten(_call(operation, x))
+                        for y in tf.nest.flatten(call_in_training(operation, x))
                     ]
                 )
             first = inner.gradient(value, points)
@@ -264,10 +280,3 @@ def _trace(operation, given, order, of_weights=True):
     traced = tf.function(differentiate, autograph=False)
     graph = traced.get_concrete_function(given).graph
     return graph, connects[-1]
-
-
-def _call(operation, x):
-    try:
-        return operation(x, training=True)
-    except (TypeError, ValueError):  # It has no argument `training`.
-        return operation(x)

@@ -74,7 +74,9 @@ class Method(abc.ABC):
     Class arguments:
         package: String, the package that the class is registered under in
             Keras, so that a saved model finds it. Defaults to the top-level
-            package of the module, or `"Custom"` in a script or notebook.
+            package of the module, or `"Custom"` in a script or notebook. Of
+            two classes of the same name, a saved model takes the one in the
+            same module.
 
     Attributes:
         name: String, the value of `--method`, for methods of the library.
@@ -97,8 +99,9 @@ class Method(abc.ABC):
         trains_through_solve: Whether the weight gradient also goes through
             `solve`, which must then stop it at delta*. Defaults to False.
         needs_plan: Whether the method reads `StepContext.progress` or has
-            state with rows. `RobustClassifier.compile` then expects a `Plan`.
-            Defaults to False.
+            state with rows. `fit` then says how far the training is; without
+            `fit`, `RobustClassifier.compile` expects a `Plan`. Defaults to
+            False.
         remembers_examples: Whether its state has a row for each example.
             Defaults to False.
         needs_features: Whether the method calls `StepContext.features`.
@@ -152,6 +155,11 @@ class Method(abc.ABC):
         if package is None:
             package = cls.__module__.partition(".")[0]
             package = "Custom" if package == "__main__" else package
+        elif package == "fastbat_tf":
+            raise InputError(
+                "This package is that of the library's own methods; expected "
+                f"another one for {cls.__name__}. Received: package={package}"
+            )
         keras.saving.register_keras_serializable(package)(cls)
 
     def __post_init__(self):
@@ -243,10 +251,13 @@ class Method(abc.ABC):
         """Returns new values of the method's variables; none by default.
 
         It is called after the weights are updated, on all replicas at once,
-        and is not compiled with XLA.
+        and is not compiled with XLA under a distribution strategy.
 
         Args:
             context: The `StepContext`, with the `notes` of the earlier hooks.
+                Its draws are those of the step: a name that `solve` has used
+                gives the same numbers, another name independent ones. They
+                differ between replicas.
 
         Returns:
             Dict of new values of `StepContext.state`: the rows of the step's

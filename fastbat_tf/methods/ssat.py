@@ -67,7 +67,9 @@ class SSAT(Method):
         if count == 1:
             return smallest
         parts = [context.images + k / count * delta for k in range(1, count)]
-        logits = context.logits(tf.concat(parts, 0), training=False)
+        logits = context.logits(
+            tf.concat(parts, 0), training=False, copies=count - 1
+        )
         for k, part in reversed(
             list(enumerate(tf.split(logits, count - 1), 1))
         ):

@@ -11,6 +11,10 @@ from fastbat_tf.errors import InputError
 class Plan(NamedTuple):
     """The length of a training, for methods that count epochs or examples.
 
+    `RobustClassifier.fit` plans by itself. State a plan only for your own loop
+    of `train_on_batch`, or if the number of examples cannot be seen, as with a
+    generator. `fit` then checks that it does what the plan says.
+
     Attributes:
         epochs: Integer, the number of passes over the data.
         steps_per_epoch: Integer, the number of batches in a pass.
@@ -102,8 +106,19 @@ class Slot(NamedTuple):
     dtype: str | None = None
 
 
+NEEDS_PLAN = (
+    "The method counts epochs, or remembers examples or batches; `fit` tells "
+    "it how many there are. Outside of `fit`, expected compile("
+    "plan=fastbat_tf.Plan(...)). Received: plan=None"
+)
+
+
 class MethodState(keras.layers.Layer):
     """The variables of a method: saved with the model, equal on all replicas.
+
+    If the method has rows for examples or for a batch and their number is not
+    known yet, there are no variables: `resized` makes a state that has them,
+    and so does loading weights.
 
     Args:
         slots: Dict of `Slot`s by name.
@@ -111,23 +126,101 @@ class MethodState(keras.layers.Layer):
 
     Attributes:
         entries: Dict of the variables by name.
+        is_sized: Whether there are variables.
     """
 
     def __init__(self, slots, sizes, **kwargs):
         super().__init__(trainable=False, **kwargs)
-        counts = {"examples": sizes.examples, "batch": sizes.batch_size}
         self._slots = slots
+        self._strategy = tf.distribute.get_strategy()
         self.entries = {}
-        for name, slot in slots.items():
-            rows = (counts[slot.rows],) if slot.rows else ()
-            self.entries[name] = self.add_weight(
-                name=name,
-                shape=(*rows, *slot.shape),
-                dtype=slot.dtype or keras.config.floatx(),
-                initializer=_initializer(slot.initial),
-                aggregation="only_first_replica",
-            )
+        counts = {"examples": sizes.examples, "batch": sizes.batch_size}
+        rows = {n: counts[s.rows] for n, s in slots.items() if s.rows}
+        self.is_sized = all(rows.values())
+        if self.is_sized:
+            self._create(rows)
         self.built = True
+
+    def _create(self, rows):
+        with self._strategy.scope():
+            for name, slot in self._slots.items():
+                count = (rows[name],) if slot.rows else ()
+                self.entries[name] = self.add_weight(
+                    name=name,
+                    shape=(*count, *slot.shape),
+                    dtype=slot.dtype or keras.config.floatx(),
+                    initializer=_initializer(slot.initial),
+                    aggregation="only_first_replica",
+                )
+        self.is_sized = True
+
+    def count(self, kind):
+        """The number of rows of a kind.
+
+        Args:
+            kind: `"examples"` or `"batch"`.
+
+        Returns:
+            Integer, or None if the state has no such rows.
+        """
+        for name, slot in self._slots.items():
+            if slot.rows == kind and name in self.entries:
+                return self.entries[name].shape[0]
+        return None
+
+    def has_rows(self, kind):
+        """Whether the method declares rows of a kind, created or not."""
+        return any(slot.rows == kind for slot in self._slots.values())
+
+    def resized(self, examples, batch_size):
+        """Returns this state with other numbers of rows.
+
+        Args:
+            examples: Integer, the number of images in the data set, or None if
+                the method has no row for each of them.
+            batch_size: Integer, the number of images in a batch, or None
+                likewise.
+
+        Returns:
+            This state if it has so many rows. Otherwise a new one: rows of a
+            kind whose number has changed begin anew, the rest is kept.
+        """
+        wanted = {"examples": examples, "batch": batch_size}
+        if self.is_sized and all(
+            self.count(kind) == count
+            for kind, count in wanted.items()
+            if self.has_rows(kind)
+        ):
+            return self
+        sizes = Sizes((), 0, None, examples or 0, batch_size or 0)
+        with self._strategy.scope():
+            other = MethodState(self._slots, sizes, name=self.name)
+        for name, variable in self.entries.items():
+            if other.entries[name].shape == variable.shape:
+                other.entries[name].assign(variable)
+        return other
+
+    def save_own_variables(self, store):
+        for number, variable in enumerate(self.entries.values()):
+            store[str(number)] = variable.value.numpy()
+
+    def load_own_variables(self, store):
+        if not len(store.keys()):
+            # Saved before the first `fit`.
+            for name, variable in self.entries.items():
+                initialize = _initializer(self._slots[name].initial)
+                variable.assign(initialize(variable.shape, variable.dtype))
+            return
+        if not self.is_sized:
+            numbered = enumerate(self._slots.items())
+            self._create(
+                {
+                    name: store[str(number)].shape[0]
+                    for number, (name, slot) in numbered
+                    if slot.rows
+                }
+            )
+        super().load_own_variables(store)
 
     def read(self, index, replica, count):
         """Reads the values that one replica's step sees.
@@ -140,7 +233,12 @@ class MethodState(keras.layers.Layer):
 
         Returns:
             Dict of tensors by name: whole variables, or the rows of its images.
+
+        Raises:
+            InputError: If there are no variables yet.
         """
+        if not self.is_sized:
+            raise InputError(NEEDS_PLAN)
         read = {}
         for name, slot in self._slots.items():
             value = self.entries[name].value
@@ -195,40 +293,16 @@ def _initializer(initial):
     return initialize
 
 
-def create(method, classifier, features, plan, draws):
+def create(method, sizes, draws):
     """Creates the state of a method.
 
     Args:
         method: A `Method`.
-        classifier: The built classifier.
-        features: The part of the classifier before its last layer, or None.
-        plan: A `Plan` or None.
+        sizes: The `Sizes` of the run, as far as they are known.
         draws: `Draws`, for random initial values.
 
     Returns:
         A `MethodState`.
-
-    Raises:
-        InputError: If the method needs a plan, or the number of examples, and
-            it is not given.
     """
-    name = type(method).__name__
-    if method.needs_plan and plan is None:
-        raise InputError(
-            f"The method {name} counts epochs or examples; expected "
-            "compile(plan=fastbat_tf.Plan(...)). Received: plan=None"
-        )
-    if method.remembers_examples and not plan.examples:
-        raise InputError(
-            f"The method {name} remembers every example; expected their "
-            f"number. Received: examples={plan.examples}"
-        )
-    sizes = Sizes(
-        tuple(classifier.input_shape[1:]),
-        classifier.output_shape[-1],
-        features and features.output_shape[-1],
-        plan.examples if plan else 0,
-        plan.batch_size if plan else 0,
-    )
     slots = method.initial_state(sizes, draws)
     return MethodState(slots, sizes, name="method_state")

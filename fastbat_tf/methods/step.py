@@ -8,6 +8,7 @@ import tensorflow as tf
 from fastbat_tf.draws import as_normal
 from fastbat_tf.errors import InputError
 from fastbat_tf.layers.derivatives import connected
+from fastbat_tf.layers.randomness import forward_pass
 from fastbat_tf.perturbation import clip_to_pixels
 
 
@@ -94,19 +95,23 @@ class StepContext:
             labels = tf.round(labels)
         return tf.cast(labels, tf.int32)
 
-    def logits(self, images, training=True):
+    def logits(self, images, training=True, copies=1):
         """Computes the logits of images.
 
         Args:
             images: Float tensor `(batch, height, width, channels)`.
             training: Whether BatchNormalization uses, and accumulates, the
                 statistics of these images. Defaults to True.
+            copies: Integer, the number of versions of the step's images that
+                are stacked along the batch axis, so that each version sees the
+                same random layers. Defaults to 1.
 
         Returns:
             A tensor `(batch, classes)` of the type of the images.
         """
+        with forward_pass(training, copies, images.shape[0]):
+            logits = self.network(images, training=training)
         # In mixed precision, losses are still computed in float32.
-        logits = self.network(images, training=training)
         return tf.cast(logits, self.images.dtype)
 
     def features(self, images, training=True):
@@ -121,7 +126,8 @@ class StepContext:
         Returns:
             A tensor `(batch, features)` of the type of the images.
         """
-        features = self._features(images, training=training)
+        with forward_pass(training):
+            features = self._features(images, training=training)
         return tf.cast(features, self.images.dtype)
 
     def losses(self, logits, label_ids=None):
@@ -334,52 +340,83 @@ class StepResult(NamedTuple):
     solution: Any
 
 
-def split_index(images):
+class Batch(NamedTuple):
+    """The parts of one batch of data.
+
+    Attributes:
+        inputs: The images, or whatever else the classifier takes, such as a
+            dict of several inputs.
+        labels: Labels as the loss expects them, or None.
+        sample_weight: Tensor `(batch,)`, the weight of each example in the
+            loss, or None.
+        index: Integer tensor `(batch,)`, the index of each example in the data
+            set, or None.
+    """
+
+    inputs: Any
+    labels: Any = None
+    sample_weight: Any = None
+    index: Any = None
+
+
+def split_index(inputs):
     """Splits the input of a training step into images and their indices.
 
     Args:
-        images: Tensor, or a dict that holds it as `images`, with or without
-            the `index` of each image in the data set.
+        inputs: What the classifier takes, or a dict that holds it as `images`,
+            with or without the `index` of each example in the data set.
 
     Returns:
-        The images, and their indices or None.
+        What the classifier takes, and the indices or None. A dict without
+        `images` is left alone: it holds the inputs of the classifier.
 
     Raises:
-        InputError: If the dict has other keys.
+        InputError: If a dict has `images` or `index`, and not only them.
     """
-    if not isinstance(images, dict) or "index" not in images:
-        return images, None
-    if images.keys() != {"images", "index"}:
+    if not isinstance(inputs, dict) or not {"images", "index"} & set(inputs):
+        return inputs, None
+    if "images" not in inputs or not inputs.keys() <= {"images", "index"}:
         raise InputError(
             'Images are expected as a tensor, or as {"images": images, '
-            '"index": index}. Received: keys=' + ", ".join(images)
+            '"index": index}. Received: keys=' + ", ".join(map(str, inputs))
         )
-    return images["images"], images.get("index")
+    return inputs["images"], inputs.get("index")
 
 
 def unpack(data, needs_index=False):
-    """Unpacks a batch as `keras.Model.fit` passes it.
+    """Unpacks a batch, in each form in which Keras passes it.
 
     Args:
-        data: Images and labels; the images may be `{"images": images,
-            "index": index}`.
+        data: Images, labels and sample weights, as a tuple. The images may be
+            `{"images": images, "index": index}`. Or a dict with `image` and
+            `label`, as TensorFlow Datasets makes it; only these two are used.
         needs_index: Whether the indices are needed. Defaults to False.
 
     Returns:
-        The images, the labels, the weights of the examples or None, and the
-        indices of the examples in the data set or None.
+        A `Batch`.
 
     Raises:
         InputError: If the indices are needed and missing.
     """
-    images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    images, index = split_index(images)
+    inputs, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    if labels is None and is_labeled_dict(inputs):
+        inputs, labels = inputs["image"], inputs["label"]
+    inputs, index = split_index(inputs)
     if index is not None:
         index = tf.convert_to_tensor(index)
     if needs_index and index is None:
-        raise InputError(
-            "The method remembers every example; expected images as "
-            '{"images": images, "index": index}, with their indices in the '
-            "data set. Received: index=None"
-        )
-    return images, labels, sample_weight, index
+        raise InputError(INDEX_IS_MISSING)
+    return Batch(inputs, labels, sample_weight, index)
+
+
+INDEX_IS_MISSING = (
+    "The method remembers every example; expected batches that say which "
+    "examples they hold: images in memory, fastbat_tf.with_index(dataset), or "
+    '{"images": images, "index": index} with their indices in the data set. '
+    "Received: index=None"
+)
+
+
+def is_labeled_dict(data):
+    """Whether data are a dict of TensorFlow Datasets, with `image`, `label`."""
+    return isinstance(data, dict) and {"image", "label"} <= data.keys()

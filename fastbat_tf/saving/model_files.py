@@ -87,9 +87,7 @@ def load(path):
     try:
         if path.is_dir():
             return _read_saved_model(path)
-        # Keras knows only classes that have been imported.
-        custom_objects = {"fastbat_tf>RobustClassifier": RobustClassifier}
-        model = keras.models.load_model(path, custom_objects, compile=False)
+        model = keras.models.load_model(path, compile=False)
     except InputError:
         raise
     except UNREADABLE as error:

@@ -6,14 +6,14 @@ from typing import Any
 
 import keras
 
-from fastbat_tf import distribution, methods
-from fastbat_tf.draws import Draws
+from fastbat_tf import distribution
 from fastbat_tf.errors import InputError
 from fastbat_tf.layers import derivatives, structure
-from fastbat_tf.methods import state as states
 from fastbat_tf.methods.step import split_index
 from fastbat_tf.runtime import hints, onednn
 from fastbat_tf.training import (
+    checks,
+    loading,
     losses,
     optimizers,
     schedules,  # noqa: F401  Registers what Keras finds in saved files.
@@ -22,6 +22,7 @@ from fastbat_tf.training import (
 from fastbat_tf.training.epsilon_schedule import (
     EpsilonSchedule,  # noqa: F401  Registered, too.
 )
+from fastbat_tf.training.exporting import Exportable
 from fastbat_tf.training.metrics import prepare as prepare_metrics
 from fastbat_tf.training.network import Network
 from fastbat_tf.training.training_step import TrainingStep
@@ -29,7 +30,7 @@ from fastbat_tf.training.weight_averaging import WeightAverage
 
 
 @keras.saving.register_keras_serializable("fastbat_tf")
-class RobustClassifier(TrainingStep):
+class RobustClassifier(Exportable, TrainingStep):
     """Trains a Keras classifier with an adversarial-training method.
 
     ```
@@ -121,11 +122,8 @@ class RobustClassifier(TrainingStep):
                 "KERAS_BACKEND=tensorflow. "
                 f"Received: KERAS_BACKEND={keras.backend.backend()}"
             )
-        if not classifier.built:
-            raise ValueError(
-                "`classifier` is expected to be built; give it an `Input`. "
-                f"Received: classifier={classifier.name}"
-            )
+        checks.check_classifier(classifier)
+        checks.check_method(method)
         super().__init__(pixel_range, **kwargs)
         onednn.guard(structure.flatten(classifier))
         self.classifier = classifier
@@ -138,7 +136,7 @@ class RobustClassifier(TrainingStep):
             classifier, self._pixel_range, **self._network_options
         )
         self.method = method
-        self.seed = seed
+        self.seed = checks.as_seed(seed)
         self.weight_average = self.epsilon_schedule = None
         self.method_state: Any = None
         needed = method.needs_features
@@ -250,7 +248,8 @@ class RobustClassifier(TrainingStep):
             attack_loss: A loss like `loss`: the loss that the attack
                 maximizes, whose reduction does not matter. Defaults to `loss`.
             plan: A `fastbat_tf.Plan`, for methods that count epochs or
-                remember examples. Defaults to `None`.
+                remember examples, if you train without `fit`. Defaults to
+                `None`: `fit` plans by itself.
             epsilon_schedule: An `EpsilonSchedule`. Defaults to `None`: every
                 step uses the method's full radius.
 
@@ -297,7 +296,9 @@ class RobustClassifier(TrainingStep):
         for hint in hints.new_hints():
             warnings.warn(hint, stacklevel=2)
         self.given_jit_compile = jit_compile
-        self.compiles_step = distribution.resolve_jit_compile(jit_compile)
+        self.compiles_step = distribution.resolve_jit_compile(
+            jit_compile, structure.flatten(self.classifier)
+        )
         derivatives.refuse_silent_gaps(self)
         super().compile(
             optimizer=optimizer,
@@ -313,7 +314,7 @@ class RobustClassifier(TrainingStep):
             jit_compile=False,
             auto_scale_loss=auto_scale_loss,
         )
-        self.plan = plan and states.Plan(*plan)
+        self.plan = checks.as_plan(plan)
         self._create_tracked_layers(weight_averaging, epsilon_schedule)
         self._build_step_functions()
         return self
@@ -335,13 +336,7 @@ class RobustClassifier(TrainingStep):
             weight_average = WeightAverage(
                 weight_averaging, self._averaged_variables
             )
-        method_state = states.create(
-            method=self.method,
-            classifier=self.classifier,
-            features=self.features,
-            plan=self.plan,
-            draws=Draws(self.seed, 0),
-        )
+        method_state = self.create_method_state()
         for name, layer in (
             ("weight_average", weight_average),
             ("epsilon_schedule", epsilon_schedule),
@@ -412,18 +407,18 @@ class RobustClassifier(TrainingStep):
         }
 
     def compile_from_config(self, config):
-        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.compile(**loading.deserialize(config))
         self.optimizer.build(self.trainable_variables)
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        for name in methods.METHODS:
-            methods.get_class(name)  # Keras finds what has been imported.
         config = dict(config)
-        for name in ("classifier", "method"):
-            config[name] = keras.saving.deserialize_keras_object(
-                config[name], custom_objects=custom_objects
-            )
+        config["classifier"] = loading.deserialize(
+            config["classifier"], custom_objects
+        )
+        config["method"] = loading.deserialize_method(
+            config["method"], custom_objects
+        )
         return cls(**config)
 
 

@@ -190,11 +190,6 @@ def as_loss(name, given, outputs):
             f"`{name}` is expected to be a keras.losses.Loss, a function or "
             f"the name of a Keras loss. Received: {name}={given}"
         ) from error
-    if isinstance(loss, type):
-        raise InputError(
-            f"`{name}` is expected to be an object, such as "
-            f"{loss.__name__}(). Received: {name}={loss}"
-        )
     if not isinstance(loss, keras.losses.Loss):
         function_name = getattr(loss, "__name__", type(loss).__name__)
         loss = LossFunctionWrapper(loss, name=function_name)
@@ -278,17 +273,18 @@ def _kind(loss):
     return named.replace("_", "").lower()
 
 
-def by_example(loss, outputs):
+def by_example(loss, outputs, reduction="mean"):
     """Turns a Keras loss into a function that returns a value per example.
 
     As in Keras, labels are cast to the dtype of the logits, and further axes
-    are averaged.
+    are averaged, or added up if the values of a batch are.
 
     Args:
         loss: A `keras.losses.Loss`.
         outputs: The `Outputs` of the classifier. The loss is given logits or
             probabilities, as it takes them, or else what the classifier
             returns.
+        reduction: String, the reduction over the batch. Defaults to `"mean"`.
 
     Returns:
         A function from labels and logits `(batch, classes)` to losses
@@ -315,6 +311,8 @@ def by_example(loss, outputs):
             )
         if shape.rank in (None, 1):
             return values
-        return tf.reduce_mean(values, tuple(range(1, shape.rank)))
+        adds_up = reduction in ("sum", "none", None)
+        combine = tf.reduce_sum if adds_up else tf.reduce_mean
+        return combine(values, tuple(range(1, shape.rank)))
 
     return losses

@@ -1,6 +1,7 @@
 """A classifier as methods and attacks see it."""
 
 from fastbat_tf.errors import InputError
+from fastbat_tf.layers import structure
 from fastbat_tf.training import outputs
 from fastbat_tf.training.pixel_range import PixelRange
 
@@ -66,6 +67,15 @@ class Network:
         given = self.join(images, self._others)
         answer = self.pick(self.classifier(given, training=training))
         return self.outputs.to_logits(answer)
+
+    @property
+    def image_shape(self):
+        """The shape of an image, `(height, width, channels)`.
+
+        Sizes that the classifier leaves open are None.
+        """
+        specs = structure.input_specs(self.classifier)
+        return tuple(self.split(specs)[0].shape[1:])
 
     @property
     def trainable_variables(self):

@@ -11,7 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from fastbat_tf.errors import InputError
-from fastbat_tf.layers import structure
+from fastbat_tf.layers import structure, tracing
+from fastbat_tf.layers.exact_moments import exact_moments
 
 SOFTMAX = "softmax"
 SIGMOID = "sigmoid"
@@ -168,15 +169,21 @@ def _look(classifier, pick):
         known = getattr(layer, "activation", None)
         if known in _ACTIVATIONS:
             return tf.TensorShape(symbolic.shape), _ACTIVATIONS[known]
+    return tracing.apart(_trace, classifier, pick)
+
+
+def _trace(classifier, pick):
     found = []
 
     def call(given):
         outputs = pick(classifier(given, training=False))
         found[:] = outputs.shape, _find_activation(outputs)
 
-    tf.function(call, autograph=False).get_concrete_function(
-        structure.input_specs(classifier, batch=None)
-    )
+    # Functions of the user that this traces may be used in a step.
+    with exact_moments():
+        tf.function(call, autograph=False).get_concrete_function(
+            structure.input_specs(classifier, batch=None)
+        )
     return found
 
 

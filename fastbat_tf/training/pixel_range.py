@@ -7,14 +7,13 @@ is always a fraction of the range.
 """
 
 import dataclasses
-import functools
 import math
 
 import numpy as np
 import tensorflow as tf
 
 from fastbat_tf.errors import InputError
-from fastbat_tf.layers.batch_normalization import inside_xla
+from fastbat_tf.training.assertions import require
 
 # How far rounding in float32 may move a pixel beyond a bound, relative to the
 # larger bound: images that were scaled or interpolated reach 1.0000001.
@@ -131,6 +130,11 @@ class PixelRange:
             InputError: If the images are neither floats, nor integers in a
                 range that is wide enough for them.
         """
+        if isinstance(images, dict):
+            raise InputError(
+                'Images are expected as a tensor, or as {"images": images, '
+                '"index": index}. Received: keys=' + ", ".join(images)
+            )
         images = tf.convert_to_tensor(images)
         self._check_type(images.dtype)
         return tf.cast(images, dtype)
@@ -155,26 +159,13 @@ class PixelRange:
         Raises:
             InputError: When executed eagerly, if the images are not valid.
         """
-        if inside_xla():
-            return []
         checks = [(self._is_inside(images), self._outside)]
         if guess and self.high >= WIDE and self.low <= 0:
             checks.append((~_look_scaled(images), self._scaled))
-        if tf.executing_eagerly():
-            for fits, complaint in checks:
-                if not fits:
-                    low, high = (float(bound) for bound in _bounds(images))
-                    raise InputError(complaint.format(f"{low:g}", f"{high:g}"))
-            return []
-
-        def fail(complaint):  # Inside the branch, so that it costs nothing.
-            text = tf.strings.format(complaint, list(_bounds(images)))
-            return tf.debugging.Assert(False, [text])
-
-        return [
-            tf.cond(fits, tf.no_op, functools.partial(fail, complaint))
-            for fits, complaint in checks
-        ]
+        operations = []
+        for fits, complaint in checks:
+            operations += require(fits, complaint, lambda: _bounds(images))
+        return operations
 
     def to_unit_array(self, images):
         """Checks images in memory, and maps them to [0, 1].

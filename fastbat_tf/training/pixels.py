@@ -1,13 +1,10 @@
 """A Keras model that checks the range of its pixels."""
 
-import functools
-import re
-
 import keras
 import tensorflow as tf
 
-from fastbat_tf.errors import InputError
-from fastbat_tf.methods.step import split_index
+from fastbat_tf.methods.step import unpack
+from fastbat_tf.training.assertions import raises_input_error
 from fastbat_tf.training.pixel_range import PixelRange
 
 
@@ -59,53 +56,52 @@ class PixelModel(keras.Model):
             return self._pixel_range.to_unit(tf.identity(images)), checked
 
     def test_step(self, data):
-        return self._check_first(super().test_step, data)
+        batch = unpack(data)
+        checked = self.check_labels(batch.labels)
+        return self._check_first(super().test_step, batch, checked)
 
     def predict_step(self, data):
         # A single image may be that dark.
-        return self._check_first(super().predict_step, data, guess=False)
+        step = super().predict_step
+        return self._check_first(step, unpack(data), guess=False)
 
-    def _check_first(self, step, data, guess=True):
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        images, _ = split_index(x)
-        images = self._pixel_range.as_floats(images)
-        checked = self._pixel_range.check(images, guess)
+    def _check_first(self, step, batch, checked=(), guess=True):
+        images = self._pixel_range.as_floats(self.images_of(batch.inputs))
+        checked = [*checked, *self._pixel_range.check(images, guess)]
         with tf.control_dependencies(checked):
-            return step(keras.utils.pack_x_y_sample_weight(x, y, sample_weight))
+            # A tuple even without labels: the inputs may be one themselves.
+            return step((batch.inputs, batch.labels, batch.sample_weight))
+
+    def images_of(self, inputs):
+        """Returns the images among the inputs of the classifier."""
+        return inputs
+
+    def check_labels(self, labels):
+        """Rejects labels that the classifier cannot have; here, none.
+
+        Args:
+            labels: The labels of a batch.
+
+        Returns:
+            A list of operations for `tf.control_dependencies`.
+        """
+        del labels
+        return []
 
     def make_train_function(self, force=False):
         if self.train_function is None or force:
             super().make_train_function(force)
-            self.train_function = _raises_input_error(self.train_function)
+            self.train_function = raises_input_error(self.train_function)
         return self.train_function
 
     def make_test_function(self, force=False):
         if self.test_function is None or force:
             super().make_test_function(force)
-            self.test_function = _raises_input_error(self.test_function)
+            self.test_function = raises_input_error(self.test_function)
         return self.test_function
 
     def make_predict_function(self, force=False):
         if self.predict_function is None or force:
             super().make_predict_function(force)
-            self.predict_function = _raises_input_error(self.predict_function)
+            self.predict_function = raises_input_error(self.predict_function)
         return self.predict_function
-
-
-def _raises_input_error(function):
-    """Wraps a function so that a failed check raises an `InputError`."""
-
-    @functools.wraps(function)
-    def checked(*args):
-        try:
-            return function(*args)
-        except tf.errors.OpError as error:
-            found = re.search(
-                r"Images are expected .* Received: min=\S+, max=[^\s\]]+",
-                error.message,
-            )
-            if not found:
-                raise
-            raise InputError(found[0]) from None
-
-    return checked

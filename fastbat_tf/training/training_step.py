@@ -17,14 +17,14 @@ import tensorflow as tf
 
 from fastbat_tf.draws import Draws
 from fastbat_tf.errors import InputError
-from fastbat_tf.layers import derivatives
+from fastbat_tf.layers import derivatives, randomness
 from fastbat_tf.layers.exact_moments import exact_moments
 from fastbat_tf.methods.step import StepContext, StepResult, unpack
 from fastbat_tf.training import losses, step_metrics
-from fastbat_tf.training.pixels import PixelModel
+from fastbat_tf.training.fitting import FittedModel
 
 
-class TrainingStep(PixelModel):
+class TrainingStep(FittedModel):
     """A model with the training step that all methods share.
 
     `RobustClassifier` sets the attributes that the step uses: the constructor
@@ -37,19 +37,22 @@ class TrainingStep(PixelModel):
     """
 
     def train_step(self, data):
-        given, labels, sample_weight, index = unpack(
-            data, self.method.remembers_examples
-        )
-        images, others = self.network.split(given)
+        batch = unpack(data, self.method.remembers_examples)
+        images, others = self.network.split(batch.inputs)
         images, checked = self.enter(images, self._image_dtype)
-        # The images are checked before any variable, even a counter, changes.
+        labels, index = batch.labels, batch.index
+        checked += self.check_labels(labels) + self.check_index(index)
+        # The batch is checked before any variable, even a counter, changes.
         with tf.control_dependencies(checked):
+            # The part that is a `tf.function` waits only for its arguments.
+            images = tf.identity(images)
             return self._whole_step(
-                images, labels, index, others, sample_weight
+                images, labels, index, others, batch.sample_weight
             )
 
     def _build_step_functions(self):
         """Compiles as much of the step with XLA as possible."""
+        self.probed = set()  # Shapes of images, see `refuse_wrong_layers`.
         self._whole_step, self._replica_step = self._update, self._gradients
         if self.run_eagerly:
             return
@@ -88,11 +91,11 @@ class TrainingStep(PixelModel):
             context = self._make_context(
                 images,
                 labels,
+                draws=self.draws(self.step.value, replica),
                 index=index,
                 state=state,
                 step=self.step.value,
                 notes=notes,
-                draws=self.draws(self.step.value, replica),
                 others=others,
                 sample_weight=sample_weight,
             )
@@ -114,6 +117,7 @@ class TrainingStep(PixelModel):
         return result[:5]  # XLA returns tensors; the solution may hold others.
 
     @derivatives.named
+    @randomness.one_draw
     def compute_gradients(
         self,
         images,
@@ -174,6 +178,8 @@ class TrainingStep(PixelModel):
         method = self._method_at(step, images.dtype)
         # Other methods keep Keras' own first derivatives to the last bit.
         exact = method.differentiates_twice
+        if exact:
+            derivatives.refuse_wrong_layers(self, images)
         with exact_moments() if exact else contextlib.nullcontext():
             return self._differentiate(method, context)
 
@@ -194,8 +200,7 @@ class TrainingStep(PixelModel):
                 loss *= self.loss_weight
             # Regularizers, and losses that layers add.
             for extra in self.classifier.losses:
-                extra = tf.reduce_sum(tf.cast(extra, loss.dtype))
-                loss += extra * self._units_of_loss(context.images)
+                loss += tf.reduce_sum(tf.cast(extra, loss.dtype))
         found = tape.gradient(loss, sources)
         filled = [
             tf.zeros_like(source)
@@ -244,19 +249,21 @@ class TrainingStep(PixelModel):
         )
 
     def _make_context(self, images, labels, *, step, others=None, **given):
-        progress = self.plan and self.plan.progress(step, self.method.replays)
         form = self.network.outputs
         return StepContext(
             network=self.network.beside(others),
-            loss=losses.by_example(self.loss, form),
+            loss=losses.by_example(self.loss, form, self.loss.reduction),
             attack_loss=losses.by_example(self.attack_loss or self.loss, form),
             reduction=self.loss.reduction,
             images=images,
             labels=labels,
-            progress=progress,
+            progress=self.progress(step),
             features=self.features and self._pixel_range.wrap(self.features),
             **given,
         )
+
+    def images_of(self, inputs):
+        return self.network.split(inputs)[0]
 
     def test_step(self, data):
         trained = {metric.name for metric in self._report_metrics}
@@ -272,15 +279,11 @@ class TrainingStep(PixelModel):
             results[step_metrics.EPSILON_SHARE] = share
         return results
 
-    def _units_of_loss(self, images):
-        # Keras adds an unreduced loss up, and everything that is added to it.
-        if self.loss.reduction in ("none", None):
-            return tf.cast(tf.shape(images)[0], images.dtype)
-        return 1.0
-
     def _update_reports(self, loss, reports, images):
         batch = tf.shape(images)[0]
-        loss /= self._units_of_loss(images)
+        if self.loss.reduction in ("none", None):
+            # Keras minimizes the sum, and reports the mean.
+            loss /= tf.cast(batch, loss.dtype)
         self._loss_tracker.update_state(loss, sample_weight=batch)
         step_metrics.update(self._report_metrics, reports, batch)
 

@@ -13,7 +13,7 @@ from tests.support import golden_network, testing
 layers = keras.layers
 SHAPE = (6, 4, 4, 4)
 # In float64. A difference is off by h^2 = 1e-11 times a ratio of derivatives,
-# and by rounding, 1e-16 / h = 3e-11. Measured: 1e-10; for LayerNormalization 1e-8,
+# and by rounding, 1e-16 / h = 3e-11. Measured: 1e-10; LayerNormalization 1e-8,
 # of h^2, because some of the 4 values that it normalizes are nearly equal.
 STEP, TOLERANCE = 3e-6, 1e-7
 

@@ -29,6 +29,13 @@ IMAGES, LABELS = testing.images_and_labels(8, size=4)
 ONE_HOT = np.eye(4, dtype="int32")[LABELS]
 
 
+WEIGHTS = np.linspace(0, 2, 8, dtype="float32")
+
+
+def squared_error(y_true, y_pred):
+    return tf.reduce_mean(tf.square(y_true - y_pred), -1)
+
+
 def cross_entropy(**options):
     return losses.SparseCategoricalCrossentropy(from_logits=True, **options)
 
@@ -67,6 +74,7 @@ def train(
     batch_size=3,  # The last batch has two images.
     prepare=None,
     callbacks=(),
+    fitted=None,
     **settings,
 ):
     """Trains for two epochs, by default of three batches each.
@@ -91,6 +99,7 @@ def train(
         shuffle=False,
         verbose=0,
         callbacks=[make() for make in callbacks],
+        **(fitted or {}),
     ).history
     weights = [variable.numpy() for variable in network.weights]
     return weights, [v.numpy() for v in optimizer.variables], history
@@ -193,6 +202,39 @@ class KerasFitTest(tf.test.TestCase, parameterized.TestCase):
         ),
         ("custom_loss", {"loss": SquaredError, "labels": ONE_HOT}),
         (
+            "custom_sum",
+            {"loss": lambda: SquaredError(reduction="sum"), "labels": ONE_HOT},
+        ),
+        ("function", {"loss": lambda: squared_error, "labels": ONE_HOT}),
+        ("name", {"loss": lambda: "mse", "labels": ONE_HOT}),
+        ("sum", {"loss": lambda: cross_entropy(reduction="sum")}),
+        ("not_reduced", {"loss": lambda: cross_entropy(reduction="none")}),
+        ("loss_weights", {"loss_weights": [0.3]}),
+        ("sample_weight", {"fitted": {"sample_weight": WEIGHTS}}),
+        (
+            "class_weight",
+            {
+                "fitted": {"class_weight": {0: 3.0, 1: 0.5, 2: 1.0, 3: 0.0}},
+                "weighted_metrics": ["accuracy"],
+            },
+        ),
+        (
+            "weights_of_a_weighted_mean",
+            {
+                "fitted": {"sample_weight": WEIGHTS[:, np.newaxis]},
+                "loss": lambda: cross_entropy(
+                    reduction="mean_with_sample_weight"
+                ),
+            },
+        ),
+        (
+            "weights_of_a_sum",
+            {
+                "fitted": {"sample_weight": WEIGHTS},
+                "loss": lambda: cross_entropy(reduction="sum"),
+            },
+        ),
+        (
             "swapped_averages",
             {
                 "make_optimizer": sgd(use_ema=True, ema_momentum=0.5),
@@ -247,11 +289,17 @@ class KerasFitTest(tf.test.TestCase, parameterized.TestCase):
             train(COMPILED, half_used, **settings), trained_by_keras()
         )
 
-    def test_two_replicas(self):
+    @parameterized.parameters("sum_over_batch_size", "sum", "none")
+    def test_two_replicas(self, reduction):
         make_optimizer = sgd(
             loss_scale_factor=64.0, use_ema=True, weight_decay=0.1
         )
-        settings = {"strategy": testing.two_cpu_strategy(), "batch_size": 4}
+        settings = {
+            "strategy": testing.two_cpu_strategy(),
+            "batch_size": 4,
+            "loss": lambda: cross_entropy(reduction=reduction),
+            "fitted": {"sample_weight": WEIGHTS},
+        }
         self.assert_same(
             train(make_optimizer, **settings),
             train(make_optimizer, **settings, robust=False),
@@ -313,13 +361,12 @@ class KerasFitTest(tf.test.TestCase, parameterized.TestCase):
                 },
                 "weight_decay=0.1, optimizer.weight_decay=0.1$",
             ),
-            *(
-                ({"loss": cross_entropy(reduction=name)}, f"reduction={name}$")
-                for name in ("sum", "none", None)
-            ),
             ({"loss": cross_entropy(dtype="bfloat16")}, "dtype=bfloat16$"),
             ({"attack_loss": cross_entropy(dtype="float16")}, "=float16$"),
-            ({"loss_weights": [2.0]}, r"loss_weights=\[2.0\]$"),
+            ({"loss_weights": [2.0, 1.0]}, r"loss_weights=\[2.0, 1.0\]$"),
+            ({"loss": "nonsense"}, "loss=nonsense$"),
+            ({"loss": {"a": cross_entropy(), "b": "mse"}}, r"loss=\{.*\}$"),
+            ({"loss": losses.KLDivergence()}, "from_logits=False$"),
         )
         robust = RobustClassifier(build(small), Standard())
         for settings, message in cases:
@@ -332,15 +379,10 @@ class KerasFitTest(tf.test.TestCase, parameterized.TestCase):
     def test_refused_in_the_first_step(self):
         robust = RobustClassifier(build(small), Standard())
         robust.compile(loss=Scalar(name="mine"), run_eagerly=True)
-        with self.assertRaisesRegex(InputError, "loss=mine, .* a scalar$"):
-            robust.fit(IMAGES, ONE_HOT, verbose=0)
-        robust.compile(run_eagerly=True)
-        for weights in (
-            {"sample_weight": np.ones(8)},
-            {"class_weight": {0: 1.0, 1: 2.0, 2: 1.0, 3: 1.0}},
+        with self.assertRaisesRegex(
+            InputError, r"loss=mine, which .* shape \(\)$"
         ):
-            with self.assertRaisesRegex(InputError, r"of shape \(8,\)$"):
-                robust.fit(IMAGES, LABELS, verbose=0, **weights)
+            robust.fit(IMAGES, ONE_HOT, verbose=0)
         robust.trainable = False
         with self.assertRaisesRegex(InputError, "=functional.*with none$"):
             robust.fit(IMAGES, LABELS, verbose=0)

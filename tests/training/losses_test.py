@@ -14,6 +14,7 @@ from fastbat_tf.methods.gradalign import GradAlign
 from fastbat_tf.methods.step import StepContext
 from fastbat_tf.training import losses
 from fastbat_tf.training.classifier import RobustClassifier
+from fastbat_tf.training.outputs import Outputs
 from tests.support import testing
 
 
@@ -80,15 +81,15 @@ class ValuesTest(tf.test.TestCase, parameterized.TestCase):
         )
         logits, labels = logits_and_labels()
         self.assertAllEqual(again(labels, logits), loss(labels, logits))
-        losses.check("loss", again)
+        self.assertIs(losses.as_loss("loss", again, Outputs(None, 5)), again)
 
     def test_refused(self):
         with self.assertRaisesRegex(
             InputError, r"crossentropy, dlr\. Received: loss=mse$"
         ):
             losses.get("mse")
-        with self.assertRaisesRegex(InputError, "^`attack_loss` .*=ce$"):
-            losses.check("attack_loss", "ce")
+        with self.assertRaisesRegex(InputError, "^`attack_loss` .*=nonsense$"):
+            losses.as_loss("attack_loss", "nonsense", Outputs(None, 5))
 
 
 class TrainingTest(tf.test.TestCase, parameterized.TestCase):

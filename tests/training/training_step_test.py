@@ -189,7 +189,7 @@ class StepTest(tf.test.TestCase, parameterized.TestCase):
     def test_compile_and_fit_in_one_line_on_arrays(self):
         images, labels = testing.images_and_labels(10)
         robust = RobustClassifier(testing.small_network(), FastBAT(8 / 255))
-        history = robust.compile("adam").fit(
+        history = robust.compile("adam", metrics=["accuracy"]).fit(
             images, labels, batch_size=4, epochs=2, verbose=0
         )
         self.assertSameElements(
@@ -312,8 +312,9 @@ class StepTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllEqual(again.step, 3)
         self.assertEqual(Memory().get_config(), {})
 
+        robust.compile()
         with self.assertRaisesRegex(InputError, "plan=.*Received: plan=None"):
-            robust.compile()
+            robust.train_on_batch(data, labels[5:1:-3])
         with self.assertRaisesRegex(InputError, "Received: examples=0"):
             robust.compile(plan=Plan(1, 1, 2))
         with self.assertRaisesRegex(InputError, "Received: index=None"):
@@ -363,7 +364,8 @@ class StepTest(tf.test.TestCase, parameterized.TestCase):
         )
         images, labels = testing.images_and_labels(8)
         robust.fit(images, labels, batch_size=2, verbose=0)
-        self.assertEqual(drawn, [0, 1, 2, 3])
+        # Each step draws in `solve` and in `update`.
+        self.assertEqual(drawn, [0, 0, 1, 1, 2, 2, 3, 3])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,245 @@
+"""One draw of everything random in a classifier for a whole training step.
+
+A step runs several forward passes: the attack, perhaps a penalty, and the
+upper level. Keras draws anew in each of them, so that the perturbation would be
+computed for another network (Dropout) or another image (RandomFlip) than the
+one that is trained. In a step, therefore:
+
+* All passes see the same draw: in each of them, every `SeedGenerator` begins
+  where it was when the step began. After the step, it is where one pass leaves
+  it, as after a step of Keras.
+* Dropout and noise are on in passes in training mode, and off in passes in
+  inference mode.
+* Preprocessing layers, such as RandomFlip, act in both modes. Those that move
+  pixels, such as RandomRotation, get their right gradients.
+
+Outside of steps, layers do what they do in Keras.
+"""
+
+import contextlib
+import functools
+import threading
+
+import keras
+import tensorflow as tf
+from keras.src.backend.common import global_state
+from keras.src.layers.preprocessing.data_layer import DataLayer
+from keras.src.layers.preprocessing.image_preprocessing import (
+    base_image_preprocessing_layer,
+)
+
+from fastbat_tf.errors import InputError
+from fastbat_tf.layers import random_survey, stacked_draws
+from fastbat_tf.layers.projective_transform import projective_transform
+
+PreprocessingLayer = base_image_preprocessing_layer.BaseImagePreprocessingLayer
+
+# Replicas of a MirroredStrategy are traced in threads of their own.
+_local = threading.local()
+_lock = threading.Lock()
+_depth = 0
+_originals = {}
+
+
+def one_draw(compute):
+    """Decorates a method that computes one step, to see a single draw.
+
+    Args:
+        compute: A method of `RobustClassifier` whose first argument is images.
+
+    Returns:
+        A method. All passes in it, marked by `forward_pass`, see the same draw.
+
+    Raises:
+        InputError: By the method, if a preprocessing layer is not called in
+            passes in inference mode.
+    """
+
+    @functools.wraps(compute)
+    def wrapper(robust, images, *args, **kwargs):
+        found = random_survey.survey(robust.classifier, images, _observed)
+        outer = getattr(_local, "step", None)
+        _local.step = _Step(found) if found.is_random else None
+        try:
+            return compute(robust, images, *args, **kwargs)
+        finally:
+            _local.step = outer
+
+    return wrapper
+
+
+@contextlib.contextmanager
+def forward_pass(training, copies=1, batch=None):
+    """Marks a forward pass of the classifier in a step.
+
+    Outside of a step, and in another pass, it does nothing.
+
+    Args:
+        training: Boolean, the mode of the pass.
+        copies: Integer, the number of versions of the step's images that are
+            stacked along the batch axis. Defaults to 1.
+        batch: Integer, the size of the stack. Defaults to None, if it is not
+            known before the step runs.
+
+    Returns:
+        A context manager.
+
+    Raises:
+        InputError: If a preprocessing layer that acts in training mode is not
+            called in this pass in inference mode.
+    """
+    step = getattr(_local, "step", None)
+    if step is None or _observer() is not None:
+        yield
+        return
+    current = _Pass(step, training, (copies, batch))
+    with _observed(current):
+        yield
+    current.check()
+
+
+class _Step:
+    """What the passes of a step share.
+
+    Args:
+        found: A `random_survey.Survey`.
+    """
+
+    def __init__(self, found):
+        self.found = found
+        self.starts = {}
+        self.host = random_survey.HostState()
+        self._graph = _graph()
+        for generator in found.generators:
+            self.start_of(generator)
+
+    def start_of(self, generator):
+        """Returns the state of a generator at the beginning of the step."""
+        if id(generator) not in self.starts:
+            # Outside of a loop, whose first pass may be the first to draw.
+            with _inside(self._graph):
+                start = generator.state.value * 1  # A copy, as in Keras.
+            self.starts[id(generator)] = generator, start
+        return self.starts[id(generator)][1]
+
+
+class _Pass:
+    """A forward pass in a step.
+
+    Args:
+        step: The `_Step`.
+        training: Boolean, the mode of the pass.
+        stack: The number of versions of the images in the batch, and the size
+            of the batch or None.
+    """
+
+    def __init__(self, step, training, stack):
+        self.stack = stack
+        self._step = step
+        self._training = bool(training)
+        self._graph = _graph()
+        self._rewound = set()
+        self._called = set()
+        if step.found.draws_on_host:
+            step.host.restore()
+        if training:
+            # Not only those that are seen to draw: of a layer whose `call` is a
+            # `tf.function`, only the first pass is traced.
+            for generator, _ in list(step.starts.values()):
+                self.before_draw(generator)
+
+    def before_draw(self, generator):
+        """Sets a generator back to its start, once in a pass."""
+        if id(generator) in self._rewound:
+            return
+        self._rewound.add(id(generator))
+        start = self._step.start_of(generator)
+        # Not inside a loop of the layer, whose iterations draw anew.
+        with _inside(self._graph):
+            generator.state.assign(start)
+
+    def before_preprocessing(self, layer, training):
+        """Returns whether a preprocessing layer is in training mode."""
+        self._called.add(id(layer))
+        acts = layer not in self._step.found.inactive
+        return training or (acts and not self._training)
+
+    def check(self):
+        """Rejects layers that a pass in inference mode did not call."""
+        if self._training:
+            return
+        for layer in self._step.found.active:
+            if id(layer) not in self._called:
+                raise InputError(
+                    "A preprocessing layer that is called only in training "
+                    "mode is not seen by this method's passes in inference "
+                    "mode; expected a call in both modes, such as "
+                    "layer(images, training=training), or a method with "
+                    'attack_mode="training". '
+                    f"Received: layer={layer.name} ({type(layer).__name__})"
+                )
+
+
+@contextlib.contextmanager
+def _observed(observer):
+    """Tells a pass or a survey of the draws in this thread, and lets it act."""
+    global _depth
+    with _lock:
+        if not _depth:
+            for key, replacement in _REPLACEMENTS.items():
+                _originals[key] = getattr(*key)
+                setattr(*key, replacement)
+        _depth += 1
+    outer, _local.observer = _observer(), observer
+    try:
+        yield
+    finally:
+        _local.observer = outer
+        with _lock:
+            _depth -= 1
+            if not _depth:
+                for key in _REPLACEMENTS:
+                    setattr(*key, _originals[key])
+
+
+def _observer():
+    return getattr(_local, "observer", None)
+
+
+def _next(generator, ordered=True):
+    if _observer() is not None:
+        _observer().before_draw(generator)
+    return _originals[keras.random.SeedGenerator, "next"](generator, ordered)
+
+
+def _call(layer, inputs, **kwargs):
+    if _observer() is not None and isinstance(layer, PreprocessingLayer):
+        training = kwargs.get("training")
+        if training is None:  # The layer would ask the layer around it.
+            context = global_state.get_global_attribute("current_call_ctx")
+            training = context and context.get_value("training")
+        training = True if training is None else training  # As by default.
+        training = _observer().before_preprocessing(layer, training)
+        if layer._call_has_training_arg:
+            kwargs["training"] = training
+    return _originals[DataLayer, "__call__"](layer, inputs, **kwargs)
+
+
+def _find_stack():
+    return (1, None) if _observer() is None else _observer().stack
+
+
+_REPLACEMENTS = {
+    (keras.random.SeedGenerator, "next"): _next,
+    (DataLayer, "__call__"): _call,
+    (tf.raw_ops, "ImageProjectiveTransformV3"): projective_transform,
+    **stacked_draws.replacements(_find_stack),
+}
+
+
+def _graph():
+    return None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+
+
+def _inside(graph):
+    return contextlib.nullcontext() if graph is None else graph.as_default()

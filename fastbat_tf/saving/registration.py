@@ -1,0 +1,80 @@
+"""Tells Keras about the classes of this package, without importing them.
+
+Keras finds the class of a saved object only if it is registered, which happens
+when the module of the class is imported. `keras.saving.load_model` must work
+after `import fastbat_tf` alone, which imports neither Keras nor TensorFlow. So
+an import hook waits for Keras and then registers proxies. A proxy imports the
+module of its class when Keras uses it, and the class takes its place.
+"""
+
+import importlib.abc
+import importlib.util
+import sys
+
+_PACKAGE = "fastbat_tf"
+
+# The registered classes beside the methods, which have a table.
+_CLASSES = {
+    "BatchNormalization": "layers.batch_normalization",
+    "DLR": "training.losses",
+    "EpsilonSchedule": "training.epsilon_schedule",
+    "OneCycle": "training.schedules",
+    "PerEpoch": "training.schedules",
+    "PiecewiseLinear": "training.schedules",
+    "RobustClassifier": "training.classifier",
+    "SmoothedCrossentropy": "training.losses",
+    "WarmUp": "training.schedules",
+}
+
+
+def register():
+    """Registers the classes now, or as soon as Keras has been imported."""
+    if "keras" in sys.modules:
+        _register_proxies()
+    else:
+        sys.meta_path.insert(0, _KerasFinder())
+
+
+def _register_proxies():
+    import keras
+    import wrapt  # TensorFlow has imported it.
+
+    from fastbat_tf.methods.table import METHODS
+
+    modules = {
+        spec.class_name: f"methods.{spec.module}" for spec in METHODS.values()
+    }
+    registered = keras.saving.get_custom_objects()
+    for name, module in {**_CLASSES, **modules}.items():
+        proxy = wrapt.lazy_import(f"{_PACKAGE}.{module}", name)
+        registered.setdefault(f"{_PACKAGE}>{name}", proxy)
+
+
+class _KerasFinder(importlib.abc.MetaPathFinder):
+    """Finds Keras where it is, and registers the proxies after its import.
+
+    `wrapt.when_imported` does the same, but importing `wrapt` takes three times
+    as long as the rest of `import fastbat_tf`.
+    """
+
+    def find_spec(self, fullname, path=None, target=None):
+        del path, target
+        if fullname != "keras" or self not in sys.meta_path:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(fullname)
+        if spec is not None and spec.loader is not None:
+            _call_after_import(spec.loader, _register_proxies)
+        return spec
+
+
+def _call_after_import(loader, function):
+    # The loader itself stays, since `keras.__loader__` shows it.
+    execute = loader.exec_module
+
+    def exec_module(module):
+        del loader.exec_module
+        execute(module)
+        function()
+
+    loader.exec_module = exec_module

@@ -1,0 +1,139 @@
+"""Checks of what the constructor and `compile` of a classifier are given."""
+
+import numbers
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from fastbat_tf.errors import InputError
+from fastbat_tf.methods.base import Method
+from fastbat_tf.methods.state import Plan
+from fastbat_tf.training.pixels import PixelModel
+
+
+def check_classifier(classifier):
+    """Rejects what is not a built Keras model.
+
+    Args:
+        classifier: The argument of `RobustClassifier`.
+
+    Raises:
+        InputError: If it is rejected, or was created in the scope of another
+            distribution strategy.
+    """
+    if not isinstance(classifier, keras.Model):
+        raise InputError(
+            "`classifier` is expected to be a built keras.Model. "
+            f"Received: classifier={_shown(classifier)}"
+        )
+    if isinstance(classifier, PixelModel):
+        raise InputError(
+            "`classifier` is expected to be a plain keras.Model, such as the "
+            "attribute `classifier` of a RobustClassifier. "
+            f"Received: classifier={_shown(classifier)}"
+        )
+    if not classifier.built:
+        raise InputError(
+            "`classifier` is expected to be built; give it a `keras.Input`, or "
+            "call it on a batch of images. "
+            f"Received: classifier={classifier.name}, which is not built"
+        )
+    _check_scope(classifier)
+
+
+def _check_scope(classifier):
+    extended = tf.distribute.get_strategy().extended
+    for variable in classifier.variables:
+        if not extended.variable_created_in_scope(variable.value):
+            raise InputError(
+                "The classifier and its RobustClassifier are expected to be "
+                "created in the scope of the same distribution strategy. "
+                f"Received: classifier={classifier.name}, whose variable "
+                f"{variable.path} was created in another scope"
+            )
+
+
+def check_method(method):
+    """Rejects what is not an instance of a `Method`.
+
+    Args:
+        method: The argument of `RobustClassifier`.
+
+    Raises:
+        InputError: If it is rejected.
+    """
+    if isinstance(method, Method):
+        return
+    expected = "an instance of a fastbat_tf.Method, such as FastBAT(8 / 255)"
+    if isinstance(method, type) and issubclass(method, Method):
+        expected = f"an instance, {method.__name__}(...), not the class"
+    elif isinstance(method, str):
+        expected += "; fastbat_tf.methods.get makes one of a name"
+    raise InputError(
+        f"`method` is expected to be {expected}. "
+        f"Received: method={_shown(method)}"
+    )
+
+
+def as_seed(seed):
+    """Returns a seed as a Python integer.
+
+    Args:
+        seed: An integer of 32 bits, of Python or NumPy.
+
+    Raises:
+        InputError: If it is not such an integer.
+    """
+    limits = np.iinfo(np.int32)
+    is_integer = isinstance(seed, numbers.Integral)
+    if (
+        not is_integer
+        or isinstance(seed, bool)
+        or not (limits.min <= seed <= limits.max)
+    ):
+        raise InputError(
+            "`seed` is expected to be an integer of 32 bits. "
+            f"Received: seed={_shown(seed)}"
+        )
+    return int(seed)
+
+
+def as_plan(plan):
+    """Returns the `Plan` that `compile` was given.
+
+    Args:
+        plan: A `Plan`, the list of its numbers as in a saved file, or None.
+
+    Raises:
+        InputError: If it is anything else.
+    """
+    if plan is None or isinstance(plan, Plan):
+        checked = plan
+    elif isinstance(plan, list | tuple) and 3 <= len(plan) <= len(Plan._fields):
+        checked = Plan(*plan)
+    else:
+        raise InputError(
+            "`plan` is expected to be a fastbat_tf.Plan. "
+            f"Received: plan={_shown(plan)}"
+        )
+    for name, value in (checked._asdict() if checked else {}).items():
+        low = 0 if name == "examples" else 1
+        is_integer = isinstance(value, numbers.Integral)
+        if not is_integer or isinstance(value, bool) or value < low:
+            raise InputError(
+                f"`{name}` of a plan is expected to be an integer of at least "
+                f"{low}. Received: {name}={_shown(value)}"
+            )
+    return checked
+
+
+def _shown(value):
+    """Shows a value in one short line."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    shown = repr(value)
+    if len(shown) > 60 or "\n" in shown or " at 0x" in shown:
+        name = getattr(value, "__name__", "")
+        return f"the {type(value).__name__} {name}".rstrip()
+    return shown

@@ -1,0 +1,71 @@
+"""What `save` and `export` of a Keras model write of a `RobustClassifier`."""
+
+import pathlib
+
+import keras
+
+from fastbat_tf.errors import InputError
+
+
+class Exportable(keras.Model):
+    """A model that trains the model in its attribute `classifier`."""
+
+    def export(self, filepath, format="tf_saved_model", **kwargs):
+        """Exports the classifier, as `keras.Model.export` does.
+
+        The exported function maps float32 images `(batch, height, width,
+        channels)` in `pixel_range` to what `predict` returns. It does not check
+        their range. Neither the optimizer nor the state of the method is
+        written.
+
+        Args:
+            filepath: Path of the directory or file to write.
+            format: String, a format of `keras.Model.export`. Defaults to
+                `"tf_saved_model"`.
+            **kwargs: Other arguments of `keras.Model.export`.
+
+        Example:
+
+        ```python
+        robust.export("exported")
+        logits = tf.saved_model.load("exported").serve(images)
+        ```
+        """
+        if kwargs.get("input_signature") is None:
+            kwargs["input_signature"] = _input_signature(self.classifier)
+        self.classifier.export(filepath, format, **kwargs)
+
+    def save(self, filepath, *args, **kwargs):
+        """Saves the model, its method and its optimizer in a `.keras` file.
+
+        Args:
+            filepath: Path of the file, whose name ends in `.keras`.
+            *args: Other arguments of `keras.Model.save`.
+            **kwargs: Other arguments of `keras.Model.save`.
+
+        Raises:
+            InputError: If the name ends in `.h5`: in this old format, Keras
+                saves no model that is neither functional nor sequential.
+        """
+        if pathlib.Path(filepath).suffix in (".h5", ".hdf5"):
+            raise InputError(
+                "A RobustClassifier is saved in a .keras file; its attribute "
+                "`classifier` may be saved in an .h5 file. "
+                f"Received: filepath={filepath}"
+            )
+        super().save(filepath, *args, **kwargs)
+
+
+def _input_signature(classifier):
+    """What a classifier takes; Keras would ask that it has been called."""
+    inputs = getattr(classifier, "_inputs_struct", None)
+    if inputs is not None:
+        return [inputs]
+    if isinstance(classifier, keras.Sequential):
+        return classifier.inputs
+    shapes = classifier.get_build_config()["input_shape"]
+    return [keras.tree.map_shape_structure(_float_images, shapes)]
+
+
+def _float_images(shape):
+    return keras.InputSpec("float32", (None, *shape[1:]))

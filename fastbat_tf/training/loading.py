@@ -1,0 +1,103 @@
+"""Reads the classifier and the method of a saved model from its config."""
+
+import re
+
+import keras
+
+from fastbat_tf.errors import InputError
+from fastbat_tf.methods.base import Method
+
+
+def deserialize(config, custom_objects=None):
+    """Does what `keras.saving.deserialize_keras_object` does.
+
+    Args:
+        config: Dict, what `keras.saving.serialize_keras_object` returned.
+        custom_objects: Dict of classes by name. Defaults to None.
+
+    Raises:
+        InputError: If Keras does not know a class or a function of the user,
+            in one line instead of the whole config.
+    """
+    try:
+        return keras.saving.deserialize_keras_object(
+            config, custom_objects=custom_objects
+        )
+    except TypeError as error:
+        # Keras names the innermost object, however deep it is.
+        found = re.search(r"Could not locate (\w+) '([^']+)'", str(error))
+        if not found:
+            raise
+        kind, name = found.groups()
+        raise InputError(_unknown(kind, name)) from error
+
+
+def deserialize_method(config, custom_objects=None):
+    """Builds a method from its config, also one of a user's class.
+
+    The class is the registered one, or the one of the same name in the module
+    that the file names, or else the only one of that name: a class that was
+    defined in a script may be imported from a module now. A method of this
+    package and a user's method never stand in for each other.
+
+    Args:
+        config: Dict, what `keras.saving.serialize_keras_object` returned.
+        custom_objects: Dict of classes by name. Defaults to None.
+
+    Raises:
+        InputError: If the class is not defined, or if several have its name.
+    """
+    registered, name = config["registered_name"], config["class_name"]
+    if not registered.startswith("fastbat_tf>"):
+        cls = _find_class(config, custom_objects)
+        if cls is None:
+            raise InputError(_unknown("class", name))
+        with keras.saving.custom_object_scope({registered: cls}):
+            return deserialize(config)
+    return deserialize(config, custom_objects)
+
+
+def _find_class(config, custom_objects):
+    registered, name = config["registered_name"], config["class_name"]
+    for key in registered, name:
+        given = keras.saving.get_registered_object(key, custom_objects)
+        if given is not None and key not in keras.saving.get_custom_objects():
+            return given  # The user's `custom_objects`.
+    # By module, the last class: the cell of a notebook may have run again.
+    candidates = {
+        cls.__module__: cls
+        for cls in _subclasses(Method)
+        if cls.__name__ == name and not _is_of_package(cls)
+    }
+    if config.get("module") in candidates:
+        return candidates[config["module"]]
+    registered_classes = {
+        module: cls
+        for module, cls in candidates.items()
+        if keras.saving.get_registered_name(cls) == registered
+    }
+    candidates = registered_classes or candidates
+    if len(candidates) > 1:
+        raise InputError(
+            f"Several methods are named {name}; expected one, or "
+            f'custom_objects={{"{registered}": ...}}. '
+            f"Received: modules={', '.join(sorted(candidates))}"
+        )
+    return next(iter(candidates.values()), None)
+
+
+def _is_of_package(cls):
+    return keras.saving.get_registered_name(cls).startswith("fastbat_tf>")
+
+
+def _subclasses(cls):
+    for subclass in cls.__subclasses__():
+        yield subclass
+        yield from _subclasses(subclass)
+
+
+def _unknown(kind, name):
+    return (
+        f"The {kind} of a saved object is not defined; expected it to be "
+        f"imported or defined before loading. Received: {kind}={name}"
+    )
