@@ -39,7 +39,7 @@ STATEFUL_OPERATIONS = frozenset(
     }
 )
 
-# In eager mode, a classifier is surveyed only once.
+# The last survey of each classifier; in eager mode, it is the only one.
 _surveys = weakref.WeakKeyDictionary()
 
 
@@ -127,9 +127,13 @@ def survey(classifier, images, observed):
         )
         if operations & STATEFUL_OPERATIONS:
             _warn([n for n in nodes if n.op in STATEFUL_OPERATIONS])
-    if tf.executing_eagerly():
-        _surveys[classifier] = found
+    _surveys[classifier] = found
     return found
+
+
+def last_survey(classifier):
+    """Returns what `survey` has found last."""
+    return _surveys[classifier]
 
 
 def _is_predictable(layer):

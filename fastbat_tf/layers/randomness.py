@@ -39,16 +39,20 @@ _local = threading.local()
 _lock = threading.Lock()
 _depth = 0
 _originals = {}
+# The key of the notes of a step.
+_STARTS = "states of the random layers"
 
 
 def one_draw(compute):
     """Decorates a method that computes one step, to see a single draw.
 
     Args:
-        compute: A method of `RobustClassifier` whose first argument is images.
+        compute: A method of `RobustClassifier` whose first argument is images,
+            and which returns a `StepResult`.
 
     Returns:
         A method. All passes in it, marked by `forward_pass`, see the same draw.
+        It adds to the notes of the step what `same_draw` needs.
 
     Raises:
         InputError: By the method, if a preprocessing layer is not called in
@@ -58,14 +62,31 @@ def one_draw(compute):
     @functools.wraps(compute)
     def wrapper(robust, images, *args, **kwargs):
         found = random_survey.survey(robust.classifier, images, _observed)
-        outer = getattr(_local, "step", None)
-        _local.step = _Step(found) if found.is_random else None
-        try:
+        if not found.is_random:
             return compute(robust, images, *args, **kwargs)
-        finally:
-            _local.step = outer
+        step = _Step(found)
+        with _current(step):
+            result = compute(robust, images, *args, **kwargs)
+        starts = [step.start_of(generator) for generator in found.generators]
+        return result._replace(notes={**result.notes, _STARTS: starts})
 
     return wrapper
+
+
+def same_draw(robust, notes):
+    """Lets passes see the draw of a step again, after its gradients.
+
+    Args:
+        robust: A `RobustClassifier`.
+        notes: The notes of the `StepResult`.
+
+    Returns:
+        A context manager.
+    """
+    if _STARTS not in notes:
+        return contextlib.nullcontext()
+    found = random_survey.last_survey(robust.classifier)
+    return _current(_Step(found, notes[_STARTS]))
 
 
 @contextlib.contextmanager
@@ -103,24 +124,34 @@ class _Step:
 
     Args:
         found: A `random_survey.Survey`.
+        starts: List of the states of its generators at the beginning of the
+            step. Defaults to their current ones.
     """
 
-    def __init__(self, found):
+    def __init__(self, found, starts=()):
         self.found = found
-        self.starts = {}
+        self.starts = {
+            id(generator): (generator, start)
+            for generator, start in zip(found.generators, starts, strict=False)
+        }
         self.host = random_survey.HostState()
         self._graph = _graph()
         for generator in found.generators:
-            self.start_of(generator)
+            if id(generator) not in self.starts:
+                self._read(generator)
 
     def start_of(self, generator):
         """Returns the state of a generator at the beginning of the step."""
         if id(generator) not in self.starts:
-            # Outside of a loop, whose first pass may be the first to draw.
-            with _inside(self._graph):
-                start = generator.state.value * 1  # A copy, as in Keras.
-            self.starts[id(generator)] = generator, start
+            self.found.generators.append(generator)
+            self._read(generator)
         return self.starts[id(generator)][1]
+
+    def _read(self, generator):
+        # Outside of a loop, whose first pass may be the first to draw.
+        with _inside(self._graph):
+            start = generator.state.value * 1  # A copy, as in Keras.
+        self.starts[id(generator)] = generator, start
 
 
 class _Pass:
@@ -178,6 +209,15 @@ class _Pass:
                     'attack_mode="training". '
                     f"Received: layer={layer.name} ({type(layer).__name__})"
                 )
+
+
+@contextlib.contextmanager
+def _current(step):
+    outer, _local.step = getattr(_local, "step", None), step
+    try:
+        yield
+    finally:
+        _local.step = outer
 
 
 @contextlib.contextmanager

@@ -84,7 +84,9 @@ class TrainingStep(PixelModel):
                 notes=notes,
             )
             method = self._method_at(self.step.value, images.dtype)
-            self.method_state.write(method.update(context), *rows)
+            with randomness.same_draw(self, notes):
+                values = method.update(context)
+            self.method_state.write(values, *rows)
             self.step.assign_add(1)
         self._update_reports(loss, reports, tf.shape(images)[0])
         return self.compute_metrics(images, labels, logits)
