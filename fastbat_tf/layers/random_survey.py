@@ -99,7 +99,7 @@ def survey(classifier, images, observed):
     """Finds what is random in a classifier.
 
     It is traced once in training mode, unless all of its layers are layers of
-    Keras without randomness.
+    Keras or of this library without randomness.
 
     Args:
         classifier: A built `keras.Model`.
@@ -137,12 +137,13 @@ def last_survey(classifier):
 
 
 def _is_predictable(layer):
-    """Whether a layer's type is one of Keras that draws no numbers itself."""
+    """Whether a layer is known to draw only from its generators."""
     if isinstance(layer, (keras.layers.Lambda, keras.layers.TFSMLayer)):
         return False
-    return type(layer).__module__.startswith("keras.src.") and not type(
-        layer
-    ).__module__.startswith("keras.src.layers.preprocess")
+    module = type(layer).__module__
+    if not module.startswith(("keras.src.", "fastbat_tf.")):
+        return False
+    return "preprocessing" not in module
 
 
 def _trace_apart(classifier, images, found, observed):
@@ -192,7 +193,7 @@ def _specify(classifier, images):
         given = classifier.input
     except (AttributeError, ValueError):  # It is not functional.
         given = images
-    batch = images.shape[0]
+    batch = tf.nest.flatten(images)[0].shape[0]
     return tf.nest.map_structure(
         lambda x: tf.TensorSpec((batch, *x.shape[1:]), x.dtype), given
     )

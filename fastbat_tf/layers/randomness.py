@@ -27,6 +27,7 @@ from keras.src.layers.preprocessing.data_layer import DataLayer
 from keras.src.layers.preprocessing.image_preprocessing import (
     base_image_preprocessing_layer,
 )
+from tensorflow.python.framework.func_graph import FuncGraph
 
 from fastbat_tf.errors import InputError
 from fastbat_tf.layers import random_survey, stacked_draws
@@ -107,7 +108,7 @@ def forward_pass(training, copies=1, batch=None):
 
     Raises:
         InputError: If a preprocessing layer that acts in training mode is not
-            called in this pass in inference mode.
+            called in this pass in inference mode, or only in a `tf.function`.
     """
     step = getattr(_local, "step", None)
     if step is None or _observer() is not None:
@@ -171,6 +172,7 @@ class _Pass:
         self._graph = _graph()
         self._rewound = set()
         self._called = set()
+        self._compiled = []
         if step.found.draws_on_host:
             step.host.restore()
         if training:
@@ -192,13 +194,24 @@ class _Pass:
     def before_preprocessing(self, layer, training):
         """Returns whether a preprocessing layer is in training mode."""
         self._called.add(id(layer))
-        acts = layer not in self._step.found.inactive
-        return training or (acts and not self._training)
+        if training or self._training or layer in self._step.found.inactive:
+            return training
+        if _is_inside_function(self._graph):
+            self._compiled.append(layer)
+        return True
 
     def check(self):
-        """Rejects layers that a pass in inference mode did not call."""
+        """Rejects layers that a pass in inference mode cannot let act."""
         if self._training:
             return
+        for layer in self._compiled:
+            raise InputError(
+                "A preprocessing layer that is called in a `tf.function` of "
+                "the classifier cannot act in passes in inference mode, "
+                "because the function would keep it for `predict`; expected no "
+                '`tf.function` there, or a method with attack_mode="training". '
+                f"Received: layer={layer.name} ({type(layer).__name__})"
+            )
         for layer in self._step.found.active:
             if id(layer) not in self._called:
                 raise InputError(
@@ -279,6 +292,17 @@ _REPLACEMENTS = {
 
 def _graph():
     return None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+
+
+def _is_inside_function(outer):
+    """Whether a `tf.function` is traced inside of a graph."""
+    graph = _graph()
+    while graph is not outer and isinstance(graph, FuncGraph):
+        # Branches and loops have graphs of their own types.
+        if type(graph) is FuncGraph:
+            return True
+        graph = graph.outer_graph
+    return False
 
 
 def _inside(graph):

@@ -83,6 +83,14 @@ class Still(layers.Wrapper):
         return self.layer(x, training=False)
 
 
+class Compiled(layers.Wrapper):
+    """Calls a layer in a `tf.function`."""
+
+    @tf.function
+    def call(self, x, training=None):
+        return self.layer(x, training=training)
+
+
 def nested():
     inputs = keras.Input((8, 8, 3))
     return keras.Model(inputs, Nested()(inputs))
@@ -392,6 +400,17 @@ class PreprocessingTest(tf.test.TestCase):
         ):
             step(robust)
         step(wrap(Guarded.network, TRADES(steps=1, attack_mode="training")))
+
+    def test_layer_in_a_function(self):
+        def build():
+            inputs = keras.Input((8, 8, 3))
+            x = Compiled(layers.RandomFlip(seed=1))(inputs)
+            x = layers.Dense(4)(layers.Flatten()(x))
+            return keras.Model(inputs, x)
+
+        with self.assertRaisesRegex(InputError, "no `tf.function` there.*flip"):
+            step(wrap(build, TRADES(steps=1)))
+        step(wrap(build, TRADES(steps=1, attack_mode="training")))
 
     def test_layer_that_never_acts(self):
         inputs = keras.Input((8, 8, 3))
