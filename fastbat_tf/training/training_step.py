@@ -100,7 +100,9 @@ class TrainingStep(FittedModel):
                 sample_weight=sample_weight,
             )
             method = self._method_at(self.step.value, images.dtype)
-            self.method_state.write(method.update(context), *rows)
+            with randomness.same_draw(self, notes):
+                values = method.update(context)
+            self.method_state.write(values, *rows)
             self.step.assign_add(1)
         self._update_reports(loss, reports, images)
         return self.compute_metrics(
