@@ -168,7 +168,8 @@ def _look(classifier, pick):
         symbolic = pick(getattr(classifier, "_outputs_struct", outputs))
         layer = symbolic._keras_history.operation
         known = getattr(layer, "activation", None)
-        if known in _ACTIVATIONS:
+        is_keras = type(layer).__module__.startswith("keras.")
+        if is_keras and known in _ACTIVATIONS:
             return tf.TensorShape(symbolic.shape), _ACTIVATIONS[known]
     return tracing.apart(_trace, classifier, pick)
 
