@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from fastbat_tf.data.sources import Stream
 from fastbat_tf.errors import InputError
-from fastbat_tf.methods.step import is_labeled_dict, unpack
+from fastbat_tf.methods.batch import is_labeled_dict, unpack
 from fastbat_tf.saving import model_files
 from fastbat_tf.training.pixel_range import PixelRange
 

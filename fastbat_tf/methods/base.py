@@ -15,12 +15,10 @@ gradient. `RobustClassifier.train_step` does everything else:
     ...                                             # the weights are updated
     state    = method.update(context)
 
-A method declares the variables that it keeps from step to step in
-`initial_state`, reads them from `StepContext.state` and returns their new
-values from `update`. They are saved with the weights. If a variable has a row
-for each example, a step sees the rows of its own examples. `StepContext.note`
-passes tensors of a step to `update`. A method that updates the weights several
-times on each batch sets `replays`.
+A method declares the variables that it keeps in `initial_state`, reads them
+from `StepContext.state` and returns their new values from `update`. They are
+saved with the weights. If a variable has a row for each example, a step sees
+the rows of its own examples. `StepContext.note` passes tensors to `update`.
 
 CONTRIBUTING.md describes how to add a method.
 """
@@ -74,9 +72,8 @@ class Method(abc.ABC):
     Class arguments:
         package: String, the package that the class is registered under in
             Keras, so that a saved model finds it. Defaults to the top-level
-            package of the module, or `"Custom"` in a script or notebook. Of
-            two classes of the same name, a saved model takes the one in the
-            same module.
+            package of the module, or `"Custom"` in a script or notebook. A
+            saved model prefers the class of the same module.
 
     Attributes:
         name: String, the value of `--method`, for methods of the library.
@@ -92,16 +89,15 @@ class Method(abc.ABC):
         options: Dict of the declared `Option`s by name.
         differentiates_twice: Whether the method takes derivatives of input
             gradients. `tf.nn.moments`, and so Keras' normalization layers,
-            then have exact derivatives in the step, and a layer whose second
-            derivatives are wrong all the same is refused. Defaults to False.
+            then have exact derivatives in the step; other layers with wrong
+            ones are refused. Defaults to False.
         needs_perturbation_gradient: Whether `correct` needs the gradient of
             the objective with respect to delta*. Defaults to False.
         trains_through_solve: Whether the weight gradient also goes through
             `solve`, which must then stop it at delta*. Defaults to False.
         needs_plan: Whether the method reads `StepContext.progress` or has
-            state with rows. `fit` then says how far the training is; without
-            `fit`, `RobustClassifier.compile` expects a `Plan`. Defaults to
-            False.
+            state with rows. Without `fit`, `RobustClassifier.compile` then
+            expects a `Plan`. Defaults to False.
         remembers_examples: Whether its state has a row for each example.
             Defaults to False.
         needs_features: Whether the method calls `StepContext.features`.
@@ -157,8 +153,8 @@ class Method(abc.ABC):
             package = "Custom" if package == "__main__" else package
         elif package == "fastbat_tf":
             raise InputError(
-                "This package is that of the library's own methods; expected "
-                f"another one for {cls.__name__}. Received: package={package}"
+                "This is the package of the library's own methods; expected "
+                f"another for {cls.__name__}. Received: package={package}"
             )
         keras.saving.register_keras_serializable(package)(cls)
 
@@ -192,8 +188,7 @@ class Method(abc.ABC):
     def objective(self, context, solution):
         """Computes the upper-level loss and the logits it was computed from.
 
-        By default, the loss is the reduced loss at `x + delta*`, see
-        `StepContext.reduce`, plus `penalty`.
+        By default, the loss is the reduced loss at `x + delta*` plus `penalty`.
         Override this method to train on something else, such as clean logits.
 
         Args:
@@ -255,9 +250,7 @@ class Method(abc.ABC):
 
         Args:
             context: The `StepContext`, with the `notes` of the earlier hooks.
-                Its draws are those of the step: a name that `solve` has used
-                gives the same numbers, another name independent ones. They
-                differ between replicas.
+                Its draws are those of `solve`, and differ between replicas.
 
         Returns:
             Dict of new values of `StepContext.state`: the rows of the step's

@@ -1,6 +1,5 @@
 """The Keras model that trains, saves and serves a robust classifier."""
 
-import dataclasses
 import warnings
 from typing import Any
 
@@ -9,11 +8,10 @@ import keras
 from fastbat_tf import distribution
 from fastbat_tf.errors import InputError
 from fastbat_tf.layers import derivatives, structure
-from fastbat_tf.methods.step import split_index
+from fastbat_tf.methods.batch import split_index
 from fastbat_tf.runtime import hints, onednn
 from fastbat_tf.training import (
     checks,
-    loading,
     losses,
     optimizers,
     schedules,  # noqa: F401  Registers what Keras finds in saved files.
@@ -38,10 +36,10 @@ class RobustClassifier(Lifecycle, TrainingStep):
     ```
 
     where `delta*` solves the method's lower-level problem. In inference, the
-    model returns the logits of the classifier.
+    model returns what the classifier returns.
 
-    The classifier takes images in `pixel_range` and returns logits. Any
-    normalization belongs in its first layer. Radii and step sizes of the method
+    The classifier takes images in `pixel_range`. Any normalization belongs in
+    its first layer. Radii and step sizes of the method
     are fractions of the range: methods see images in [0, 1], and the classifier
     is evaluated at `low + (high - low) * x`.
 
@@ -52,9 +50,10 @@ class RobustClassifier(Lifecycle, TrainingStep):
 
     Args:
         classifier: A built `keras.Model` of any kind, from images `(batch,
-            height, width, channels)` to logits `(batch, classes)`. It is
-            trained in place: no layer is exchanged, and the attribute
-            `classifier` is this model.
+            height, width, channels)` to logits or probabilities `(batch,
+            classes)`, or `(batch, 1)` for two classes. It is trained in place:
+            no layer is exchanged, and the attribute `classifier` is this
+            model.
         method: A `fastbat_tf.methods.base.Method`, such as `FastBAT(8 / 255)`.
         seed: Integer, the seed of the method's random draws. Defaults to `0`.
         pixel_range: Pair of floats, the lowest and highest pixel value that
@@ -377,50 +376,6 @@ class RobustClassifier(Lifecycle, TrainingStep):
     def _averaged_variables(self):
         # Integers, such as counters, are not averaged.
         return [v for v in self.classifier.weights if v.value.dtype.is_floating]
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "classifier": keras.saving.serialize_keras_object(self.classifier),
-            "method": loading.serialize_method(self.method),
-            "seed": self.seed,
-            "pixel_range": list(self.pixel_range),
-            **self._network_options,
-        }
-
-    def get_compile_config(self):
-        config = super().get_compile_config()
-        if not self.compiled:
-            return config
-        average = self.weight_average
-        return {
-            **config,
-            **dataclasses.asdict(self.update_rule),
-            "weight_averaging": average.decay if average else 0.0,
-            "attack_loss": keras.saving.serialize_keras_object(
-                self.attack_loss
-            ),
-            "plan": self.plan and list(self.plan),
-            "epsilon_schedule": keras.saving.serialize_keras_object(
-                self.epsilon_schedule
-            ),
-            "jit_compile": self.given_jit_compile,
-        }
-
-    def compile_from_config(self, config):
-        self.compile(**loading.deserialize(config))
-        self.optimizer.build(self.trainable_variables)
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        config = dict(config)
-        config["classifier"] = loading.deserialize(
-            config["classifier"], custom_objects
-        )
-        config["method"] = loading.deserialize_method(
-            config["method"], custom_objects
-        )
-        return cls(**config)
 
 
 def _check_averaging(weight_averaging):

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from fastbat_tf.data.indexing import find_batch_size, find_examples
 from fastbat_tf.errors import InputError
-from fastbat_tf.methods.step import (
+from fastbat_tf.methods.batch import (
     INDEX_IS_MISSING,
     is_labeled_dict,
     split_index,

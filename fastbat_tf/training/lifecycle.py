@@ -1,12 +1,13 @@
 """What Keras does with a model beside training: files, exports, strategies."""
 
+import dataclasses
 import functools
 import pathlib
 
 import keras
 
 from fastbat_tf.errors import InputError
-from fastbat_tf.training import checks
+from fastbat_tf.training import checks, loading
 
 
 def in_own_scope(method):
@@ -81,6 +82,50 @@ class Lifecycle(keras.Model):
                 f"Received: filepath={filepath}"
             )
         super().save(filepath, *args, **kwargs)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "classifier": keras.saving.serialize_keras_object(self.classifier),
+            "method": loading.serialize_method(self.method),
+            "seed": self.seed,
+            "pixel_range": list(self.pixel_range),
+            **self._network_options,
+        }
+
+    def get_compile_config(self):
+        config = super().get_compile_config()
+        if not self.compiled:
+            return config
+        average = self.weight_average
+        return {
+            **config,
+            **dataclasses.asdict(self.update_rule),
+            "weight_averaging": average.decay if average else 0.0,
+            "attack_loss": keras.saving.serialize_keras_object(
+                self.attack_loss
+            ),
+            "plan": self.plan and list(self.plan),
+            "epsilon_schedule": keras.saving.serialize_keras_object(
+                self.epsilon_schedule
+            ),
+            "jit_compile": self.given_jit_compile,
+        }
+
+    def compile_from_config(self, config):
+        self.compile(**loading.deserialize(config))
+        self.optimizer.build(self.trainable_variables)
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        config["classifier"] = loading.deserialize(
+            config["classifier"], custom_objects
+        )
+        config["method"] = loading.deserialize_method(
+            config["method"], custom_objects
+        )
+        return cls(**config)
 
 
 def _input_signature(classifier):

@@ -1,5 +1,7 @@
 """A classifier as methods and attacks see it."""
 
+from typing import Any
+
 from fastbat_tf.errors import InputError
 from fastbat_tf.layers import structure
 from fastbat_tf.training import outputs
@@ -74,7 +76,7 @@ class Network:
 
         Sizes that the classifier leaves open are None.
         """
-        specs = structure.input_specs(self.classifier)
+        specs: Any = structure.input_specs(self.classifier)
         return tuple(self.split(specs)[0].shape[1:])
 
     @property

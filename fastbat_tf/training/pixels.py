@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from fastbat_tf.methods.step import unpack
+from fastbat_tf.methods.batch import unpack
 from fastbat_tf.training.assertions import raises_input_error
 from fastbat_tf.training.pixel_range import PixelRange
 

@@ -19,7 +19,8 @@ from fastbat_tf.draws import Draws
 from fastbat_tf.errors import InputError
 from fastbat_tf.layers import derivatives, randomness
 from fastbat_tf.layers.moments import exact_moments
-from fastbat_tf.methods.step import StepContext, StepResult, unpack
+from fastbat_tf.methods.batch import unpack
+from fastbat_tf.methods.step import StepContext, StepResult
 from fastbat_tf.training import losses, step_metrics
 from fastbat_tf.training.fitting import FittedModel
 

@@ -7,7 +7,7 @@ from absl.testing import parameterized
 
 import fastbat_tf as fb
 from fastbat_tf.errors import InputError
-from fastbat_tf.methods.step import split_index, unpack
+from fastbat_tf.methods.batch import split_index, unpack
 from tests.support import testing
 
 IMAGES, LABELS = testing.images_and_labels(8)
@@ -257,7 +257,8 @@ class MemoryTest(tf.test.TestCase, parameterized.TestCase):
 class UnpackTest(tf.test.TestCase):
     def test_other_structures_are_left_alone(self):
         inputs = {"image": IMAGES, "metadata": LABELS}
-        for given in (inputs, (IMAGES, LABELS), [IMAGES], IMAGES):
+        other = {"images": IMAGES, "metadata": LABELS}
+        for given in (inputs, other, (IMAGES, LABELS), [IMAGES], IMAGES):
             self.assertIs(split_index(given)[0], given)
             self.assertIsNone(split_index(given)[1])
         found, index = split_index({"images": inputs, "index": INDEX})
