@@ -3,11 +3,13 @@
 import pathlib
 from unittest import mock
 
+import keras
 import numpy as np
 import tensorflow as tf
 from absl.testing import absltest
 
 from fastbat_tf import distribution
+from fastbat_tf.errors import InputError
 from tests.support import testing
 
 
@@ -29,6 +31,28 @@ class StrategyTest(absltest.TestCase):
             self.assertIs(distribution.get_strategy("mirrored"), first)
         made.assert_called_once()
         distribution._mirrored.cache_clear()
+
+
+class ResolveJitCompileTest(absltest.TestCase):
+    def test_layers_that_xla_cannot_compile(self):
+        plain = keras.layers.Dense(2, name="plain")
+        gpu = mock.patch.object(
+            tf.config, "list_physical_devices", lambda kind: [kind]
+        )
+        for layer in (keras.layers.RandomZoom(0.1), keras.layers.MixUp()):
+            layers = [plain, layer]
+            self.assertFalse(distribution.resolve_jit_compile(False, layers))
+            with gpu:
+                self.assertFalse(
+                    distribution.resolve_jit_compile("auto", layers)
+                )
+            with self.assertRaisesRegex(
+                InputError, f"layers={layer.name} .{type(layer).__name__}.$"
+            ):
+                distribution.resolve_jit_compile(True, layers)
+        self.assertTrue(distribution.resolve_jit_compile(True, [plain]))
+        with gpu:
+            self.assertTrue(distribution.resolve_jit_compile("auto", [plain]))
 
 
 class PeakMemoryTest(absltest.TestCase):

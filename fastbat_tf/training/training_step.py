@@ -51,6 +51,26 @@ class TrainingStep(FittedModel):
                 images, labels, index, others, batch.sample_weight
             )
 
+    def save_own_variables(self, store):
+        super().save_own_variables(store)
+        # Keras saves no generators, so that a training could not be continued.
+        for key, state in self._seed_states.items():
+            store[key] = keras.ops.convert_to_numpy(state)
+
+    def load_own_variables(self, store):
+        states = self._seed_states
+        super().load_own_variables(
+            {key: store[key] for key in store.keys() if key not in states}
+        )
+        for key in states.keys() & store.keys():
+            states[key].assign(store[key])
+
+    @property
+    def _seed_states(self):
+        layers = self.classifier._flatten_layers()
+        found = [g.state for layer in layers for g in layer._seed_generators]
+        return {f"seed_{k}": state for k, state in enumerate(found)}
+
     def _build_step_functions(self):
         """Compiles as much of the step with XLA as possible."""
         self.probed = set()  # Shapes of images, see `refuse_wrong_layers`.

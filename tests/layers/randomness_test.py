@@ -1,6 +1,7 @@
 """A training step sees one draw of everything random in the classifier."""
 
 import contextlib
+import os
 import warnings
 from unittest import mock
 
@@ -14,7 +15,6 @@ from fastbat_tf.errors import InputError
 from fastbat_tf.methods.base import Method, Solution
 from fastbat_tf.methods.options import option
 from fastbat_tf.methods.state import Slot
-from fastbat_tf.training import variables
 from tests.support import testing
 
 IMAGES, LABELS = testing.images_and_labels(8)
@@ -282,10 +282,8 @@ class OneDrawTest(tf.test.TestCase, parameterized.TestCase):
         ("graph", functional, {}),
         ("eager", functional, {"run_eagerly": True}),
         ("xla", jittable, {"jit_compile": True}),
-        ("hidden", sequential, {}),
-        ("hidden_xla", sequential, {"jit_compile": True}),
+        ("hidden", sequential, {"jit_compile": True}),
         ("nested", nested, {}),
-        ("nested_eager", nested, {"run_eagerly": True}),
         ("replicas", nested, {"strategy": testing.two_cpu_strategy}),
         (
             "replicas_xla",
@@ -353,16 +351,13 @@ class OneDrawTest(tf.test.TestCase, parameterized.TestCase):
         fit(whole, epochs=2)
         part = wrap(functional, PGD())
         fit(part)
+        file = os.path.join(self.get_temp_dir(), "part.weights.h5")
+        part.save_weights(file)
         resumed = wrap(functional, PGD())
         step(resumed)
-        for new, old in zip(
-            variables.state_variables(resumed),
-            variables.state_variables(part),
-            strict=True,
-        ):
-            new.assign(old)
+        resumed.load_weights(file)
         fit(resumed)
-        for one, two in zip(whole.weights, resumed.weights, strict=True):
+        for one, two in zip(whole.variables, resumed.variables, strict=True):
             self.assertAllEqual(one, two)
 
     @parameterized.parameters(
