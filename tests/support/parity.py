@@ -56,7 +56,7 @@ def train(
     """
     keras.utils.set_random_seed(0)
     network = make()
-    start = [v.numpy() for v in network.trainable_variables]
+    start = [v.numpy() for v in network.weights]
     model = network
     if robust:
         model = RobustClassifier(network, Standard(), **(wrap or {}))
@@ -78,7 +78,6 @@ def train(
         *given, epochs=epochs, verbose=0, **{"shuffle": False, **fit}
     ).history
     tested = model.evaluate(images, labels, batch_size=8, verbose=0)
-    variables = network.trainable_variables
     return {
         "weights": [v.numpy() for v in network.weights],
         "optimizer": [v.numpy() for v in model.optimizer.variables],
@@ -88,10 +87,11 @@ def train(
             if not name.startswith("robust_")
         },
         "evaluate": [np.array(tested)],
-        "predict": [model.predict(images, verbose=0)],
+        "predict": [np.asarray(model.predict_on_batch(images))],
         "moves": max(
             float(np.abs(v.numpy() - was).max())
-            for v, was in zip(variables, start, strict=True)
+            for v, was in zip(network.weights, start, strict=True)
+            if "float" in v.dtype  # Not the state of a seed.
         ),
     }
 
