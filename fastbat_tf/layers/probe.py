@@ -90,7 +90,8 @@ def _suspicious_calls(classifier, specs):
 @contextlib.contextmanager
 def _recorded(calls):
     """Records the calls of Keras' operations in this thread."""
-    original = keras.Operation.__call__
+    operations: Any = keras.Operation
+    original = operations.__call__
     thread = threading.get_ident()
 
     def recording(operation, *args, **kwargs):
@@ -103,11 +104,11 @@ def _recorded(calls):
         calls.append(Call(operation, args, kwargs, graph, nodes))
         return outputs
 
-    keras.Operation.__call__ = recording
+    operations.__call__ = recording
     try:
         yield
     finally:
-        keras.Operation.__call__ = original
+        operations.__call__ = original
 
 
 def _expand(nodes, functions):

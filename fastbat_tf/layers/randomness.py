@@ -239,9 +239,9 @@ def _observed(observer):
     global _depth
     with _lock:
         if not _depth:
-            for key, replacement in _REPLACEMENTS.items():
-                _originals[key] = getattr(*key)
-                setattr(*key, replacement)
+            for (owner, name), replacement in _REPLACEMENTS.items():
+                _originals[owner, name] = getattr(owner, name)
+                setattr(owner, name, replacement)
         _depth += 1
     outer, _local.observer = _observer(), observer
     try:
@@ -251,8 +251,8 @@ def _observed(observer):
         with _lock:
             _depth -= 1
             if not _depth:
-                for key in _REPLACEMENTS:
-                    setattr(*key, _originals[key])
+                for (owner, name), original in _originals.items():
+                    setattr(owner, name, original)
 
 
 def _observer():
