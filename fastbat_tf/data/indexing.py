@@ -1,7 +1,5 @@
 """Gives the examples of a `tf.data.Dataset` their indices."""
 
-from typing import Any
-
 import keras
 import tensorflow as tf
 
@@ -175,7 +173,8 @@ def _join_example(index, element):
 
 
 def _join_batch(start, *element):
-    element: Any = element if len(element) > 1 else next(iter(element))
+    if len(element) == 1:
+        (element,) = element
     images = keras.tree.flatten(_split(element)[0])[0]
     count = tf.shape(images, tf.int64)[0]
     index = tf.range(start, start + count)
