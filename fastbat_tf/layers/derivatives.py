@@ -142,6 +142,17 @@ def named(compute):
                 raise
             text = apart(_explain, robust, operation)
             raise InputError(text) from error
+        except RuntimeError as error:
+            if "`merge_call` called while defining" not in str(error):
+                raise
+            raise InputError(
+                "Layers cannot exchange statistics between replicas inside of "
+                "XLA, or of the loop of an attack; expected synchronized=False "
+                "in BatchNormalization, or jit_compile=False and a method "
+                f"without such a loop, such as FastBAT. Received: method="
+                f"{type(robust.method).__name__}, "
+                f"jit_compile={robust.compiles_step}"
+            ) from error
 
     return wrapper
 

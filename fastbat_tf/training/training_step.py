@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from fastbat_tf.draws import Draws
 from fastbat_tf.errors import InputError
-from fastbat_tf.layers import derivatives, randomness
+from fastbat_tf.layers import derivatives, randomness, structure
 from fastbat_tf.layers.moments import exact_moments
 from fastbat_tf.methods.batch import unpack
 from fastbat_tf.methods.step import StepContext, StepResult
@@ -80,6 +80,8 @@ class TrainingStep(FittedModel):
         # Under a strategy, XLA cannot write the optimizer's variables, so only
         # the gradients are compiled.
         whole = self.compiles_step and not tf.distribute.has_strategy()
+        if not self.compiles_step and self._synchronizes():
+            return  # Replicas cannot meet inside of a nested `tf.function`.
         # Even without XLA, this part is a `tf.function`: Keras traces its step
         # twice, but this part only once.
         self._replica_step = tf.function(
@@ -91,6 +93,13 @@ class TrainingStep(FittedModel):
             self._whole_step = tf.function(
                 self._update, jit_compile=True, autograph=False
             )
+
+    def _synchronizes(self):
+        """Whether layers exchange statistics between replicas."""
+        return self.distribute_strategy.num_replicas_in_sync > 1 and any(
+            getattr(layer, "synchronized", False)
+            for layer in structure.flatten(self.classifier)
+        )
 
     def _update(self, images, labels, index, others, sample_weight):
         """Computes the gradients and applies them, once for each replay."""

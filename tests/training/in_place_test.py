@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
-from fastbat_tf import FastBAT, GradAlign, RobustClassifier, methods
+from fastbat_tf import FastAT, FastBAT, GradAlign, RobustClassifier, methods
 from fastbat_tf.errors import InputError
 from tests.support import model_kinds, testing
 
@@ -65,9 +65,14 @@ class InPlaceTest(tf.test.TestCase, parameterized.TestCase):
         for one, other in zip(*after, strict=True):
             self.assertAllClose(one, other, 1e-3, 1e-4)
 
-    def test_replicas(self):
+    @parameterized.parameters(False, True)
+    def test_replicas(self, synchronized):
         with testing.two_cpu_strategy().scope():
-            model = model_kinds.subclassed()
+            model = model_kinds.subclassed(
+                lambda: keras.layers.BatchNormalization(
+                    synchronized=synchronized
+                )
+            )
             robust = compiled(model, mode="graph")
         images, labels = testing.images_and_labels(8)
         before = model.get_weights()
@@ -75,6 +80,18 @@ class InPlaceTest(tf.test.TestCase, parameterized.TestCase):
         self.assertIs(robust.classifier, model)
         for one, other in zip(before, model.get_weights(), strict=True):
             self.assertNotAllClose(one, other, 1e-6, 1e-6)
+
+    @parameterized.parameters((FastAT, "graph"), (FastBAT, "xla"))
+    def test_where_replicas_cannot_be_synchronized(self, method, mode):
+        with testing.two_cpu_strategy().scope():
+            model = model_kinds.sequential(
+                lambda: keras.layers.BatchNormalization(synchronized=True)
+            )
+            robust = compiled(model, method(), mode)
+        with self.assertRaisesRegex(
+            InputError, f"synchronized=False.*method={method.__name__}"
+        ):
+            robust.fit(*testing.images_and_labels(4), batch_size=4, verbose=0)
 
     @parameterized.product(mode=("eager", "graph"), frozen=(True, False))
     def test_freezing_after_wrapping(self, mode, frozen):
