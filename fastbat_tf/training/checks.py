@@ -73,7 +73,7 @@ def check_optimizer_scope(optimizer, strategy):
     Raises:
         InputError: If it is rejected.
     """
-    if not _is_in_scope(optimizer.iterations, strategy):
+    if not all(_is_in_scope(x, strategy) for x in optimizer.variables):
         raise InputError(
             "The optimizer is expected to be created in the scope of the "
             "distribution strategy of the model, or to be given by its name. "
