@@ -53,6 +53,9 @@ def _register_proxies():
     for name, module in modules().items():
         proxy = wrapt.lazy_import(f"{_PACKAGE}.{module}", name)
         registered.setdefault(f"{_PACKAGE}>{name}", proxy)
+    # A function in files of the zoo, which may not be installed.
+    proxy = wrapt.lazy_import(f"{_PACKAGE}.layers.activations", "softplus10")
+    registered.setdefault("fastbat_tf_models>softplus10", proxy)
 
 
 class _KerasFinder(importlib.abc.MetaPathFinder):
