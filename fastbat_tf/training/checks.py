@@ -9,6 +9,7 @@ import tensorflow as tf
 from fastbat_tf.errors import InputError
 from fastbat_tf.methods.base import Method
 from fastbat_tf.methods.state import Plan
+from fastbat_tf.training.epsilon_schedule import EpsilonSchedule
 from fastbat_tf.training.pixels import PixelModel
 
 
@@ -157,6 +158,23 @@ def as_plan(plan):
                 f"{low}. Received: {name}={_shown(value)}"
             )
     return checked
+
+
+def check_epsilon_schedule(schedule):
+    """Rejects what is neither an `EpsilonSchedule` nor None.
+
+    Args:
+        schedule: The argument of `compile`.
+
+    Raises:
+        InputError: If it is rejected.
+    """
+    if schedule is not None and not isinstance(schedule, EpsilonSchedule):
+        raise InputError(
+            "`epsilon_schedule` is expected to be an object of "
+            "fastbat_tf.EpsilonSchedule. "
+            f"Received: epsilon_schedule={_shown(schedule)}"
+        )
 
 
 def _shown(value):

@@ -76,7 +76,8 @@ class RobustClassifier(Lifecycle, TrainingStep):
 
     Raises:
         ValueError: If the Keras backend is not TensorFlow; if the classifier
-            is not built; if it has a layer whose second derivatives are wrong
+            is not a built `keras.Model`, or was created in the scope of another
+            distribution strategy; if the method is not a `Method`; if it has a layer whose second derivatives are wrong
             and that cannot be replaced, or one in which oneDNN would write to
             the wrong memory; or if `pixel_range` is not a range.
 
@@ -244,6 +245,8 @@ class RobustClassifier(Lifecycle, TrainingStep):
         self._check_optimizer(
             optimizer, rule, kwargs.get("steps_per_execution", 1)
         )
+        checks.check_epsilon_schedule(epsilon_schedule)
+        plan = checks.as_plan(plan)
         self.attack_loss = attack_loss
         self.update_rule = rule
         for hint in hints.new_hints():
@@ -261,7 +264,7 @@ class RobustClassifier(Lifecycle, TrainingStep):
             jit_compile=False,
             **kwargs,
         )
-        self.plan = checks.as_plan(plan)
+        self.plan = plan
         self._create_tracked_layers(weight_averaging, epsilon_schedule)
         self._build_step_functions()
         return self
