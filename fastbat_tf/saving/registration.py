@@ -7,7 +7,6 @@ an import hook waits for Keras and then registers proxies. A proxy imports the
 module of its class when Keras uses it, and the class takes its place.
 """
 
-import importlib.abc
 import importlib.util
 import sys
 
@@ -53,13 +52,16 @@ def _register_proxies():
     for name, module in modules().items():
         proxy = wrapt.lazy_import(f"{_PACKAGE}.{module}", name)
         registered.setdefault(f"{_PACKAGE}>{name}", proxy)
+    # A function in files of the zoo, which may not be installed.
+    proxy = wrapt.lazy_import(f"{_PACKAGE}.layers.activations", "softplus10")
+    registered.setdefault("fastbat_tf_models>softplus10", proxy)
 
 
-class _KerasFinder(importlib.abc.MetaPathFinder):
+class _KerasFinder:
     """Finds Keras where it is, and registers the proxies after its import.
 
-    `wrapt.when_imported` does the same, but importing `wrapt` takes three times
-    as long as the rest of `import fastbat_tf`.
+    `wrapt.when_imported` does the same, but importing `wrapt` takes seven times
+    as long as `import fastbat_tf`, and `importlib.abc` as a base class five.
     """
 
     _is_searching = False

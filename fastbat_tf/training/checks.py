@@ -9,6 +9,7 @@ import tensorflow as tf
 from fastbat_tf.errors import InputError
 from fastbat_tf.methods.base import Method
 from fastbat_tf.methods.state import Plan
+from fastbat_tf.training.epsilon_schedule import EpsilonSchedule
 from fastbat_tf.training.pixels import PixelModel
 
 
@@ -73,7 +74,7 @@ def check_optimizer_scope(optimizer, strategy):
     Raises:
         InputError: If it is rejected.
     """
-    if not _is_in_scope(optimizer.iterations, strategy):
+    if not all(_is_in_scope(x, strategy) for x in optimizer.variables):
         raise InputError(
             "The optimizer is expected to be created in the scope of the "
             "distribution strategy of the model, or to be given by its name. "
@@ -157,6 +158,23 @@ def as_plan(plan):
                 f"{low}. Received: {name}={_shown(value)}"
             )
     return checked
+
+
+def check_epsilon_schedule(schedule):
+    """Rejects what is neither an `EpsilonSchedule` nor None.
+
+    Args:
+        schedule: The argument of `compile`.
+
+    Raises:
+        InputError: If it is rejected.
+    """
+    if schedule is not None and not isinstance(schedule, EpsilonSchedule):
+        raise InputError(
+            "`epsilon_schedule` is expected to be an object of "
+            "fastbat_tf.EpsilonSchedule. "
+            f"Received: epsilon_schedule={_shown(schedule)}"
+        )
 
 
 def _shown(value):

@@ -83,7 +83,9 @@ class RobustClassifier(Lifecycle, TrainingStep):
 
     Raises:
         ValueError: If the Keras backend is not TensorFlow; if the classifier
-            is not built; if it has a layer in which oneDNN would write to
+            is not a built `keras.Model`, or was created in the scope of another
+            distribution strategy; if the method is not a `Method`; if the
+            classifier has a layer in which oneDNN would write to
             the wrong memory; or if `pixel_range` is not a range.
 
     Example:
@@ -292,6 +294,8 @@ class RobustClassifier(Lifecycle, TrainingStep):
         )
         optimizer = keras.optimizers.get(optimizer)
         self._check_optimizer(optimizer, rule, steps_per_execution)
+        checks.check_epsilon_schedule(epsilon_schedule)
+        plan = checks.as_plan(plan)
         self.update_rule = rule
         for hint in hints.new_hints():
             warnings.warn(hint, stacklevel=3)
@@ -314,7 +318,7 @@ class RobustClassifier(Lifecycle, TrainingStep):
             jit_compile=False,
             auto_scale_loss=auto_scale_loss,
         )
-        self.plan = checks.as_plan(plan)
+        self.plan = plan
         self._create_tracked_layers(weight_averaging, epsilon_schedule)
         self._build_step_functions()
         return self

@@ -11,17 +11,24 @@ from absl.testing import parameterized
 
 import fastbat_tf
 from fastbat_tf import EpsilonSchedule
+from fastbat_tf.layers import activations
 from fastbat_tf.saving import registration
 from fastbat_tf.training import losses, schedules
+from models.blocks import softplus10
 from tests.support import testing
 from tests.support.command_line import python
 
 LOAD = """
-import json, keras, sys
+import json, keras, numpy, sys
 plain, robust, config = sys.argv[1:]
 loaded = keras.saving.load_model(robust)
 schedule = keras.saving.deserialize_keras_object(json.loads(config))
-print(type(keras.saving.load_model(plain).layers[2]).__module__)
+zoo = keras.saving.load_model(plain)
+print(type(zoo.layers[2]).__module__, zoo.layers[3].activation.__module__)
+results = fastbat_tf.evaluate_robustness(
+    plain, (numpy.full((4, 8, 8, 3), 0.5, "float32"), [0, 1, 2, 3]), ["fgsm"]
+)
+print(results["clean_accuracy"])
 print(type(loaded.method), float(loaded.optimizer.learning_rate))
 print(type(loaded.loss), type(loaded.epsilon_schedule), type(schedule))
 print(type(keras.__loader__).__name__)
@@ -36,7 +43,7 @@ class RegistrationTest(parameterized.TestCase, tf.test.TestCase):
     )
     def test_a_new_process(self, imports):
         directory = self.enterContext(tempfile.TemporaryDirectory())
-        network = testing.small_network()
+        network = testing.small_network(softplus10)
         network.save(f"{directory}/plain.keras")
         robust = fastbat_tf.RobustClassifier(network, fastbat_tf.FastBAT())
         robust.compile(
@@ -56,7 +63,9 @@ class RegistrationTest(parameterized.TestCase, tf.test.TestCase):
         self.assertEqual(
             process.stdout.splitlines(),
             [
-                "fastbat_tf.layers.batch_normalization",
+                "fastbat_tf.layers.batch_normalization "
+                "fastbat_tf.layers.activations",
+                "0.25",
                 "<class 'fastbat_tf.methods.fastbat.FastBAT'> 0.25",
                 "<class 'fastbat_tf.training.losses.DLR'> "
                 f"{EpsilonSchedule} {EpsilonSchedule}",
@@ -69,10 +78,14 @@ class RegistrationTest(parameterized.TestCase, tf.test.TestCase):
         process = python(
             "-c",
             "import fastbat_tf, sys\n"
-            "heavy = {'keras', 'numpy', 'tensorflow', 'wrapt'}\n"
+            "heavy = {'importlib.abc', 'keras', 'tensorflow', 'wrapt'}\n"
             "print(heavy & set(sys.modules))",
         )
         self.assertEqual((process.stdout, process.stderr), ("set()\n", ""))
+
+    def test_the_function_of_the_zoo(self):
+        x = tf.linspace(-3.0, 3.0, 101)
+        self.assertAllEqual(activations.softplus10(x), softplus10(x))
 
     def test_all_classes_are_registered(self):
         """A module that registers a class is listed, with that class."""

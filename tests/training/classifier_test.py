@@ -46,7 +46,7 @@ class SavingTest(tf.test.TestCase, parameterized.TestCase):
             self.assertAllClose(ours, theirs, 1e-5, 1e-6)
 
     def test_load_in_another_process(self):
-        """In a process that has imported only the classifier."""
+        """In a process that has imported only the package."""
         robust = RobustClassifier(testing.small_network(), FastAT())
         rate = schedules.get("cosine", 0.25, 4, 2, warmup_epochs=1)
         robust.compile(keras.optimizers.SGD(rate), losses.get("dlr"))
@@ -56,7 +56,6 @@ class SavingTest(tf.test.TestCase, parameterized.TestCase):
         process = command_line.python(
             "-c",
             "import keras, fastbat_tf\n"
-            "fastbat_tf.RobustClassifier\n"
             f"loaded = keras.models.load_model({path!r})\n"
             "print(float(loaded.optimizer.learning_rate), type(loaded.loss))",
         )

@@ -8,7 +8,14 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
-from fastbat_tf import FGSMMEPCS, FastAT, FastBAT, Plan, RobustClassifier
+from fastbat_tf import (
+    FGSMMEPCS,
+    EpsilonSchedule,
+    FastAT,
+    FastBAT,
+    Plan,
+    RobustClassifier,
+)
 from fastbat_tf.errors import InputError
 from tests.support import testing
 
@@ -398,6 +405,11 @@ class RefusedTest(parameterized.TestCase):
     )
     def test_plan(self, plan, message):
         self.assert_refused(message, compiled, plan=plan)
+
+    @parameterized.parameters(3, EpsilonSchedule)
+    def test_epsilon_schedule(self, schedule):
+        message = "object of fastbat_tf.EpsilonSchedule. Received: epsilon_s"
+        self.assert_refused(message, compiled, epsilon_schedule=schedule)
 
     def test_frozen(self):
         robust = compiled()
