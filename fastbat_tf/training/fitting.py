@@ -39,6 +39,7 @@ class FittedModel(PixelModel):
         super().__init__(pixel_range, **kwargs)
         self._clock = _Clock()
         self._is_stale = False  # Whether the step must be traced again.
+        self._classes = None  # The number of outputs, set by `compile`.
 
     @_like(keras.Model.fit)
     def fit(self, *args, **kwargs):
@@ -115,8 +116,10 @@ class FittedModel(PixelModel):
                 "expected their number. "
                 f"Received: examples={plan.examples}"
             )
+        image_shape, self._classes = states.shapes(self.classifier)
         sizes = states.Sizes(
-            *states.shapes(self.classifier),
+            image_shape,
+            self._classes,
             self.features and self.features.output_shape[-1],
             examples=plan.examples if plan else 0,
             batch_size=plan.batch_size if plan else 0,
@@ -166,9 +169,8 @@ class FittedModel(PixelModel):
         self._clock.set(epoch, self.step)
 
     def check_labels(self, given):
-        _, classes = states.shapes(self.classifier)
         ignored = getattr(self.loss, "ignore_class", None)
-        return labels.check(given, classes, ignored)
+        return labels.check(given, self._classes, ignored)
 
     def check_index(self, index):
         """Rejects indices beyond the examples that the method remembers.
