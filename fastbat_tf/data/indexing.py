@@ -172,9 +172,7 @@ def _join_example(index, element):
     return _join(element, index)
 
 
-def _join_batch(start, *element):
-    if len(element) == 1:
-        (element,) = element
+def _join_batch(start, element):
     images = keras.tree.flatten(_split(element)[0])[0]
     count = tf.shape(images, tf.int64)[0]
     index = tf.range(start, start + count)

@@ -195,9 +195,10 @@ class MethodState(keras.layers.Layer):
         sizes = Sizes((), 0, None, examples or 0, batch_size or 0)
         with self._strategy.scope():
             other = MethodState(self._slots, sizes, name=self.name)
-        for name, variable in self.entries.items():
-            if other.entries[name].shape == variable.shape:
-                other.entries[name].assign(variable)
+        for name, variable in other.entries.items():
+            old = self.entries.get(name)
+            if old is not None and old.shape == variable.shape:
+                variable.assign(old)
         return other
 
     def load_own_variables(self, store):

@@ -277,15 +277,14 @@ class RobustClassifier(Lifecycle, TrainingStep):
         ```
         """
         _check_averaging(weight_averaging)
-        self.user_metrics = step_metrics.user_names(
+        user_metrics = step_metrics.user_names(
             self._report_metrics, metrics, weighted_metrics
         )
         form = self._network.outputs
         loss = losses.as_loss("loss", loss, form)
         if attack_loss is not None:
             attack_loss = losses.as_loss("attack_loss", attack_loss, form)
-        self.attack_loss = attack_loss
-        self.loss_weight = losses.as_weight(loss_weights)
+        loss_weight = losses.as_weight(loss_weights)
         rule = optimizers.UpdateRule(
             weight_decay=weight_decay,
             weight_decay_mode=weight_decay_mode,
@@ -296,18 +295,16 @@ class RobustClassifier(Lifecycle, TrainingStep):
         self._check_optimizer(optimizer, rule, steps_per_execution)
         checks.check_epsilon_schedule(epsilon_schedule)
         plan = checks.as_plan(plan)
-        self.update_rule = rule
         for hint in hints.new_hints():
             warnings.warn(hint, stacklevel=3)
-        self.given_jit_compile = jit_compile
-        self.compiles_step = distribution.resolve_jit_compile(
+        compiles_step = distribution.resolve_jit_compile(
             jit_compile, structure.flatten(self.classifier)
         )
         derivatives.refuse_silent_gaps(self)
         super().compile(
             optimizer=optimizer,
             loss=loss,
-            loss_weights=self.loss_weight,
+            loss_weights=loss_weight,
             metrics=prepare_metrics("metrics", metrics, form),
             weighted_metrics=prepare_metrics(
                 "weighted_metrics", weighted_metrics, form
@@ -318,6 +315,12 @@ class RobustClassifier(Lifecycle, TrainingStep):
             jit_compile=False,
             auto_scale_loss=auto_scale_loss,
         )
+        self.user_metrics = user_metrics
+        self.attack_loss = attack_loss
+        self.loss_weight = loss_weight
+        self.update_rule = rule
+        self.given_jit_compile = jit_compile
+        self.compiles_step = compiles_step
         self.plan = plan
         self._create_tracked_layers(weight_averaging, epsilon_schedule)
         self._build_step_functions()

@@ -3,6 +3,8 @@
 import functools
 import inspect
 import warnings
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import keras
 import tensorflow as tf
@@ -12,6 +14,13 @@ from fastbat_tf.errors import InputError
 from fastbat_tf.methods import state as states
 from fastbat_tf.training import fit_data, labels
 from fastbat_tf.training.pixels import PixelModel
+
+_F = TypeVar("_F")
+
+
+def _like(method: _F) -> Callable[[Callable[..., Any]], _F]:
+    """Gives an override the signature and the docstring of Keras' method."""
+    return functools.wraps(method)  # type: ignore[arg-type, return-value]
 
 
 class FittedModel(PixelModel):
@@ -30,8 +39,9 @@ class FittedModel(PixelModel):
         super().__init__(pixel_range, **kwargs)
         self._clock = _Clock()
         self._is_stale = False  # Whether the step must be traced again.
+        self._classes = None  # The number of outputs, set by `compile`.
 
-    @functools.wraps(keras.Model.fit)
+    @_like(keras.Model.fit)
     def fit(self, *args, **kwargs):
         signature = inspect.signature(keras.Model.fit)
         given = signature.bind(self, *args, **kwargs)
@@ -72,15 +82,15 @@ class FittedModel(PixelModel):
             if isinstance(callbacks, keras.callbacks.CallbackList):
                 callbacks.callbacks.remove(follower)
 
-    @functools.wraps(keras.Model.evaluate)
+    @_like(keras.Model.evaluate)
     def evaluate(self, x=None, *args, **kwargs):
         return super().evaluate(fit_data.take_apart(x), *args, **kwargs)
 
-    @functools.wraps(keras.Model.predict)
+    @_like(keras.Model.predict)
     def predict(self, x, *args, **kwargs):
         return super().predict(fit_data.take_apart(x), *args, **kwargs)
 
-    @functools.wraps(keras.Model.train_on_batch)
+    @_like(keras.Model.train_on_batch)
     def train_on_batch(self, *args, **kwargs):
         if self.compiled and self.method.needs_plan and self.plan is None:
             raise InputError(states.NEEDS_PLAN)
@@ -141,12 +151,13 @@ class FittedModel(PixelModel):
 
     def begin_fit(self, epochs):
         """Prepares the step for a training of so many epochs."""
-        counts = self.plan is None and self.method.needs_plan
-        if counts and self._clock.epochs != epochs:
+        clock = self._clock
+        if self.plan is None and self.method.needs_plan:
             # The number of epochs is a constant of the traced step, so that it
             # computes the same to the last bit as with a plan.
-            self._clock.epochs = epochs
-            self._is_stale = True
+            changed = clock.epochs is None or clock.reads_epochs
+            self._is_stale |= changed and clock.epochs != epochs
+            clock.epochs = epochs
         if self._is_stale:
             self._is_stale = False
             self._build_step_functions()
@@ -157,9 +168,8 @@ class FittedModel(PixelModel):
         self._clock.set(epoch, self.step)
 
     def check_labels(self, given):
-        units = self.network.outputs.units
         ignored = getattr(self.loss, "ignore_class", None)
-        return labels.check(given, units, ignored)
+        return labels.check(given, self.network.outputs.units, ignored)
 
     def check_index(self, index):
         """Rejects indices beyond the examples that the method remembers.
@@ -180,10 +190,16 @@ class _Clock:
     """The epoch that `fit` is in, and the step at which it began.
 
     No object that Keras or TensorFlow would save with the weights.
+
+    Attributes:
+        epochs: Integer, the number of epochs of `fit`, or None before the first
+            one.
+        reads_epochs: Whether the method has read that number.
     """
 
     def __init__(self):
         self.epochs = None
+        self.reads_epochs = False
         self._epoch, self._first_step = (
             tf.Variable(
                 0,
@@ -208,7 +224,17 @@ class _Clock:
             return progress._replace(epoch=self._epoch + progress.epoch)
         batch, replay = step // replays, step % replays
         epoch = tf.convert_to_tensor(self._epoch)
-        return states.Progress(epoch, batch, replay, self.epochs)
+        return _WatchedProgress(epoch, batch, replay, self)
+
+
+class _WatchedProgress(states.Progress):
+    """A `Progress` that notes in the clock whether `epochs` is read."""
+
+    @property
+    def epochs(self):
+        clock = self[3]
+        clock.reads_epochs = True
+        return clock.epochs
 
 
 class _Follower(keras.callbacks.Callback):
