@@ -138,7 +138,10 @@ class Process:
                 keras.Model(network.input, outputs), method()
             )
             self.robust.compile(
-                optimizer, weight_averaging=averaging, run_eagerly=replicas == 1
+                optimizer,
+                metrics=["accuracy"],
+                weight_averaging=averaging,
+                run_eagerly=replicas == 1,
             )
         averaged = self.robust.averaged_weights if averaging else None
         file = self.directory / "checkpoints" / "best.weights.h5"
