@@ -143,7 +143,7 @@ def _is_predictable(layer):
     module = type(layer).__module__
     if not module.startswith(("keras.src.", "fastbat_tf.")):
         return False
-    return "preprocessing" not in module
+    return "image_preprocessing" not in module
 
 
 def _trace_apart(classifier, images, found, observed):
