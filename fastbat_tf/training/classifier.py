@@ -297,7 +297,7 @@ class RobustClassifier(Lifecycle, TrainingStep):
         plan = checks.as_plan(plan)
         for hint in hints.new_hints():
             warnings.warn(hint, stacklevel=3)
-        compiles_step = distribution.resolve_jit_compile(
+        self.compiles_step = distribution.resolve_jit_compile(
             jit_compile, structure.flatten(self.classifier)
         )
         derivatives.refuse_silent_gaps(self)
@@ -320,7 +320,6 @@ class RobustClassifier(Lifecycle, TrainingStep):
         self.loss_weight = loss_weight
         self.update_rule = rule
         self.given_jit_compile = jit_compile
-        self.compiles_step = compiles_step
         self.plan = plan
         self._create_tracked_layers(weight_averaging, epsilon_schedule)
         self._build_step_functions()

@@ -39,7 +39,6 @@ class FittedModel(PixelModel):
         super().__init__(pixel_range, **kwargs)
         self._clock = _Clock()
         self._is_stale = False  # Whether the step must be traced again.
-        self._classes = None  # The number of outputs, set by `compile`.
 
     @_like(keras.Model.fit)
     def fit(self, *args, **kwargs):
