@@ -1,6 +1,7 @@
 """Writes and reads the configs of a classifier and its method."""
 
 import re
+from typing import Any
 
 import keras
 
@@ -59,7 +60,7 @@ def serialize_method(method):
 
     Keras leaves out the module of a registered class.
     """
-    config = dict(keras.saving.serialize_keras_object(method))
+    config: Any = keras.saving.serialize_keras_object(method)
     config["module"] = type(method).__module__
     return config
 
