@@ -10,9 +10,7 @@ TensorFlow, stays fast.
 
 import lazy_loader
 
-from fastbat_tf.saving import registration
+from fastbat_tf.saving import registration  # noqa: F401  Keras finds us.
 
 __version__ = "0.1.0"
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
-
-registration.register()

@@ -72,8 +72,8 @@ class Method(abc.ABC):
     Class arguments:
         package: String, the package that the class is registered under in
             Keras, so that a saved model finds it. Defaults to the top-level
-            package of the module, or `"Custom"` in a script or notebook. A
-            saved model prefers the class of the same module.
+            package of the module, or `"Custom"` in a script or notebook. Of
+            two classes of one name, a saved model takes that of its module.
 
     Attributes:
         name: String, the value of `--method`, for methods of the library.
@@ -153,8 +153,8 @@ class Method(abc.ABC):
             package = "Custom" if package == "__main__" else package
         elif package == "fastbat_tf":
             raise InputError(
-                "This is the package of the library's own methods; expected "
-                f"another for {cls.__name__}. Received: package={package}"
+                f"{cls.__name__} is expected to have a package other than "
+                f"that of the library. Received: package={package}"
             )
         keras.saving.register_keras_serializable(package)(cls)
 
@@ -245,8 +245,7 @@ class Method(abc.ABC):
     def update(self, context):
         """Returns new values of the method's variables; none by default.
 
-        It is called after the weights are updated, on all replicas at once,
-        and is not compiled with XLA under a distribution strategy.
+        It is called after the weights are updated, on all replicas at once.
 
         Args:
             context: The `StepContext`, with the `notes` of the earlier hooks.

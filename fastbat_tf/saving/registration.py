@@ -3,8 +3,9 @@
 Keras finds the class of a saved object only if it is registered, which happens
 when the module of the class is imported. `keras.saving.load_model` must work
 after `import fastbat_tf` alone, which imports neither Keras nor TensorFlow. So
-an import hook waits for Keras and then registers proxies. A proxy imports the
-module of its class when Keras uses it, and the class takes its place.
+the import of this module lets an import hook wait for Keras and then register
+proxies. A proxy imports the module of its class when Keras uses it, and the
+class takes its place.
 """
 
 import importlib.util
@@ -26,7 +27,7 @@ _CLASSES = {
 }
 
 
-def register():
+def _register():
     """Registers the classes now, or as soon as Keras has been imported."""
     if "keras" in sys.modules:
         _register_proxies()
@@ -92,3 +93,6 @@ class _KerasFinder:
             _register_proxies()
 
         loader.exec_module = exec_module
+
+
+_register()

@@ -84,9 +84,9 @@ class RobustClassifier(Lifecycle, TrainingStep):
     Raises:
         ValueError: If the Keras backend is not TensorFlow; if the classifier
             is not a built `keras.Model`, or was created in the scope of another
-            distribution strategy; if the method is not a `Method`; if the
-            classifier has a layer in which oneDNN would write to
-            the wrong memory; or if `pixel_range` is not a range.
+            distribution strategy; if it has a layer in which oneDNN would write
+            to the wrong memory; if `method` is not a `Method`, `seed` not an
+            integer or `pixel_range` not a range.
 
     Example:
 

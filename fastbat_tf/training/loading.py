@@ -61,7 +61,8 @@ def serialize_method(method):
     Keras leaves out the module of a registered class.
     """
     config: Any = keras.saving.serialize_keras_object(method)
-    return {**config, "module": type(method).__module__}
+    config["module"] = type(method).__module__
+    return config
 
 
 def deserialize_method(config, custom_objects=None):
