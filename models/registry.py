@@ -235,10 +235,9 @@ def get(
         input_shape: `(height, width, channels)` of the images. Defaults to
             `(32, 32, 3)`.
         batch_normalization: Layer class that takes `momentum`, `epsilon` and
-            `name`. Defaults to None, which uses Keras' layer. Keras' layer has
-            wrong second derivatives on TensorFlow; to train, pass
-            `fastbat_tf.layers.BatchNormalization`. The networks of
-            `keras.applications` always have Keras' layer.
+            `name`. Defaults to None, which uses Keras' layer. `main.py` passes
+            `fastbat_tf.layers.FusedBatchNormalization`, with `unbiased=True`.
+            The networks of `keras.applications` always have Keras' layer.
         **options: The options that the model has: `width`, the channels of the
             first group of blocks, defaults to 64; `activation`, one of
             `ACTIVATIONS`, defaults to `"relu"`; `stem`, one of `STEMS`,

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from fastbat_tf.data.sources import Stream
 from fastbat_tf.errors import InputError
+from fastbat_tf.methods.step import is_labeled_dict, unpack
 from fastbat_tf.saving import model_files
 from fastbat_tf.training.pixel_range import PixelRange
 
@@ -139,6 +140,10 @@ def _read(dataset):
             "Received: cardinality=infinite"
         )
     spec = dataset.element_spec
+    if is_labeled_dict(spec) or (isinstance(spec, tuple) and spec[1:]):
+        # Dicts of TensorFlow Datasets, and images with an index.
+        dataset = dataset.map(_as_pair)
+        spec = dataset.element_spec
     if (
         not isinstance(spec, tuple)
         or len(spec) != 2
@@ -157,6 +162,12 @@ def _read(dataset):
         )
     images, labels = zip(*batches, strict=True)
     return np.concatenate(images), np.concatenate(labels)
+
+
+def _as_pair(*element):
+    batch = unpack(element[0] if len(element) == 1 else element)
+    pair = batch.inputs, batch.labels
+    return pair if batch.sample_weight is None else (*pair, batch.sample_weight)
 
 
 def choose(labels, max_examples, seed):

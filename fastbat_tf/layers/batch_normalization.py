@@ -6,8 +6,8 @@ from keras import ops
 from tensorflow.python.ops import control_flow_util
 
 from fastbat_tf.errors import InputError
-from fastbat_tf.layers.exact_moments import exact_moments
 from fastbat_tf.layers.fused_batch_norm import fused_batch_norm
+from fastbat_tf.layers.moments import exact_moments
 
 
 @keras.saving.register_keras_serializable("fastbat_tf")

@@ -18,7 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from fastbat_tf.layers import differences, exact_moments
+from fastbat_tf.layers import differences, moments
 from fastbat_tf.layers.batch_normalization import FusedBatchNormalization
 from fastbat_tf.layers.structure import input_specs
 from fastbat_tf.layers.tracing import apart, call_in_training
@@ -62,7 +62,7 @@ def _suspicious_calls(classifier, specs):
     calls = []
 
     def forward(images):
-        with exact_moments.exact_moments(), _recorded(calls):
+        with moments.exact_moments(), _recorded(calls):
             call_in_training(classifier, images)
 
     traced = tf.function(forward, autograph=False)
@@ -124,7 +124,7 @@ def _expand(nodes, functions):
 
 
 def _stops_or_defines_gradients(node):
-    if f"/{exact_moments.NAME}/" in f"/{node.name}":
+    if f"/{moments.NAME}/" in f"/{node.name}":
         return False
     return node.op == "StopGradient" or "_gradient_op_type" in node.attr
 
@@ -147,7 +147,7 @@ def _is_wrong(one):
         return list(filter(_is_float, tf.nest.flatten(outputs)))
 
     try:
-        with exact_moments.exact_moments():
+        with moments.exact_moments():
             return differences.only_second_are_wrong(
                 function,
                 [values[i] for i in moving],

@@ -39,7 +39,7 @@ STATEFUL_OPERATIONS = frozenset(
     }
 )
 
-# In eager mode, a classifier is surveyed only once.
+# The last survey of each classifier; in eager mode, it is the only one.
 _surveys = weakref.WeakKeyDictionary()
 
 
@@ -99,7 +99,7 @@ def survey(classifier, images, observed):
     """Finds what is random in a classifier.
 
     It is traced once in training mode, unless all of its layers are layers of
-    Keras without randomness.
+    Keras or of this library without randomness.
 
     Args:
         classifier: A built `keras.Model`.
@@ -127,18 +127,23 @@ def survey(classifier, images, observed):
         )
         if operations & STATEFUL_OPERATIONS:
             _warn([n for n in nodes if n.op in STATEFUL_OPERATIONS])
-    if tf.executing_eagerly():
-        _surveys[classifier] = found
+    _surveys[classifier] = found
     return found
 
 
+def last_survey(classifier):
+    """Returns what `survey` has found last."""
+    return _surveys[classifier]
+
+
 def _is_predictable(layer):
-    """Whether a layer's type is one of Keras that draws no numbers itself."""
+    """Whether a layer is known to draw only from its generators."""
     if isinstance(layer, (keras.layers.Lambda, keras.layers.TFSMLayer)):
         return False
-    return type(layer).__module__.startswith("keras.src.") and not type(
-        layer
-    ).__module__.startswith("keras.src.layers.preprocess")
+    module = type(layer).__module__
+    if not module.startswith(("keras.src.", "fastbat_tf.")):
+        return False
+    return "preprocessing" not in module
 
 
 def _trace_apart(classifier, images, found, observed):
@@ -188,7 +193,7 @@ def _specify(classifier, images):
         given = classifier.input
     except (AttributeError, ValueError):  # It is not functional.
         given = images
-    batch = images.shape[0]
+    batch = tf.nest.flatten(images)[0].shape[0]
     return tf.nest.map_structure(
         lambda x: tf.TensorSpec((batch, *x.shape[1:]), x.dtype), given
     )

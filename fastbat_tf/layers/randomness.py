@@ -27,6 +27,7 @@ from keras.src.layers.preprocessing.data_layer import DataLayer
 from keras.src.layers.preprocessing.image_preprocessing import (
     base_image_preprocessing_layer,
 )
+from tensorflow.python.framework.func_graph import FuncGraph
 
 from fastbat_tf.errors import InputError
 from fastbat_tf.layers import random_survey, stacked_draws
@@ -39,16 +40,20 @@ _local = threading.local()
 _lock = threading.Lock()
 _depth = 0
 _originals = {}
+# The key of the notes of a step.
+_STARTS = "states of the random layers"
 
 
 def one_draw(compute):
     """Decorates a method that computes one step, to see a single draw.
 
     Args:
-        compute: A method of `RobustClassifier` whose first argument is images.
+        compute: A method of `RobustClassifier` whose first argument is images,
+            and which returns a `StepResult`.
 
     Returns:
         A method. All passes in it, marked by `forward_pass`, see the same draw.
+        It adds to the notes of the step what `same_draw` needs.
 
     Raises:
         InputError: By the method, if a preprocessing layer is not called in
@@ -58,14 +63,31 @@ def one_draw(compute):
     @functools.wraps(compute)
     def wrapper(robust, images, *args, **kwargs):
         found = random_survey.survey(robust.classifier, images, _observed)
-        outer = getattr(_local, "step", None)
-        _local.step = _Step(found) if found.is_random else None
-        try:
+        if not found.is_random:
             return compute(robust, images, *args, **kwargs)
-        finally:
-            _local.step = outer
+        step = _Step(found)
+        with _current(step):
+            result = compute(robust, images, *args, **kwargs)
+        starts = [step.start_of(generator) for generator in found.generators]
+        return result._replace(notes={**result.notes, _STARTS: starts})
 
     return wrapper
+
+
+def same_draw(robust, notes):
+    """Lets passes see the draw of a step again, after its gradients.
+
+    Args:
+        robust: A `RobustClassifier`.
+        notes: The notes of the `StepResult`.
+
+    Returns:
+        A context manager.
+    """
+    if _STARTS not in notes:
+        return contextlib.nullcontext()
+    found = random_survey.last_survey(robust.classifier)
+    return _current(_Step(found, notes[_STARTS]))
 
 
 @contextlib.contextmanager
@@ -86,7 +108,7 @@ def forward_pass(training, copies=1, batch=None):
 
     Raises:
         InputError: If a preprocessing layer that acts in training mode is not
-            called in this pass in inference mode.
+            called in this pass in inference mode, or only in a `tf.function`.
     """
     step = getattr(_local, "step", None)
     if step is None or _observer() is not None:
@@ -103,24 +125,34 @@ class _Step:
 
     Args:
         found: A `random_survey.Survey`.
+        starts: List of the states of its generators at the beginning of the
+            step. Defaults to their current ones.
     """
 
-    def __init__(self, found):
+    def __init__(self, found, starts=()):
         self.found = found
-        self.starts = {}
+        self.starts = {
+            id(generator): (generator, start)
+            for generator, start in zip(found.generators, starts, strict=False)
+        }
         self.host = random_survey.HostState()
         self._graph = _graph()
         for generator in found.generators:
-            self.start_of(generator)
+            if id(generator) not in self.starts:
+                self._read(generator)
 
     def start_of(self, generator):
         """Returns the state of a generator at the beginning of the step."""
         if id(generator) not in self.starts:
-            # Outside of a loop, whose first pass may be the first to draw.
-            with _inside(self._graph):
-                start = generator.state.value * 1  # A copy, as in Keras.
-            self.starts[id(generator)] = generator, start
+            self.found.generators.append(generator)
+            self._read(generator)
         return self.starts[id(generator)][1]
+
+    def _read(self, generator):
+        # Outside of a loop, whose first pass may be the first to draw.
+        with _inside(self._graph):
+            start = generator.state.value * 1  # A copy, as in Keras.
+        self.starts[id(generator)] = generator, start
 
 
 class _Pass:
@@ -140,6 +172,7 @@ class _Pass:
         self._graph = _graph()
         self._rewound = set()
         self._called = set()
+        self._compiled = []
         if step.found.draws_on_host:
             step.host.restore()
         if training:
@@ -161,13 +194,24 @@ class _Pass:
     def before_preprocessing(self, layer, training):
         """Returns whether a preprocessing layer is in training mode."""
         self._called.add(id(layer))
-        acts = layer not in self._step.found.inactive
-        return training or (acts and not self._training)
+        if training or self._training or layer in self._step.found.inactive:
+            return training
+        if _is_inside_function(self._graph):
+            self._compiled.append(layer)
+        return True
 
     def check(self):
-        """Rejects layers that a pass in inference mode did not call."""
+        """Rejects layers that a pass in inference mode cannot let act."""
         if self._training:
             return
+        for layer in self._compiled:
+            raise InputError(
+                "A preprocessing layer that is called in a `tf.function` of "
+                "the classifier cannot act in passes in inference mode, "
+                "because the function would keep it for `predict`; expected no "
+                '`tf.function` there, or a method with attack_mode="training". '
+                f"Received: layer={layer.name} ({type(layer).__name__})"
+            )
         for layer in self._step.found.active:
             if id(layer) not in self._called:
                 raise InputError(
@@ -178,6 +222,15 @@ class _Pass:
                     'attack_mode="training". '
                     f"Received: layer={layer.name} ({type(layer).__name__})"
                 )
+
+
+@contextlib.contextmanager
+def _current(step):
+    outer, _local.step = getattr(_local, "step", None), step
+    try:
+        yield
+    finally:
+        _local.step = outer
 
 
 @contextlib.contextmanager
@@ -239,6 +292,17 @@ _REPLACEMENTS = {
 
 def _graph():
     return None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+
+
+def _is_inside_function(outer):
+    """Whether a `tf.function` is traced inside of a graph."""
+    graph = _graph()
+    while graph is not outer and isinstance(graph, FuncGraph):
+        # Branches and loops have graphs of their own types.
+        if type(graph) is FuncGraph:
+            return True
+        graph = graph.outer_graph
+    return False
 
 
 def _inside(graph):

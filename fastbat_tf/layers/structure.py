@@ -55,7 +55,8 @@ def _specs(shapes, batch):
         return {name: _specs(x, batch) for name, x in shapes.items()}
     if shapes and isinstance(shapes[0], (tuple, list, dict)):
         return [_specs(x, batch) for x in shapes]
-    return _spec(shapes, batch, "float32")
+    # The batch that a model was called with first is not one that it needs.
+    return _spec((None, *shapes[1:]), batch, "float32")
 
 
 def _spec(shape, batch, dtype):

@@ -32,7 +32,7 @@ class NuAT(Method):
             Defaults to `8 / 255`.
         step_size: Float, in pixels. Defaults to `epsilon`.
         coefficient: Float, w at the end of the training. Defaults to 4.5.
-        attack_mode: The mode of BatchNormalization in the attack:
+        attack_mode: The mode of BatchNormalization and Dropout in the attack:
             `"inference"`, as published, or `"training"`, as in the FastAT
             Benchmark. Defaults to `"inference"`.
 

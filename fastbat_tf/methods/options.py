@@ -375,9 +375,9 @@ def steps(default) -> Any:
 
 
 def attack_mode(default) -> Any:
-    """Declares the mode of BatchNormalization in the attack."""
+    """Declares the mode of BatchNormalization and Dropout in the attack."""
     return option(
         default,
-        "Mode of BatchNormalization in the attack.",
+        "Mode of BatchNormalization and Dropout in the attack.",
         choices=(TRAINING, INFERENCE),
     )

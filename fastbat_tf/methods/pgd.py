@@ -28,9 +28,9 @@ class PGD(Method):
         steps: Integer of at least 1, K. Defaults to 2.
         step_size: Float, in pixels. Defaults to `epsilon / 2 for 2 steps, else
             2/255`; two steps are the setting of the Fast-BAT paper.
-        attack_mode: The mode of BatchNormalization in the K passes of the
-            attack: `"training"`, or `"inference"`, which leaves its moving
-            statistics unchanged. Defaults to `"training"`.
+        attack_mode: The mode of BatchNormalization and Dropout in the K passes
+            of the attack: `"training"`, or `"inference"`, which leaves the
+            moving statistics unchanged. Defaults to `"training"`.
 
     Example:
 

@@ -200,10 +200,6 @@ class MethodState(keras.layers.Layer):
                 other.entries[name].assign(variable)
         return other
 
-    def save_own_variables(self, store):
-        for number, variable in enumerate(self.entries.values()):
-            store[str(number)] = variable.value.numpy()
-
     def load_own_variables(self, store):
         if not len(store.keys()):
             # Saved before the first `fit`.

@@ -267,7 +267,7 @@ METHODS = {
             "epsilon": Option(default=0.03137254901960784, help="Radius of the L-infinity ball.", kind="fraction", interval="[0, 1]"),
             "step_size": Option(help="Step size of the attack.", kind="fraction", interval="[0, inf)", formula="epsilon"),
             "coefficient": Option(default=4.5, help="Weight of the nuclear norm at the end of the training.", interval="[0, inf)"),
-            "attack_mode": Option(default="inference", help="Mode of BatchNormalization in the attack.", kind="choice", choices=("training", "inference")),
+            "attack_mode": Option(default="inference", help="Mode of BatchNormalization and Dropout in the attack.", kind="choice", choices=("training", "inference")),
         },
     ),
     "pgd": MethodSpec(
@@ -280,7 +280,7 @@ METHODS = {
             "epsilon": Option(default=0.03137254901960784, help="Radius of the L-infinity ball.", kind="fraction", interval="[0, 1]"),
             "steps": Option(default=2, help="Number of steps of the attack.", kind="integer", interval="[1, inf)"),
             "step_size": Option(help="Step size of the attack.", kind="fraction", interval="[0, inf)", formula="epsilon / 2 if steps == 2 else 2 / 255", shown="epsilon / 2 for 2 steps, else 2/255"),
-            "attack_mode": Option(default="training", help="Mode of BatchNormalization in the attack.", kind="choice", choices=("training", "inference")),
+            "attack_mode": Option(default="training", help="Mode of BatchNormalization and Dropout in the attack.", kind="choice", choices=("training", "inference")),
         },
     ),
     "ssat": MethodSpec(
@@ -312,7 +312,7 @@ METHODS = {
             "steps": Option(default=10, help="Number of steps of the attack.", kind="integer", interval="[1, inf)"),
             "step_size": Option(help="Step size of the attack.", kind="fraction", interval="[0, inf)", formula="epsilon if steps == 1 else epsilon / 2 if steps == 2 else 2 / 255", shown="epsilon for 1 step, epsilon / 2 for 2, else 2/255"),
             "coefficient": Option(default=6.0, help="Weight of the divergence.", interval="[0, inf)"),
-            "attack_mode": Option(default="inference", help="Mode of BatchNormalization in the attack.", kind="choice", choices=("training", "inference")),
+            "attack_mode": Option(default="inference", help="Mode of BatchNormalization and Dropout in the attack.", kind="choice", choices=("training", "inference")),
         },
     ),
     "zerograd": MethodSpec(

@@ -36,7 +36,7 @@ class TRADES(Method):
             2 for 2, else 2/255`.
         coefficient: Float, the weight of the divergence, 1 / lambda in the
             paper. Defaults to 6.
-        attack_mode: The mode of BatchNormalization in the attack:
+        attack_mode: The mode of BatchNormalization and Dropout in the attack:
             `"inference"`, as published, or `"training"`. Defaults to
             `"inference"`.
 

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from fastbat_tf.errors import InputError
-from fastbat_tf.training import outputs
+from fastbat_tf.training import loading, outputs
 from fastbat_tf.training.classifier import RobustClassifier
 from fastbat_tf.training.network import Network
 
@@ -100,6 +100,10 @@ def load(path):
 
 def _reason(error):
     """Returns the reason without the config of the model, which Keras adds."""
+    undefined = loading.find_undefined(error)
+    if undefined:
+        kind, name = undefined
+        return f"the {kind} {name} is not defined; import or define it before"
     reason = str(error).rpartition("Exception encountered: ")[2]
     return reason.partition(" Full object config:")[0]
 

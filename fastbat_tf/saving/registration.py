@@ -35,17 +35,22 @@ def register():
         sys.meta_path.insert(0, _KerasFinder())
 
 
+def modules():
+    """Returns a dict of the modules of all registered classes by their name."""
+    from fastbat_tf.methods.table import METHODS
+
+    methods = {
+        spec.class_name: f"methods.{spec.module}" for spec in METHODS.values()
+    }
+    return {**_CLASSES, **methods}
+
+
 def _register_proxies():
     import keras
     import wrapt  # TensorFlow has imported it.
 
-    from fastbat_tf.methods.table import METHODS
-
-    modules = {
-        spec.class_name: f"methods.{spec.module}" for spec in METHODS.values()
-    }
     registered = keras.saving.get_custom_objects()
-    for name, module in {**_CLASSES, **modules}.items():
+    for name, module in modules().items():
         proxy = wrapt.lazy_import(f"{_PACKAGE}.{module}", name)
         registered.setdefault(f"{_PACKAGE}>{name}", proxy)
 
@@ -57,24 +62,31 @@ class _KerasFinder(importlib.abc.MetaPathFinder):
     as long as the rest of `import fastbat_tf`.
     """
 
+    _is_searching = False
+
     def find_spec(self, fullname, path=None, target=None):
         del path, target
-        if fullname != "keras" or self not in sys.meta_path:
+        if fullname != "keras" or self._is_searching:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(fullname)
+        self._is_searching = True
+        try:
+            spec = importlib.util.find_spec(fullname)
+        finally:
+            self._is_searching = False
+        # TensorFlow looks for Keras without importing it, so the finder stays.
         if spec is not None and spec.loader is not None:
-            _call_after_import(spec.loader, _register_proxies)
+            self._call_after_import(spec.loader)
         return spec
 
+    def _call_after_import(self, loader):
+        # The loader itself stays, since `keras.__loader__` shows it.
+        execute = loader.exec_module
 
-def _call_after_import(loader, function):
-    # The loader itself stays, since `keras.__loader__` shows it.
-    execute = loader.exec_module
+        def exec_module(module):
+            del loader.exec_module
+            execute(module)
+            if self in sys.meta_path:
+                sys.meta_path.remove(self)
+            _register_proxies()
 
-    def exec_module(module):
-        del loader.exec_module
-        execute(module)
-        function()
-
-    loader.exec_module = exec_module
+        loader.exec_module = exec_module

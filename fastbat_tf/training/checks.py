@@ -39,19 +39,50 @@ def check_classifier(classifier):
             "call it on a batch of images. "
             f"Received: classifier={classifier.name}, which is not built"
         )
-    _check_scope(classifier)
+    check_scope(classifier.variables, tf.distribute.get_strategy())
 
 
-def _check_scope(classifier):
-    extended = tf.distribute.get_strategy().extended
-    for variable in classifier.variables:
-        if not extended.variable_created_in_scope(variable.value):
+def check_scope(variables, strategy):
+    """Rejects a model that was created in the scope of another strategy.
+
+    Args:
+        variables: List of Keras variables of the model.
+        strategy: The `tf.distribute.Strategy` that they are used with.
+
+    Raises:
+        InputError: If it is rejected.
+    """
+    for variable in variables:
+        if not _is_in_scope(variable, strategy):
             raise InputError(
                 "The classifier and its RobustClassifier are expected to be "
-                "created in the scope of the same distribution strategy. "
-                f"Received: classifier={classifier.name}, whose variable "
-                f"{variable.path} was created in another scope"
+                "created and trained with one distribution strategy, in its "
+                f"scope. Received: variable={variable.path}, of another scope"
             )
+
+
+def check_optimizer_scope(optimizer, strategy):
+    """Rejects an optimizer that was created in the scope of another strategy.
+
+    Its counter would count each step once for each replica.
+
+    Args:
+        optimizer: A Keras optimizer.
+        strategy: The `tf.distribute.Strategy` of the model.
+
+    Raises:
+        InputError: If it is rejected.
+    """
+    if not _is_in_scope(optimizer.iterations, strategy):
+        raise InputError(
+            "The optimizer is expected to be created in the scope of the "
+            "distribution strategy of the model, or to be given by its name. "
+            f"Received: optimizer={optimizer.name}, of another scope"
+        )
+
+
+def _is_in_scope(variable, strategy):
+    return strategy.extended.variable_created_in_scope(variable.value)
 
 
 def check_method(method):

@@ -22,7 +22,7 @@ from fastbat_tf.training import (
 from fastbat_tf.training.epsilon_schedule import (
     EpsilonSchedule,  # noqa: F401  Registered, too.
 )
-from fastbat_tf.training.exporting import Exportable
+from fastbat_tf.training.lifecycle import Lifecycle, in_own_scope
 from fastbat_tf.training.metrics import prepare as prepare_metrics
 from fastbat_tf.training.network import Network
 from fastbat_tf.training.training_step import TrainingStep
@@ -30,7 +30,7 @@ from fastbat_tf.training.weight_averaging import WeightAverage
 
 
 @keras.saving.register_keras_serializable("fastbat_tf")
-class RobustClassifier(Exportable, TrainingStep):
+class RobustClassifier(Lifecycle, TrainingStep):
     """Trains a Keras classifier with an adversarial-training method.
 
     ```
@@ -173,6 +173,7 @@ class RobustClassifier(Exportable, TrainingStep):
         """
         return self._network
 
+    @in_own_scope
     def compile(  # noqa: PLR0917  The signature of Keras.
         self,
         optimizer: str | dict | keras.optimizers.Optimizer = "rmsprop",
@@ -294,7 +295,7 @@ class RobustClassifier(Exportable, TrainingStep):
         self._check_optimizer(optimizer, rule, steps_per_execution)
         self.update_rule = rule
         for hint in hints.new_hints():
-            warnings.warn(hint, stacklevel=2)
+            warnings.warn(hint, stacklevel=3)
         self.given_jit_compile = jit_compile
         self.compiles_step = distribution.resolve_jit_compile(
             jit_compile, structure.flatten(self.classifier)
@@ -323,8 +324,8 @@ class RobustClassifier(Exportable, TrainingStep):
         """Rejects an optimizer whose settings training would not honor."""
         optimizers.check(optimizer, [self, *structure.flatten(self.classifier)])
         strategy = self.distribute_strategy
-        with strategy.scope():  # `compile` may be called outside of it.
-            rule.prepare(optimizer, self.trainable_variables)
+        checks.check_optimizer_scope(optimizer, strategy)
+        rule.prepare(optimizer, self.trainable_variables)
         distribution.check_steps_per_execution(
             steps_per_execution, strategy.num_replicas_in_sync
         )
@@ -381,7 +382,7 @@ class RobustClassifier(Exportable, TrainingStep):
         return {
             **super().get_config(),
             "classifier": keras.saving.serialize_keras_object(self.classifier),
-            "method": keras.saving.serialize_keras_object(self.method),
+            "method": loading.serialize_method(self.method),
             "seed": self.seed,
             "pixel_range": list(self.pixel_range),
             **self._network_options,

@@ -1,4 +1,4 @@
-"""Reads the classifier and the method of a saved model from its config."""
+"""Writes and reads the configs of a classifier and its method."""
 
 import re
 
@@ -6,6 +6,13 @@ import keras
 
 from fastbat_tf.errors import InputError
 from fastbat_tf.methods.base import Method
+
+# How Keras says that it does not know a class or function of the user, in
+# files of its own format and in `.h5` files.
+_UNDEFINED = (
+    r"Could not locate (\w+) '([^']+)'",
+    r"Unknown (\w+): '([^']+)'",
+)
 
 
 def deserialize(config, custom_objects=None):
@@ -24,12 +31,36 @@ def deserialize(config, custom_objects=None):
             config, custom_objects=custom_objects
         )
     except TypeError as error:
-        # Keras names the innermost object, however deep it is.
-        found = re.search(r"Could not locate (\w+) '([^']+)'", str(error))
-        if not found:
+        undefined = find_undefined(error)
+        if undefined is None:
             raise
-        kind, name = found.groups()
-        raise InputError(_unknown(kind, name)) from error
+        raise InputError(_undefined(*undefined)) from error
+
+
+def find_undefined(error):
+    """Finds what is undefined in Keras' error for an object in a file.
+
+    Args:
+        error: An exception.
+
+    Returns:
+        What it is, such as `"class"`, and its name; None for other errors.
+    """
+    # Keras names the innermost object, however deep it is.
+    for pattern in _UNDEFINED:
+        found = re.search(pattern, str(error))
+        if found:
+            return found.groups()
+    return None
+
+
+def serialize_method(method):
+    """Returns what `keras.saving.serialize_keras_object` does, and the module.
+
+    Keras leaves out the module of a registered class.
+    """
+    config = keras.saving.serialize_keras_object(method)
+    return {**config, "module": type(method).__module__}
 
 
 def deserialize_method(config, custom_objects=None):
@@ -41,7 +72,7 @@ def deserialize_method(config, custom_objects=None):
     package and a user's method never stand in for each other.
 
     Args:
-        config: Dict, what `keras.saving.serialize_keras_object` returned.
+        config: Dict, what `serialize_method` returned.
         custom_objects: Dict of classes by name. Defaults to None.
 
     Raises:
@@ -51,7 +82,7 @@ def deserialize_method(config, custom_objects=None):
     if not registered.startswith("fastbat_tf>"):
         cls = _find_class(config, custom_objects)
         if cls is None:
-            raise InputError(_unknown("class", name))
+            raise InputError(_undefined("class", name))
         with keras.saving.custom_object_scope({registered: cls}):
             return deserialize(config)
     return deserialize(config, custom_objects)
@@ -61,8 +92,8 @@ def _find_class(config, custom_objects):
     registered, name = config["registered_name"], config["class_name"]
     for key in registered, name:
         given = keras.saving.get_registered_object(key, custom_objects)
-        if given is not None and key not in keras.saving.get_custom_objects():
-            return given  # The user's `custom_objects`.
+        if given is not keras.saving.get_custom_objects().get(key):
+            return given  # From `custom_objects`, or the scope around this.
     # By module, the last class: the cell of a notebook may have run again.
     candidates = {
         cls.__module__: cls
@@ -96,7 +127,7 @@ def _subclasses(cls):
         yield from _subclasses(subclass)
 
 
-def _unknown(kind, name):
+def _undefined(kind, name):
     return (
         f"The {kind} of a saved object is not defined; expected it to be "
         f"imported or defined before loading. Received: {kind}={name}"

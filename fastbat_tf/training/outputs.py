@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from fastbat_tf.errors import InputError
 from fastbat_tf.layers import structure, tracing
-from fastbat_tf.layers.exact_moments import exact_moments
+from fastbat_tf.layers.moments import exact_moments
 
 SOFTMAX = "softmax"
 SIGMOID = "sigmoid"
@@ -163,11 +163,13 @@ def find(classifier, pick=lambda outputs: outputs, from_logits=None):
 def _look(classifier, pick):
     """Returns the shape of the outputs, and their activation or None."""
     outputs = getattr(classifier, "outputs", None)
-    if outputs:  # Not a subclassed model.
+    # A class of the user may do anything in its own `call`.
+    if outputs and type(classifier).call.__module__.startswith("keras."):
         symbolic = pick(getattr(classifier, "_outputs_struct", outputs))
         layer = symbolic._keras_history.operation
         known = getattr(layer, "activation", None)
-        if known in _ACTIVATIONS:
+        is_keras = type(layer).__module__.startswith("keras.")
+        if is_keras and known in _ACTIVATIONS:
             return tf.TensorShape(symbolic.shape), _ACTIVATIONS[known]
     return tracing.apart(_trace, classifier, pick)
 

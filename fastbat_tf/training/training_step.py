@@ -18,7 +18,7 @@ import tensorflow as tf
 from fastbat_tf.draws import Draws
 from fastbat_tf.errors import InputError
 from fastbat_tf.layers import derivatives, randomness
-from fastbat_tf.layers.exact_moments import exact_moments
+from fastbat_tf.layers.moments import exact_moments
 from fastbat_tf.methods.step import StepContext, StepResult, unpack
 from fastbat_tf.training import losses, step_metrics
 from fastbat_tf.training.fitting import FittedModel
@@ -100,7 +100,9 @@ class TrainingStep(FittedModel):
                 sample_weight=sample_weight,
             )
             method = self._method_at(self.step.value, images.dtype)
-            self.method_state.write(method.update(context), *rows)
+            with randomness.same_draw(self, notes):
+                values = method.update(context)
+            self.method_state.write(values, *rows)
             self.step.assign_add(1)
         self._update_reports(loss, reports, images)
         return self.compute_metrics(

@@ -16,7 +16,7 @@ from fastbat_tf import (
     RobustClassifier,
 )
 from fastbat_tf.errors import InputError
-from fastbat_tf.layers import exact_moments, probe
+from fastbat_tf.layers import moments, probe
 from tests.support import golden_network, testing
 
 layers = keras.layers
@@ -218,7 +218,7 @@ class ProbeTest(tf.test.TestCase, parameterized.TestCase):
 
         model = build(layer(name="culprit"))
         images, labels = testing.images_and_labels(4)
-        with mock.patch.object(exact_moments, "_moments", OF_TENSORFLOW):
+        with mock.patch.object(moments, "_moments", OF_TENSORFLOW):
             with self.assertRaisesRegex(InputError, "Received: layer=culprit"):
                 self.robust(model, "eager").train_on_batch(images, labels)
 

@@ -12,7 +12,7 @@ from fastbat_tf import FastBAT, RobustClassifier, perturbation
 from fastbat_tf.draws import Draws
 from fastbat_tf.layers import FusedBatchNormalization
 from fastbat_tf.methods import fastbat
-from tests.support import golden_network, golden_steps, testing
+from tests.support import golden_network, golden_steps, model_kinds, testing
 
 
 class CountingNormalization(FusedBatchNormalization):
@@ -87,8 +87,16 @@ class FastBATTest(tf.test.TestCase, parameterized.TestCase):
         )
         self.assertAllClose(outcome.reports["implicit_cosine"], 1.0)
 
-    @parameterized.parameters(None, testing.ZOO_NORMALIZATION)
-    def test_implicit_term_is_the_derivative(self, normalization):
+    @parameterized.parameters(
+        lambda: testing.small_network(normalization=None),
+        testing.small_network,  # The layer of the zoo.
+        lambda: model_kinds.subclassed(keras.layers.BatchNormalization),
+        lambda: model_kinds.subclassed(
+            lambda: keras.layers.GroupNormalization(2)
+        ),
+        model_kinds.vision_transformer,
+    )
+    def test_implicit_term_is_the_derivative(self, build):
         """Central differences, in random directions, of the scalar
 
             (1 / (B lambda)) <g(z; theta), H * g(delta*)>
@@ -97,9 +105,7 @@ class FastBATTest(tf.test.TestCase, parameterized.TestCase):
         """
         images, labels = testing.images_and_labels(5, dtype="float64")
         with golden_network.precision("float64"):
-            network = testing.small_network(
-                "softplus", normalization=normalization
-            )
+            network = build()
             # A step size small enough to leave coordinates inside.
             method = golden_steps.RecordingFastBAT(
                 epsilon=0.1, step_size=0.3, implicit_lambda=2.0

@@ -11,7 +11,7 @@ from tests.support import testing
 
 BATCH, REPLICAS, CLASSES = 4, 2, 4
 WHOLE = BATCH * REPLICAS
-PLAN = Plan(epochs=4, steps_per_epoch=2, batch_size=WHOLE, examples=10)
+PLAN = Plan(epochs=1, steps_per_epoch=2, batch_size=WHOLE, examples=10)
 INDEX = np.array([[7, 3, 0, 9, 4, 1, 6, 2], [9, 8, 7, 6, 5, 4, 3, 2]])
 
 # Draws that are no noise: the shape of one example's, or of all, and whether

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
+from keras.src.applications import convnext
 
 import models
 from fastbat_tf import FastBAT, RobustClassifier
@@ -72,11 +73,21 @@ class ApplicationsTest(tf.test.TestCase, parameterized.TestCase):
                 tf.reduce_sum(seen, (1, 2)), expected, 1e-4, 1e-2
             )
 
-    @parameterized.parameters("MobileNetV3Small", "ConvNeXtTiny")
-    def test_one_step_of_a_method_that_differentiates_twice(self, name):
+    @parameterized.parameters(
+        lambda: models.get("keras:MobileNetV3Small", **NORMALIZED),
+        lambda: convnext.ConvNeXt(  # The smallest one has 28 million weights.
+            depths=(1, 1, 1, 1),
+            projection_dims=(4, 4, 8, 8),
+            weights=None,
+            input_shape=(32, 32, 3),
+            classes=10,
+            classifier_activation=None,
+        ),
+    )
+    def test_one_step_of_a_method_that_differentiates_twice(self, build):
         """With Keras' BatchNormalization, and with its LayerNormalization."""
         keras.utils.set_random_seed(0)
-        model = models.get(f"keras:{name}", **NORMALIZED)
+        model = build()
         robust = RobustClassifier(model, FastBAT())
         self.assertIs(robust.classifier, model)
         robust.compile(keras.optimizers.SGD(0.01), run_eagerly=True)

@@ -162,13 +162,15 @@ class RefusedTest(parameterized.TestCase, tf.test.TestCase):
             rf"^The model cannot be read;.* Received: model_path={self.path}"
         )
 
-    def test_an_unknown_layer(self):
-        self.path = self.path.with_name("model.keras")
+    @parameterized.parameters("model.keras", "model.h5")
+    def test_an_unknown_layer(self, name):
+        self.path = self.path.with_name(name)
         layer = type("Unknown", (keras.layers.Layer,), {})
         keras.Sequential([keras.Input((8, 8, 3)), layer()]).save(self.path)
         self.assert_refused(
             "^The model cannot be read;.* Received: model_path="
-            rf"{self.path} \(Could not locate class 'Unknown'\. [^{{]*\)$"
+            rf"{self.path} \(the (class|layer) Unknown is not defined; "
+            r"import or define it before\)$"
         )
 
     def test_half_a_file(self):

@@ -164,6 +164,16 @@ class KindsTest(tf.test.TestCase, parameterized.TestCase):
         )
         self.assertAllClose(split, halves, 1e-6, 1e-6)
 
+    def test_evaluate_robustness(self):
+        expected = fb.evaluate_robustness(
+            testing.small_network(), (IMAGES, LABELS), ["fgsm"]
+        )
+        for data in (dicts(), fb.with_index(batches(IMAGES, LABELS))):
+            found = fb.evaluate_robustness(
+                testing.small_network(), data, ["fgsm"]
+            )
+            self.assertEqual(found["attacks"], expected["attacks"])
+
     def test_dicts_on_replicas(self):
         """Keras takes the mean of the first batch, to see its shape."""
         strategy = testing.two_cpu_strategy()

@@ -99,8 +99,9 @@ class FitTest(tf.test.TestCase, parameterized.TestCase):
         for found, expected in zip(*results, strict=True):
             np.testing.assert_array_equal(found, expected)
 
-    def test_progress_is_that_of_fit(self):
-        robust = build()
+    @parameterized.parameters(False, True)
+    def test_progress_is_that_of_fit(self, compiled):
+        robust = build(jit_compile=compiled)
         kwargs = {**data(8), "batch_size": 4, "verbose": 0}
         robust.fit(**kwargs, epochs=2)
         last = np.repeat([[1, 0, 0, 2], [1, 1, 0, 2]], 4, 0)

@@ -147,6 +147,15 @@ class FindTest(tf.test.TestCase, parameterized.TestCase):
         history = robust.fit(images, labels, verbose=0)
         self.assertContainsSubset(["accuracy", "loss"], history.history)
 
+    def test_functional_with_its_own_call(self):
+        class Softened(keras.Model):
+            def call(self, x, training=None):
+                return keras.activations.softmax(super().call(x) / 2)
+
+        inputs = keras.Input((4,))
+        model = Softened(inputs, LAYERS.Dense(3)(inputs))
+        self.assertEqual(Network(model).outputs, Outputs("softmax", 3))
+
     def test_refused(self):
         for head, units, reason in (
             (LAYERS.Activation("sigmoid"), 3, "units=3, activation=sigmoid"),

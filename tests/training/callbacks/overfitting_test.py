@@ -37,7 +37,7 @@ class ScoresTest(tf.test.TestCase):
         network = logits_of(robust.classifier)
         examples = Examples(*testing.images_and_labels(40))
         validation = RobustValidation(
-            PGDAttack(network, steps=10), examples, 0.1, 3
+            PGDAttack(network, steps=10), examples, 0.1, seed=3
         )
         fgsm, alignment = FGSMAttack(network), GradientAlignment(network)
         scores = OverfittingScores(fgsm, alignment, examples, 0.1, seed=3)

@@ -1,14 +1,41 @@
-"""What `save` and `export` of a Keras model write of a `RobustClassifier`."""
+"""What Keras does with a model beside training: files, exports, strategies."""
 
+import functools
 import pathlib
 
 import keras
 
 from fastbat_tf.errors import InputError
+from fastbat_tf.training import checks
 
 
-class Exportable(keras.Model):
+def in_own_scope(method):
+    """Decorates a method of a Keras model to run in the scope of its strategy.
+
+    Variables of the optimizer, for example, must be created there.
+    """
+
+    @functools.wraps(method)
+    def scoped(self, *args, **kwargs):
+        with self.distribute_strategy.scope():
+            return method(self, *args, **kwargs)
+
+    return scoped
+
+
+class Lifecycle(keras.Model):
     """A model that trains the model in its attribute `classifier`."""
+
+    @property
+    def distribute_strategy(self):
+        """The strategy in whose scope the model was created.
+
+        Keras would take that of the current scope if there was none.
+        """
+        strategy = super().distribute_strategy
+        if hasattr(self, "step"):  # The constructor has made the variables.
+            checks.check_scope([self.step], strategy)
+        return strategy
 
     def export(self, filepath, format="tf_saved_model", **kwargs):
         """Exports the classifier, as `keras.Model.export` does.
@@ -60,7 +87,8 @@ def _input_signature(classifier):
     """What a classifier takes; Keras would ask that it has been called."""
     inputs = getattr(classifier, "_inputs_struct", None)
     if inputs is not None:
-        return [inputs]
+        flat = keras.tree.flatten(inputs)
+        return flat if len(flat) == 1 else [inputs]
     if isinstance(classifier, keras.Sequential):
         return classifier.inputs
     shapes = classifier.get_build_config()["input_shape"]

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
-from fastbat_tf.layers.exact_moments import exact_moments
+from fastbat_tf.layers.moments import exact_moments
 from tests.support import golden_network, testing
 
 layers = keras.layers

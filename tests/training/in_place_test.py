@@ -1,0 +1,107 @@
+"""Tests that the user's own model is trained, with its own layers."""
+
+import warnings
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl.testing import parameterized
+
+from fastbat_tf import FastBAT, GradAlign, RobustClassifier, methods
+from fastbat_tf.errors import InputError
+from tests.support import model_kinds, testing
+
+
+def compiled(model, method=None, mode="eager"):
+    robust = RobustClassifier(model, method or FastBAT())
+    robust.compile(
+        keras.optimizers.SGD(0.1),
+        run_eagerly=mode == "eager",
+        jit_compile=mode == "xla",
+    )
+    return robust
+
+
+class InPlaceTest(tf.test.TestCase, parameterized.TestCase):
+    @parameterized.product(
+        kind=tuple(model_kinds.KINDS), method=(FastBAT, GradAlign)
+    )
+    def test_kinds(self, kind, method):
+        model = model_kinds.KINDS[kind]()
+        layers = list(model._flatten_layers())
+        images, labels = testing.images_and_labels(6)
+        before = model(images, training=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            robust = compiled(model, method())
+            robust.train_on_batch(images, labels)
+        self.assertIs(robust.classifier, model)
+        for layer in layers:
+            self.assertIn(layer, model._flatten_layers())
+        after = model(images, training=False)
+        self.assertNotAllClose(before, after)
+        self.assertAllClose(after, robust(images, training=False))
+
+    @parameterized.parameters(
+        ("subclassed", "graph"),
+        ("subclassed", "xla"),
+        ("transformer", "graph"),
+    )
+    def test_modes(self, kind, mode):
+        """They compute the same as the eager step."""
+        images, labels = testing.images_and_labels(6)
+        # The default step size makes large steps of rounding errors.
+        method = FastBAT(epsilon=0.1, step_size=0.3, implicit_lambda=0.5)
+        after, ratios = [], []
+        for one in ("eager", mode):
+            model = model_kinds.KINDS[kind]()
+            logs = compiled(model, method, one).train_on_batch(
+                images, labels, return_dict=True
+            )
+            after.append(model.get_weights())
+            ratios.append(logs["implicit_ratio"])
+        self.assertGreater(ratios[0], 0.01)
+        self.assertAllClose(*ratios, rtol=1e-3)
+        for one, other in zip(*after, strict=True):
+            self.assertAllClose(one, other, 1e-3, 1e-4)
+
+    def test_replicas(self):
+        with testing.two_cpu_strategy().scope():
+            model = model_kinds.subclassed()
+            robust = compiled(model, mode="graph")
+        images, labels = testing.images_and_labels(8)
+        before = model.get_weights()
+        robust.fit(images, labels, batch_size=8, verbose=0)
+        self.assertIs(robust.classifier, model)
+        for one, other in zip(before, model.get_weights(), strict=True):
+            self.assertNotAllClose(one, other, 1e-6, 1e-6)
+
+    @parameterized.product(mode=("eager", "graph"), frozen=(True, False))
+    def test_freezing_after_wrapping(self, mode, frozen):
+        """BatchNormalization is then in inference mode in the whole step."""
+        model = model_kinds.sequential()
+        norm = model.layers[1]
+        norm.trainable = not frozen
+        robust = RobustClassifier(model, FastBAT())
+        norm.trainable = frozen
+        norm.trainable = not frozen
+        robust.compile(keras.optimizers.SGD(0.1), run_eagerly=mode == "eager")
+        before = [v.numpy() for v in norm.variables]
+        robust.train_on_batch(*testing.images_and_labels(6))
+        same = [
+            np.array_equal(old, new)
+            for old, new in zip(before, norm.variables, strict=True)
+        ]
+        self.assertEqual(same, [frozen] * 4)
+
+    def test_features_of_a_model_that_is_not_functional(self):
+        with self.assertRaisesRegex(
+            InputError,
+            r"functional or sequential model.*"
+            r"Received: classifier=\S+ \(Subclassed\)$",
+        ):
+            RobustClassifier(model_kinds.subclassed(), methods.get("fgsm_fuap"))
+
+
+if __name__ == "__main__":
+    tf.test.main()
