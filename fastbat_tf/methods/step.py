@@ -406,7 +406,15 @@ def unpack(data, needs_index=False):
         index = tf.convert_to_tensor(index)
     if needs_index and index is None:
         raise InputError(INDEX_IS_MISSING)
-    return Batch(inputs, labels, sample_weight, index)
+    return Batch(inputs, _only(labels), _only(sample_weight), index)
+
+
+def _only(given):
+    """Returns the only item of a list or dict, as Keras takes one output."""
+    if isinstance(given, dict | list | tuple):
+        items = keras.tree.flatten(given)
+        return items[0] if len(items) == 1 else given
+    return given
 
 
 INDEX_IS_MISSING = (

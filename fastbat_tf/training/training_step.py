@@ -250,15 +250,21 @@ class TrainingStep(FittedModel):
             tf.cast(self.epsilon_schedule.share(step), dtype)
         )
 
-    def _make_context(self, images, labels, *, step, others=None, **given):
+    def _make_context(
+        self, images, labels, *, step, others=None, sample_weight=None, **given
+    ):
         form = self.network.outputs
+        weights = losses.weigh_ignored(self.loss, labels, sample_weight)
         return StepContext(
             network=self.network.beside(others),
-            loss=losses.by_example(self.loss, form, self.loss.reduction),
+            loss=losses.by_example(
+                self.loss, form, self.loss.reduction, weights is not None
+            ),
             attack_loss=losses.by_example(self.attack_loss or self.loss, form),
             reduction=self.loss.reduction,
             images=images,
             labels=labels,
+            sample_weight=weights,
             progress=self.progress(step),
             features=self.features and self._pixel_range.wrap(self.features),
             **given,
