@@ -74,7 +74,8 @@ def check_optimizer_scope(optimizer, strategy):
     Raises:
         InputError: If it is rejected.
     """
-    if not all(_is_in_scope(x, strategy) for x in optimizer.variables):
+    # With accumulated gradients, `iterations` is computed and no variable.
+    if not _is_in_scope(optimizer._iterations, strategy):
         raise InputError(
             "The optimizer is expected to be created in the scope of the "
             "distribution strategy of the model, or to be given by its name. "

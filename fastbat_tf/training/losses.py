@@ -4,6 +4,7 @@ import inspect
 
 import keras
 import tensorflow as tf
+from keras.src.losses.loss import apply_mask
 
 # The class of all losses that Keras makes of functions.
 from keras.src.losses.losses import LossFunctionWrapper
@@ -244,6 +245,32 @@ def _check_fit(name, loss, outputs):
         )
 
 
+def weigh_ignored(loss, labels, sample_weight):
+    """Gives no weight to the labels that a loss ignores.
+
+    As in Keras, a mean is then over the other examples.
+
+    Args:
+        loss: A `keras.losses.Loss`, perhaps with an `ignore_class`.
+        labels: Labels, as the loss expects them.
+        sample_weight: Float tensor `(batch,)`, or None.
+
+    Returns:
+        Float tensor `(batch,)` or `(batch, 1)`; `sample_weight` itself if the
+        loss ignores no class.
+    """
+    ignored = getattr(loss, "ignore_class", None)
+    if ignored is None:
+        return sample_weight
+    labels = tf.cast(tf.reshape(labels, [-1]), tf.int64)
+    return apply_mask(
+        sample_weight,
+        tf.not_equal(labels, ignored),
+        dtype="float32",
+        reduction=loss.reduction,
+    )
+
+
 def takes_logits(loss):
     """Returns whether a loss takes logits rather than probabilities.
 
@@ -273,7 +300,7 @@ def _kind(loss):
     return named.replace("_", "").lower()
 
 
-def by_example(loss, outputs, reduction="mean"):
+def by_example(loss, outputs, reduction="mean", is_weighted=False):
     """Turns a Keras loss into a function that returns a value per example.
 
     As in Keras, labels are cast to the dtype of the logits, and further axes
@@ -285,6 +312,8 @@ def by_example(loss, outputs, reduction="mean"):
             probabilities, as it takes them, or else what the classifier
             returns.
         reduction: String, the reduction over the batch. Defaults to `"mean"`.
+        is_weighted: Boolean, whether the examples have weights. Defaults to
+            `False`.
 
     Returns:
         A function from labels and logits `(batch, classes)` to losses
@@ -292,6 +321,10 @@ def by_example(loss, outputs, reduction="mean"):
         value for each example: one that averages over the batch would make the
         gradient of an attack too small, by a factor of the batch size.
     """
+    adds_up = reduction in ("sum", "none", None) or (
+        # Keras divides by the sum of the weights of the examples.
+        is_weighted and reduction == "mean_with_sample_weight"
+    )
     takes = takes_logits(loss)
     form = outputs
     if takes is not None and takes != outputs.from_logits:
@@ -311,7 +344,6 @@ def by_example(loss, outputs, reduction="mean"):
             )
         if shape.rank in (None, 1):
             return values
-        adds_up = reduction in ("sum", "none", None)
         combine = tf.reduce_sum if adds_up else tf.reduce_mean
         return combine(values, tuple(range(1, shape.rank)))
 

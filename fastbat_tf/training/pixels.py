@@ -56,14 +56,14 @@ class PixelModel(keras.Model):
             return self._pixel_range.to_unit(tf.identity(images)), checked
 
     def test_step(self, data):
-        batch = unpack(data)
+        batch = self.unpack(data)
         checked = self.check_labels(batch.labels)
         return self._check_first(super().test_step, batch, checked)
 
     def predict_step(self, data):
         # A single image may be that dark.
         step = super().predict_step
-        return self._check_first(step, unpack(data), guess=False)
+        return self._check_first(step, self.unpack(data), guess=False)
 
     def _check_first(self, step, batch, checked=(), guess=True):
         images = self._pixel_range.as_floats(self.images_of(batch.inputs))
@@ -71,6 +71,10 @@ class PixelModel(keras.Model):
         with tf.control_dependencies(checked):
             # A tuple even without labels: the inputs may be one themselves.
             return step((batch.inputs, batch.labels, batch.sample_weight))
+
+    def unpack(self, data, needs_index=False):
+        """Unpacks a batch of Keras; see `methods.batch.unpack`."""
+        return unpack(data, needs_index)
 
     def images_of(self, inputs):
         """Returns the images among the inputs of the classifier."""

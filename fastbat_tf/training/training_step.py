@@ -19,7 +19,6 @@ from fastbat_tf.draws import Draws
 from fastbat_tf.errors import InputError
 from fastbat_tf.layers import derivatives, randomness, structure
 from fastbat_tf.layers.moments import exact_moments
-from fastbat_tf.methods.batch import unpack
 from fastbat_tf.methods.step import StepContext, StepResult
 from fastbat_tf.training import losses, step_metrics
 from fastbat_tf.training.fitting import FittedModel
@@ -38,7 +37,7 @@ class TrainingStep(FittedModel):
     """
 
     def train_step(self, data):
-        batch = unpack(data, self.method.remembers_examples)
+        batch = self.unpack(data, self.method.remembers_examples)
         images, others = self.network.split(batch.inputs)
         images, checked = self.enter(images, self._image_dtype)
         labels, index = batch.labels, batch.index
@@ -280,18 +279,32 @@ class TrainingStep(FittedModel):
             tf.cast(self.epsilon_schedule.share(step), dtype)
         )
 
-    def _make_context(self, images, labels, *, step, others=None, **given):
+    def _make_context(
+        self, images, labels, *, step, others=None, sample_weight=None, **given
+    ):
         form = self.network.outputs
+        weights = losses.weigh_ignored(self.loss, labels, sample_weight)
         return StepContext(
             network=self.network.beside(others),
-            loss=losses.by_example(self.loss, form, self.loss.reduction),
+            loss=losses.by_example(
+                self.loss, form, self.loss.reduction, weights is not None
+            ),
             attack_loss=losses.by_example(self.attack_loss or self.loss, form),
             reduction=self.loss.reduction,
             images=images,
             labels=labels,
+            sample_weight=weights,
             progress=self.progress(step),
             features=self.features and self._pixel_range.wrap(self.features),
             **given,
+        )
+
+    def unpack(self, data, needs_index=False):
+        batch = super().unpack(data, needs_index)
+        # There may be labels for each of several outputs.
+        return batch._replace(
+            labels=self.network.pick(batch.labels),
+            sample_weight=self.network.pick(batch.sample_weight),
         )
 
     def images_of(self, inputs):
