@@ -37,7 +37,7 @@ class Call(NamedTuple):
 def wrong_layers(classifier, images):
     """The layers whose second derivatives are wrong.
 
-    It traces a forward pass, in 0.1 s for PreActResNet-18, and evaluates one
+    It traces a forward pass, in 0.3 s for PreActResNet-18, and evaluates one
     layer of each kind that stops or defines gradients.
 
     Args:

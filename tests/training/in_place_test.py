@@ -67,19 +67,36 @@ class InPlaceTest(tf.test.TestCase, parameterized.TestCase):
 
     @parameterized.parameters(False, True)
     def test_replicas(self, synchronized):
-        with testing.two_cpu_strategy().scope():
+        """Synchronized, they compute the step of one device."""
+        images, labels = testing.images_and_labels(8)
+        method = FastBAT(
+            epsilon=0.1,
+            step_size=0.3,
+            implicit_lambda=0.5,
+            linearization="ns-pgd-zero",  # Without noise.
+        )
+
+        def build():
             model = model_kinds.subclassed(
                 lambda: keras.layers.BatchNormalization(
                     synchronized=synchronized
                 )
             )
-            robust = compiled(model, mode="graph")
-        images, labels = testing.images_and_labels(8)
-        before = model.get_weights()
+            return compiled(model, method, "graph")
+
+        with testing.two_cpu_strategy().scope():
+            robust = build()
+        before = robust.classifier.get_weights()
         robust.fit(images, labels, batch_size=8, verbose=0)
-        self.assertIs(robust.classifier, model)
-        for one, other in zip(before, model.get_weights(), strict=True):
+        after = robust.classifier.get_weights()
+        for one, other in zip(before, after, strict=True):
             self.assertNotAllClose(one, other, 1e-6, 1e-6)
+        if synchronized:
+            one_device = build()
+            one_device.fit(images, labels, batch_size=8, verbose=0)
+            expected = one_device.classifier.get_weights()
+            for one, other in zip(expected, after, strict=True):
+                self.assertAllClose(one, other, 1e-3, 1e-4)
 
     @parameterized.parameters((FastAT, "graph"), (FastBAT, "xla"))
     def test_where_replicas_cannot_be_synchronized(self, method, mode):
