@@ -233,7 +233,7 @@ class _WatchedProgress(states.Progress):
 
     @property
     def epochs(self):
-        clock = self[3]
+        clock: Any = self[3]
         clock.reads_epochs = True
         return clock.epochs
 
