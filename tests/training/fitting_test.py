@@ -133,6 +133,51 @@ class FitTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllEqual(seen(robust)[:, 0], np.full(8, 2))
         self.assertAllEqual(seen(robust)[:, 1], np.repeat([0, 1], 4))
 
+    @parameterized.parameters(
+        ({"run_eagerly": True, "plan": fb.Plan(2, 2, 4, 8)},),
+        ({"steps_per_execution": 2},),
+    )
+    def test_each_fit_begins_at_epoch_0(self, settings):
+        """With a plan, too, although it counts from the first step."""
+        robust = build(**settings)
+        for _ in range(2):
+            robust.fit(**data(8), batch_size=4, epochs=2, verbose=0)
+            last = np.repeat([[1, 0, 0, 2], [1, 1, 0, 2]], 4, 0)
+            self.assertAllEqual(seen(robust), last)
+
+    def test_a_generator_that_ends_early(self):
+        found, expected = [], []
+
+        class Seen(fb.Method):
+            needs_plan = True
+
+            def solve(self, context):
+                progress = context.progress
+                found.append((int(progress.epoch), int(progress.batch)))
+                return fb.Solution(tf.zeros_like(context.images))
+
+        class Told(keras.callbacks.Callback):
+            def on_epoch_begin(self, epoch, logs=None):
+                self.epoch = epoch
+
+            def on_train_batch_end(self, batch, logs=None):
+                expected.append((self.epoch, batch))
+
+        robust = build(Seen(), eager=True)
+        batches = (
+            (IMAGES[start : start + 4], LABELS[start : start + 4])
+            for start in (0, 4, 0)
+        )
+        robust.fit(
+            batches,
+            steps_per_epoch=2,
+            epochs=3,
+            verbose=0,
+            callbacks=[Told()],
+        )
+        self.assertIn((1, 0), found)
+        self.assertEqual(found, expected)
+
     def test_a_fit_of_the_same_kind_is_not_traced_again(self):
         counted = []
 
