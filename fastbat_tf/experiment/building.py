@@ -11,6 +11,7 @@ from fastbat_tf.experiment.run_directory import weights_file
 from fastbat_tf.layers import FusedBatchNormalization
 from fastbat_tf.methods.state import Plan
 from fastbat_tf.saving import initial_weights
+from fastbat_tf.saving.earlier_weights import load_weights
 from fastbat_tf.training import losses, optimizers, schedules
 from fastbat_tf.training.classifier import RobustClassifier
 from fastbat_tf.training.epsilon_schedule import EpsilonSchedule
@@ -96,7 +97,7 @@ def load_best(directory, config, build_model):
         )
     try:
         robust = build_robust(config, build_model)
-        robust.load_weights(directory.best)
+        load_weights(robust, directory.best)
     except (KeyError, OSError, ValueError, tf.errors.OpError) as error:
         raise InputError(
             "The run cannot be read; expected undamaged weights of the model "

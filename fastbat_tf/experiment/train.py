@@ -19,6 +19,7 @@ from fastbat_tf.experiment.checkpointer import Checkpointer, Interval
 from fastbat_tf.experiment.preemption import Preemption
 from fastbat_tf.experiment.run_directory import RunDirectory
 from fastbat_tf.runtime import display, formatting, hints
+from fastbat_tf.saving.earlier_weights import load_weights
 from fastbat_tf.saving.export import export
 
 
@@ -102,7 +103,7 @@ def _train(config, directory, *, build_model, resume, preemption):
     )
     if trained:  # An earlier evaluation measured other weights.
         shutil.rmtree(directory.evaluations / "training", ignore_errors=True)
-    robust.load_weights(directory.best)
+    load_weights(robust, directory.best)
     results = _measure(
         config,
         directory,

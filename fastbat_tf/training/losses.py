@@ -344,6 +344,12 @@ def by_example(loss, outputs, reduction="mean", is_weighted=False):
             )
         if shape.rank in (None, 1):
             return values
+        if reduction in ("none", None):
+            raise InputError(
+                "A loss without a reduction is expected to return one value "
+                "for each example. Received: "
+                f"loss={loss.name}, which returns the shape {tuple(shape)}"
+            )
         combine = tf.reduce_sum if adds_up else tf.reduce_mean
         return combine(values, tuple(range(1, shape.rank)))
 
