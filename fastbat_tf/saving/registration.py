@@ -16,8 +16,10 @@ _PACKAGE = "fastbat_tf"
 # The registered classes beside the methods, which have a table.
 _CLASSES = {
     "BatchNormalization": "layers.batch_normalization",
+    "Crossentropy": "training.losses",
     "DLR": "training.losses",
     "EpsilonSchedule": "training.epsilon_schedule",
+    "FusedBatchNormalization": "layers.batch_normalization",
     "OneCycle": "training.schedules",
     "PerEpoch": "training.schedules",
     "PiecewiseLinear": "training.schedules",

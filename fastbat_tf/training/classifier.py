@@ -385,8 +385,9 @@ class RobustClassifier(Lifecycle, TrainingStep):
 
 
 def _check_averaging(weight_averaging):
-    if not 0 <= weight_averaging < 1:
+    is_number = isinstance(weight_averaging, int | float)
+    if not is_number or not 0 <= weight_averaging < 1:
         raise InputError(
-            "`weight_averaging` is expected in [0, 1). "
+            "`weight_averaging` is expected to be a number in [0, 1). "
             f"Received: weight_averaging={weight_averaging}"
         )

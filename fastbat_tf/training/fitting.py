@@ -159,7 +159,6 @@ class FittedModel(PixelModel):
             clock.epochs = epochs
         if self._is_stale:
             self._is_stale = False
-            self._build_step_functions()
             self.make_train_function(force=True)
 
     def begin_epoch(self, epoch):

@@ -70,6 +70,12 @@ class TrainingStep(FittedModel):
         found = [g.state for layer in layers for g in layer._seed_generators]
         return {f"seed_{k}": state for k, state in enumerate(found)}
 
+    def make_train_function(self, force=False):
+        if self.train_function is None or force:
+            # `run_eagerly` may have changed since `compile`.
+            self._build_step_functions()
+        return super().make_train_function(force)
+
     def _build_step_functions(self):
         """Compiles as much of the step with XLA as possible."""
         self.probed = set()  # Shapes of images, see `refuse_wrong_layers`.
