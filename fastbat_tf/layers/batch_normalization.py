@@ -24,6 +24,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     All second derivatives are right, with or without `RobustClassifier`.
 
     Args:
+        *args: Arguments of `keras.layers.BatchNormalization`.
         unbiased: Boolean, whether `moving_variance` accumulates the unbiased
             variance of the batch, with n - 1 in the denominator, as in PyTorch
             and the published programs. Cannot be combined with `renorm`,
@@ -48,8 +49,8 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     >>> outputs = layer(images, training=True)
     """
 
-    def __init__(self, unbiased=False, **kwargs):
-        super().__init__(**kwargs)
+    def __init__(self, *args, unbiased=False, **kwargs):
+        super().__init__(*args, **kwargs)
         self.unbiased = unbiased
         for name in ("renorm", "synchronized"):
             self._refuse_unbiased(name, getattr(self, name))
@@ -124,8 +125,8 @@ class BatchNormalization(FusedBatchNormalization):
     but also its weights.
     """
 
-    def __init__(self, **kwargs):
-        super().__init__(**{**kwargs, "unbiased": True})
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **{**kwargs, "unbiased": True})
 
 
 def inside_xla():
