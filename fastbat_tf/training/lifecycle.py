@@ -24,6 +24,22 @@ def in_own_scope(method):
     return scoped
 
 
+class _Inference(keras.Model):
+    """A classifier in inference mode.
+
+    The export of Keras calls a model without `training`. Augmentation layers
+    then act as in training, and the exported model draws random numbers.
+    """
+
+    def __init__(self, classifier):
+        super().__init__(name=classifier.name)
+        self.classifier = classifier
+        self.built = True
+
+    def call(self, inputs):
+        return self.classifier(inputs, training=False)
+
+
 class Lifecycle(keras.Model):
     """A model that trains the model in its attribute `classifier`."""
 
@@ -61,7 +77,7 @@ class Lifecycle(keras.Model):
         """
         if kwargs.get("input_signature") is None:
             kwargs["input_signature"] = _input_signature(self.classifier)
-        self.classifier.export(filepath, format, **kwargs)
+        _Inference(self.classifier).export(filepath, format, **kwargs)
 
     def save(self, filepath, *args, **kwargs):
         """Saves the model, its method and its optimizer in a `.keras` file.

@@ -107,6 +107,22 @@ class FilesTest(parameterized.TestCase, tf.test.TestCase):
                 exported.serve(images), predict(robust, images), 1e-5, 1e-5
             )
 
+    def test_export_of_random_layers(self):
+        """What is exported augments nothing, unlike in Keras' own export."""
+        classifier = keras.Sequential(
+            [
+                keras.Input((8, 8, 3)),
+                keras.layers.RandomTranslation(0.4, 0.4),
+                keras.layers.Flatten(),
+                keras.layers.Dropout(0.5),
+                keras.layers.Dense(4),
+            ]
+        )
+        robust = RobustClassifier(classifier, FastAT())
+        robust.export(self.directory / "exported", verbose=False)
+        exported = tf.saved_model.load(str(self.directory / "exported"))
+        self.assertAllClose(exported.serve(IMAGES), predict(robust), 1e-5, 1e-5)
+
     def test_export_of_another_format(self):
         robust = RobustClassifier(functional(), FastAT())
         robust.export(self.directory / "lite.tflite", "litert", verbose=False)
