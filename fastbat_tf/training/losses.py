@@ -194,6 +194,12 @@ def as_loss(name, given, outputs):
     if not isinstance(loss, keras.losses.Loss):
         function_name = getattr(loss, "__name__", type(loss).__name__)
         loss = LossFunctionWrapper(loss, name=function_name)
+    if type(loss).__call__ is not keras.losses.Loss.__call__:
+        raise InputError(
+            "The values of the examples come from the method `call` of a loss; "
+            "expected a class that does not override `__call__`. "
+            f"Received: {name}={type(loss).__name__}"
+        )
     _check_fit(name, loss, outputs)
     return loss
 
@@ -332,10 +338,12 @@ def by_example(loss, outputs, reduction="mean", is_weighted=False):
 
     def losses(labels, logits):
         predictions = form.to_outputs(logits)
-        values = loss.call(tf.cast(labels, logits.dtype), predictions)
-        values = tf.convert_to_tensor(values)
-        shape, batch = values.shape, logits.shape[0]
-        if shape.rank == 0 or (shape.rank and shape[0] == 1 != batch):
+        labels = tf.cast(labels, logits.dtype)
+        values = tf.convert_to_tensor(loss.call(labels, predictions))
+        shape = values.shape
+        # One of them may not be known before the step runs.
+        sizes = None, logits.shape[0], labels.shape[0]
+        if shape.rank == 0 or (shape.rank and shape[0] not in sizes):
             raise InputError(
                 "The loss is expected to return one value for each example, "
                 "and not to average over them; Keras averages afterwards. "

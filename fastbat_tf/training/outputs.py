@@ -168,8 +168,11 @@ def _look(classifier, pick):
         symbolic = pick(getattr(classifier, "_outputs_struct", outputs))
         layer = symbolic._keras_history.operation
         known = getattr(layer, "activation", None)
+        # A linear activation without weights, such as one that only casts,
+        # passes on what the layer before it returns.
+        passes_on = known is keras.activations.linear and not layer.weights
         is_keras = type(layer).__module__.startswith("keras.")
-        if is_keras and known in _ACTIVATIONS:
+        if is_keras and not passes_on and known in _ACTIVATIONS:
             return tf.TensorShape(symbolic.shape), _ACTIVATIONS[known]
     return tracing.apart(_trace, classifier, pick)
 
@@ -201,7 +204,11 @@ def _undone(outputs):
     operation = outputs.op
     while operation.type in _PASSING:
         operation = operation.inputs[0].op
-    return operation if operation.type in ("Softmax", "Sigmoid") else None
+    if operation.type not in ("Softmax", "Sigmoid"):
+        return None
+    # A reshape may leave a softmax of groups of the classes.
+    is_of_classes = operation.outputs[0].shape[-1] == outputs.shape[-1]
+    return operation if is_of_classes else None
 
 
 def _undo(outputs, activation):

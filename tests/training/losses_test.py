@@ -11,6 +11,7 @@ from fastbat_tf.errors import InputError
 from fastbat_tf.methods.fastat import FastAT
 from fastbat_tf.methods.fastbat import FastBAT
 from fastbat_tf.methods.gradalign import GradAlign
+from fastbat_tf.methods.standard import Standard
 from fastbat_tf.methods.step import StepContext
 from fastbat_tf.training import losses
 from fastbat_tf.training.classifier import RobustClassifier
@@ -93,6 +94,22 @@ class ValuesTest(tf.test.TestCase, parameterized.TestCase):
 
 
 class TrainingTest(tf.test.TestCase, parameterized.TestCase):
+    def test_refused_by_compile_and_by_the_step(self):
+        class Doubled(keras.losses.MeanSquaredError):
+            def __call__(self, *args, **kwargs):
+                return 2 * super().__call__(*args, **kwargs)
+
+        def of_classes(y_true, y_pred):
+            return tf.reduce_mean((y_true - y_pred) ** 2, 0)
+
+        robust = RobustClassifier(testing.small_network(), Standard())
+        with self.assertRaisesRegex(InputError, "Received: loss=Doubled$"):
+            robust.compile(loss=Doubled())
+        robust.compile(loss=of_classes)
+        images, labels = testing.images_and_labels(8)
+        with self.assertRaisesRegex(InputError, r"the shape \(4,\)$"):
+            robust.fit(images, np.eye(4)[labels], batch_size=3, verbose=0)
+
     @parameterized.parameters(
         ("crossentropy", FastBAT, True),
         ("crossentropy", GradAlign, False),

@@ -116,6 +116,14 @@ class FindTest(tf.test.TestCase, parameterized.TestCase):
         (LAYERS.Lambda(tf.nn.softmax), "softmax"),
         (keras.Sequential([LAYERS.Softmax()]), "softmax"),
         (LAYERS.Activation("relu"), None),
+        (lambda z: LAYERS.Activation("linear")(LAYERS.Softmax()(z)), "softmax"),
+        # It is a softmax of two pairs of the classes.
+        (
+            lambda z: LAYERS.Reshape([4])(
+                LAYERS.Softmax()(LAYERS.Reshape([2, 2])(z))
+            ),
+            None,
+        ),
     )
     def test_the_last_operation_tells(self, head, activation):
         found = Network(network(head, 4)).outputs
