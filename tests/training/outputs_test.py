@@ -116,6 +116,9 @@ class FindTest(tf.test.TestCase, parameterized.TestCase):
         (LAYERS.Lambda(tf.nn.softmax), "softmax"),
         (keras.Sequential([LAYERS.Softmax()]), "softmax"),
         (LAYERS.Activation("relu"), None),
+        # The last layer of a model in mixed precision.
+        (LAYERS.Activation("linear", dtype="float32"), None),
+        (lambda z: LAYERS.Activation("linear")(LAYERS.Softmax()(z)), "softmax"),
     )
     def test_the_last_operation_tells(self, head, activation):
         found = Network(network(head, 4)).outputs
