@@ -118,6 +118,11 @@ def find_batch_size(dataset):
     return None
 
 
+def is_labeled_dict(data):
+    """Whether data are a dict of TensorFlow Datasets, with `image`, `label`."""
+    return isinstance(data, dict) and {"image", "label"} <= data.keys()
+
+
 def _origins(dataset, stop=lambda dataset: False):
     """Yields a data set and all that it was made from, as far as is seen."""
     yield dataset
@@ -139,7 +144,7 @@ def _changes_order(dataset):
 
 def _split(element):
     """Splits an element into images, labels and weights."""
-    if isinstance(element, dict) and {"image", "label"} <= element.keys():
+    if is_labeled_dict(element):
         return element["image"], element["label"], None
     return keras.utils.unpack_x_y_sample_weight(element)
 

@@ -9,9 +9,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from fastbat_tf.data.indexing import is_labeled_dict
 from fastbat_tf.data.sources import Stream
 from fastbat_tf.errors import InputError
-from fastbat_tf.methods.batch import is_labeled_dict, unpack
+from fastbat_tf.methods.batch import unpack
 from fastbat_tf.saving import model_files
 from fastbat_tf.training.pixel_range import PixelRange
 

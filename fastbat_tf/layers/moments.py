@@ -7,16 +7,13 @@ by 1 % (BatchNormalization) to 40 % (LayerNormalization).
 """
 
 import contextlib
-import threading
 
 import tensorflow as tf
 
+from fastbat_tf.layers.replacement import Replacement
+
 # In the names of the operations, where `probe` finds it.
 NAME = "exact_moments"
-
-_lock = threading.Lock()
-_depth = 0
-_original = None
 
 
 @contextlib.contextmanager
@@ -43,21 +40,8 @@ def exact_moments():
     # The public function, not `_compute_moments` of Keras, its only caller
     # there: Keras looks it up in every call, as users' own layers do, and a
     # private name may change. `probe` notices if either ever stops to hold.
-    #
-    # Replicas of a MirroredStrategy are traced in threads of their own, so
-    # only the last block that ends restores the function.
-    global _depth, _original
-    with _lock:
-        if not _depth:
-            _original, tf.nn.moments = tf.nn.moments, _moments
-        _depth += 1
-    try:
+    with _replacement:
         yield
-    finally:
-        with _lock:
-            _depth -= 1
-            if not _depth:
-                tf.nn.moments, _original = _original, None
 
 
 @tf.autograph.experimental.do_not_convert
@@ -94,3 +78,6 @@ def _variance(x, mean, axes):
         return variance, gradient
 
     return variance_of(x)
+
+
+_replacement = Replacement({(tf.nn, "moments"): _moments})

@@ -20,8 +20,11 @@ import tensorflow as tf
 
 from fastbat_tf.layers import differences, moments
 from fastbat_tf.layers.batch_normalization import FusedBatchNormalization
-from fastbat_tf.layers.structure import input_specs
+from fastbat_tf.layers.replacement import Replacement
+from fastbat_tf.layers.structure import specs_in_step
 from fastbat_tf.layers.tracing import apart, call_in_training
+
+_local = threading.local()
 
 
 class Call(NamedTuple):
@@ -47,9 +50,7 @@ def wrong_layers(classifier, images):
     Returns:
         List of layers, and other operations of Keras.
     """
-    specs = input_specs(classifier, images.shape[0])
-    if isinstance(specs, tf.TensorSpec):
-        specs = tf.TensorSpec(images.shape, images.dtype)
+    specs = specs_in_step(classifier, images)
     try:
         calls = apart(_suspicious_calls, classifier, specs)
     except Exception:  # The step will report it.
@@ -90,25 +91,28 @@ def _suspicious_calls(classifier, specs):
 @contextlib.contextmanager
 def _recorded(calls):
     """Records the calls of Keras' operations in this thread."""
-    operations: Any = keras.Operation
-    original = operations.__call__
-    thread = threading.get_ident()
-
-    def recording(operation, *args, **kwargs):
-        graph = tf.compat.v1.get_default_graph()
-        if threading.get_ident() != thread:
-            return original(operation, *args, **kwargs)
-        first = len(graph.get_operations())
-        outputs = original(operation, *args, **kwargs)
-        nodes = [node.name for node in graph.get_operations()[first:]]
-        calls.append(Call(operation, args, kwargs, graph, nodes))
-        return outputs
-
-    operations.__call__ = recording
+    _local.calls = calls
     try:
-        yield
+        with _replacement:
+            yield
     finally:
-        operations.__call__ = original
+        _local.calls = None
+
+
+def _call(operation, *args, **kwargs):
+    original = _replacement.originals[keras.Operation, "__call__"]
+    calls = getattr(_local, "calls", None)
+    if calls is None:
+        return original(operation, *args, **kwargs)
+    graph = tf.compat.v1.get_default_graph()
+    first = len(graph.get_operations())
+    outputs = original(operation, *args, **kwargs)
+    nodes = [node.name for node in graph.get_operations()[first:]]
+    calls.append(Call(operation, args, kwargs, graph, nodes))
+    return outputs
+
+
+_replacement = Replacement({(keras.Operation, "__call__"): _call})
 
 
 def _expand(nodes, functions):

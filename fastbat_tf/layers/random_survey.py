@@ -1,6 +1,5 @@
 """Finds what is random in a classifier, by a trace in training mode."""
 
-import concurrent.futures
 import random
 import warnings
 import weakref
@@ -10,6 +9,9 @@ import numpy as np
 import tensorflow as tf
 from keras.src.backend.common import global_state
 from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
+
+from fastbat_tf.layers.structure import specs_in_step
+from fastbat_tf.layers.tracing import apart
 
 # Their numbers depend on a state that is not a weight.
 STATEFUL_OPERATIONS = frozenset(
@@ -103,7 +105,7 @@ def survey(classifier, images, observed):
 
     Args:
         classifier: A built `keras.Model`.
-        images: Tensor that it takes, if it does not specify its inputs.
+        images: The images of the step, a tensor.
         observed: Function from a `Survey` to a context manager, in which the
             survey is told of draws and preprocessing.
 
@@ -156,9 +158,7 @@ def _trace_apart(classifier, images, found, observed):
         return nodes, global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
 
     before = HostState()
-    # A new thread has no surrounding graph, tape or strategy.
-    with concurrent.futures.ThreadPoolExecutor(1) as executor:
-        nodes, used = executor.submit(run).result()
+    nodes, used = apart(run)
     found.draws_on_host = not before.equals(HostState())
     # The training draws as if there had been no survey.
     before.restore()
@@ -178,7 +178,7 @@ def _trace(classifier, images, found, observed):
     try:
         function = tf.function(run, autograph=False)
         graph = function.get_concrete_function(
-            _specify(classifier, images)
+            specs_in_step(classifier, images)
         ).graph
     except Exception:  # The step will report it.
         return None
@@ -186,17 +186,6 @@ def _trace(classifier, images, found, observed):
     for function in graph.as_graph_def().library.function:
         nodes += function.node_def
     return nodes
-
-
-def _specify(classifier, images):
-    try:
-        given = classifier.input
-    except (AttributeError, ValueError):  # It is not functional.
-        given = images
-    batch = tf.nest.flatten(images)[0].shape[0]
-    return tf.nest.map_structure(
-        lambda x: tf.TensorSpec((batch, *x.shape[1:]), x.dtype), given
-    )
 
 
 def _warn(operations):

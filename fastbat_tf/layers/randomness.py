@@ -32,14 +32,12 @@ from tensorflow.python.framework.func_graph import FuncGraph
 from fastbat_tf.errors import InputError
 from fastbat_tf.layers import random_survey, stacked_draws
 from fastbat_tf.layers.projective_transform import projective_transform
+from fastbat_tf.layers.replacement import Replacement
 
 PreprocessingLayer = base_image_preprocessing_layer.BaseImagePreprocessingLayer
 
 # Replicas of a MirroredStrategy are traced in threads of their own.
 _local = threading.local()
-_lock = threading.Lock()
-_depth = 0
-_originals = {}
 # The key of the notes of a step.
 _STARTS = "states of the random layers"
 
@@ -236,23 +234,12 @@ def _current(step):
 @contextlib.contextmanager
 def _observed(observer):
     """Tells a pass or a survey of the draws in this thread, and lets it act."""
-    global _depth
-    with _lock:
-        if not _depth:
-            for (owner, name), replacement in _REPLACEMENTS.items():
-                _originals[owner, name] = getattr(owner, name)
-                setattr(owner, name, replacement)
-        _depth += 1
     outer, _local.observer = _observer(), observer
     try:
-        yield
+        with _replacement:
+            yield
     finally:
         _local.observer = outer
-        with _lock:
-            _depth -= 1
-            if not _depth:
-                for (owner, name), original in _originals.items():
-                    setattr(owner, name, original)
 
 
 def _observer():
@@ -262,7 +249,8 @@ def _observer():
 def _next(generator, ordered=True):
     if _observer() is not None:
         _observer().before_draw(generator)
-    return _originals[keras.random.SeedGenerator, "next"](generator, ordered)
+    original = _replacement.originals[keras.random.SeedGenerator, "next"]
+    return original(generator, ordered)
 
 
 def _call(layer, inputs, **kwargs):
@@ -275,19 +263,22 @@ def _call(layer, inputs, **kwargs):
         training = _observer().before_preprocessing(layer, training)
         if layer._call_has_training_arg:
             kwargs["training"] = training
-    return _originals[DataLayer, "__call__"](layer, inputs, **kwargs)
+    original = _replacement.originals[DataLayer, "__call__"]
+    return original(layer, inputs, **kwargs)
 
 
 def _find_stack():
     return (1, None) if _observer() is None else _observer().stack
 
 
-_REPLACEMENTS = {
-    (keras.random.SeedGenerator, "next"): _next,
-    (DataLayer, "__call__"): _call,
-    (tf.raw_ops, "ImageProjectiveTransformV3"): projective_transform,
-    **stacked_draws.replacements(_find_stack),
-}
+_replacement = Replacement(
+    {
+        (keras.random.SeedGenerator, "next"): _next,
+        (DataLayer, "__call__"): _call,
+        (tf.raw_ops, "ImageProjectiveTransformV3"): projective_transform,
+        **stacked_draws.replacements(_find_stack),
+    }
+)
 
 
 def _graph():

@@ -49,6 +49,26 @@ def input_specs(model, batch=2):
     return _specs(shapes, batch)
 
 
+def specs_in_step(model, images):
+    """The inputs of a model in a step with given images.
+
+    Args:
+        model: A built `keras.Model`.
+        images: The images: a tensor, or its `tf.TensorSpec`.
+
+    Returns:
+        What `input_specs` returns. If the model takes nothing but images, the
+        shape is theirs, also where the model leaves it open.
+
+    Raises:
+        InputError: If the model does not know its inputs.
+    """
+    specs = input_specs(model, images.shape[0])
+    if isinstance(specs, tf.TensorSpec):
+        return tf.TensorSpec(images.shape, images.dtype)
+    return specs
+
+
 def _specs(shapes, batch):
     """Specifies tensors of given shapes, which may be nested."""
     if isinstance(shapes, dict):

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from fastbat_tf.data.indexing import is_labeled_dict
 from fastbat_tf.errors import InputError
 
 INDEX_IS_MISSING = (
@@ -77,8 +78,3 @@ def unpack(data, needs_index=False):
     if needs_index and index is None:
         raise InputError(INDEX_IS_MISSING)
     return Batch(inputs, labels, sample_weight, index)
-
-
-def is_labeled_dict(data):
-    """Whether data are a dict of TensorFlow Datasets, with `image`, `label`."""
-    return isinstance(data, dict) and {"image", "label"} <= data.keys()

@@ -8,13 +8,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from fastbat_tf.data.indexing import find_batch_size, find_examples
-from fastbat_tf.errors import InputError
-from fastbat_tf.methods.batch import (
-    INDEX_IS_MISSING,
+from fastbat_tf.data.indexing import (
+    find_batch_size,
+    find_examples,
     is_labeled_dict,
-    split_index,
 )
+from fastbat_tf.errors import InputError
+from fastbat_tf.methods.batch import INDEX_IS_MISSING, split_index
 
 
 class FitData(NamedTuple):

@@ -113,7 +113,7 @@ def logits_of(answer):
     return Outputs(_find_activation(answer), answer.shape[-1]).to_logits(answer)
 
 
-def find(classifier, pick=lambda outputs: outputs, from_logits=None):
+def find(classifier, pick, from_logits=None):
     """Finds the form of a classifier's outputs.
 
     As in Keras' losses, the last layer tells whether they are logits: a
@@ -122,7 +122,6 @@ def find(classifier, pick=lambda outputs: outputs, from_logits=None):
     Args:
         classifier: A built `keras.Model`.
         pick: Function that returns the classified one of several outputs.
-            Defaults to the only output.
         from_logits: Boolean, whether the outputs are logits. Defaults to None:
             the last layer tells.
 

@@ -22,6 +22,7 @@ from fastbat_tf.layers.moments import exact_moments
 from fastbat_tf.methods.step import StepContext, StepResult
 from fastbat_tf.training import losses, step_metrics
 from fastbat_tf.training.fitting import FittedModel
+from fastbat_tf.training.lifecycle import in_own_scope
 
 
 class TrainingStep(FittedModel):
@@ -76,6 +77,7 @@ class TrainingStep(FittedModel):
             self._build_step_functions()
         return super().make_train_function(force)
 
+    @in_own_scope
     def _build_step_functions(self):
         """Compiles as much of the step with XLA as possible."""
         self.probed = set()  # Shapes of images, see `refuse_wrong_layers`.

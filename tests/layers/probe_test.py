@@ -211,14 +211,10 @@ class ProbeTest(tf.test.TestCase, parameterized.TestCase):
     )
     def test_if_keras_did_not_call_the_function_any_more(self, layer):
         """As if it had been renamed, or copied into Keras."""
-
-        @contextlib.contextmanager
-        def nothing():
-            yield
-
         model = build(layer(name="culprit"))
         images, labels = testing.images_and_labels(4)
-        with mock.patch.object(moments, "_moments", OF_TENSORFLOW):
+        unchanged = contextlib.nullcontext()
+        with mock.patch.object(moments, "_replacement", unchanged):
             with self.assertRaisesRegex(InputError, "Received: layer=culprit"):
                 self.robust(model, "eager").train_on_batch(images, labels)
 
@@ -233,6 +229,15 @@ class ProbeTest(tf.test.TestCase, parameterized.TestCase):
         with mock.patch.object(tf.nn, "moments", mended):
             model = build(layers.BatchNormalization(), Traced())
             self.assertEqual(probe.wrong_layers(model, IMAGES), [])
+
+    def test_steps_of_two_models_that_are_traced_at_once(self):
+        """The first block to begin is the first to end."""
+        original = keras.Operation.__call__
+        with contextlib.ExitStack() as first, contextlib.ExitStack() as second:
+            first.enter_context(probe._recorded([]))
+            second.enter_context(probe._recorded([]))
+            first.close()
+        self.assertIs(keras.Operation.__call__, original)
 
     @staticmethod
     def robust(model, mode, method=None):

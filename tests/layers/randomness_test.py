@@ -15,6 +15,7 @@ from fastbat_tf.errors import InputError
 from fastbat_tf.methods.base import Method, Solution
 from fastbat_tf.methods.options import option
 from fastbat_tf.methods.state import Slot
+from fastbat_tf.training import step_metrics
 from tests.support import testing
 from tests.support.random_networks import (
     Compiled,
@@ -152,7 +153,8 @@ def seeds(robust):
 
 
 def step(robust):
-    return robust.train_on_batch(IMAGES[:4], LABELS[:4], return_dict=True)
+    logs = robust.train_on_batch(IMAGES[:4], LABELS[:4], return_dict=True)
+    return {k.removeprefix(step_metrics.PREFIX): v for k, v in logs.items()}
 
 
 def train_by_keras(build, **settings):

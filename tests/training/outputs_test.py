@@ -116,6 +116,8 @@ class FindTest(tf.test.TestCase, parameterized.TestCase):
         (LAYERS.Lambda(tf.nn.softmax), "softmax"),
         (keras.Sequential([LAYERS.Softmax()]), "softmax"),
         (LAYERS.Activation("relu"), None),
+        # The last layer of a model in mixed precision.
+        (LAYERS.Activation("linear", dtype="float32"), None),
         (lambda z: LAYERS.Activation("linear")(LAYERS.Softmax()(z)), "softmax"),
         # It is a softmax of two pairs of the classes.
         (
