@@ -300,6 +300,28 @@ def create(method, sizes, draws):
 
     Returns:
         A `MethodState`.
+
+    Raises:
+        InputError: If it has the size of the images, which is not known.
     """
+    if None in sizes.image_shape:
+        _refuse_images_of_any_size(method, sizes, draws)
     slots = method.initial_state(sizes, draws)
     return MethodState(slots, sizes, name="method_state")
+
+
+def _refuse_images_of_any_size(method, sizes, draws):
+    channels = sizes.image_shape[-1]
+    one, two = (
+        method.initial_state(
+            sizes._replace(image_shape=(size, size, channels)), draws
+        )
+        for size in (1, 2)
+    )
+    if any(one[name].shape != two[name].shape for name in one):
+        raise InputError(
+            f"The method {type(method).__name__} remembers perturbations of "
+            "the size of the images; expected a classifier of images of one "
+            "size, such as keras.Input((32, 32, 3)). "
+            f"Received: image_shape={sizes.image_shape}"
+        )

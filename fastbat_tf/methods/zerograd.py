@@ -86,12 +86,12 @@ def zero_small_entries(gradient, quantile):
         A tensor like `gradient`.
     """
     sizes = tf.abs(gradient)
-    count = sizes.shape[1:].num_elements()
+    count = tf.reduce_prod(tf.shape(sizes)[1:])  # Perhaps of any size.
     ordered = tf.sort(tf.reshape(sizes, [-1, count]), axis=-1)
-    position = quantile * (count - 1)
-    low = min(int(position), count - 1)
-    high = min(low + 1, count - 1)
-    share = tf.cast(position - low, sizes.dtype)
+    position = quantile * tf.cast(count - 1, tf.float64)
+    low = tf.cast(position, tf.int32)
+    high = tf.minimum(low + 1, count - 1)
+    share = tf.cast(position - tf.floor(position), sizes.dtype)
     threshold = ordered[:, low] + share * (ordered[:, high] - ordered[:, low])
     keep = sizes >= tf.reshape(threshold, [-1, 1, 1, 1])
     return tf.where(keep, gradient, tf.zeros_like(gradient))

@@ -151,6 +151,25 @@ class StateTest(tf.test.TestCase, parameterized.TestCase):
             moved = not np.array_equal(before[label], entries["uap"][label])
             self.assertEqual(moved, label in labels)
 
+    def test_images_of_any_size(self):
+        layers = keras.layers
+        network = keras.Sequential(
+            [
+                keras.Input((None, None, 3)),
+                layers.GlobalAveragePooling2D(),
+                layers.Dense(4),
+            ]
+        )
+        for name in ("free", "fgsm_pgi", "fgsm_cuap", "liet"):
+            robust = RobustClassifier(network, methods.get(name))
+            with self.assertRaisesRegex(InputError, r"=\(None, None, 3\)$"):
+                robust.compile("sgd")
+        robust = RobustClassifier(network, methods.get("zerograd"))
+        robust.compile("sgd")
+        images, labels = testing.images_and_labels(4)
+        for size in (8, 7):  # The second size is traced for all others, too.
+            robust.train_on_batch(images[:, :size], labels)
+
     def test_features_need_a_dense_end(self):
         inputs = keras.Input((8, 8, 3))
         x = keras.layers.Conv2D(4, 8)(inputs)
