@@ -11,6 +11,7 @@ state    = method.update(context)
 """
 
 import contextlib
+import functools
 
 import keras
 import tensorflow as tf
@@ -291,9 +292,11 @@ class TrainingStep(FittedModel):
         self, images, labels, *, step, others=None, sample_weight=None, **given
     ):
         form = self.network.outputs
+        network = self.network.beside(others)
+        features = self.features
         weights = losses.weigh_ignored(self.loss, labels, sample_weight)
         return StepContext(
-            network=self.network.beside(others),
+            network=network,
             loss=losses.by_example(
                 self.loss, form, self.loss.reduction, weights is not None
             ),
@@ -303,7 +306,7 @@ class TrainingStep(FittedModel):
             labels=labels,
             sample_weight=weights,
             progress=self.progress(step),
-            features=self.features and self._pixel_range.wrap(self.features),
+            features=features and functools.partial(network.apply, features),
             **given,
         )
 

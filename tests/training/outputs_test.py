@@ -119,6 +119,12 @@ class FindTest(tf.test.TestCase, parameterized.TestCase):
         # The last layer of a model in mixed precision.
         (LAYERS.Activation("linear", dtype="float32"), None),
         (lambda z: LAYERS.Activation("linear")(LAYERS.Softmax()(z)), "softmax"),
+        (
+            lambda z: LAYERS.Activation("linear", dtype="float32")(
+                LAYERS.Softmax(dtype="bfloat16")(z)
+            ),
+            "softmax",
+        ),
     )
     def test_the_last_operation_tells(self, head, activation):
         found = Network(network(head, 4)).outputs
