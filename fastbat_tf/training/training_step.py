@@ -322,18 +322,24 @@ class TrainingStep(FittedModel):
         return self.network.split(inputs)[0]
 
     def test_step(self, data):
-        trained = {metric.name for metric in self._report_metrics}
-        trained.add(step_metrics.EPSILON_SHARE)
-        results = super().test_step(data)
-        return {k: v for k, v in results.items() if k not in trained}
+        return self._without_reports(super().test_step(data))
 
     def get_metrics_result(self):
         results = super().get_metrics_result()
+        if self._is_evaluating:
+            # With the names of `test_step`, or Keras takes the values of its
+            # last step, which are means of the values of the replicas.
+            return self._without_reports(results)
         if self.epsilon_schedule is not None:
             last_step = self.step.value - 1
             share = self.epsilon_schedule.share(last_step)
             results[step_metrics.EPSILON_SHARE] = share
         return results
+
+    def _without_reports(self, results):
+        trained = {metric.name for metric in self._report_metrics}
+        trained.add(step_metrics.EPSILON_SHARE)
+        return {k: v for k, v in results.items() if k not in trained}
 
     def _update_reports(self, loss, reports, images):
         batch = tf.shape(images)[0]
