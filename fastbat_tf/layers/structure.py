@@ -84,15 +84,17 @@ def _spec(shape, batch, dtype):
     return tf.TensorSpec((batch if first is None else first, *others), dtype)
 
 
-def before_last_dense(classifier):
+def before_last_dense(classifier, pick):
     """The part of a classifier before its last layer, which is dense.
 
     Args:
         classifier: A functional or sequential `keras.Model`.
+        pick: Function that returns the classified one of its outputs, such as
+            `Network.pick`.
 
     Returns:
-        A `keras.Model` from images to `(batch, features)`; the layers are
-        those of `classifier`.
+        A `keras.Model` from what `classifier` takes to `(batch, features)`;
+        the layers are those of `classifier`.
 
     Raises:
         InputError: If the classifier is of another kind, or its last layer is
@@ -107,7 +109,8 @@ def before_last_dense(classifier):
             f"Received: classifier={classifier.name} "
             f"({type(classifier).__name__})"
         )
-    history = classifier.outputs[0]._keras_history
+    outputs = getattr(classifier, "_outputs_struct", classifier.outputs)
+    history = pick(outputs)._keras_history
     layer, node = history.operation, history.node_index
     if isinstance(layer, keras.layers.Activation | keras.layers.Softmax):
         (given,) = layer._inbound_nodes[node].input_tensors

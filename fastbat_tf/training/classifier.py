@@ -142,7 +142,9 @@ class RobustClassifier(Lifecycle, TrainingStep):
         self.method_state: Any = None
         needed = method.needs_features
         self.features = (
-            structure.before_last_dense(classifier) if needed else None
+            structure.before_last_dense(classifier, self._network.pick)
+            if needed
+            else None
         )
         # The optimizer's own counter need not count every batch.
         self.step = self.add_weight(

@@ -39,6 +39,7 @@ class FittedModel(PixelModel):
         super().__init__(pixel_range, **kwargs)
         self._clock = _Clock()
         self._is_stale = False  # Whether the step must be traced again.
+        self._is_evaluating = False
 
     @_like(keras.Model.fit)
     def fit(self, *args, **kwargs):
@@ -83,7 +84,11 @@ class FittedModel(PixelModel):
 
     @_like(keras.Model.evaluate)
     def evaluate(self, x=None, *args, **kwargs):
-        return super().evaluate(fit_data.take_apart(x), *args, **kwargs)
+        self._is_evaluating = True
+        try:
+            return super().evaluate(fit_data.take_apart(x), *args, **kwargs)
+        finally:
+            self._is_evaluating = False
 
     @_like(keras.Model.predict)
     def predict(self, x, *args, **kwargs):

@@ -65,10 +65,22 @@ class Network:
         Returns:
             A float tensor `(batch, classes)`.
         """
-        images = self._pixel_range.from_unit(images)
-        given = self.join(images, self._others)
-        answer = self.pick(self.classifier(given, training=training))
+        answer = self.pick(self.apply(self.classifier, images, training))
         return self.outputs.to_logits(answer)
+
+    def apply(self, model, images, training=False):
+        """Calls a model that takes what the classifier takes.
+
+        Args:
+            model: A `keras.Model`, such as a part of the classifier.
+            images: Float tensor `(batch, height, width, channels)` in [0, 1].
+            training: Boolean, the mode of the layers. Defaults to False.
+
+        Returns:
+            What the model returns.
+        """
+        images = self._pixel_range.from_unit(images)
+        return model(self.join(images, self._others), training=training)
 
     @property
     def image_shape(self):

@@ -11,6 +11,7 @@ state    = method.update(context)
 """
 
 import contextlib
+import functools
 
 import keras
 import tensorflow as tf
@@ -291,9 +292,11 @@ class TrainingStep(FittedModel):
         self, images, labels, *, step, others=None, sample_weight=None, **given
     ):
         form = self.network.outputs
+        network = self.network.beside(others)
+        features = self.features
         weights = losses.weigh_ignored(self.loss, labels, sample_weight)
         return StepContext(
-            network=self.network.beside(others),
+            network=network,
             loss=losses.by_example(
                 self.loss, form, self.loss.reduction, weights is not None
             ),
@@ -303,7 +306,7 @@ class TrainingStep(FittedModel):
             labels=labels,
             sample_weight=weights,
             progress=self.progress(step),
-            features=self.features and self._pixel_range.wrap(self.features),
+            features=features and functools.partial(network.apply, features),
             **given,
         )
 
@@ -319,18 +322,24 @@ class TrainingStep(FittedModel):
         return self.network.split(inputs)[0]
 
     def test_step(self, data):
-        trained = {metric.name for metric in self._report_metrics}
-        trained.add(step_metrics.EPSILON_SHARE)
-        results = super().test_step(data)
-        return {k: v for k, v in results.items() if k not in trained}
+        return self._without_reports(super().test_step(data))
 
     def get_metrics_result(self):
         results = super().get_metrics_result()
+        if self._is_evaluating:
+            # With the names of `test_step`, or Keras takes the values of its
+            # last step, which are means of the values of the replicas.
+            return self._without_reports(results)
         if self.epsilon_schedule is not None:
             last_step = self.step.value - 1
             share = self.epsilon_schedule.share(last_step)
             results[step_metrics.EPSILON_SHARE] = share
         return results
+
+    def _without_reports(self, results):
+        trained = {metric.name for metric in self._report_metrics}
+        trained.add(step_metrics.EPSILON_SHARE)
+        return {k: v for k, v in results.items() if k not in trained}
 
     def _update_reports(self, loss, reports, images):
         batch = tf.shape(images)[0]

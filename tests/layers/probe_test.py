@@ -230,6 +230,14 @@ class ProbeTest(tf.test.TestCase, parameterized.TestCase):
             model = build(layers.BatchNormalization(), Traced())
             self.assertEqual(probe.wrong_layers(model, IMAGES), [])
 
+    def test_once_for_each_shape_of_the_images(self):
+        robust = self.robust(build(layers.BatchNormalization()), "eager")
+        images, labels = testing.images_and_labels(4)
+        with mock.patch.object(probe, "wrong_layers", return_value=[]) as found:
+            for count in (4, 4, 2):
+                robust.train_on_batch(images[:count], labels[:count])
+        self.assertEqual(found.call_count, 2)
+
     def test_steps_of_two_models_that_are_traced_at_once(self):
         """The first block to begin is the first to end."""
         original = keras.Operation.__call__

@@ -273,7 +273,6 @@ class OneDrawTest(tf.test.TestCase, parameterized.TestCase):
         with policy("float64"):
             robust = wrap(build, Curvature(difference))
         reports = step(robust)
-        print(reports)
         self.assertGreater(reports["size"], 1e-2)
         self.assertLess(reports["error"], tolerance * reports["size"])
 

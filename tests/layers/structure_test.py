@@ -61,7 +61,9 @@ class StructureTest(tf.test.TestCase, parameterized.TestCase):
 
         inputs = keras.Input((4,))
         with self.assertRaisesRegex(InputError, r"classifier=\S+ \(Halved\)$"):
-            before_last_dense(Halved(inputs, layers.Dense(3)(inputs)))
+            before_last_dense(
+                Halved(inputs, layers.Dense(3)(inputs)), lambda outputs: outputs
+            )
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ from absl.testing import parameterized
 
 from fastbat_tf import Plan, RobustClassifier, methods
 from fastbat_tf.errors import InputError
-from fastbat_tf.layers import structure
 from fastbat_tf.methods.state import Progress
 from fastbat_tf.methods.step import StepContext
 from tests.support import testing
@@ -177,10 +176,39 @@ class StateTest(tf.test.TestCase, parameterized.TestCase):
         with self.assertRaisesRegex(InputError, "Dense.*Received: .*=Flatten"):
             RobustClassifier(network, methods.get("fgsm_fuap"))
         network = testing.small_network()
-        features = structure.before_last_dense(network)
+        features = RobustClassifier(network, methods.get("fgsm_fuap")).features
         images, _ = testing.images_and_labels(3)
         dense = network.get_layer("dense")
         self.assertAllClose(dense(features(images)), network(images))
+
+    def test_features_of_one_of_several_outputs(self):
+        """Of the classified output, and of all inputs."""
+        image, age = keras.Input((8, 8, 3), name="image"), keras.Input((2,))
+        x = keras.layers.Flatten()(image)
+        both = keras.layers.Concatenate(name="both")([x, age])
+        network = keras.Model(
+            {"image": image, "age": age},
+            {
+                "a": keras.layers.Dense(3)(x),
+                "b": keras.layers.Dense(4, name="b")(both),
+            },
+        )
+        robust = RobustClassifier(
+            network,
+            methods.get("fgsm_fuap"),
+            pixel_range=(0, 255),
+            image_input="image",
+            logits_output="b",
+        )
+        self.assertEqual(robust.features.output_shape, (None, 194))
+        robust.compile("sgd")
+        images, labels = testing.images_and_labels(4)
+        before = network.get_layer("b").get_weights()[0]
+        given = {"image": 255 * images, "age": np.ones((4, 2), "float32")}
+        robust.fit(given, labels, verbose=0)
+        kernel, bias = network.get_layer("b").get_weights()
+        self.assertNotAllClose(kernel, before)
+        self.assertNotAllClose(bias, np.zeros(4))
 
 
 if __name__ == "__main__":

@@ -126,6 +126,12 @@ class FindTest(tf.test.TestCase, parameterized.TestCase):
             ),
             None,
         ),
+        (
+            lambda z: LAYERS.Activation("linear", dtype="float32")(
+                LAYERS.Softmax(dtype="bfloat16")(z)
+            ),
+            "softmax",
+        ),
     )
     def test_the_last_operation_tells(self, head, activation):
         found = Network(network(head, 4)).outputs

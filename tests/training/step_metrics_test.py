@@ -1,13 +1,19 @@
 """Metrics of the user beside those of the training step."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
+from fastbat_tf import RobustClassifier, Standard
 from fastbat_tf.errors import InputError
 from fastbat_tf.methods.base import Method, Solution
 from tests.support.small_training import Constant, SmallTraining
-from tests.support.testing import images_and_labels
+from tests.support.testing import (
+    images_and_labels,
+    small_network,
+    two_cpu_strategy,
+)
 
 
 def loss(y_true, y_pred):
@@ -70,6 +76,25 @@ class NamesTest(parameterized.TestCase, tf.test.TestCase):
 
         with self.assertRaisesRegex(InputError, message):
             SmallTraining(Reporting()).fit()
+
+    def test_evaluate_on_replicas_of_other_weights(self):
+        """The value of all examples, not the mean of the replicas' values."""
+        images, _ = images_and_labels(4)
+        weights = np.float32([1, 2, 4, 9])
+        found = []
+        for strategy in (tf.distribute.get_strategy(), two_cpu_strategy()):
+            with strategy.scope():
+                robust = RobustClassifier(small_network(), Standard())
+                robust.compile("sgd", weighted_metrics=["accuracy"])
+            predicted = robust.predict(images, verbose=0).argmax(-1)
+            # The two examples of the first replica are right.
+            labels = (predicted + [0, 0, 1, 1]) % 4
+            found.append(
+                robust.evaluate(
+                    images, labels, sample_weight=weights, verbose=0
+                )[1]
+            )
+        self.assertAllClose(found, [3 / 16, 3 / 16])
 
 
 if __name__ == "__main__":

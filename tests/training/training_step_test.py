@@ -87,8 +87,12 @@ class StepTest(tf.test.TestCase, parameterized.TestCase):
                 self.assertAllClose(ours, theirs, 1e-5, 5e-6)
             self.assertAllClose(again, history, 1e-4, 1e-5)
 
-    def test_replicas_average_their_gradients(self):
+    @parameterized.parameters("sum_over_batch_size", "sum")
+    def test_replicas_average_their_gradients(self, reduction):
         """Without BatchNorm, two replicas of two images equal one of four."""
+        loss = keras.losses.SparseCategoricalCrossentropy(
+            from_logits=True, reduction=reduction
+        )
         images, labels = testing.images_and_labels(4)
         weights = []
         for strategy in (
@@ -98,7 +102,9 @@ class StepTest(tf.test.TestCase, parameterized.TestCase):
             with strategy.scope():
                 network = testing.small_network(normalization=None)
                 robust = RobustClassifier(network, Standard())
-                robust.compile(keras.optimizers.SGD(0.5), weight_decay=0.1)
+                robust.compile(
+                    keras.optimizers.SGD(0.1), loss, weight_decay=0.1
+                )
             data = tf.data.Dataset.from_tensors((images, labels))
             robust.fit(data, shuffle=False, verbose=0)
             weights.append([v.numpy() for v in robust.weights])
