@@ -87,7 +87,10 @@ class TrainingStep(FittedModel):
             return
         # Under a strategy, XLA cannot write the optimizer's variables, so only
         # the gradients are compiled.
-        whole = self.compiles_step and not tf.distribute.has_strategy()
+        # `fit` of Keras calls this outside of the scope.
+        with self.distribute_strategy.scope():
+            has_strategy = tf.distribute.has_strategy()
+        whole = self.compiles_step and not has_strategy
         if not self.compiles_step and self._synchronizes():
             return  # Replicas cannot meet inside of a nested `tf.function`.
         # Even without XLA, this part is a `tf.function`: Keras traces its step

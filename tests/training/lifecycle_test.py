@@ -336,6 +336,15 @@ class StrategyTest(tf.test.TestCase):
             loaded = keras.saving.load_model(path)
         fit(loaded)
 
+    def test_xla_outside_of_the_scope(self):
+        """`fit` is called there, and XLA must not write the weights."""
+        with testing.two_cpu_strategy().scope():
+            robust = RobustClassifier(functional(), FastAT())
+            robust.compile("sgd", jit_compile=True)
+        before = robust.get_weights()
+        robust.fit(IMAGES, LABELS, batch_size=8, verbose=0)
+        self.assertNotAllClose(before[0], robust.get_weights()[0])
+
     def test_another_scope_is_refused(self):
         strategy = testing.two_cpu_strategy()
         with strategy.scope():
