@@ -128,8 +128,8 @@ def check_classes(labels, classes):
     """Raises an `InputError` if a label is not one of the classes."""
     if classes < 2:
         raise InputError(
-            "The model is expected to return a logit for each of two or more "
-            "classes; a single output, z, is taken from a Keras model or its "
+            "The model is expected to return a logit for each of at least two "
+            "classes; a single output z is taken from a Keras model or its "
             "file, and from others as the logits [0, z]. "
             f"Received: classes={classes}"
         )
