@@ -248,7 +248,7 @@ class RefusedTest(parameterized.TestCase, tf.test.TestCase):
 
     @parameterized.parameters(
         # `fit` takes whole numbers as floats, so the evaluation does, too.
-        (LABELS + np.float32(0.5), "integers.*dtype=float32$"),
+        ((LABELS + 0.5).astype("float32"), "integers.*dtype=float32$"),
         (LABELS[:7], r"same number.*labels.shape=\(7,\)$"),
         (LABELS + 4, r"in \[0, 4\).*Received: range=\("),
         (LABELS - 5, r"in \[0, 4\).*Received: range=\(-"),
