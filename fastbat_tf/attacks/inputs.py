@@ -105,17 +105,18 @@ def as_labels(labels, count):
     """Converts labels to an int32 array `(count,)`.
 
     Args:
-        labels: Integer array `(count,)` or `(count, 1)`.
+        labels: Array `(count,)` or `(count, 1)` of integers, or of floats that
+            are whole numbers, which models for two classes are trained on.
         count: Integer, the number of images.
 
     Raises:
         InputError: If they are not such labels.
     """
     labels = np.asarray(labels)
-    if labels.shape not in ((count,), (count, 1)) or labels.dtype.kind not in (
-        "i",
-        "u",
-    ):
+    is_whole = labels.dtype.kind in "iu" or (
+        labels.dtype.kind == "f" and bool(np.all(labels == np.floor(labels)))
+    )
+    if labels.shape not in ((count,), (count, 1)) or not is_whole:
         raise InputError(
             f"Labels are expected to be {count} integers, one per image. "
             f"Received: labels.shape={labels.shape}, dtype={labels.dtype}"
@@ -127,7 +128,9 @@ def check_classes(labels, classes):
     """Raises an `InputError` if a label is not one of the classes."""
     if classes < 2:
         raise InputError(
-            "The model is expected to have at least two classes. "
+            "The model is expected to return a logit for each of at least two "
+            "classes; a single output z is taken from a Keras model or its "
+            "file, and from others as the logits [0, z]. "
             f"Received: classes={classes}"
         )
     if not 0 <= labels.min() <= labels.max() < classes:

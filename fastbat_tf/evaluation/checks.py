@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from fastbat_tf.attacks import losses
+from fastbat_tf.training.pixel_range import PixelRange
 
 PROBABILITY_TOLERANCE = 1e-3
 DETERMINISM_TOLERANCE = 1e-3  # Relative to the largest logit.
@@ -20,13 +21,15 @@ PGD_GAP = 0.1  # Robust accuracy under PGD above that under AutoAttack.
 SIGNIFICANCE = 0.01
 
 
-def check_network(network, clean, count=250):
+def check_network(network, clean, count=250, pixels=None):
     """Checks the outputs and gradients of a model before any attack.
 
     Args:
         network: Callable from images to logits.
         clean: A `Clean`.
         count: Integer, the number of examples to check. Defaults to 250.
+        pixels: The `PixelRange` that the model is taken to have. Defaults to
+            None, [0, 1].
 
     Returns:
         A dict of warnings, whose keys are among `"probabilities"`, `"chance"`,
@@ -34,7 +37,7 @@ def check_network(network, clean, count=250):
     """
     found = {
         "probabilities": _probabilities(clean.logits),
-        "chance": _chance(clean),
+        "chance": _chance(clean, pixels or PixelRange()),
         "random": _random(network, clean, count),
         "zero_gradients": _zero_gradients(network, clean, count),
     }
@@ -52,19 +55,20 @@ def _probabilities(logits):
     return None
 
 
-def _chance(clean):
+def _chance(clean, pixels):
     classes, accuracy = clean.logits.shape[-1], clean.correct.mean()
     if accuracy <= 1 / classes:
         return (
             f"The clean accuracy, {accuracy:.1%}, is not above chance: does "
-            "the model take pixels in [0, 1], with its normalization inside?"
+            f"the model take pixels in [{pixels.low:g}, {pixels.high:g}], with "
+            "its normalization inside?"
         )
     return None
 
 
 def _random(network, clean, count):
     batch = tf.constant(clean.images[:count])
-    ask = tf.function(network, autograph=False)
+    ask = tf.function(network, autograph=False).get_concrete_function(batch)
     # The clean logits are from another trace: a model that draws numbers while
     # it is traced, with NumPy for example, draws different ones here.
     known = clean.logits[:count]
@@ -98,9 +102,12 @@ def _zero_gradients(network, clean, count):
             targets=labels,
         ).gradient
 
-    found = gradients(
-        tf.constant(clean.images[chosen]), tf.constant(clean.labels[chosen])
+    given = (
+        tf.constant(clean.images[chosen]),
+        tf.constant(clean.labels[chosen]),
     )
+    # A call would let TensorFlow warn of retracing in the fifth evaluation.
+    found = gradients.get_concrete_function(*given)(*given)
     share = 1 - found.numpy().any(axis=(1, 2, 3)).mean()
     if share > ZERO_GRADIENTS:
         return (

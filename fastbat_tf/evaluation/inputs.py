@@ -9,11 +9,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from fastbat_tf.data.indexing import is_labeled_dict
 from fastbat_tf.data.sources import Stream
 from fastbat_tf.errors import InputError
-from fastbat_tf.methods.batch import unpack
 from fastbat_tf.saving import model_files
+from fastbat_tf.training.callbacks.examples import read_batches
 from fastbat_tf.training.pixel_range import PixelRange
 
 
@@ -118,7 +117,7 @@ def take(dataset, max_examples, seed):
 
 def _as_arrays(dataset):
     if isinstance(dataset, tf.data.Dataset):
-        return _read(dataset)
+        return read_batches(dataset)
     if not isinstance(dataset, tuple | list) or len(dataset) != 2:
         raise InputError(
             "The data set is expected to be a pair (images, labels) or a "
@@ -132,43 +131,6 @@ def _as_arrays(dataset):
             f"labels.shape={labels.shape}"
         )
     return images, labels
-
-
-def _read(dataset):
-    if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
-        raise InputError(
-            "The data set is expected to be finite; call its method `take`. "
-            "Received: cardinality=infinite"
-        )
-    spec = dataset.element_spec
-    if is_labeled_dict(spec) or (isinstance(spec, tuple) and spec[1:]):
-        # Dicts of TensorFlow Datasets, and images with an index.
-        dataset = dataset.map(_as_pair)
-        spec = dataset.element_spec
-    if (
-        not isinstance(spec, tuple)
-        or len(spec) != 2
-        or not all(isinstance(part, tf.TensorSpec) for part in spec)
-        or spec[0].shape.rank not in (4, None)
-    ):
-        raise InputError(
-            "The data set is expected to hold batches of (images, labels). "
-            f"Received: element_spec={spec}"
-        )
-    batches = list(dataset.as_numpy_iterator())
-    if not batches:
-        raise InputError(
-            "The data set is expected to hold at least one batch. "
-            "Received: batches=0"
-        )
-    images, labels = zip(*batches, strict=True)
-    return np.concatenate(images), np.concatenate(labels)
-
-
-def _as_pair(*element):
-    batch = unpack(element[0] if len(element) == 1 else element)
-    pair = batch.inputs, batch.labels
-    return pair if batch.sample_weight is None else (*pair, batch.sample_weight)
 
 
 def choose(labels, max_examples, seed):

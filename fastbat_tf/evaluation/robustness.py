@@ -128,7 +128,7 @@ def evaluate_robustness(
     # From here on pixels are in [0, 1], or uint8.
     sample = sample._replace(images=pixels.to_unit_array(sample.images))
     clean = _classify(network, sample, request, shown)
-    signs = checks.check_network(network, clean, request.batch_size)
+    signs = checks.check_network(network, clean, request.batch_size, pixels)
     other_network, other_pixels = None, None
     if surrogate is not None:
         other_network, other_pixels = inputs.as_network(

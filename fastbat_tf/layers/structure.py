@@ -26,7 +26,7 @@ def input_specs(model, batch=2):
     Raises:
         InputError: If the model does not know its inputs.
     """
-    if isinstance(model, keras.Sequential) and model.inputs:
+    if isinstance(model, keras.Sequential) and getattr(model, "inputs", None):
         given = model.inputs[0]
     else:
         try:

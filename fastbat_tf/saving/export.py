@@ -9,6 +9,7 @@ from fastbat_tf.data import Reading, image_files
 from fastbat_tf.data.augmentation import to_pixels
 from fastbat_tf.errors import InputError
 from fastbat_tf.files import replace_directory
+from fastbat_tf.layers import structure
 from fastbat_tf.training.classifier import RobustClassifier
 from fastbat_tf.training.network import Network
 
@@ -59,11 +60,10 @@ def export(classifier, path, reading=None):
     model.signatures["serving_default"](images=images)["classes"]
     ```
     """
-    if isinstance(classifier, RobustClassifier):
-        network, classifier = classifier.network, classifier.classifier
-    else:
-        network = Network(classifier)
+    robust = classifier if isinstance(classifier, RobustClassifier) else None
+    classifier = robust.classifier if robust else classifier
     shape = _image_shape(classifier)
+    network = robust.network if robust else Network(classifier)
     reading = _check_reading(shape, reading)
 
     def answer(images):
@@ -119,13 +119,14 @@ def export(classifier, path, reading=None):
 
 def _image_shape(classifier):
     """`(height, width, channels)`, with None where any size is valid."""
-    shape = classifier.input_shape
-    if not isinstance(shape, tuple) or len(shape) != 4 or shape[-1] is None:
+    spec = structure.input_specs(classifier, batch=None)
+    shape = getattr(spec, "shape", None)
+    if shape is None or len(shape) != 4 or shape[-1] is None:
         raise InputError(
             "The classifier is expected to have one input of shape (batch, "
-            f"height, width, channels). Received: input_shape={shape}"
+            f"height, width, channels). Received: inputs={spec}"
         )
-    return shape[1:]
+    return tuple(shape[1:])
 
 
 def _check_reading(shape, reading):

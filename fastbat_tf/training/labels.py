@@ -54,6 +54,11 @@ def check(labels, classes, ignored=None):
         if classes == 1:
             return _check_probabilities(labels)
         return _check_classes(labels, classes, ignored)
+    if shape.rank == 0:
+        raise InputError(
+            "Batches are expected; call dataset.batch(...). "
+            "Received: labels.shape=()"
+        )
     kinds = f"integers (batch,), or (batch, {classes}) with one per class"
     raise InputError(
         f"Labels are expected as {kinds if classes > 1 else '(batch,)'}. "

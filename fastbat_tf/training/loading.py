@@ -84,7 +84,11 @@ def deserialize_method(config, custom_objects=None):
     if not registered.startswith("fastbat_tf>"):
         cls = _find_class(config, custom_objects)
         if cls is None:
-            raise InputError(_undefined("class", name))
+            raise InputError(
+                "The method of a saved model is not defined; expected its "
+                "class to be imported or defined before loading. "
+                f"Received: class={name}"
+            )
         with keras.saving.custom_object_scope({registered: cls}):
             return deserialize(config)
     return deserialize(config, custom_objects)
@@ -130,7 +134,8 @@ def _subclasses(cls):
 
 
 def _undefined(kind, name):
+    known = "registered by keras.saving.register_keras_serializable"
     return (
-        f"The {kind} of a saved object is not defined; expected it to be "
-        f"imported or defined before loading. Received: {kind}={name}"
+        f"The {kind} of a saved object is not known; expected it to be {known} "
+        f"or given in custom_objects, before loading. Received: {kind}={name}"
     )

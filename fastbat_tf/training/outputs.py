@@ -132,7 +132,7 @@ def find(classifier, pick, from_logits=None):
         InputError: If they are not of the shape `(batch, units)`, or are
             probabilities of labels that do not exclude each other.
     """
-    shape, activation = _look(classifier, pick)
+    shape, activation, add_up = _look(classifier, pick)
     if shape.rank != 2 or not shape[-1]:
         raise InputError(
             "The classifier is expected to return one vector per image, of "
@@ -140,6 +140,13 @@ def find(classifier, pick, from_logits=None):
             f"Received: outputs.shape={tuple(shape)}"
         )
     units = shape[-1]
+    if from_logits is None and activation is None and add_up:
+        raise InputError(
+            "The outputs of the classifier are positive and add up to 1, but "
+            "no softmax is its last operation; expected from_logits=False if "
+            "they are probabilities, else from_logits=True. "
+            f"Received: from_logits=None, classifier={classifier.name}"
+        )
     if from_logits is not None:
         expected = SIGMOID if units == 1 else SOFTMAX
         activation = None if from_logits else activation or expected
@@ -160,7 +167,12 @@ def find(classifier, pick, from_logits=None):
 
 
 def _look(classifier, pick):
-    """Returns the shape of the outputs, and their activation or None."""
+    """Looks at the outputs.
+
+    Returns:
+        Their shape, their activation or None, and whether they add up to 1 as
+        far as is known.
+    """
     outputs = getattr(classifier, "outputs", None)
     # A class of the user may do anything in its own `call`.
     if outputs and type(classifier).call.__module__.startswith("keras."):
@@ -172,7 +184,7 @@ def _look(classifier, pick):
         passes_on = known is keras.activations.linear and not layer.weights
         is_keras = type(layer).__module__.startswith("keras.")
         if is_keras and not passes_on and known in _ACTIVATIONS:
-            return tf.TensorShape(symbolic.shape), _ACTIVATIONS[known]
+            return tf.TensorShape(symbolic.shape), _ACTIVATIONS[known], False
     return tracing.apart(_trace, classifier, pick)
 
 
@@ -182,13 +194,31 @@ def _trace(classifier, pick):
     def call(given):
         outputs = pick(classifier(given, training=False))
         found[:] = outputs.shape, _find_activation(outputs)
+        return outputs
 
+    specs = structure.input_specs(classifier, batch=None)
     # Functions of the user that this traces may be used in a step.
     with exact_moments():
-        tf.function(call, autograph=False).get_concrete_function(
-            structure.input_specs(classifier, batch=None)
-        )
-    return found
+        traced = tf.function(call, autograph=False)
+        traced = traced.get_concrete_function(specs)
+    shape, activation = found
+    known = activation or shape.rank != 2 or shape[-1] == 1
+    return shape, activation, not known and _add_up(traced, specs)
+
+
+def _add_up(classify, specs):
+    """Whether outputs for random inputs look like probabilities."""
+    random = np.random.default_rng(0)
+    sizes = tf.nest.map_structure(lambda x: x.shape[1:], specs)
+    if not all(s.is_fully_defined() for s in tf.nest.flatten(sizes)):
+        return False
+    given = tf.nest.map_structure(
+        lambda x: tf.cast(random.uniform(size=(2, *x.shape[1:])), x.dtype),
+        specs,
+    )
+    outputs = tf.cast(classify(given), tf.float32).numpy()
+    # As much as half precision rounds ten classes.
+    return bool((outputs >= 0).all() and abs(outputs.sum(1) - 1).max() < 0.02)
 
 
 def _find_activation(outputs):

@@ -10,6 +10,7 @@ from fastbat_tf import attacks
 from fastbat_tf.attacks.base import SteppedAttack
 from fastbat_tf.attacks.pgd import PGDAttack
 from fastbat_tf.attacks.records import Record
+from fastbat_tf.errors import InputError
 from tests.support import attack_problems
 from tests.support.attack_problems import (
     SHAPE,
@@ -281,6 +282,18 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
         for one, other in zip(of_bytes, of_floats, strict=True):
             self.assertAllEqual(one, other)
         self.assertTrue(of_bytes.perturbation.any())
+
+    def test_labels_of_floats(self):
+        """Those of two classes often are; what is no whole number is wrong."""
+        problem = linear_problem(12)
+        attack = PGDAttack(problem.network, steps=1)
+        labels = np.float32(problem.labels)[:, None]
+        of_floats = attack(problem.images, labels, 0.01)
+        of_integers = attack(problem.images, problem.labels, 0.01)
+        self.assertAllEqual(of_floats.robust, of_integers.robust)
+        for wrong in (0.5, np.nan):
+            with self.assertRaisesRegex(InputError, "12 integers.*float32"):
+                attack(problem.images, 0 * labels + wrong, 0.01)
 
     def test_gradients_leave_the_weights_alone(self):
         weights = tf.Variable(tf.ones((SIZE, 2)) * [[1.0, -1.0]])

@@ -15,6 +15,7 @@ from fastbat_tf.attacks.classifier import Classifier
 from fastbat_tf.evaluation import checks
 from fastbat_tf.evaluation.robustness import evaluate_robustness
 from fastbat_tf.evaluation.runner import AttackOutcome
+from fastbat_tf.training.pixel_range import PixelRange
 from tests.support.testing import small_network
 from tests.support.toy_evaluation import (
     as_floats,
@@ -96,6 +97,21 @@ class NetworkTest(parameterized.TestCase, tf.test.TestCase):
             scaled_wrongly(toy_network()),
             r"The clean accuracy, \d+\.\d%, is not above chance: .*\[0, 1\]",
         )
+
+    def test_chance_in_another_range(self):
+        images, labels = toy_data(100)
+        network = scaled_wrongly(toy_network())
+        clean = Classifier(network)(images, labels)
+        found = checks.check_network(
+            network, clean, pixels=PixelRange.parse((0, 255))
+        )
+        self.assertRegex(found["chance"], r"take pixels in \[0, 255\], with")
+
+    def test_many_times(self):
+        """TensorFlow warns of nothing."""
+        with self.assertNoLogs("tensorflow", "WARNING"):
+            for _ in range(12):
+                self.check(toy_network())
 
     @parameterized.parameters(noisy, dropping)
     def test_random(self, spoil):

@@ -14,6 +14,7 @@ import tensorflow as tf
 from PIL import Image
 
 import models
+from fastbat_tf import RobustClassifier, Standard
 from fastbat_tf.data import Reading
 from fastbat_tf.errors import InputError
 from fastbat_tf.saving.export import TOLERANCE, export
@@ -345,11 +346,38 @@ class RefusedTest(tf.test.TestCase):
             keras.Model(inputs, [outputs, inputs[1]]),
         ):
             with self.assertRaisesRegex(
-                InputError, "to have one input .*Received: input_shape="
+                InputError, "to have one input .*Received: inputs="
             ):
                 export(model, f"{self.get_temp_dir()}/none")
         with self.assertRaisesRegex(InputError, "Received: reading=Reading"):
             export(self.model, "none", Reading(8, 9, 3))
+
+    def test_subclassed(self):
+        """It is read like any other model, though it has no `input_shape`."""
+
+        class Subclassed(keras.Model):
+            def __init__(self):
+                super().__init__()
+                self.flatten = keras.layers.Flatten()
+                self.dense = keras.layers.Dense(4)
+
+            def call(self, images):
+                return self.dense(self.flatten(images))
+
+        images = np.random.default_rng(0).random((4, 8, 8, 3), np.float32)
+        model = Subclassed()
+        model(images)
+        robust = RobustClassifier(model, Standard())
+        path = f"{self.get_temp_dir()}/subclassed"
+        export(robust, path)
+        loaded = tf.saved_model.load(path)
+        self.assertLen(loaded.signatures, 3)
+        self.assertAllClose(
+            loaded.serve(images)["logits"],
+            robust.predict(images, verbose=0),
+            1e-4,
+            1e-5,
+        )
 
     def test_classifiers_of_which_no_files_are_images(self):
         """Images of any size, or with two channels."""

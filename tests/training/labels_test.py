@@ -111,6 +111,7 @@ class LabelsTest(tf.test.TestCase, parameterized.TestCase):
         (np.array(["a"]), 4, "numbers.*dtype=string"),
         (ONE_HOT, 5, r"\(batch, 5\).*shape=\(4, 4\)"),
         (ONE_HOT[None], 4, r"shape=\(1, 4, 4\)"),
+        (np.array(2), 4, r"dataset.batch\(.*shape=\(\)"),
         (changed(ONE_HOT, 1.5), 4, "probabilities.*label=1.5"),
         (changed(ONE_HOT, np.nan), 4, "label=nan"),
         (changed(ONE_HOT, -0.5), 4, "label=-0.5"),

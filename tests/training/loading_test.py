@@ -107,14 +107,18 @@ class UserMethodTest(tf.test.TestCase):
                     return Solution(tf.zeros_like(context.images))
 
     def test_a_layer_that_is_undefined(self):
-        layer = type("Unknown", (keras.layers.Layer,), {})
+        layer = type(
+            "Unknown", (keras.layers.Layer,), {"call": lambda self, x: x}
+        )
         network = keras.Sequential(
             [keras.Input((8, 8, 3)), layer(), keras.layers.Flatten()]
         )
         robust = RobustClassifier(network, FastAT())
         config = keras.saving.serialize_keras_object(robust)
         with self.assertRaisesRegex(
-            InputError, "defined before loading. Received: class=Unknown$"
+            InputError,
+            "register_keras_serializable or given in custom_objects, before "
+            "loading. Received: class=Unknown$",
         ):
             load(config)
         self.assertIsInstance(load(config, Unknown=layer), FastAT)

@@ -163,6 +163,22 @@ class FindTest(tf.test.TestCase, parameterized.TestCase):
         history = robust.fit(images, labels, verbose=0)
         self.assertContainsSubset(["accuracy", "loss"], history.history)
 
+    def test_probabilities_of_an_ensemble(self):
+        """Nothing but their values tells that they are probabilities."""
+
+        def head(z):
+            two = LAYERS.Softmax()(z), LAYERS.Softmax()(LAYERS.Dense(4)(z))
+            return LAYERS.Average()(two)
+
+        model = network(head, 4)
+        with self.assertRaisesRegex(InputError, "from_logits=False.*=None"):
+            RobustClassifier(model, Standard())
+        for from_logits, activation in ((False, "softmax"), (True, None)):
+            robust = RobustClassifier(
+                model, Standard(), from_logits=from_logits
+            )
+            self.assertEqual(robust.network.outputs, Outputs(activation, 4))
+
     def test_functional_with_its_own_call(self):
         class Softened(keras.Model):
             def call(self, x, training=None):

@@ -22,7 +22,8 @@ class RobustValidation(keras.callbacks.Callback):
         attack: An attack on the classifier in training, such as a `PGDAttack`.
         examples: Pair of images and labels to validate on: uint8 images, or
             floats in the classifier's `pixel_range`, `(examples, height, width,
-            channels)`, and integers `(examples,)` or `(examples, 1)`.
+            channels)`, and integers `(examples,)` or `(examples, 1)`; or a
+            `tf.data.Dataset` of such batches, which is read into memory.
         epsilon: Float, the radius of the attack, a fraction of the pixel
             range.
         seed: Integer, the seed of the attack. Defaults to `0`.

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 from absl.testing import absltest
 
+from fastbat_tf.errors import InputError
 from fastbat_tf.methods.fastat import FastAT
 from fastbat_tf.training.callbacks import RobustValidation
 from fastbat_tf.training.classifier import RobustClassifier
@@ -38,6 +39,23 @@ class RobustValidationTest(tf.test.TestCase):
         again = validation.attack(*validation.examples, 0.02, seed=4)
         self.assertAllEqual(again.perturbation, validation.result.perturbation)
         self.assertTrue(again.perturbation.any())
+
+    def test_batches(self):
+        """A `tf.data.Dataset` is read; what holds no pairs is refused."""
+        training = SmallTraining()
+        validation = training.validation()
+        images, labels = validation.examples
+        dataset = tf.data.Dataset.from_tensor_slices((images, labels))
+        given = RobustValidation(validation.attack, dataset.batch(3), 0.02)
+        given.set_model(training.robust)
+        validation.set_model(training.robust)
+        for ours, theirs in zip(
+            given.examples, validation.examples, strict=True
+        ):
+            self.assertAllEqual(ours, theirs)
+        wrong = RobustValidation(validation.attack, dataset, 0.02)
+        with self.assertRaisesRegex(InputError, r"batches of \(images, labels"):
+            wrong.set_model(training.robust)
 
     def test_averaged_weights_too(self):
         training = SmallTraining()
