@@ -75,7 +75,7 @@ class SmoothConvergence:
         active = tf.logical_and(active, tf.abs(jump) > self.tolerance)
         sign = tf.cast(active, jump.dtype) * tf.sign(jump)
         context.report(convergence_sign=sign)
-        return self.coefficient * sign * clean_loss
+        return self.coefficient * sign * context.reduce(losses)
 
 
 def _previous(context):

@@ -94,10 +94,10 @@ class FGSMPCO(Method):
         logits = context.logits(context.images + solution.perturbation)
         at_moved = context.logits(context.images + moved)
         losses = relaxed(context.losses, logits, self.label_factor)
-        difference = tf.reduce_mean((at_moved - at_start) ** 2)
-        difference -= tf.reduce_mean((at_moved - logits) ** 2)
-        loss = context.reduce(losses) + self.coefficient * tf.abs(difference)
-        return loss, logits
+        differences = tf.reduce_mean((at_moved - at_start) ** 2, -1)
+        differences -= tf.reduce_mean((at_moved - logits) ** 2, -1)
+        penalty = tf.abs(context.reduce(differences))
+        return context.reduce(losses) + self.coefficient * penalty, logits
 
     def update(self, context):
         return memory.record(context, delta=context.notes["moved"])
