@@ -306,6 +306,32 @@ def _kind(loss):
     return named.replace("_", "").lower()
 
 
+def _check_labels(loss, labels, classes):
+    """Rejects labels of a form that a loss of Keras would misread or refuse.
+
+    Some losses would broadcast integers `(batch, 1)` to all classes.
+    """
+    own = loss.fn if isinstance(loss, LossFunctionWrapper) else type(loss)
+    is_keras = getattr(own, "__module__", "").startswith("keras.")
+    shape = tf.TensorShape(labels.shape)
+    rank, last = shape.rank, shape[-1:]
+    if not is_keras or classes in (1, None) or not rank:
+        return
+    is_sparse = rank == 1 or (rank == 2 and last[0] == 1)
+    is_dense = rank == 2 and last[0] == classes
+    takes_sparse = _kind(loss).startswith("sparse")
+    if (is_dense and takes_sparse) or (is_sparse and not takes_sparse):
+        expected = (
+            "integers (batch,)"
+            if takes_sparse
+            else f"(batch, {classes}), as keras.utils.to_categorical makes them"
+        )
+        raise InputError(
+            f"The loss expects labels of the form {expected}. "
+            f"Received: loss={loss.name}, labels.shape={tuple(shape)}"
+        )
+
+
 def by_example(loss, outputs, reduction="mean", is_weighted=False):
     """Turns a Keras loss into a function that returns a value per example.
 
@@ -338,6 +364,7 @@ def by_example(loss, outputs, reduction="mean", is_weighted=False):
 
     def losses(labels, logits):
         predictions = form.to_outputs(logits)
+        _check_labels(loss, labels, predictions.shape[-1])
         labels = tf.cast(labels, logits.dtype)
         values = tf.convert_to_tensor(loss.call(labels, predictions))
         shape = values.shape

@@ -84,6 +84,21 @@ class ValuesTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllEqual(again(labels, logits), loss(labels, logits))
         self.assertIs(losses.as_loss("loss", again, Outputs(None, 5)), again)
 
+    @parameterized.parameters(
+        ("mse", (8,)),
+        ("mse", (8, 1)),  # Keras broadcasts them to all classes.
+        ("categorical_crossentropy", (8,)),
+        ("binary_crossentropy", (8, 1)),
+        ("sparse_categorical_crossentropy", (8, 3)),
+    )
+    def test_labels_of_another_form(self, name, shape):
+        form = Outputs("softmax", 3)
+        loss = losses.as_loss("loss", name, form)
+        with self.assertRaisesRegex(
+            InputError, "^The loss expects labels .*Received: loss="
+        ):
+            losses.by_example(loss, form)(tf.ones(shape), tf.zeros((8, 3)))
+
     def test_refused(self):
         with self.assertRaisesRegex(
             InputError, r"crossentropy, dlr\. Received: loss=mse$"
