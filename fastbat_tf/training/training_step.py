@@ -78,7 +78,7 @@ class TrainingStep(FittedModel):
             self._build_step_functions()
         return super().make_train_function(force)
 
-    @in_own_scope
+    @in_own_scope  # `fit` of Keras calls this outside of it.
     def _build_step_functions(self):
         """Compiles as much of the step with XLA as possible."""
         self.probed = set()  # Shapes of images, see `refuse_wrong_layers`.
@@ -87,10 +87,7 @@ class TrainingStep(FittedModel):
             return
         # Under a strategy, XLA cannot write the optimizer's variables, so only
         # the gradients are compiled.
-        # `fit` of Keras calls this outside of the scope.
-        with self.distribute_strategy.scope():
-            has_strategy = tf.distribute.has_strategy()
-        whole = self.compiles_step and not has_strategy
+        whole = self.compiles_step and not tf.distribute.has_strategy()
         if not self.compiles_step and self._synchronizes():
             return  # Replicas cannot meet inside of a nested `tf.function`.
         # Even without XLA, this part is a `tf.function`: Keras traces its step
