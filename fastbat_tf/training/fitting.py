@@ -50,6 +50,7 @@ class FittedModel(PixelModel):
         del given["self"]
         if not self.compiled:
             return super().fit(**given)
+        _check_class_weight(given["class_weight"])
         method, state = self.method, self.method_state
         for name in ("x", "validation_data"):
             given[name] = fit_data.take_apart(given[name])
@@ -286,3 +287,11 @@ def _compare(plan, epochs, steps, data):
                 f"{name}={expected}; without `plan`, `fit` plans by itself. "
                 f"Received: {name}={value}"
             )
+
+
+def _check_class_weight(class_weight):
+    if class_weight is not None and not isinstance(class_weight, dict):
+        raise InputError(
+            "`class_weight` is expected to be a dict of floats by class. "
+            f"Received: class_weight={class_weight}"
+        )

@@ -7,6 +7,7 @@ import pathlib
 import keras
 
 from fastbat_tf.errors import InputError
+from fastbat_tf.layers import structure
 from fastbat_tf.training import checks, loading
 
 
@@ -25,19 +26,20 @@ def in_own_scope(method):
 
 
 class _Inference(keras.Model):
-    """A classifier in inference mode.
+    """A classifier in inference mode, with only its classified output.
 
     The export of Keras calls a model without `training`. Augmentation layers
     then act as in training, and the exported model draws random numbers.
     """
 
-    def __init__(self, classifier):
+    def __init__(self, classifier, pick):
         super().__init__(name=classifier.name)
         self.classifier = classifier
+        self._pick = pick
         self.built = True
 
     def call(self, inputs):
-        return self.classifier(inputs, training=False)
+        return self._pick(self.classifier(inputs, training=False))
 
 
 class Lifecycle(keras.Model):
@@ -76,8 +78,12 @@ class Lifecycle(keras.Model):
         ```
         """
         if kwargs.get("input_signature") is None:
-            kwargs["input_signature"] = _input_signature(self.classifier)
-        _Inference(self.classifier).export(filepath, format, **kwargs)
+            # Keras would ask that this model has been called.
+            specs = structure.input_specs(self.classifier, batch=None)
+            flat = keras.tree.flatten(specs)
+            kwargs["input_signature"] = flat if len(flat) == 1 else [specs]
+        exported = _Inference(self.classifier, self.network.pick)
+        exported.export(filepath, format, **kwargs)
 
     def save(self, filepath, *args, **kwargs):
         """Saves the model, its method and its optimizer in a `.keras` file.
@@ -142,19 +148,3 @@ class Lifecycle(keras.Model):
             config["method"], custom_objects
         )
         return cls(**config)
-
-
-def _input_signature(classifier):
-    """What a classifier takes; Keras would ask that it has been called."""
-    inputs = getattr(classifier, "_inputs_struct", None)
-    if inputs is not None:
-        flat = keras.tree.flatten(inputs)
-        return flat if len(flat) == 1 else [inputs]
-    if isinstance(classifier, keras.Sequential):
-        return classifier.inputs
-    shapes = classifier.get_build_config()["input_shape"]
-    return [keras.tree.map_shape_structure(_float_images, shapes)]
-
-
-def _float_images(shape):
-    return keras.InputSpec("float32", (None, *shape[1:]))

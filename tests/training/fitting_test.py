@@ -317,6 +317,11 @@ class FitTest(tf.test.TestCase, parameterized.TestCase):
             with self.assertRaisesRegex(InputError, "Received: plan=None"):
                 robust.train_on_batch(IMAGES, LABELS)
 
+    def test_class_weight(self):
+        robust = build(fb.Standard(), eager=True)
+        with self.assertRaisesRegex(InputError, r"class_weight=\[1, 2\]$"):
+            robust.fit(IMAGES, LABELS, class_weight=[1, 2], verbose=0)
+
     def test_replicas(self):
         with testing.two_cpu_strategy().scope():
             robust = build()
