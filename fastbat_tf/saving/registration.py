@@ -31,7 +31,7 @@ _CLASSES = {
 
 def _register():
     """Registers the classes now, or as soon as Keras has been imported."""
-    if "keras" in sys.modules:
+    if sys.modules.get("keras") is not None:  # None forbids its import.
         _register_proxies()
     else:
         sys.meta_path.insert(0, _KerasFinder())

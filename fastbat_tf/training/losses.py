@@ -12,6 +12,11 @@ from keras.src.losses.losses import LossFunctionWrapper
 from fastbat_tf.attacks import losses as attack_losses
 from fastbat_tf.errors import InputError, look_up
 
+# Losses whose labels are integers `(batch,)`, not one value per class.
+_OF_INTEGERS = {
+    "categoricalgeneralizedcrossentropy",
+    "sparsecategoricalcrossentropy",
+}
 # Losses of probabilities that have no `from_logits`.
 _OF_PROBABILITIES = {
     "categoricalgeneralizedcrossentropy",
@@ -319,7 +324,7 @@ def _check_labels(loss, labels, classes):
         return
     is_sparse = rank == 1 or (rank == 2 and last[0] == 1)
     is_dense = rank == 2 and last[0] == classes
-    takes_sparse = _kind(loss).startswith("sparse")
+    takes_sparse = _kind(loss) in _OF_INTEGERS
     if (is_dense and takes_sparse) or (is_sparse and not takes_sparse):
         expected = (
             "integers (batch,)"

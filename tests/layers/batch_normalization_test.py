@@ -74,7 +74,7 @@ class FusedBatchNormalizationTest(tf.test.TestCase, parameterized.TestCase):
         random = np.random.default_rng(0)
         x = random.normal(3.0, 2.0, (5, 2, 2, 3)).astype(dtype)
         layer = FusedBatchNormalization(
-            bool(ddof), momentum=0.8, epsilon=1e-3, dtype=dtype
+            unbiased=bool(ddof), momentum=0.8, epsilon=1e-3, dtype=dtype
         )
         layer.build(x.shape)
         normalize = tf.function(layer, jit_compile=compiled)
