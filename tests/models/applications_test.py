@@ -100,7 +100,7 @@ class ApplicationsTest(tf.test.TestCase, parameterized.TestCase):
             warnings.simplefilter("error")
             logs = robust.train_on_batch(images, labels, return_dict=True)
         self.assertTrue(np.isfinite(list(logs.values())).all(), logs)
-        self.assertGreater(logs["implicit_ratio"], 0)
+        self.assertGreater(logs["robust_implicit_ratio"], 0)
         self.assertNotAllClose(before, kernel, 0, 1e-9)
 
 

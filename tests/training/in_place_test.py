@@ -59,7 +59,7 @@ class InPlaceTest(tf.test.TestCase, parameterized.TestCase):
                 images, labels, return_dict=True
             )
             after.append(model.get_weights())
-            ratios.append(logs["implicit_ratio"])
+            ratios.append(logs["robust_implicit_ratio"])
         self.assertGreater(ratios[0], 0.01)
         self.assertAllClose(*ratios, rtol=1e-3)
         for one, other in zip(*after, strict=True):

@@ -21,7 +21,7 @@ COUNT, BATCH = 16, 8
 IMAGES, LABELS = testing.images_and_labels(COUNT)
 
 
-@keras.saving.register_keras_serializable("tests")
+@keras.saving.register_keras_serializable("lifecycle_test")
 class Subclassed(keras.Model):
     """A convolution and a dense layer."""
 
