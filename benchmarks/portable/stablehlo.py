@@ -57,14 +57,12 @@ def write(file, function, arguments, robust):
         for name, spec in arguments.items()
     ]
     paths = {id(v.value.handle): path for path, v in get_variables(robust)}
-    # Such as the epoch in which `fit` is, which is 0 without it.
-    others = {id(v.handle): v for v in concrete.variables}
     constants = {}
     for tensor in concrete.captured_inputs:
         path = paths.get(id(tensor))
         if path is None:  # For example, the mean of a normalization.
             path = f"{file.stem}_constant{len(constants)}"
-            constants[path] = others.get(id(tensor), tensor).numpy()
+            constants[path] = tensor.numpy()
         inputs.append({"state": path})
 
     get_ir = compiled.experimental_get_compiler_ir(*arguments.values())

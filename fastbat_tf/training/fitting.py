@@ -163,6 +163,9 @@ class FittedModel(PixelModel):
             changed = clock.epochs is None or clock.reads_epochs
             self._is_stale |= changed and clock.epochs != epochs
             clock.epochs = epochs
+        if not clock.is_followed:
+            self._is_stale |= self.plan is not None
+            clock.is_followed = True
         if self._is_stale:
             self._is_stale = False
             self.make_train_function(force=True)
@@ -199,10 +202,13 @@ class _Clock:
         epochs: Integer, the number of epochs of `fit`, or None before the first
             one.
         reads_epochs: Whether the method has read that number.
+        is_followed: Whether there has been a `fit`. Before, a plan counts from
+            the first step.
     """
 
     def __init__(self):
         self.epochs = None
+        self.is_followed = False
         self.reads_epochs = False
         self._epoch, self._first_step = (
             tf.Variable(
@@ -222,6 +228,8 @@ class _Clock:
         """Returns the `Progress` of a step; see `FittedModel.progress`."""
         if plan is None and self.epochs is None:
             return None
+        if plan is not None and not self.is_followed:
+            return plan.progress(step, replays)
         step = tf.cast(step, tf.int64) - self._first_step
         if plan is not None:
             progress = plan.progress(step, replays)

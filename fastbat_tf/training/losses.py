@@ -316,7 +316,7 @@ def _check_labels(loss, labels, classes):
 
     Some losses would broadcast integers `(batch, 1)` to all classes.
     """
-    own = loss.fn if isinstance(loss, LossFunctionWrapper) else type(loss)
+    own = loss.fn if type(loss) is LossFunctionWrapper else type(loss)
     is_keras = getattr(own, "__module__", "").startswith("keras.")
     shape = tf.TensorShape(labels.shape)
     rank, last = shape.rank, shape[-1:]

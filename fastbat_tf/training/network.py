@@ -52,6 +52,7 @@ class Network:
             logits_output,
             getattr(classifier, "_outputs_struct", None),
         )
+        self._only_input = _find_only_input(classifier)
         self._others = None
         self.outputs = outputs.find(classifier, self.pick, from_logits)
 
@@ -131,6 +132,12 @@ class Network:
         if not isinstance(given, dict | list | tuple):
             return given, None
         key = _key_in(given, self._image_keys)
+        if isinstance(given, dict) and self._only_input not in (None, key):
+            raise InputError(
+                "The classifier has one input, expected as a tensor or in a "
+                f"dict by its name, {self._only_input}. "
+                f"Received: keys={', '.join(map(str, given))}"
+            )
         if key is None:
             raise InputError(
                 "`image_input` is expected to name the input that takes the "
@@ -176,6 +183,15 @@ def _key_in(structure, candidates):
     if len(keys) == 1:
         return keys[0]
     return next((key for key in candidates if key in keys), None)
+
+
+def _find_only_input(classifier):
+    """Returns the name of the only input; None if there are several.
+
+    It is None, too, if the model has no named inputs.
+    """
+    inputs = getattr(classifier, "inputs", None) or ()
+    return inputs[0]._keras_history[0].name if len(inputs) == 1 else None
 
 
 def _find_keys(argument, name, structure):

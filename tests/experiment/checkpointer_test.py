@@ -43,6 +43,7 @@ class OrderTest(tf.test.TestCase):
         robust = RobustClassifier(testing.small_network(), FGSMPGI(8 / 255))
         robust.compile(
             keras.optimizers.SGD(0.1, momentum=0.9),
+            metrics=["accuracy"],
             weight_averaging=0.9,
             plan=Plan(epochs=2, steps_per_epoch=2, batch_size=8, examples=16),
             epsilon_schedule=EpsilonSchedule(1, 2),
