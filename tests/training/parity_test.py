@@ -9,6 +9,7 @@ import functools
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 from keras import layers, losses, optimizers
@@ -163,6 +164,7 @@ class ParityTest(tf.test.TestCase, parameterized.TestCase):
         )
 
     @parameterized.parameters(*OPTIMIZERS)
+    @pytest.mark.slow
     def test_optimizer(self, name):
         self.compare(
             parity_networks.LOGITS["unused_weight"],
@@ -174,6 +176,7 @@ class ParityTest(tf.test.TestCase, parameterized.TestCase):
         reduction=REDUCTIONS,
         weights=(None, "sample_weight", "class_weight", "elements"),
     )
+    @pytest.mark.slow
     def test_reduction(self, reduction, weights):
         if weights == "elements" and reduction in ("none", None):
             return  # Refused, see below.
