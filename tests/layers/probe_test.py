@@ -13,11 +13,10 @@ from fastbat_tf import (
     FastAT,
     FastBAT,
     FusedBatchNormalization,
-    RobustClassifier,
 )
 from fastbat_tf.errors import InputError
 from fastbat_tf.layers import moments, probe
-from tests.support import golden_network, testing
+from tests.support import golden_network, model_kinds, testing
 
 layers = keras.layers
 OF_TENSORFLOW = tf.nn.moments  # A reference that `exact_moments` cannot change.
@@ -186,7 +185,9 @@ class ProbeTest(tf.test.TestCase, parameterized.TestCase):
 
     @parameterized.parameters("eager", "graph", "xla")
     def test_training_refuses(self, mode):
-        robust = self.robust(build(WRONG["traced"](), functional=True), mode)
+        robust = model_kinds.compiled(
+            build(WRONG["traced"](), functional=True), mode=mode
+        )
         images, labels = testing.images_and_labels(4)
         with self.assertRaisesRegex(
             InputError,
@@ -202,7 +203,9 @@ class ProbeTest(tf.test.TestCase, parameterized.TestCase):
             FastAT(),
             FastBAT(implicit_gradient="finite_difference"),
         ):
-            self.robust(model, "graph", method).train_on_batch(images, labels)
+            model_kinds.compiled(model, method, "graph").train_on_batch(
+                images, labels
+            )
 
     @parameterized.parameters(
         layers.BatchNormalization,
@@ -216,7 +219,7 @@ class ProbeTest(tf.test.TestCase, parameterized.TestCase):
         unchanged = contextlib.nullcontext()
         with mock.patch.object(moments, "_replacement", unchanged):
             with self.assertRaisesRegex(InputError, "Received: layer=culprit"):
-                self.robust(model, "eager").train_on_batch(images, labels)
+                model_kinds.compiled(model).train_on_batch(images, labels)
 
     def test_if_tensorflow_mended_it(self):
         def mended(x, axes, shift=None, keepdims=False, name=None):
@@ -231,7 +234,7 @@ class ProbeTest(tf.test.TestCase, parameterized.TestCase):
             self.assertEqual(probe.wrong_layers(model, IMAGES), [])
 
     def test_once_for_each_shape_of_the_images(self):
-        robust = self.robust(build(layers.BatchNormalization()), "eager")
+        robust = model_kinds.compiled(build(layers.BatchNormalization()))
         images, labels = testing.images_and_labels(4)
         with mock.patch.object(probe, "wrong_layers", return_value=[]) as found:
             for count in (4, 4, 2):
@@ -246,16 +249,6 @@ class ProbeTest(tf.test.TestCase, parameterized.TestCase):
             second.enter_context(probe._recorded([]))
             first.close()
         self.assertIs(keras.Operation.__call__, original)
-
-    @staticmethod
-    def robust(model, mode, method=None):
-        robust = RobustClassifier(model, method or FastBAT())
-        robust.compile(
-            keras.optimizers.SGD(0.1),
-            run_eagerly=mode == "eager",
-            jit_compile=mode == "xla",
-        )
-        return robust
 
 
 if __name__ == "__main__":

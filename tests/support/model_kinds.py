@@ -3,6 +3,8 @@
 import keras
 import numpy as np
 
+from fastbat_tf import FastBAT, RobustClassifier
+
 layers = keras.layers
 SHAPE, CLASSES = (8, 8, 3), 4
 
@@ -75,3 +77,20 @@ KINDS = {
     "subclassed": subclassed,
     "transformer": vision_transformer,
 }
+
+
+def compiled(model, method=None, mode="eager"):
+    """Wraps a model and compiles it for a mode of execution.
+
+    Args:
+        model: A `keras.Model`.
+        method: A `Method`. Defaults to None, for `FastBAT()`.
+        mode: `"eager"`, `"graph"` or `"xla"`. Defaults to `"eager"`.
+    """
+    robust = RobustClassifier(model, method or FastBAT())
+    robust.compile(
+        keras.optimizers.SGD(0.1),
+        run_eagerly=mode == "eager",
+        jit_compile=mode == "xla",
+    )
+    return robust

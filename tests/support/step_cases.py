@@ -1,6 +1,5 @@
 """Networks, labels, losses, data and policies, for one step of each."""
 
-import contextlib
 from typing import Any, NamedTuple
 
 import keras
@@ -8,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers, losses
 
+from tests.support import golden_network
 from tests.support.plain_steps import Problem
 
 COUNT, SIZE, CLASSES = 6, 4, 3
@@ -252,22 +252,12 @@ CASES = {
 }
 
 
-@contextlib.contextmanager
-def dtype_policy(name):
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
-
-
 def build(case, policy, seen):
     """Builds the network of a case; it rescales its pixels to [-1, 1]."""
     low, high = case.range
     units = 1 if case.head in ("logit", "sigmoid") else CLASSES
     named = {"softmax": "softmax", "sigmoid": "sigmoid"}.get(case.head)
-    with dtype_policy(policy):
+    with golden_network.policy(policy):
         keras.utils.set_random_seed(3)
         scale = 2 / (high - low)
         dtype = "float64" if policy == "float64" else "float32"

@@ -12,16 +12,6 @@ from fastbat_tf.errors import InputError
 from tests.support import model_kinds, testing
 
 
-def compiled(model, method=None, mode="eager"):
-    robust = RobustClassifier(model, method or FastBAT())
-    robust.compile(
-        keras.optimizers.SGD(0.1),
-        run_eagerly=mode == "eager",
-        jit_compile=mode == "xla",
-    )
-    return robust
-
-
 class InPlaceTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.product(
         kind=tuple(model_kinds.KINDS), method=(FastBAT, GradAlign)
@@ -33,7 +23,7 @@ class InPlaceTest(tf.test.TestCase, parameterized.TestCase):
         before = model(images, training=False)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            robust = compiled(model, method())
+            robust = model_kinds.compiled(model, method())
             robust.train_on_batch(images, labels)
         self.assertIs(robust.classifier, model)
         for layer in layers:
@@ -55,7 +45,7 @@ class InPlaceTest(tf.test.TestCase, parameterized.TestCase):
         after, ratios = [], []
         for one in ("eager", mode):
             model = model_kinds.KINDS[kind]()
-            logs = compiled(model, method, one).train_on_batch(
+            logs = model_kinds.compiled(model, method, one).train_on_batch(
                 images, labels, return_dict=True
             )
             after.append(model.get_weights())
@@ -82,7 +72,7 @@ class InPlaceTest(tf.test.TestCase, parameterized.TestCase):
                     synchronized=synchronized
                 )
             )
-            return compiled(model, method, "graph")
+            return model_kinds.compiled(model, method, "graph")
 
         with testing.two_cpu_strategy().scope():
             robust = build()
@@ -104,7 +94,7 @@ class InPlaceTest(tf.test.TestCase, parameterized.TestCase):
             model = model_kinds.sequential(
                 lambda: keras.layers.BatchNormalization(synchronized=True)
             )
-            robust = compiled(model, method(), mode)
+            robust = model_kinds.compiled(model, method(), mode)
         with self.assertRaisesRegex(
             InputError, f"synchronized=False.*method={method.__name__}"
         ):

@@ -12,7 +12,7 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 from fastbat_tf import TRADES, FastBAT, RobustClassifier
-from tests.support import plain_steps, step_cases
+from tests.support import golden_network, plain_steps, step_cases
 from tests.support.plain_steps import COEFFICIENT, EPSILON, LAMBDA, STEP_SIZE
 from tests.support.step_cases import CASES
 
@@ -24,7 +24,7 @@ def robust_step(case, method):
     seen = []
     network = step_cases.build(case, case.policy, seen)
     before = [v.numpy() for v in network.trainable_variables]
-    with step_cases.dtype_policy(case.policy):
+    with golden_network.policy(case.policy):
         robust = RobustClassifier(network, method, pixel_range=case.range)
         robust.compile(
             keras.optimizers.SGD(1.0),
