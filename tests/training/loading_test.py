@@ -71,18 +71,18 @@ class UserMethodTest(tf.test.TestCase):
         self.assertIs(type(load(config)), moved)
 
     def test_ambiguous(self):
-        config = saved(define("Twice", "__main__"))
+        config = saved(define("DefinedTwice", "__main__"))
         config["config"]["method"].update(
-            module="gone", registered_name="gone>Twice"
+            module="gone", registered_name="gone>DefinedTwice"
         )
-        other = define("Twice", "elsewhere")
+        other = define("DefinedTwice", "elsewhere")
         with self.assertRaisesRegex(
             InputError,
-            r'Several methods are named Twice; .*"gone>Twice": \.\.\..* '
+            r'Several methods are named DefinedTwice; .*"gone>DefinedTwice": \.\.\..* '
             "Received: modules=__main__, elsewhere$",
         ):
             load(config)
-        for name in ("gone>Twice", "Twice"):
+        for name in ("gone>DefinedTwice", "DefinedTwice"):
             self.assertIs(type(load(config, **{name: other})), other)
 
     def test_undefined(self):
