@@ -78,8 +78,8 @@ class UserMethodTest(tf.test.TestCase):
         other = define("DefinedTwice", "elsewhere")
         with self.assertRaisesRegex(
             InputError,
-            r'Several methods are named DefinedTwice; .*"gone>DefinedTwice": \.\.\..* '
-            "Received: modules=__main__, elsewhere$",
+            r'Several methods are named DefinedTwice; .*"gone>DefinedTwice": '
+            r"\.\.\..* Received: modules=__main__, elsewhere$",
         ):
             load(config)
         for name in ("gone>DefinedTwice", "DefinedTwice"):
