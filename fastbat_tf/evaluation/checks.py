@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from fastbat_tf.attacks import losses
-from fastbat_tf.training.pixel_range import PixelRange
+from fastbat_tf.layers.pixel_range import PixelRange
 
 PROBABILITY_TOLERANCE = 1e-3
 DETERMINISM_TOLERANCE = 1e-3  # Relative to the largest logit.

@@ -11,9 +11,9 @@ import tensorflow as tf
 
 from fastbat_tf.data.sources import Stream
 from fastbat_tf.errors import InputError
+from fastbat_tf.layers.pixel_range import PixelRange
 from fastbat_tf.saving import model_files
 from fastbat_tf.training.callbacks.examples import read_batches
-from fastbat_tf.training.pixel_range import PixelRange
 
 
 def as_network(model, pixel_range=None, default=(0, 1)):

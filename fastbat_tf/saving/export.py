@@ -10,8 +10,8 @@ from fastbat_tf.data.augmentation import to_pixels
 from fastbat_tf.errors import InputError
 from fastbat_tf.files import replace_directory
 from fastbat_tf.layers import structure
+from fastbat_tf.layers.network import Network
 from fastbat_tf.training.classifier import RobustClassifier
-from fastbat_tf.training.network import Network
 
 # How far pixels may be outside of [0, 1]: a hundred times the float32 rounding
 # of a perturbed pixel or a resized image.

@@ -9,9 +9,10 @@ import keras
 import tensorflow as tf
 
 from fastbat_tf.errors import InputError
-from fastbat_tf.training import loading, outputs
+from fastbat_tf.layers import outputs
+from fastbat_tf.layers.network import Network
+from fastbat_tf.training import loading
 from fastbat_tf.training.classifier import RobustClassifier
-from fastbat_tf.training.network import Network
 
 # The errors of Keras and TensorFlow for files that are truncated, are not
 # models, or hold unknown layers.

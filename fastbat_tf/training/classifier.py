@@ -8,6 +8,7 @@ import keras
 from fastbat_tf import distribution
 from fastbat_tf.errors import InputError
 from fastbat_tf.layers import derivatives, structure
+from fastbat_tf.layers.network import Network
 from fastbat_tf.methods.batch import split_index
 from fastbat_tf.runtime import hints, onednn
 from fastbat_tf.training import (
@@ -22,7 +23,6 @@ from fastbat_tf.training.epsilon_schedule import (
 )
 from fastbat_tf.training.lifecycle import Lifecycle, in_own_scope
 from fastbat_tf.training.metrics import prepare as prepare_metrics
-from fastbat_tf.training.network import Network
 from fastbat_tf.training.training_step import TrainingStep
 from fastbat_tf.training.weight_averaging import WeightAverage
 

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from fastbat_tf.errors import InputError
-from fastbat_tf.training.assertions import require
+from fastbat_tf.layers.assertions import require
 
 # How far rounding may move a probability beyond 0 or 1.
 TOLERANCE = 1e-3

@@ -3,9 +3,9 @@
 import keras
 import tensorflow as tf
 
+from fastbat_tf.layers.assertions import raises_input_error
+from fastbat_tf.layers.pixel_range import PixelRange
 from fastbat_tf.methods.batch import unpack
-from fastbat_tf.training.assertions import raises_input_error
-from fastbat_tf.training.pixel_range import PixelRange
 
 
 class PixelModel(keras.Model):

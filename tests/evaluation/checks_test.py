@@ -15,7 +15,7 @@ from fastbat_tf.attacks.classifier import Classifier
 from fastbat_tf.evaluation import checks
 from fastbat_tf.evaluation.robustness import evaluate_robustness
 from fastbat_tf.evaluation.runner import AttackOutcome
-from fastbat_tf.training.pixel_range import PixelRange
+from fastbat_tf.layers.pixel_range import PixelRange
 from tests.support.testing import small_network
 from tests.support.toy_evaluation import (
     as_floats,

@@ -8,6 +8,7 @@ from absl.testing import parameterized
 from fastbat_tf.attacks import losses as attack_losses
 from fastbat_tf.draws import Draws
 from fastbat_tf.errors import InputError
+from fastbat_tf.layers.outputs import Outputs
 from fastbat_tf.methods.fastat import FastAT
 from fastbat_tf.methods.fastbat import FastBAT
 from fastbat_tf.methods.gradalign import GradAlign
@@ -15,7 +16,6 @@ from fastbat_tf.methods.standard import Standard
 from fastbat_tf.methods.step import StepContext
 from fastbat_tf.training import losses
 from fastbat_tf.training.classifier import RobustClassifier
-from fastbat_tf.training.outputs import Outputs
 from tests.support import testing
 
 

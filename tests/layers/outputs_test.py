@@ -16,8 +16,8 @@ from fastbat_tf import (
 )
 from fastbat_tf.draws import Draws
 from fastbat_tf.errors import InputError
-from fastbat_tf.training.network import Network
-from fastbat_tf.training.outputs import Outputs
+from fastbat_tf.layers.network import Network
+from fastbat_tf.layers.outputs import Outputs
 
 SIZE, BATCH = 6, 5
 PLAN = Plan(epochs=4, steps_per_epoch=2, batch_size=BATCH, examples=9)

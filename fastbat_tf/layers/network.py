@@ -3,9 +3,8 @@
 from typing import Any
 
 from fastbat_tf.errors import InputError
-from fastbat_tf.layers import structure
-from fastbat_tf.training import outputs
-from fastbat_tf.training.pixel_range import PixelRange
+from fastbat_tf.layers import outputs, structure
+from fastbat_tf.layers.pixel_range import PixelRange
 
 
 class Network:

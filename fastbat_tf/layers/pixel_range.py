@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from fastbat_tf.errors import InputError
-from fastbat_tf.training.assertions import require
+from fastbat_tf.layers.assertions import require
 
 # How far rounding in float32 may move a pixel beyond a bound, relative to the
 # larger bound: images that were scaled or interpolated reach 1.0000001.

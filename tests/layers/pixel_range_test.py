@@ -19,8 +19,8 @@ from fastbat_tf import (
     evaluate_robustness,
 )
 from fastbat_tf.errors import InputError
+from fastbat_tf.layers.pixel_range import PixelRange
 from fastbat_tf.saving.export import export
-from fastbat_tf.training.pixel_range import PixelRange
 from tests.support import testing
 from tests.support.ranged_pixels import (
     ranged_network,
