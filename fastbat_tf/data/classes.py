@@ -22,14 +22,6 @@ class Classes(NamedTuple):
     labels: np.ndarray
     count: int | None = None
 
-    def check(self, classes: int) -> None:
-        """Raises an `InputError` if a model has another number of classes."""
-        if self.count not in (None, classes):
-            raise InputError(
-                f"Labels are expected for the model's {classes} classes. "
-                f"Received: labels for {self.count} classes"
-            )
-
 
 def as_classes(labels: Any, count: int) -> Classes:
     """Converts labels in any form that training takes to class numbers.
@@ -124,3 +116,20 @@ def _likeliest(probabilities):
     return Classes(
         probabilities.argmax(axis=1).astype(np.int32), probabilities.shape[1]
     )
+
+
+def check_count(count: int | None, classes: int) -> None:
+    """Checks that labels were made for as many classes as a model has.
+
+    Args:
+        count: Integer or None, the attribute of `Classes`.
+        classes: Integer, the number of classes of the model.
+
+    Raises:
+        InputError: If they differ.
+    """
+    if count not in (None, classes):
+        raise InputError(
+            f"Labels are expected for the model's {classes} classes. "
+            f"Received: labels for {count} classes"
+        )

@@ -92,12 +92,7 @@ def _elements(dataset):
         elements = dataset.as_numpy_iterator()
         return elements if count >= 0 else _limited(elements)
     if isinstance(dataset, keras.utils.PyDataset):
-        if dataset.num_batches is None:
-            raise InputError(
-                "The PyDataset is expected to be finite: `__len__` returns "
-                "the number of batches. Received: num_batches=None"
-            )
-        return (dataset[number] for number in range(dataset.num_batches))
+        return (dataset[number] for number in range(_count(dataset)))
     if isinstance(dataset, tuple | list) or is_labeled_dict(dataset):
         return [dataset]
     is_array = hasattr(dataset, "shape") or isinstance(dataset, str | dict)
@@ -108,6 +103,21 @@ def _elements(dataset):
             f"generator. Received: dataset={describe(dataset)}"
         )
     return _limited(dataset)
+
+
+def _count(dataset):
+    """The number of batches of a `PyDataset`."""
+    try:
+        count = dataset.num_batches
+    except NotImplementedError:
+        count = None
+    if count is None:
+        raise InputError(
+            "The PyDataset is expected to be finite: `__len__` returns the "
+            "number of batches. "
+            f"Received: dataset={describe(dataset)} without a length"
+        )
+    return count
 
 
 def _limited(elements):
