@@ -1,18 +1,15 @@
 """Reads models from Keras files and SavedModels."""
 
-import functools
 import pathlib
 import zipfile
-from typing import Any
 
 import keras
 import tensorflow as tf
 
+from fastbat_tf.attacks.models import logits_of
 from fastbat_tf.errors import InputError
-from fastbat_tf.layers.network import Network
 from fastbat_tf.saving import saved_models
 from fastbat_tf.training import loading
-from fastbat_tf.training.classifier import RobustClassifier
 
 # The errors of Keras and TensorFlow for files that are truncated, are not
 # models, or hold unknown layers.
@@ -27,52 +24,6 @@ UNREADABLE = (
     tf.errors.OpError,
     zipfile.BadZipFile,
 )
-
-
-def logits_of(model):
-    """Returns a Keras model as a function from images to logits, for inference.
-
-    Args:
-        model: A `keras.Model` that returns logits, probabilities, or a single
-            value for two classes.
-
-    Returns:
-        A callable, whose attribute `pixel_range` is that of a
-        `RobustClassifier`, and None for any other model.
-
-    Raises:
-        InputError: If the model has several outputs, or others.
-    """
-    if isinstance(model, RobustClassifier):
-        network: Any = model.network.in_own_range()
-    elif model.built:
-        network = Network(model)
-    else:  # It is built when it is called.
-        network = _Unbuilt(model)
-    network = functools.partial(network, training=False)
-    network.pixel_range = getattr(model, "pixel_range", None)
-    return network
-
-
-class _Unbuilt:
-    """A model that builds itself when it is first called.
-
-    Args:
-        model: A `keras.Model`.
-    """
-
-    def __init__(self, model):
-        self._model = model
-        self._network = None
-
-    def __call__(self, images, training):
-        if self._network is None:
-            if not self._model.built:
-                self._model(images, training=training)
-            # It traces the model, so that it sees the last operation also if
-            # this call is eager.
-            self._network = Network(self._model)
-        return self._network(images, training)
 
 
 def load(path):
