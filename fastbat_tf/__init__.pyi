@@ -5,6 +5,7 @@ The one list of them: `fastbat_tf.__init__` reads it when it is imported.
 
 __version__: str
 
+from . import models as models
 from .attacks.apgd import APGDAttack as APGDAttack
 from .attacks.apgd import APGDTargetedAttack as APGDTargetedAttack
 from .attacks.autoattack import AutoAttack as AutoAttack
