@@ -14,6 +14,7 @@ from .attacks.pgd import PGDAttack as PGDAttack
 from .attacks.square import SquareAttack as SquareAttack
 from .attacks.transfer import TransferAttack as TransferAttack
 from .data.indexing import with_index as with_index
+from .data.loading import load_data as load_data
 from .evaluation.alignment import GradientAlignment as GradientAlignment
 from .evaluation.robustness import evaluate_robustness as evaluate_robustness
 from .layers import FusedBatchNormalization as FusedBatchNormalization
