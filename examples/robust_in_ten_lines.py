@@ -1,6 +1,6 @@
 """Trains a small network as usual and with Fast-BAT, and attacks both.
 
-    python examples/robust_in_ten_lines.py
+python examples/robust_in_ten_lines.py
 """
 
 import argparse
