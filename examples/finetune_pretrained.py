@@ -1,7 +1,7 @@
 """Makes a pretrained network robust: first its new head, then all of it.
 
-    python examples/finetune_pretrained.py
-    python examples/finetune_pretrained.py --weights=none     # no download
+python examples/finetune_pretrained.py
+python examples/finetune_pretrained.py --weights=none     # no download
 """
 
 import argparse
@@ -49,7 +49,9 @@ def pretrain(backbone, images, labels, epochs):
     """Stands for ImageNet: trains the backbone on clean images."""
     model = keras.Sequential([backbone, keras.layers.Dense(10)])
     model.compile(
-        "adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"]
+        "adam",
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
     )
     model.fit(images, labels, batch_size=64, epochs=epochs, verbose=2)
 
@@ -81,12 +83,16 @@ def main(weights, small):
 
     backbone.trainable = False
     robust.compile(keras.optimizers.Adam(1e-2), metrics=["accuracy"])
-    robust.fit(images, labels, batch_size=64, epochs=1 if small else 3, verbose=2)
+    robust.fit(
+        images, labels, batch_size=64, epochs=1 if small else 3, verbose=2
+    )
     report(robust, test, "head")
 
     backbone.trainable = True
     robust.compile(keras.optimizers.Adam(3e-4), metrics=["accuracy"])
-    robust.fit(images, labels, batch_size=64, epochs=1 if small else 8, verbose=2)
+    robust.fit(
+        images, labels, batch_size=64, epochs=1 if small else 8, verbose=2
+    )
     report(robust, test, "all ")
 
 

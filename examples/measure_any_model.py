@@ -1,6 +1,6 @@
 """Measures models that were trained without this library, whatever they are.
 
-    python examples/measure_any_model.py
+python examples/measure_any_model.py
 """
 
 import argparse
@@ -89,7 +89,9 @@ def main(small):
     # Adversarial images as NumPy arrays, and as a picture.
     result = attack(network, *test)
     change = np.abs(result.images - test[0]).max()
-    print(f"{result.images.shape} images, changed by at most {255 * change:.1f}/255")
+    print(
+        f"{result.images.shape} images, changed by at most {255 * change:.1f}/255"
+    )
     fb.plot_adversarial(network, *test, epsilon=EPSILON).savefig(
         "adversarial.png"
     )

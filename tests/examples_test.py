@@ -74,7 +74,9 @@ class ScriptsTest(parameterized.TestCase):
     @parameterized.parameters(*SCRIPTS)
     def test_its_page(self, name):
         """docs/examples.md shows what the head comment shows."""
-        blocks = [block.text for block in read_blocks("docs/examples.md", "text")]
+        blocks = [
+            block.text for block in read_blocks("docs/examples.md", "text")
+        ]
         self.assertIn(printed_in_full(name) + "\n", blocks)
 
     @parameterized.parameters(*SCRIPTS)
