@@ -12,10 +12,8 @@ import warnings
 from unittest import mock
 
 import keras
-import numpy as np
 from absl.testing import absltest, parameterized
 
-from tests.support import notebook
 from tests.support.command_line import TOP
 from tests.support.documentation import read_blocks
 
