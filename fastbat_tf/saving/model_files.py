@@ -1,18 +1,14 @@
 """Reads models from Keras files and SavedModels."""
 
-import functools
 import pathlib
 import zipfile
-from typing import Any
 
 import keras
 import tensorflow as tf
 
+from fastbat_tf.attacks.models import logits_of
 from fastbat_tf.errors import InputError
-from fastbat_tf.layers import outputs
-from fastbat_tf.layers.network import Network
 from fastbat_tf.training import loading
-from fastbat_tf.training.classifier import RobustClassifier
 
 # The errors of Keras and TensorFlow for files that are truncated, are not
 # models, or hold unknown layers.
@@ -27,35 +23,6 @@ UNREADABLE = (
     tf.errors.OpError,
     zipfile.BadZipFile,
 )
-
-
-def logits_of(model):
-    """Returns a Keras model as a function from images to logits, for inference.
-
-    Args:
-        model: A `keras.Model` that returns logits, probabilities, or a single
-            value for two classes.
-
-    Returns:
-        A callable, whose attribute `pixel_range` is that of a
-        `RobustClassifier`, and None for any other model.
-
-    Raises:
-        InputError: If the model has several outputs, or others.
-    """
-    if isinstance(model, RobustClassifier):
-        network: Any = model.network.in_own_range()
-    elif model.built:
-        network = Network(model)
-    else:  # It is built when it is called.
-        network = functools.partial(_call_unbuilt, model)
-    network = functools.partial(network, training=False)
-    network.pixel_range = getattr(model, "pixel_range", None)
-    return network
-
-
-def _call_unbuilt(model, images, training):
-    return outputs.logits_of(model(images, training=training))
 
 
 def load(path):
