@@ -1,10 +1,12 @@
 """APGD: PGD with an adaptive step size."""
 
+from typing import Unpack
+
 import numpy as np
 import tensorflow as tf
 
 from fastbat_tf.attacks import losses
-from fastbat_tf.attacks.base import SteppedAttack
+from fastbat_tf.attacks.base import Settings, SteppedAttack
 from fastbat_tf.attacks.inputs import check_positive
 from fastbat_tf.attacks.norms import per_image
 
@@ -12,7 +14,7 @@ MOMENTUM = 0.75
 RISES = 0.75  # The share of steps that must raise the loss.
 
 
-class APGDAttack(SteppedAttack):
+class APGD(SteppedAttack):
     """Projected gradient ascent with momentum and an adaptive step size.
 
     ```
@@ -30,22 +32,29 @@ class APGDAttack(SteppedAttack):
     Reference: Croce & Hein, ICML 2020 (arXiv 2003.01690), algorithm 1.
 
     Args:
-        network: Any callable from float32 images `(batch, height, width,
-            channels)` in [0, 1] to logits `(batch, classes)`.
-        loss: `"ce"`, `"margin"` or `"dlr"`. Defaults to `"ce"`.
+        epsilon: Float, the radius. Defaults to None, 8/255 for L-infinity and
+            128/255 for L2.
         steps: Integer of at least 1. Defaults to 100.
         restarts: Integer of at least 1. Defaults to 1.
+        loss: `"ce"`, `"margin"` or `"dlr"`. Defaults to `"ce"`.
         samples: Integer of at least 1, the number of evaluations of a random
             network that are averaged for each gradient. Defaults to 1.
-        **kwargs: `norm`, `batch_size` and `jit_compile` of `Attack`.
+        **settings: `norm`, `batch_size`, `seed` and `jit_compile` of `Attack`.
     """
 
     name = "apgd"
 
     def __init__(
-        self, network, loss="ce", steps=100, *, restarts=1, samples=1, **kwargs
-    ):
-        super().__init__(network, **kwargs)
+        self,
+        epsilon: float | None = None,
+        steps: int = 100,
+        restarts: int = 1,
+        *,
+        loss: str = "ce",
+        samples: int = 1,
+        **settings: Unpack[Settings],
+    ) -> None:
+        super().__init__(epsilon, **settings)
         check_positive(steps=steps, restarts=restarts, samples=samples)
         self.name = f"apgd-{loss}"
         self.loss_name = loss
@@ -76,10 +85,12 @@ class APGDAttack(SteppedAttack):
             "halved": np.ones(count, bool),
         }
 
-    def step(self, problem, state, epsilon):
+    def step(self, network, problem, state, epsilon):
         """Evaluates the point, keeps the best, adapts eta, and moves."""
         images, point = problem["images"], state["point"]
-        answer = self.ask(self.loss, problem, point, self.samples)
+        answer = self.ask(
+            network, self.loss, problem, point, samples=self.samples
+        )
         fooled = ~answer.correct
         first = state["iteration"] == 0
 
@@ -123,7 +134,7 @@ class APGDAttack(SteppedAttack):
         }
 
 
-class APGDTargetedAttack(APGDAttack):
+class APGDTargeted(APGD):
     """APGD on the targeted DLR loss, for one target class after another.
 
     Each round raises the logit of one wrong class, from the likeliest down.
@@ -131,16 +142,22 @@ class APGDTargetedAttack(APGDAttack):
     Reference: Croce & Hein, ICML 2020 (arXiv 2003.01690), section 4.
 
     Args:
-        network: Any callable from float32 images `(batch, height, width,
-            channels)` in [0, 1] to logits `(batch, classes)`.
+        epsilon: Float, the radius. Defaults to None, 8/255 for L-infinity and
+            128/255 for L2.
         steps: Integer of at least 1. Defaults to 100.
         target_classes: Integer of at least 1, the number of target classes;
             at most all wrong classes are tried. Defaults to 9.
-        **kwargs: `norm`, `batch_size` and `jit_compile` of `Attack`.
+        **settings: `norm`, `batch_size`, `seed` and `jit_compile` of `Attack`.
     """
 
-    def __init__(self, network, steps=100, target_classes=9, **kwargs):
-        super().__init__(network, "targeted_dlr", steps, **kwargs)
+    def __init__(
+        self,
+        epsilon: float | None = None,
+        steps: int = 100,
+        target_classes: int = 9,
+        **settings: Unpack[Settings],
+    ) -> None:
+        super().__init__(epsilon, steps, loss="targeted_dlr", **settings)
         check_positive(target_classes=target_classes)
         self.name = "apgd-t"
         self.target_classes = target_classes

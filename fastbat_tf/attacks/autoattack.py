@@ -1,7 +1,10 @@
 """AutoAttack: the ensemble that is the standard measure of robustness."""
 
+from collections.abc import Sequence
+from typing import Unpack
+
 from fastbat_tf.attacks import registry
-from fastbat_tf.attacks.base import Attack
+from fastbat_tf.attacks.base import Attack, Settings, SteppedAttack
 from fastbat_tf.errors import InputError
 
 VERSIONS = {
@@ -22,13 +25,13 @@ class AutoAttack(Attack):
     Reference: Croce & Hein, ICML 2020 (arXiv 2003.01690).
 
     Args:
-        network: Any callable from float32 images `(batch, height, width,
-            channels)` in [0, 1] to logits `(batch, classes)`.
+        epsilon: Float, the radius. Defaults to None, 8/255 for L-infinity and
+            128/255 for L2.
         version: `"standard"`, `"rand"` or `"custom"`. Defaults to
             `"standard"`.
         attacks: For `custom`, names that `fastbat_tf.attacks.get` takes.
             Defaults to none.
-        **kwargs: `norm`, `batch_size` and `jit_compile` of `Attack`.
+        **settings: `norm`, `batch_size`, `seed` and `jit_compile` of `Attack`.
 
     Raises:
         InputError: If the version is unknown, or `attacks` and the version do
@@ -37,15 +40,22 @@ class AutoAttack(Attack):
     Example:
 
     ```python
-    attack = AutoAttack(functools.partial(model, training=False))
-    robust_accuracy = attack(images, labels, epsilon=8 / 255).robust.mean()
+    attack = fb.attacks.AutoAttack(8 / 255)
+    robust_accuracy = attack(model, images, labels).robust.mean()
     ```
     """
 
     name = "autoattack"
 
-    def __init__(self, network, version="standard", attacks=(), **kwargs):
-        super().__init__(network, **kwargs)
+    def __init__(
+        self,
+        epsilon: float | None = None,
+        *,
+        version: str = "standard",
+        attacks: Sequence[str] = (),
+        **settings: Unpack[Settings],
+    ) -> None:
+        super().__init__(epsilon, **settings)
         if version not in (*VERSIONS, "custom"):
             raise InputError(
                 "Unknown version. Expected one of "
@@ -57,10 +67,12 @@ class AutoAttack(Attack):
                 f"Received: version={version}, attacks={attacks}"
             )
         self._stages = [
-            registry.get(name, network, **kwargs)
+            registry.build(name, **settings)
             for name in VERSIONS.get(version, attacks)
         ]
 
-    def stages(self):
+        self.white_box = any(stage.white_box for stage in self._stages)
+
+    def stages(self) -> list[SteppedAttack]:
         """The attacks of the ensemble, in order."""
         return self._stages

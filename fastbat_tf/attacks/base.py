@@ -1,91 +1,199 @@
 """The interface of all attacks.
 
 An attack is a start and a step on a batch of images, and a number of rounds
-(restarts or target classes) per example. `fastbat_tf.attacks.loop` runs it over
-a data set.
+(restarts or target classes) per example. `fastbat_tf.attacks.bound` puts it
+together with a network, and `fastbat_tf.attacks.loop` runs it over a data set.
 """
 
 import abc
-import functools
-from typing import Any
+import weakref
+from typing import Any, TypedDict
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from fastbat_tf.attacks import losses, norms
-from fastbat_tf.attacks.classifier import Classifier
+from fastbat_tf.attacks.bound import BoundAttack
 from fastbat_tf.attacks.inputs import as_count, check_radius
-from fastbat_tf.attacks.loop import AttackLoop, Strides
-from fastbat_tf.attacks.records import AttackResult, Record
+from fastbat_tf.attacks.models import as_network
+from fastbat_tf.attacks.records import AdversarialExamples
+from fastbat_tf.attacks.registry import DEFAULT_EPSILON
+from fastbat_tf.data.classes import as_classes, check_count
+from fastbat_tf.data.examples import describe
+from fastbat_tf.distribution import resolve_jit_compile
+from fastbat_tf.errors import InputError
+from fastbat_tf.layers.pixel_range import PixelRange
+
+
+class Settings(TypedDict, total=False):
+    """The settings of every attack; `Attack` describes them."""
+
+    norm: str | float
+    batch_size: int
+    seed: int
+    jit_compile: bool | str
 
 
 class Attack(abc.ABC):
-    """An attack on a data set: a single one, or an ensemble in order.
+    """An attack, a function of a model, images and labels.
+
+    It is a single attack, or an ensemble of several in order.
 
     Args:
-        network: Any callable from float32 images `(batch, height, width,
-            channels)` in [0, 1] to logits `(batch, classes)`.
-        norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
-        batch_size: Integer, images per call of the network. Defaults to 250.
+        epsilon: Float, the radius. For L-infinity it is a fraction of the pixel
+            range, in [0, 1]; for L2 it is that of images in [0, 1]. Defaults to
+            None, 8/255 for L-infinity and 128/255 for L2.
+        norm: `"linf"` or `"l2"`, in any usual spelling. Defaults to `"linf"`.
+        batch_size: Integer, images per call of the model. Defaults to 250.
+        seed: Integer of at least 0, the seed of the random draws. Defaults
+            to 0.
         jit_compile: Whether XLA compiles the loop. If so, all batches have one
             shape, and the last ones are padded; if not, the batch shrinks
-            with the number of examples that are left. Defaults to False.
+            with the number of examples that are left. A function of NumPy
+            arrays is never compiled. Defaults to `"auto"`, which compiles on
+            GPUs.
 
     Attributes:
         title: The name by which `fastbat_tf.attacks.get` built it, or None.
-        classify: The `Classifier` of the network.
+        white_box: Whether it uses gradients of the attacked model.
 
     Raises:
-        InputError: If an argument is invalid, or the network is a
-            `RobustClassifier` with a pixel range other than [0, 1].
+        InputError: If an argument is invalid.
+
+    Example:
+
+    ```python
+    attack = fb.attacks.PGD(epsilon=8 / 255, steps=20)
+    adversarial = attack(model, images, labels)
+    robust_accuracy = adversarial.robust.mean()
+    ```
     """
 
     title = None
+    white_box = True
 
-    def __init__(self, network, norm="linf", batch_size=250, jit_compile=False):
-        self.network = network
+    def __init__(
+        self,
+        epsilon: float | None = None,
+        *,
+        norm: str | float = "linf",
+        batch_size: int = 250,
+        seed: int = 0,
+        jit_compile: bool | str = "auto",
+    ) -> None:
         self.norm = norms.get(norm)
+        if epsilon is None:
+            epsilon = DEFAULT_EPSILON[self.norm.name]
+        if isinstance(epsilon, keras.Model) or np.ndim(epsilon):
+            name = type(self).__name__
+            raise InputError(
+                f"An attack is configured first, and then called: {name}"
+                "(epsilon)(model, images, labels). "
+                f"Received: epsilon={describe(epsilon)}"
+            )
+        check_radius(epsilon, self.norm)
+        self.epsilon = float(epsilon)
         self.batch_size = as_count("batch_size", batch_size)
-        self.jit_compile = jit_compile
-        self.classify = Classifier(network, batch_size)
+        self.seed = as_count("seed", seed, lowest=0)
+        self.jit_compile = resolve_jit_compile(jit_compile)
+        self._bound = weakref.WeakKeyDictionary()
 
     @abc.abstractmethod
-    def stages(self) -> list[Any]:
-        """The `SteppedAttack`s that make up the attack, in order."""
+    def stages(self) -> list["SteppedAttack"]:
+        """The single attacks that make up the attack, in order."""
 
-    def __call__(self, images, labels, epsilon, seed=0, listener=None):
-        """Attacks a whole data set.
+    def __call__(
+        self,
+        model: Any,
+        images: Any,
+        labels: Any,
+        *,
+        pixel_range: Any = None,
+    ) -> AdversarialExamples:
+        """Makes adversarial images.
+
+        A Keras model is traced in the first call, and again only if its
+        weights are others or the attack is; any other callable in each call.
 
         Args:
-            images: uint8 array, or float array in [0, 1], of shape
-                `(examples, height, width, channels)`.
-            labels: Integer array `(examples,)`.
-            epsilon: Float, the radius, in [0, 1] for L-infinity.
-            seed: Integer. Defaults to 0.
-            listener: Function of two integers, called after every few steps
-                with the number of decided examples and the number of all
-                examples. Defaults to None.
+            model: A `keras.Model` that returns logits, probabilities or one
+                value for two classes, such as a `RobustClassifier`; or a
+                callable from float32 images to logits `(batch, classes)`. To
+                `Square`, it may be a function of NumPy arrays.
+            images: Array or tensor `(examples, height, width, channels)` in
+                `pixel_range`: floats, or uint8 gray levels, which are divided
+                by 255 if the range is no wider than 2.
+            labels: Integers `(examples,)` or `(examples, 1)`, or one-hot
+                labels `(examples, classes)`.
+            pixel_range: Pair of floats, the range of the pixels that the model
+                takes, such as `(0, 255)`. Defaults to None, the range of a
+                `RobustClassifier`, and `(0, 1)` for any other model.
 
         Returns:
-            An `AttackResult`.
+            `AdversarialExamples`, three NumPy arrays: `images`, `predictions`
+            and `robust`.
 
         Raises:
-            InputError: If the images are not pixels, the labels are not
-                classes, epsilon is out of range, or the network does not
-                return logits.
+            InputError: If an argument is not as described, or if the attack
+                needs gradients that the model does not have.
         """
-        check_radius(epsilon, self.norm)
-        clean = self.classify(images, labels)
-        robust, found = clean.correct, np.zeros_like(clean.images)
-        for stage in self.stages():
-            record = Record.start(robust, clean.images)
-            hear = listener and functools.partial(
-                _count, listener, record, stage.rounds(clean.logits.shape[-1])
+        images = np.asarray(images)
+        labels, classes = as_classes(labels, len(images) if images.ndim else 0)
+        bound, pixels = self._bind(model, pixel_range)
+        unit = pixels.to_unit_array(images)
+        clean = bound.classify(unit, labels)
+        check_count(classes, clean.logits.shape[-1])
+        bound.check_gradient(clean)
+        result = bound.attack_clean(clean, self.epsilon, seed=self.seed)
+        found = np.clip(clean.images + result.perturbation, 0.0, 1.0)
+        logits = bound.classify(found, labels).logits
+        return AdversarialExamples(
+            np.asarray(pixels.from_unit(found), np.float32),
+            logits.argmax(axis=-1).astype(np.int32),
+            result.robust,
+        )
+
+    def on(
+        self, network: Any, pixel_range: PixelRange | None = None
+    ) -> BoundAttack:
+        """Binds the attack to a network, for several runs.
+
+        Args:
+            network: Any callable from float32 images `(batch, height, width,
+                channels)` in [0, 1] to logits `(batch, classes)`.
+            pixel_range: The `PixelRange` of the model behind the network, which
+                a surrogate has, too. Defaults to None, [0, 1].
+
+        Returns:
+            A `BoundAttack`, which traces the network once.
+
+        Raises:
+            InputError: If the network is a `RobustClassifier` with a pixel
+                range other than [0, 1].
+        """
+        del pixel_range
+        return BoundAttack(self, network)
+
+    def _bind(self, model, pixel_range):
+        """Returns a `BoundAttack` and the `PixelRange`, old ones if possible.
+
+        Only Keras models are remembered: other callables may be functions of
+        something else that has changed since.
+        """
+        network, pixels = as_network(model, pixel_range)
+        if not isinstance(model, keras.Model):
+            return self.on(network, pixels), pixels
+        key = pixels, [id(variable) for variable in model.variables]
+        known, bound = self._bound.get(model, (None, None))
+        if bound is None or known != key:
+            # What is remembered must not keep the model in memory.
+            weak = weakref.ref(model)
+            bound = self.on(
+                lambda images: as_network(weak(), pixels)[0](images), pixels
             )
-            stage.run(clean, record, epsilon, seed=seed, listener=hear)
-            record.update(found)
-            robust = record.robust
-        return AttackResult(clean.correct, robust, found)
+            self._bound[model] = key, bound
+        return bound, pixels
 
 
 class SteppedAttack(Attack):
@@ -106,30 +214,24 @@ class SteppedAttack(Attack):
     batch size nor an interruption changes them.
 
     Args:
-        network: Any callable from float32 images `(batch, height, width,
-            channels)` in [0, 1] to logits `(batch, classes)`.
-        **kwargs: `norm`, `batch_size` and `jit_compile` of `Attack`.
+        epsilon: Float, the radius; None for the default of the norm.
+        **settings: `norm`, `batch_size`, `seed` and `jit_compile` of `Attack`.
 
     Attributes:
-        strides: The `Strides` that compile `advance`.
         name: The kind of attack, which is part of the key of its random
             numbers.
         steps: Integer, the steps of a round.
         stride: Integer, the steps after which the loop looks for decided
             examples.
-        white_box: Whether the attack uses gradients of the attacked network.
         stops: Whether a round ends as soon as the example is misclassified.
+        loss_name: The loss, a key of `losses.LOSSES`, or None.
     """
 
     name = "attack"
     steps: int
     stride = 10
-    white_box = True
     stops = True
-
-    def __init__(self, network, **kwargs):
-        super().__init__(network, **kwargs)
-        self.strides = Strides(self)
+    loss_name: str | None = None
 
     def stages(self):
         """The attack itself."""
@@ -155,6 +257,14 @@ class SteppedAttack(Attack):
         del classes
         return 1
 
+    def differentiates(self, network):
+        """The network whose gradients the attack uses, or None.
+
+        Args:
+            network: Callable from images to logits, the attacked network.
+        """
+        return network if self.white_box else None
+
     @abc.abstractmethod
     def start(
         self, images, labels, targets, epsilon, generators
@@ -174,10 +284,11 @@ class SteppedAttack(Attack):
         """
 
     @abc.abstractmethod
-    def step(self, problem, state, epsilon) -> dict:
+    def step(self, network, problem, state, epsilon) -> dict:
         """Takes one step with a batch.
 
         Args:
+            network: Callable from images to logits.
             problem: Dict of tensors, constant in the round.
             state: Dict of tensors.
             epsilon: float32 scalar tensor, the radius.
@@ -187,10 +298,11 @@ class SteppedAttack(Attack):
             missing.
         """
 
-    def ask(self, loss, problem, point, samples=1):
+    def ask(self, network, loss, problem, point, *, samples=1):
         """Evaluates the network at a batch of points.
 
         Args:
+            network: Callable from images to logits.
             loss: A function of `fastbat_tf.attacks.losses`.
             problem: Dict of tensors with `labels` and `targets`.
             point: float32 tensor `(batch, height, width, channels)`.
@@ -200,7 +312,7 @@ class SteppedAttack(Attack):
             A `losses.Answer`.
         """
         answer = losses.ask(
-            self.network,
+            network,
             loss,
             images=point,
             labels=problem["labels"],
@@ -210,19 +322,6 @@ class SteppedAttack(Attack):
         if not self.stops:
             answer = answer._replace(correct=tf.ones_like(answer.correct))
         return answer
-
-    def run(self, clean, record, epsilon, *, seed=0, listener=None):
-        """Attacks the robust examples of a record, and updates the record.
-
-        Args:
-            clean: A `Clean`.
-            record: A `Record`, new or from an interrupted run.
-            epsilon: Float, the radius.
-            seed: Integer. Defaults to 0.
-            listener: Function without arguments, called after every few steps,
-                when the record is up to date. Defaults to None.
-        """
-        AttackLoop(self, clean, epsilon, seed).run(record, listener)
 
     def begin(self, images, labels, targets, epsilon, generators):
         """The whole problem and state of a batch; takes `start`'s arguments."""
@@ -244,12 +343,13 @@ class SteppedAttack(Attack):
         }
         return tf.nest.map_structure(tf.convert_to_tensor, (problem, state))
 
-    def advance(self, problem, state, epsilon):
+    def advance(self, network, problem, state, epsilon):
         """Takes `stride` steps with every example that is not decided.
 
         It is a pure function of its arguments and the weights of the network.
 
         Args:
+            network: Callable from images to logits.
             problem: Dict of tensors, constant in the round.
             state: Dict of tensors.
             epsilon: float32 scalar tensor, the radius.
@@ -266,7 +366,7 @@ class SteppedAttack(Attack):
             # For decided examples, any step number within range will do.
             iteration = tf.minimum(state["iteration"], self.steps)
             moved = self.step(
-                problem, {**state, "iteration": iteration}, epsilon
+                network, problem, {**state, "iteration": iteration}, epsilon
             )
             moved.setdefault("iteration", iteration + 1)
 
@@ -286,8 +386,3 @@ class SteppedAttack(Attack):
             (tf.constant(0), state),
         )
         return state
-
-
-def _count(listener, record, rounds):
-    decided = ~record.robust | (record.rounds >= rounds)
-    listener(int(decided.sum()), len(decided))

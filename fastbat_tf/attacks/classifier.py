@@ -17,6 +17,69 @@ from fastbat_tf.attacks.records import Clean
 from fastbat_tf.errors import InputError
 
 
+class NumpyNetwork:
+    """A function of NumPy arrays, as a network that TensorFlow can call.
+
+    TensorFlow has no gradient of it, and XLA cannot compile it.
+
+    Args:
+        function: Callable from a float32 array `(batch, height, width,
+            channels)` to logits `(batch, classes)`, as anything that NumPy
+            converts to an array.
+        classes: Integer, the number of classes.
+        reason: String, why TensorFlow cannot trace it.
+    """
+
+    def __init__(self, function, classes, reason):
+        self.function = function
+        self.classes = classes
+        self.reason = reason
+        self._error = None
+
+    def __call__(self, images):
+        """Returns the logits, a float32 tensor `(batch, classes)`."""
+        logits = tf.numpy_function(self._ask, [images], tf.float32)
+        logits.set_shape([images.shape[0], self.classes])
+        return logits
+
+    def _ask(self, images):
+        try:
+            logits = np.asarray(self.function(images), np.float32)
+            expected = len(images), self.classes
+            if logits.shape != expected:
+                raise InputError(
+                    f"The model is expected to return logits of {expected}. "
+                    f"Received: shape={logits.shape}"
+                )
+        except Exception as error:
+            self._error = error
+            raise
+        return logits
+
+    @contextlib.contextmanager
+    def raises_own_errors(self):
+        """Raises what the function raised instead of what TensorFlow makes."""
+        try:
+            yield
+        except tf.errors.OpError:
+            error, self._error = self._error, None
+            if error is None:
+                raise
+            raise error from None
+
+
+def is_numpy(network):
+    """Whether a network is a function of NumPy arrays."""
+    return isinstance(network, NumpyNetwork)
+
+
+def raises_own_errors(network):
+    """Returns a context in which a function of NumPy raises its own errors."""
+    if is_numpy(network):
+        return network.raises_own_errors()
+    return contextlib.nullcontext()
+
+
 class Classifier:
     """Classifies a data set in batches, with a network that is traced once.
 
@@ -24,6 +87,10 @@ class Classifier:
         network: Any callable from float32 images `(batch, height, width,
             channels)` in [0, 1] to logits `(batch, classes)`.
         batch_size: Integer, images per call of the network. Defaults to 250.
+
+    Attributes:
+        network: The network; a `NumpyNetwork` of it from the first call on, if
+            TensorFlow cannot trace it, but NumPy arrays are what it takes.
 
     Raises:
         InputError: If the network is a `RobustClassifier` with a pixel range
@@ -54,12 +121,7 @@ class Classifier:
         images = as_pixels(images)
         labels = as_labels(labels, len(images))
         if self._ask is None:
-            specs = [tf.TensorSpec([None, *images.shape[1:]], tf.float32)]
-            # A new object, since TensorFlow identifies functions by their code
-            # and would warn that the same one is retraced repeatedly.
-            self._ask = tf.function(
-                functools.partial(self.network), specs, autograph=False
-            )
+            self._ask = self._trace(images)
         logits = np.concatenate(
             [
                 self._ask_batch(images[first : first + self.batch_size])
@@ -69,19 +131,64 @@ class Classifier:
         check_classes(labels, logits.shape[-1])
         return Clean(images, labels, logits)
 
+    def _trace(self, images):
+        """Traces the network, or what makes a NumPy function one."""
+        found = []
+
+        def call(batch):
+            found[:] = [self.network(batch)]
+            return found[0]
+
+        specs = [tf.TensorSpec([None, *images.shape[1:]], tf.float32)]
+        # A new object, since TensorFlow identifies functions by their code
+        # and would warn that the same one is retraced repeatedly.
+        ask = tf.function(functools.partial(call), specs, autograph=False)
+        try:
+            ask.get_concrete_function()
+            failure = None
+        except InputError:
+            raise
+        # A function of NumPy may raise anything if it is given a tensor.
+        except Exception as error:
+            failure = error
+        if failure is None and not isinstance(found.pop(), np.ndarray):
+            return ask
+        reason = "it returns a NumPy array" if failure is None else failure
+        self.network = self._as_numpy(images[:1], reason)
+        return tf.function(
+            functools.partial(self.network), specs, autograph=False
+        )
+
+    def _as_numpy(self, image, reason):
+        """Asks the network as a function of NumPy arrays, about one image."""
+        try:
+            logits = np.asarray(self.network(image))
+            is_logits = logits.dtype.kind in "iuf" and logits.ndim == 2
+        except Exception:
+            is_logits = False
+        if is_logits:
+            reason = _first_line(reason)
+            return NumpyNetwork(self.network, logits.shape[-1], reason)
+        if isinstance(reason, Exception):
+            if isinstance(reason, TypeError | ValueError | tf.errors.OpError):
+                raise _refusal(image, reason) from reason
+            raise reason
+        raise InputError(
+            "The model is expected to return logits of shape (batch, "
+            f"classes). Received: shape={logits.shape} for {len(image)} images"
+        )
+
     def _ask_batch(self, batch):
         try:
-            with refuse_too_large(self.batch_size):
+            with (
+                refuse_too_large(self.batch_size),
+                raises_own_errors(self.network),
+            ):
                 answer = self._ask(batch)
         except InputError:
             raise
         except (TypeError, ValueError, tf.errors.OpError) as error:
-            reason = str(error) or type(error).__name__
-            raise InputError(
-                "The model cannot classify these images; expected one that "
-                f"takes their shape. Received: images.shape={batch.shape} "
-                f"({reason.splitlines()[0]})"
-            ) from error
+            raise _refusal(batch, error) from error
         shape = getattr(answer, "shape", None)
         if shape is None or len(shape) != 2 or len(batch) != shape[0]:
             raise InputError(
@@ -89,6 +196,66 @@ class Classifier:
                 f"classes). Received: shape={shape} for {len(batch)} images"
             )
         return np.asarray(answer, np.float32)
+
+
+def check_gradient(network, images):
+    """Raises an `InputError` if logits have no gradient to the images.
+
+    Args:
+        network: Callable from images to logits.
+        images: float32 array `(batch, height, width, channels)`; one image is
+            enough. It may be None for a `NumpyNetwork`.
+    """
+    reason = _missing_gradient(network, images)
+    if reason:
+        raise InputError(
+            "An attack by gradients expects the model as a function of "
+            "differentiable TensorFlow operations; attacks.Square (square) "
+            "takes any function, also of NumPy arrays. "
+            f"Received: model without gradient ({reason})"
+        )
+
+
+def _missing_gradient(network, images):
+    """Returns why there is no gradient, or None."""
+    if is_numpy(network):
+        return network.reason
+    images = tf.constant(images)
+    try:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(images)
+            logits = network(images)
+        gradient = tape.gradient(logits, images)
+    except LookupError:  # `losses.ask` names the operation.
+        return None
+    except Exception as error:
+        return _untraceable(network, images, error)
+    if gradient is None:
+        return "an operation between images and logits has none"
+    return None
+
+
+def _untraceable(network, images, error):
+    """Returns an error's first line unless the network can be traced."""
+    call = tf.function(functools.partial(network), autograph=False)
+    try:
+        call.get_concrete_function(tf.TensorSpec(images.shape, images.dtype))
+    except Exception:
+        return _first_line(error)
+    return None
+
+
+def _refusal(batch, error):
+    return InputError(
+        "The model cannot classify these images; expected one that "
+        f"takes their shape. Received: images.shape={batch.shape} "
+        f"({_first_line(error)})"
+    )
+
+
+def _first_line(error):
+    reason = str(error) or type(error).__name__
+    return reason.splitlines()[0]
 
 
 @contextlib.contextmanager

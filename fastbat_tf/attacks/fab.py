@@ -1,9 +1,11 @@
 """FAB: searches for the nearest adversarial image."""
 
+from typing import Unpack
+
 import tensorflow as tf
 
 from fastbat_tf.attacks import losses
-from fastbat_tf.attacks.base import SteppedAttack
+from fastbat_tf.attacks.base import Settings, SteppedAttack
 from fastbat_tf.attacks.inputs import check_positive
 from fastbat_tf.attacks.norms import PIXEL_AXES, per_image
 
@@ -14,7 +16,7 @@ TINY = 1e-8
 ROUNDING = 1e-5  # Relative; far smaller than the overshoot.
 
 
-class FABAttack(SteppedAttack):
+class FAB(SteppedAttack):
     """Walks along the decision boundary toward the point nearest to the image.
 
     At a point z, the boundary between label y and target t is linearized:
@@ -40,18 +42,24 @@ class FABAttack(SteppedAttack):
     Reference: Croce & Hein, ICML 2020 (arXiv 1907.02044).
 
     Args:
-        network: Any callable from float32 images `(batch, height, width,
-            channels)` in [0, 1] to logits `(batch, classes)`.
+        epsilon: Float, the radius. Defaults to None, 8/255 for L-infinity and
+            128/255 for L2.
         steps: Integer of at least 1. Defaults to 100.
         target_classes: Integer of at least 1, the number of target classes;
             at most all wrong classes are tried. Defaults to 9.
-        **kwargs: `norm`, `batch_size` and `jit_compile` of `Attack`.
+        **settings: `norm`, `batch_size`, `seed` and `jit_compile` of `Attack`.
     """
 
     name = "fab-t"
 
-    def __init__(self, network, steps=100, target_classes=9, **kwargs):
-        super().__init__(network, **kwargs)
+    def __init__(
+        self,
+        epsilon: float | None = None,
+        steps: int = 100,
+        target_classes: int = 9,
+        **settings: Unpack[Settings],
+    ) -> None:
+        super().__init__(epsilon, **settings)
         check_positive(steps=steps, target_classes=target_classes)
         self.steps = steps - 1  # Steps count from 0.
         self.target_classes = target_classes
@@ -64,12 +72,12 @@ class FABAttack(SteppedAttack):
         """Starts from the image."""
         return {}, {"point": images}
 
-    def step(self, problem, state, epsilon):
+    def step(self, network, problem, state, epsilon):
         """Walks, checks whether the boundary is crossed, and pulls back."""
         images, point = problem["images"], state["point"]
-        answer = self.ask(losses.difference, problem, point)
+        answer = self.ask(network, losses.difference, problem, point)
         walked = self._walk(images, point, answer)
-        logits = tf.cast(self.network(walked), tf.float32)
+        logits = tf.cast(network(walked), tf.float32)
         wrong = ~losses.is_correct(logits, problem["labels"])
         near = tf.reshape(self.norm.size(walked - images) <= epsilon, [-1])
         fooled = wrong & near

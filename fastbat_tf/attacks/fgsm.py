@@ -1,9 +1,12 @@
 """FGSM: a single step, the oldest and weakest attack."""
 
-from fastbat_tf.attacks.pgd import PGDAttack
+from typing import Unpack
+
+from fastbat_tf.attacks.base import Settings
+from fastbat_tf.attacks.pgd import PGD
 
 
-class FGSMAttack(PGDAttack):
+class FGSM(PGD):
     """The fast gradient sign method: one step of size epsilon.
 
     ```
@@ -17,18 +20,26 @@ class FGSMAttack(PGDAttack):
     Reference: Goodfellow et al., ICLR 2015 (arXiv 1412.6572).
 
     Args:
-        network: Any callable from float32 images `(batch, height, width,
-            channels)` in [0, 1] to logits `(batch, classes)`.
-        **kwargs: `norm`, `batch_size` and `jit_compile` of `Attack`.
+        epsilon: Float, the radius. Defaults to None, 8/255 for L-infinity and
+            128/255 for L2.
+        **settings: `norm`, `batch_size`, `seed` and `jit_compile` of `Attack`.
+
+    Example:
+
+    ```python
+    adversarial = fb.attacks.FGSM(8 / 255)(model, images, labels)
+    ```
     """
 
     name = "fgsm"
 
-    def __init__(self, network, **kwargs):
+    def __init__(
+        self, epsilon: float | None = None, **settings: Unpack[Settings]
+    ) -> None:
         super().__init__(
-            network,
+            epsilon,
             steps=1,
             relative_step_size=1.0,
             random_start=False,
-            **kwargs,
+            **settings,
         )

@@ -7,6 +7,7 @@ import numpy as np
 
 from fastbat_tf.attacks import LARGEST_EPSILON, norms
 from fastbat_tf.errors import InputError
+from fastbat_tf.layers.pixel_range import TOLERANCE
 
 
 def as_count(name, value, lowest=1):
@@ -42,9 +43,24 @@ def check_positive(**counts):
         as_count(name, value)
 
 
+def check_above_zero(**values):
+    """Raises an `InputError` unless all values are finite and above 0."""
+    for name, value in values.items():
+        if not (isinstance(value, int | float) and 0 < value < np.inf):
+            raise InputError(
+                f"`{name}` is expected to be a number above 0. "
+                f"Received: {name}={value}"
+            )
+
+
 def check_radius(epsilon, norm):
     """Raises an `InputError` if epsilon is not a valid radius of the norm."""
-    if not 0 <= epsilon <= LARGEST_EPSILON[norm.name]:
+    try:
+        fits = 0 <= float(epsilon) <= LARGEST_EPSILON[norm.name]
+        fits &= not isinstance(epsilon, str)
+    except (TypeError, ValueError):
+        fits = False
+    if not fits:
         expected = "in [0, 1], such as 8/255"
         if norm is not norms.Linf:
             expected = "to be at least 0 and finite"
@@ -73,7 +89,8 @@ def as_pixels(images):
 
     Args:
         images: uint8 array, or float array in [0, 1], of shape `(examples,
-            height, width, channels)`.
+            height, width, channels)`. Pixels beyond a bound by at most 1e-6
+            are clipped.
 
     Raises:
         InputError: If they are not such images.
@@ -92,13 +109,14 @@ def as_pixels(images):
             f"Received: images.dtype={images.dtype}"
         )
     images = images.astype(np.float32)
-    if not 0 <= images.min() <= images.max() <= 1:
+    # Rounding, as of images that were scaled or interpolated.
+    if not -TOLERANCE <= images.min() <= images.max() <= 1 + TOLERANCE:
         raise InputError(
             "Images of floats are expected in [0, 1]; `evaluate_robustness` "
-            "takes another range as its argument `pixel_range`. "
+            "and attacks take another range as their argument `pixel_range`. "
             f"Received: range=({images.min()}, {images.max()})"
         )
-    return images
+    return np.clip(images, 0.0, 1.0)
 
 
 def as_labels(labels, count):

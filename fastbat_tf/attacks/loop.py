@@ -13,7 +13,11 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from fastbat_tf.attacks.classifier import refuse_too_large
+from fastbat_tf.attacks.classifier import (
+    is_numpy,
+    raises_own_errors,
+    refuse_too_large,
+)
 
 # The excess of a perturbation that rounding explains, in pixels and relative
 # to epsilon.
@@ -42,13 +46,14 @@ class AttackLoop:
 
     Args:
         attack: A `SteppedAttack`.
+        strides: Its `Strides`, on one network.
         clean: A `Clean`.
         epsilon: Float, the radius.
         seed: Integer.
     """
 
-    def __init__(self, attack, clean, epsilon, seed):
-        self._attack, self._clean = attack, clean
+    def __init__(self, attack, strides, clean, epsilon, *, seed):
+        self._attack, self._strides, self._clean = attack, strides, clean
         self._epsilon, self._seed = epsilon, seed
         self._rounds = attack.rounds(clean.logits.shape[-1])
         self._targets = _wrong_classes(clean)
@@ -78,7 +83,7 @@ class AttackLoop:
                 tensors = _join(tensors, started) if slots else started
                 slots += fresh
             with refuse_too_large(attack.batch_size):
-                state = attack.strides.run(tensors, size, self._epsilon)
+                state = self._strides.run(tensors, size, self._epsilon)
                 fooled = state["fooled"].numpy()
             tensors = (tensors[0], state)
             ended = fooled | (state["iteration"].numpy() > attack.steps)
@@ -150,10 +155,13 @@ class Strides:
 
     Args:
         attack: A `SteppedAttack`.
+        network: Callable from images to logits.
     """
 
-    def __init__(self, attack):
-        self._attack = attack
+    def __init__(self, attack, network):
+        self._attack, self._network = attack, network
+        # XLA cannot compile a call of NumPy.
+        self._compiles = attack.jit_compile and not is_numpy(network)
         self._compiled = {}  # By batch size; None for any.
 
     def run(self, tensors, size, epsilon):
@@ -168,7 +176,7 @@ class Strides:
             The new state.
         """
         count = tensors[1]["fooled"].shape[0]
-        compiles = self._attack.jit_compile
+        compiles = self._compiles
         padded = compiles and count < size
         if padded:  # With copies that count as decided.
             tensors = _take(tensors, np.resize(np.arange(count), size))
@@ -176,13 +184,16 @@ class Strides:
         key = size if compiles else None
         if key not in self._compiled:
             self._compiled[key] = self._compile(tensors)
-        state = self._compiled[key](*tensors, tf.constant(epsilon, tf.float32))
+        with raises_own_errors(self._network):
+            state = self._compiled[key](
+                *tensors, tf.constant(epsilon, tf.float32)
+            )
         if padded:
             state = {name: value[:count] for name, value in state.items()}
         return state
 
     def _compile(self, tensors):
-        compiles = self._attack.jit_compile
+        compiles = self._compiles
 
         def spec(tensor):
             batch = tensor.shape[0] if compiles else None
@@ -190,7 +201,7 @@ class Strides:
 
         signature = (*tf.nest.map_structure(spec, tensors),)
         return tf.function(
-            functools.partial(self._attack.advance),
+            functools.partial(self._attack.advance, self._network),
             (*signature, tf.TensorSpec([], tf.float32)),
             autograph=False,
             jit_compile=compiles,

@@ -1,13 +1,15 @@
 """PGD with restarts, the attack of most published tables."""
 
+from typing import Unpack
+
 import numpy as np
 
 from fastbat_tf.attacks import losses
-from fastbat_tf.attacks.base import SteppedAttack
-from fastbat_tf.attacks.inputs import check_positive
+from fastbat_tf.attacks.base import Settings, SteppedAttack
+from fastbat_tf.attacks.inputs import check_above_zero, check_positive
 
 
-class PGDAttack(SteppedAttack):
+class PGD(SteppedAttack):
     """Projected gradient ascent from random starts.
 
     ```
@@ -24,22 +26,22 @@ class PGDAttack(SteppedAttack):
     Reference: Madry et al., ICLR 2018 (arXiv 1706.06083).
 
     Args:
-        network: Any callable from float32 images `(batch, height, width,
-            channels)` in [0, 1] to logits `(batch, classes)`.
+        epsilon: Float, the radius. Defaults to None, 8/255 for L-infinity and
+            128/255 for L2.
         steps: Integer of at least 1. Defaults to 10.
         restarts: Integer of at least 1. Defaults to 1.
-        relative_step_size: Float, the step size divided by epsilon. Defaults
-            to 0.25.
+        relative_step_size: Float above 0, the step size divided by epsilon.
+            Defaults to 0.25.
         loss: `"ce"`, `"margin"` or `"dlr"`. Defaults to `"ce"`.
         random_start: Whether to start from a random point rather than from the
             image. Defaults to True.
-        **kwargs: `norm`, `batch_size` and `jit_compile` of `Attack`.
+        **settings: `norm`, `batch_size`, `seed` and `jit_compile` of `Attack`.
 
     Example:
 
     ```python
-    attack = PGDAttack(functools.partial(model, training=False), steps=50)
-    robust_accuracy = attack(images, labels, epsilon=8 / 255).robust.mean()
+    attack = fb.attacks.PGD(epsilon=8 / 255, steps=50, restarts=10)
+    robust_accuracy = attack(model, images, labels).robust.mean()
     ```
     """
 
@@ -47,17 +49,18 @@ class PGDAttack(SteppedAttack):
 
     def __init__(
         self,
-        network,
-        steps=10,
-        restarts=1,
+        epsilon: float | None = None,
+        steps: int = 10,
+        restarts: int = 1,
         *,
-        relative_step_size=0.25,
-        loss="ce",
-        random_start=True,
-        **kwargs,
-    ):
-        super().__init__(network, **kwargs)
+        relative_step_size: float = 0.25,
+        loss: str = "ce",
+        random_start: bool = True,
+        **settings: Unpack[Settings],
+    ) -> None:
+        super().__init__(epsilon, **settings)
         check_positive(steps=steps, restarts=restarts)
+        check_above_zero(relative_step_size=relative_step_size)
         self.steps = steps
         self.restarts = restarts
         self.relative_step_size = relative_step_size
@@ -77,10 +80,10 @@ class PGDAttack(SteppedAttack):
         delta = np.stack([self.norm.uniform(g, shape) for g in generators])
         return {}, {"point": self.project(epsilon * delta, images, epsilon)}
 
-    def step(self, problem, state, epsilon):
+    def step(self, network, problem, state, epsilon):
         """Evaluates the network at the point, and moves the point."""
         images, point = problem["images"], state["point"]
-        answer = self.ask(self.loss, problem, point)
+        answer = self.ask(network, self.loss, problem, point)
         ascent = self.norm.direction(answer.gradient)
         ascent *= self.relative_step_size * epsilon
         return {

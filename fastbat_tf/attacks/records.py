@@ -27,6 +27,32 @@ class Clean(NamedTuple):
         return known & (self.logits.argmax(axis=-1) == self.labels)
 
 
+class AdversarialExamples(NamedTuple):
+    """What an attack returns, three NumPy arrays.
+
+    * An image that the attack breaks comes with its first misclassified
+      perturbation.
+    * An image that resists comes with the perturbation of the highest loss
+      that was found, which is not misclassified: the closest attempt. It is
+      zero if the attack has none, as FAB.
+    * An image that was misclassified before is not attacked: it is returned
+      without a perturbation, and counts as not robust.
+
+    Attributes:
+        images: float32 array `(examples, height, width, channels)` in the
+            pixel range of the model.
+        predictions: int32 array `(examples,)`, the class of each of these
+            images.
+        robust: bool array `(examples,)`, whether the image is classified
+            correctly, before and after the attack. Robust accuracy is
+            `robust.mean()`.
+    """
+
+    images: np.ndarray
+    predictions: np.ndarray
+    robust: np.ndarray
+
+
 class AttackResult(NamedTuple):
     """The result of an attack.
 

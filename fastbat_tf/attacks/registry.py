@@ -5,6 +5,7 @@ To add an attack, write its class in a file of this folder, and add one entry to
 """
 
 import importlib
+import math
 import re
 import sys
 from typing import NamedTuple
@@ -50,36 +51,36 @@ def _as_group(word):
 # Names instead of classes: flags read this table, and importing the classes
 # would import TensorFlow.
 ATTACKS = {
-    "fgsm": AttackSpec("fgsm.FGSMAttack", "fgsm", transferable=True),
+    "fgsm": AttackSpec("fgsm.FGSM", "fgsm", transferable=True),
     "pgd": AttackSpec(
-        "pgd.PGDAttack",
+        "pgd.PGD",
         "pgd-STEPS-RESTARTS[-margin|-dlr]",
         pattern=r"pgd-(?P<steps>[1-9]\d*)-(?P<restarts>[1-9]\d*)"
         r"(-(?P<loss>ce|margin|dlr))?",
         transferable=True,
     ),
     "apgd-ce": AttackSpec(
-        "apgd.APGDAttack", "apgd-ce[-STEPS]", {"loss": "ce"}, transferable=True
+        "apgd.APGD", "apgd-ce[-STEPS]", {"loss": "ce"}, transferable=True
     ),
     "apgd-dlr": AttackSpec(
-        "apgd.APGDAttack",
+        "apgd.APGD",
         "apgd-dlr[-STEPS]",
         {"loss": "dlr"},
         transferable=True,
     ),
     "apgd-t": AttackSpec(
-        "apgd.APGDTargetedAttack", "apgd-t[-STEPS]", transferable=True
+        "apgd.APGDTargeted", "apgd-t[-STEPS]", transferable=True
     ),
-    "fab-t": AttackSpec("fab.FABAttack", "fab-t[-STEPS]"),
-    "square": AttackSpec("square.SquareAttack", "square[-QUERIES]"),
+    "fab-t": AttackSpec("fab.FAB", "fab-t[-STEPS]"),
+    "square": AttackSpec("square.Square", "square[-QUERIES]"),
     # Expectation over transformation, for models with random outputs.
     "apgd-ce-rand": AttackSpec(
-        "apgd.APGDAttack",
+        "apgd.APGD",
         "apgd-ce-rand[-STEPS]",
         {"loss": "ce", "samples": 20},
     ),
     "apgd-dlr-rand": AttackSpec(
-        "apgd.APGDAttack",
+        "apgd.APGD",
         "apgd-dlr-rand[-STEPS]",
         {"loss": "dlr", "samples": 20},
     ),
@@ -94,7 +95,7 @@ ATTACKS = {
         pattern=r"(?P<attacks>[^+]+(\+[^+]+)+)",
     ),
     "transfer": AttackSpec(
-        "transfer.TransferAttack",
+        "transfer.Transfer",
         "transfer[-ATTACK]",
         pattern=r"transfer(-(?P<attack>[^+]+))?",
     ),
@@ -104,6 +105,39 @@ _COMPOSITE = ("autoattack", "autoattack-rand", "custom", "transfer")
 
 # By norm: the whole pixel range, or any finite number.
 LARGEST_EPSILON = {"linf": 1.0, "l2": sys.float_info.max}
+# The radii of most published tables of CIFAR-10.
+DEFAULT_EPSILON = {"linf": 8 / 255, "l2": 128 / 255}
+_SPELLINGS = {"linf": "linf", "inf": "linf", "l2": "l2", "2": "l2"}
+
+
+def parse_norm(value: str | float) -> str:
+    """Returns the name of a norm for any of its usual spellings.
+
+    Args:
+        value: `"linf"` or `"l2"`, in any case, also as `"L_inf"`, `"L-inf"`,
+            `"inf"` or `"l_2"`; or the order of the norm, `math.inf` or 2.
+
+    Returns:
+        `"linf"` or `"l2"`.
+
+    Raises:
+        InputError: If it is no such norm; lists the known ones.
+
+    Example:
+
+    >>> parse_norm("Linf"), parse_norm(2)
+    ('linf', 'l2')
+    """
+    spelled = value
+    if isinstance(value, int | float) and value in (2, math.inf):
+        spelled = "l2" if value == 2 else "linf"
+    spelled = re.sub("[-_ ]", "", str(spelled)).lower()
+    if spelled not in _SPELLINGS:
+        raise InputError(
+            f"Unknown norm. Expected one of {', '.join(LARGEST_EPSILON)}. "
+            f"Received: norm={value}"
+        )
+    return _SPELLINGS[spelled]
 
 
 class ParsedAttack(NamedTuple):
@@ -195,12 +229,12 @@ def check_epsilons(epsilons, norm):
 
     Args:
         epsilons: Sequence of floats.
-        norm: `"linf"` or `"l2"`.
+        norm: `"linf"` or `"l2"`, in any spelling that `parse_norm` takes.
 
     Raises:
         InputError: If a radius is rejected.
     """
-    largest = LARGEST_EPSILON[norm]
+    largest = LARGEST_EPSILON[parse_norm(norm)]
     for epsilon in epsilons:
         if not 0 < epsilon <= largest:
             raise InputError(
@@ -232,15 +266,15 @@ def check_surrogate(names, surrogate):
         )
 
 
-def get(name, network, surrogate=None, **kwargs):
+def build(name, surrogate=None, epsilon=None, **settings):
     """Builds an attack by name.
 
     Args:
         name: String that `parse` accepts, such as `"autoattack"`.
-        network: Callable from images to logits, the attacked network.
-        surrogate: Callable from images to logits, on which `transfer` makes
-            its perturbations. Defaults to None.
-        **kwargs: `norm`, `batch_size` and `jit_compile` of `Attack`.
+        surrogate: The model on which `transfer` makes its perturbations.
+            Defaults to None.
+        epsilon: Float, the radius. Defaults to None, that of the norm.
+        **settings: `norm`, `batch_size`, `seed` and `jit_compile` of `Attack`.
 
     Returns:
         An `Attack`.
@@ -252,8 +286,7 @@ def get(name, network, surrogate=None, **kwargs):
     Example:
 
     ```python
-    attack = get("autoattack", functools.partial(model, training=False))
-    robust = attack(images, labels, epsilon=8 / 255).robust
+    adversarial = build("pgd-50-10")(model, images, labels)
     ```
     """
     key, arguments = parse(name)
@@ -266,6 +299,34 @@ def get(name, network, surrogate=None, **kwargs):
                 f"Received: attack={name}, surrogate=None"
             )
         arguments = {**arguments, "surrogate": surrogate}
-    attack = getattr(module, class_name)(network, **arguments, **kwargs)
+    attack_class = getattr(module, class_name)
+    attack = attack_class(epsilon=epsilon, **arguments, **settings)
     attack.title = name
     return attack
+
+
+def get(name, network, surrogate=None, **settings):
+    """Builds an attack on a network by name.
+
+    Args:
+        name: String that `parse` accepts, such as `"autoattack"`.
+        network: Callable from images in [0, 1] to logits, the attacked network.
+        surrogate: Callable from images in [0, 1] to logits, on which `transfer`
+            makes its perturbations. Defaults to None.
+        **settings: `norm`, `batch_size` and `jit_compile` of `Attack`.
+
+    Returns:
+        A `BoundAttack`.
+
+    Raises:
+        InputError: If the name or an argument is invalid, or if `transfer` has
+            no surrogate.
+
+    Example:
+
+    ```python
+    attack = get("autoattack", functools.partial(model, training=False))
+    robust = attack(images, labels, epsilon=8 / 255).robust
+    ```
+    """
+    return build(name, surrogate, **settings).on(network)

@@ -1,10 +1,12 @@
 """Square: random search with squares, without gradients."""
 
+from typing import Unpack
+
 import numpy as np
 import tensorflow as tf
 
 from fastbat_tf.attacks import losses
-from fastbat_tf.attacks.base import SteppedAttack
+from fastbat_tf.attacks.base import Settings, SteppedAttack
 from fastbat_tf.attacks.inputs import check_positive
 from fastbat_tf.attacks.norms import L2, per_image
 
@@ -14,31 +16,37 @@ HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 TILES = 5  # The L2 attack starts from a grid of 5 x 5 tiles.
 
 
-class SquareAttack(SteppedAttack):
+class Square(SteppedAttack):
     """Random search that changes one square at a time, and keeps what helps.
 
     Each query sets a square at a random position to another corner of the ball
     (L-infinity), or moves mass of the perturbation into it (L2). The change is
     kept if the margin between the label and the highest other logit falls. The
-    squares shrink as the search proceeds. The attack uses only logits.
+    squares shrink as the search proceeds. The attack uses only logits, so the
+    model may be any function, also one of NumPy arrays.
 
     Reference: Andriushchenko et al., ECCV 2020 (arXiv 1912.00049), algorithms
     2 and 3, with the schedule of AutoAttack, which does not depend on the
     number of queries.
 
     Args:
-        network: Any callable from float32 images `(batch, height, width,
-            channels)` in [0, 1] to logits `(batch, classes)`.
+        epsilon: Float, the radius. Defaults to None, 8/255 for L-infinity and
+            128/255 for L2.
         queries: Integer of at least 1. Defaults to 5000.
-        **kwargs: `norm`, `batch_size` and `jit_compile` of `Attack`.
+        **settings: `norm`, `batch_size`, `seed` and `jit_compile` of `Attack`.
     """
 
     name = "square"
     stride = 50
     white_box = False
 
-    def __init__(self, network, queries=5000, **kwargs):
-        super().__init__(network, **kwargs)
+    def __init__(
+        self,
+        epsilon: float | None = None,
+        queries: int = 5000,
+        **settings: Unpack[Settings],
+    ) -> None:
+        super().__init__(epsilon, **settings)
         check_positive(queries=queries)
         self.steps = queries - 1  # The start is the first query.
 
@@ -59,11 +67,11 @@ class SquareAttack(SteppedAttack):
         candidate = self.project(delta, images, epsilon)
         return {"draws": np.stack(draws)}, {"candidate": candidate}
 
-    def step(self, problem, state, epsilon):
+    def step(self, network, problem, state, epsilon):
         """Evaluates the candidate, keeps the better image, makes the next."""
         images, labels = problem["images"], problem["labels"]
         candidate = state["candidate"]
-        logits = tf.cast(self.network(candidate), tf.float32)
+        logits = tf.cast(network(candidate), tf.float32)
         fooled = ~losses.is_correct(logits, labels)
         loss = losses.margin(logits, labels, problem["targets"])
         better = fooled | (loss > state["loss"])

@@ -1,12 +1,19 @@
 """Transfer: perturbations made on one model, tested on another."""
 
+import copy
+from typing import Any, Unpack
+
 import tensorflow as tf
 
 from fastbat_tf.attacks import losses, registry
-from fastbat_tf.attacks.base import SteppedAttack
+from fastbat_tf.attacks.base import Settings, SteppedAttack
+from fastbat_tf.attacks.bound import BoundAttack
+from fastbat_tf.attacks.inputs import check_pixel_range
+from fastbat_tf.attacks.models import as_network
+from fastbat_tf.layers.pixel_range import PixelRange
 
 
-class TransferAttack(SteppedAttack):
+class Transfer(SteppedAttack):
     """Attacks a surrogate, and tests the result of each round on the victim.
 
     The attack on the surrogate takes all its steps, even after the surrogate
@@ -17,24 +24,55 @@ class TransferAttack(SteppedAttack):
     Reference: Papernot et al. 2016 (arXiv 1605.07277).
 
     Args:
-        network: The victim: any callable from float32 images `(batch, height,
-            width, channels)` in [0, 1] to logits `(batch, classes)`.
-        surrogate: The model on which the perturbations are made, a callable
-            like `network`.
+        surrogate: The model on which the perturbations are made, in any form
+            that the attacked model may have, with gradients. A
+            `RobustClassifier` takes pixels in its own range, any other
+            surrogate in that of the attacked model.
         attack: Name of the attack on the surrogate, of the family of FGSM, PGD
             or APGD. Defaults to `"pgd-50-10"`.
-        **kwargs: `norm`, `batch_size` and `jit_compile` of `Attack`.
+        epsilon: Float, the radius. Defaults to None, 8/255 for L-infinity and
+            128/255 for L2.
+        **settings: `norm`, `batch_size`, `seed` and `jit_compile` of `Attack`.
+
+    Example:
+
+    ```python
+    attack = fb.attacks.Transfer(standard_model, "pgd-20-1")
+    robust_accuracy = attack(model, images, labels).robust.mean()
+    ```
     """
 
     name = "transfer"
     white_box = False
 
-    def __init__(self, network, surrogate, attack="pgd-50-10", **kwargs):
-        super().__init__(network, **kwargs)
-        self.attack = registry.get(attack, surrogate, **kwargs)
+    def __init__(
+        self,
+        surrogate: Any,
+        attack: str = "pgd-50-10",
+        epsilon: float | None = None,
+        **settings: Unpack[Settings],
+    ) -> None:
+        super().__init__(epsilon, **settings)
+        self.surrogate = surrogate
+        self.attack = registry.build(attack, **settings)
         self.attack.stops = False
         self.loss_name = self.attack.loss_name
         self.steps = self.attack.steps
+
+    def on(
+        self, network: Any, pixel_range: PixelRange | None = None
+    ) -> BoundAttack:
+        """Binds the attack to a network, and to the surrogate beside it."""
+        check_pixel_range(self.surrogate)
+        attack = copy.copy(self)
+        attack.surrogate, _ = as_network(
+            self.surrogate, default=pixel_range or PixelRange()
+        )
+        return BoundAttack(attack, network)
+
+    def differentiates(self, network):
+        """The surrogate."""
+        return self.surrogate
 
     def rounds(self, classes):
         """The number of rounds of the attack on the surrogate."""
@@ -44,17 +82,17 @@ class TransferAttack(SteppedAttack):
         """Starts the attack on the surrogate."""
         return self.attack.start(images, labels, targets, epsilon, generators)
 
-    def step(self, problem, state, epsilon):
+    def step(self, network, problem, state, epsilon):
         """Takes a step of the attack on the surrogate."""
-        return self.attack.step(problem, state, epsilon)
+        return self.attack.step(self.surrogate, problem, state, epsilon)
 
-    def advance(self, problem, state, epsilon):
+    def advance(self, network, problem, state, epsilon):
         """Advances the attack on the surrogate, then asks the victim."""
-        state = super().advance(problem, state, epsilon)
+        state = super().advance(network, problem, state, epsilon)
         ended = state["iteration"] > self.steps
 
         def ask_victim():
-            logits = tf.cast(self.network(state["found"]), tf.float32)
+            logits = tf.cast(network(state["found"]), tf.float32)
             return ended & ~losses.is_correct(logits, problem["labels"])
 
         # The victim is asked only when a round has ended.

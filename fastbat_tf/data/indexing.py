@@ -123,6 +123,25 @@ def is_labeled_dict(data):
     return isinstance(data, dict) and {"image", "label"} <= data.keys()
 
 
+def split_index(inputs):
+    """Splits the input of a training step into images and their indices.
+
+    Args:
+        inputs: What the classifier takes, or a dict that holds it as `images`,
+            with or without the `index` of each example in the data set.
+
+    Returns:
+        What the classifier takes, and the indices or None. A dict with other
+        keys is left alone: it holds the inputs of the classifier.
+    """
+    is_ours = isinstance(inputs, dict) and (
+        inputs.keys() in ({"images"}, {"images", "index"})
+    )
+    if not is_ours:
+        return inputs, None
+    return inputs["images"], inputs.get("index")
+
+
 def _origins(dataset, stop=lambda dataset: False):
     """Yields a data set and all that it was made from, as far as is seen."""
     yield dataset

@@ -7,13 +7,15 @@ from typing import NamedTuple
 
 import keras
 import numpy as np
-import tensorflow as tf
 
+from fastbat_tf.data.classes import as_classes
+from fastbat_tf.data.examples import describe, read_examples
 from fastbat_tf.data.sources import Stream
 from fastbat_tf.errors import InputError
 from fastbat_tf.layers.pixel_range import PixelRange
 from fastbat_tf.saving import model_files
-from fastbat_tf.training.callbacks.examples import read_batches
+
+UNWEIGHTED = "The sample weights are ignored: each example counts once."
 
 
 def as_network(model, pixel_range=None, default=(0, 1)):
@@ -55,7 +57,8 @@ def _as_callable(model):
     if not callable(model):
         raise InputError(
             "The model is expected to be a keras.Model, a path, or a callable "
-            f"from images to logits. Received: model={model!r}"
+            "from images to logits, and to come before the data set. "
+            f"Received: model={describe(model)}"
         )
     return model
 
@@ -80,23 +83,28 @@ class Sample(NamedTuple):
 
     Attributes:
         images: Array `(examples, height, width, channels)`.
-        labels: Integer array `(examples,)` or `(examples, 1)`.
+        labels: Integer array `(examples,)`.
         index: Integer array `(examples,)`, their indices in the data set.
         description: A sentence about the subset; None for the whole data set.
+        notes: Sentences about what was done to the data. Defaults to none.
+        classes: Integer, the number of classes, or None if the form of the
+            labels does not tell it. Defaults to None.
     """
 
     images: np.ndarray
     labels: np.ndarray
     index: np.ndarray
     description: str | None
+    notes: tuple[str, ...] = ()
+    classes: int | None = None
 
 
 def take(dataset, max_examples, seed):
     """Reads a class-balanced subset of a data set into memory.
 
     Args:
-        dataset: A pair of arrays, a `tf.data.Dataset` of batches, or a
-            `Stream`. Only the subset of a `Stream` is decoded.
+        dataset: What `read_examples` takes, or a `Stream`. Only the subset of
+            a `Stream` is decoded.
         max_examples: Integer, the size of the subset; 0 for all examples.
         seed: Integer.
 
@@ -110,27 +118,37 @@ def take(dataset, max_examples, seed):
         check_count(dataset, max_examples)
         index, description = choose(dataset.labels, max_examples, seed)
         return Sample(*dataset.read(index), index, description)
-    images, labels = _as_arrays(dataset)
+    images, labels, is_weighted = read_examples(dataset)
+    labels, classes = as_classes(labels, len(images))
     index, description = choose(labels, max_examples, seed)
-    return Sample(images[index], labels[index], index, description)
+    notes = (UNWEIGHTED,) if is_weighted else ()
+    return Sample(
+        images[index], labels[index], index, description, notes, classes
+    )
 
 
-def _as_arrays(dataset):
-    if isinstance(dataset, tf.data.Dataset):
-        return read_batches(dataset)
-    if not isinstance(dataset, tuple | list) or len(dataset) != 2:
-        raise InputError(
-            "The data set is expected to be a pair (images, labels) or a "
-            f"tf.data.Dataset of batches. Received: dataset={type(dataset)}"
+def to_unit(sample, pixels):
+    """Maps the images of a `Sample` to [0, 1]; uint8 ones may stay.
+
+    Args:
+        sample: A `Sample` with images in `pixels`.
+        pixels: A `PixelRange`.
+
+    Returns:
+        A `Sample`, with a note if rounding had left pixels outside the range.
+
+    Raises:
+        InputError: If they are outside the range by more than that.
+    """
+    images = pixels.to_unit_array(sample.images)
+    notes = sample.notes
+    excess = pixels.excess(sample.images)
+    if excess > 0:
+        notes += (
+            f"Pixels that rounding had left outside {pixels}, by at most "
+            f"{excess:.2g}, were clipped.",
         )
-    images, labels = (np.asarray(part) for part in dataset)
-    if not images.ndim or not labels.ndim or len(images) != len(labels):
-        raise InputError(
-            "The same number of images and labels is expected. "
-            f"Received: images.shape={images.shape}, "
-            f"labels.shape={labels.shape}"
-        )
-    return images, labels
+    return sample._replace(images=images, notes=notes)
 
 
 def choose(labels, max_examples, seed):

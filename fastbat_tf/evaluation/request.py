@@ -1,16 +1,21 @@
 """The checked arguments of `evaluate_robustness`."""
 
+import numbers
 from typing import NamedTuple
 
-from fastbat_tf.attacks import (
+from fastbat_tf.attacks.inputs import as_count
+from fastbat_tf.attacks.registry import (
+    DEFAULT_EPSILON,
     check_attacks,
     check_epsilons,
     check_surrogate,
-    norms,
+    parse_norm,
 )
-from fastbat_tf.attacks.inputs import as_count
+from fastbat_tf.data.examples import describe
 from fastbat_tf.distribution import resolve_jit_compile
 from fastbat_tf.errors import InputError
+
+LISTED = 6  # The most values that a message shows.
 
 
 class Request(NamedTuple):
@@ -53,9 +58,9 @@ def check_request(
     """Checks the arguments of `evaluate_robustness`, before any work starts.
 
     Args:
-        attacks: Sequence of attack names.
-        epsilons: Sequence of numbers, the radii.
-        norm: `"linf"` or `"l2"`.
+        attacks: Name of an attack, or a sequence of names.
+        epsilons: Number, a sequence of numbers, or None, the radii.
+        norm: Name of a norm, in any form that `parse_norm` takes.
         max_examples: Integer, the size of the subset; None or 0 for all.
         surrogate: A model, or None.
         batch_size: Integer.
@@ -70,9 +75,9 @@ def check_request(
     Raises:
         InputError: If an argument is invalid, or if two exclude each other.
     """
-    attacks = _as_list("attacks", attacks, str)
-    epsilons = _as_list("epsilons", epsilons, float)
-    norms.get(norm)
+    attacks = _as_attacks(attacks)
+    norm = parse_norm(norm)
+    epsilons = _as_epsilons(epsilons, norm)
     check_attacks(attacks)
     check_epsilons(epsilons, norm)
     check_surrogate(attacks, surrogate)
@@ -98,13 +103,60 @@ def check_request(
     )
 
 
-def _as_list(name, values, kind):
-    try:
-        if isinstance(values, str):  # Each letter would be a value.
-            raise TypeError
-        return [kind(value) for value in values]
-    except (TypeError, ValueError):
+def _as_attacks(attacks):
+    if isinstance(attacks, str):
+        return [attacks]
+    names = _as_list(attacks)
+    if names is not None and all(isinstance(name, str) for name in names):
+        return [str(name) for name in names]
+    advice = 'such as ["pgd-50-10", "autoattack"]'
+    if hasattr(attacks, "shape") or (names and not callable(names[0])):
+        # Keras takes images and labels as two arguments.
+        advice += "; images and labels are one: dataset=(images, labels)"
+    raise InputError(
+        f"`attacks` is expected to be a list of names, {advice}. "
+        f"Received: attacks={_describe_all(attacks, names)}"
+    )
+
+
+def _as_epsilons(epsilons, norm):
+    if epsilons is None:
+        return [DEFAULT_EPSILON[norm]]
+    values = _as_list(epsilons)
+    # A string is no number: each of its letters would be a value.
+    if isinstance(epsilons, numbers.Real):
+        values = [epsilons]
+    if values is None or not all(
+        isinstance(value, numbers.Real) for value in values
+    ):
         raise InputError(
-            f"`{name}` is expected to be a list of {kind.__name__}. "
-            f"Received: {name}={values}"
-        ) from None
+            "`epsilons` is expected to be a list of numbers, such as "
+            "[8 / 255]. "
+            f"Received: epsilons={_describe_all(epsilons, values)}"
+        )
+    if norm == "linf" and any(1 < value <= 255 for value in values):
+        level = next(value for value in values if 1 < value <= 255)
+        raise InputError(
+            "`epsilons` are expected as fractions of the pixel range, at most "
+            f"1 for linf: for {level:g} gray levels {level:g}/255. "
+            f"Received: epsilon={float(level)}"
+        )
+    return [float(value) for value in values]
+
+
+def _as_list(values):
+    """Returns the items of a sequence or an array; None for anything else."""
+    if isinstance(values, str | bytes | dict) or callable(values):
+        return None
+    try:
+        return list(values)
+    except TypeError:
+        return None
+
+
+def _describe_all(values, items):
+    """Shows values in one line: a short list, or what it is."""
+    if items is None or len(items) > LISTED or hasattr(values, "shape"):
+        return describe(values)
+    shown = ", ".join(describe(item) for item in items)
+    return f"[{shown}]"

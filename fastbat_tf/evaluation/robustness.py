@@ -1,7 +1,10 @@
 """Measures clean and robust accuracy."""
 
 import functools
+import os
 import warnings as python_warnings
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -9,6 +12,7 @@ import fastbat_tf
 from fastbat_tf.attacks import get as get_attack
 from fastbat_tf.attacks import losses
 from fastbat_tf.attacks.classifier import Classifier
+from fastbat_tf.data.classes import check_count
 from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation import checks, inputs
 from fastbat_tf.evaluation.request import check_request
@@ -19,22 +23,22 @@ from fastbat_tf.runtime import display
 
 
 def evaluate_robustness(
-    model,
-    dataset,
-    attacks=("pgd-50-10",),
-    epsilons=(8 / 255,),
+    model: Any,
+    dataset: Any,
+    attacks: str | Sequence[str] = ("pgd-50-10",),
+    epsilons: float | Sequence[float] | np.ndarray | None = None,
     *,
-    norm="linf",
-    max_examples=None,
-    surrogate=None,
-    batch_size=250,
-    seed=0,
+    norm: str | float = "linf",
+    max_examples: int | None = None,
+    surrogate: Any = None,
+    batch_size: int = 250,
+    seed: int = 0,
     jit_compile: bool | str = "auto",
-    directory=None,
-    save_images=False,
-    verbose=False,
-    pixel_range=None,
-):
+    directory: str | os.PathLike | None = None,
+    save_images: bool = False,
+    verbose: bool = False,
+    pixel_range: Sequence[float] | None = None,
+) -> dict[str, Any]:
     """Measures clean accuracy, and robust accuracy under attacks.
 
     Each attack runs on its own at each radius, on every example that the model
@@ -45,16 +49,24 @@ def evaluate_robustness(
         model: A `keras.Model`, any callable from float32 images `(batch,
             height, width, channels)` in `pixel_range` to logits `(batch,
             classes)`, or the path of a `.keras` file or a SavedModel.
-        dataset: A pair of arrays `(images, labels)`, or a `tf.data.Dataset` of
-            such batches. Images are in `pixel_range`. If that range is no wider
-            than 2, as [0, 1] is, they may also be uint8 gray levels, which are
-            divided by 255. Labels are integers.
-        attacks: List of names that `fastbat_tf.attacks.parse` takes, such as
-            `"autoattack"`, `"pgd-50-10"` or `"apgd-ce+square"`. Defaults to
-            `("pgd-50-10",)`.
-        epsilons: List of radii above 0. For L-infinity they are fractions of
-            the pixel range. Defaults to `(8 / 255,)`.
-        norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
+        dataset: What `fit` takes: a pair `(images, labels)` of arrays or
+            tensors, or a finite `tf.data.Dataset`, `keras.utils.PyDataset` or
+            generator of such batches. It is read into memory. Sample weights
+            may follow the labels; they are ignored. A dict with `image` and
+            `label`, as TensorFlow Datasets makes it, stands for the pair.
+
+            Images are in `pixel_range`. If that range is no wider than 2, as
+            [0, 1] is, they may also be uint8 gray levels, which are divided by
+            255. Labels are integers, or a probability for each class, such as
+            one-hot labels: the likeliest class is the true one.
+        attacks: Name of an attack, or list of names that
+            `fastbat_tf.attacks.parse` takes, such as `"autoattack"`,
+            `"pgd-50-10"` or `"apgd-ce+square"`. Defaults to `("pgd-50-10",)`.
+        epsilons: Radius above 0, or list of radii. For L-infinity they are
+            fractions of the pixel range. Defaults to None, which is 8/255 for
+            L-infinity and 128/255 for L2.
+        norm: `"linf"` or `"l2"`, also as `"Linf"`, `"L2"`, `numpy.inf` or 2.
+            Defaults to `"linf"`.
         max_examples: Integer, the size of a class-balanced subset, which is
             drawn with `seed`. Defaults to None, which takes all examples; so
             does 0.
@@ -125,8 +137,7 @@ def evaluate_robustness(
     shown = display.get(1 if verbose else -1)
     network, pixels = inputs.as_network(model, pixel_range)
     sample = inputs.take(dataset, request.max_examples, request.seed)
-    # From here on pixels are in [0, 1], or uint8.
-    sample = sample._replace(images=pixels.to_unit_array(sample.images))
+    sample = inputs.to_unit(sample, pixels)
     clean = _classify(network, sample, request, shown)
     signs = checks.check_network(network, clean, request.batch_size, pixels)
     other_network, other_pixels = None, None
@@ -183,7 +194,9 @@ def evaluate_robustness(
 def _classify(network, sample, request, shown):
     with shown.task("clean accuracy"):
         classify = Classifier(network, request.batch_size)
-        return classify(sample.images, sample.labels)
+        clean = classify(sample.images, sample.labels)
+    check_count(sample.classes, clean.logits.shape[-1])
+    return clean
 
 
 def _settings(request, clean, *, model, pixels, surrogate, surrogate_pixels):
@@ -241,6 +254,7 @@ def _build_attacks(request, network, surrogate):
 def _notes(sample, pixels, built, classes):
     """Sentences about what was done to the input."""
     notes = [sample.description] if sample.description else []
+    notes += sample.notes
     if sample.images.dtype == np.uint8:
         notes.append("The images are uint8: pixels were divided by 255.")
     for attack in built.values():

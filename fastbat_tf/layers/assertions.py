@@ -40,7 +40,7 @@ def require(fits, complaint, get_values):
         return []
     if tf.executing_eagerly():
         if not fits:
-            values = (f"{value.numpy():.6g}" for value in get_values())
+            values = (_shortest(value) for value in get_values())
             raise InputError(complaint.format(*values))
         return []
 
@@ -65,3 +65,8 @@ def raises_input_error(function):
             raise InputError(found[0]) from None
 
     return checked
+
+
+def _shortest(value):
+    """As many digits as tell a number from its neighbors: 1.000002 is not 1."""
+    return str(value.numpy()).removesuffix(".0")

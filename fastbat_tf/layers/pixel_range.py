@@ -191,6 +191,22 @@ class PixelRange:
             self.check(tf.convert_to_tensor(images))
         return np.clip(self.to_unit(images), 0.0, 1.0).astype(np.float32)
 
+    def excess(self, images):
+        """How far images in memory are outside the range; 0 if they are not.
+
+        Integers that are gray levels of a narrow range are not outside.
+
+        Args:
+            images: Array `(examples, height, width, channels)`.
+
+        Returns:
+            Float.
+        """
+        if not images.size or images.dtype == np.uint8:
+            return 0.0
+        low, high = float(images.min()), float(images.max())
+        return max(self.low - low, high - self.high, 0.0)
+
     def _check_type(self, dtype):
         if dtype.is_floating or (dtype.is_integer and self.takes_integers):
             return

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from fastbat_tf.data.indexing import is_labeled_dict
+from fastbat_tf.data.indexing import is_labeled_dict, split_index
 from fastbat_tf.errors import InputError
 
 INDEX_IS_MISSING = (
@@ -33,25 +33,6 @@ class Batch(NamedTuple):
     labels: Any = None
     sample_weight: Any = None
     index: Any = None
-
-
-def split_index(inputs):
-    """Splits the input of a training step into images and their indices.
-
-    Args:
-        inputs: What the classifier takes, or a dict that holds it as `images`,
-            with or without the `index` of each example in the data set.
-
-    Returns:
-        What the classifier takes, and the indices or None. A dict with other
-        keys is left alone: it holds the inputs of the classifier.
-    """
-    is_ours = isinstance(inputs, dict) and (
-        inputs.keys() in ({"images"}, {"images", "index"})
-    )
-    if not is_ours:
-        return inputs, None
-    return inputs["images"], inputs.get("index")
 
 
 def unpack(data, needs_index=False):

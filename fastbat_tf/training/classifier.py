@@ -8,12 +8,12 @@ from typing import Any, Literal, Self, Unpack
 import keras
 
 from fastbat_tf import distribution
+from fastbat_tf.data.indexing import split_index
 from fastbat_tf.errors import InputError
 from fastbat_tf.layers import derivatives, structure
 from fastbat_tf.layers.keras_arguments import LayerArguments
 from fastbat_tf.layers.network import Network
 from fastbat_tf.methods.base import Method
-from fastbat_tf.methods.batch import split_index
 from fastbat_tf.methods.state import Plan
 from fastbat_tf.runtime import hints, onednn
 from fastbat_tf.training import (

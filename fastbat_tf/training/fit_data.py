@@ -12,9 +12,10 @@ from fastbat_tf.data.indexing import (
     find_batch_size,
     find_examples,
     is_labeled_dict,
+    split_index,
 )
 from fastbat_tf.errors import InputError
-from fastbat_tf.methods.batch import INDEX_IS_MISSING, split_index
+from fastbat_tf.methods.batch import INDEX_IS_MISSING
 
 
 class FitData(NamedTuple):

@@ -1,12 +1,14 @@
 """Tests APGD against the published algorithm in NumPy."""
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
 from fastbat_tf.attacks.apgd import (
-    APGDAttack,
-    APGDTargetedAttack,
+    APGD,
+    APGDTargeted,
     checkpoint_windows,
 )
 from fastbat_tf.errors import InputError
@@ -125,7 +127,7 @@ class AlgorithmTest(parameterized.TestCase, tf.test.TestCase):
             gradient = first @ ((1 - hidden**2) * (last @ slope))
             return value, gradient.reshape(SHAPE)
 
-        attack = APGDAttack(network, loss=loss, norm=norm)
+        attack = APGD(loss=loss, norm=norm)
         attack.stops = False  # Without stopping, to compare all steps.
         problem = {
             "images": tf.constant(image),
@@ -143,7 +145,9 @@ class AlgorithmTest(parameterized.TestCase, tf.test.TestCase):
         state = {key: tf.convert_to_tensor(v) for key, v in state.items()}
         state |= {"found": problem["images"], "loss": tf.constant([-np.inf])}
         best, step_sizes = [], []
-        step = tf.function(attack.step, autograph=False)
+        step = tf.function(
+            functools.partial(attack.step, network), autograph=False
+        )
         for iteration in range(101):
             state["iteration"] = tf.constant([iteration])
             state = step(problem, state, tf.constant(epsilon))
@@ -170,7 +174,7 @@ class AlgorithmTest(parameterized.TestCase, tf.test.TestCase):
     @parameterized.parameters(*NORMS)
     def test_starts_on_the_sphere(self, norm):
         problem = linear_problem(6)
-        attack = APGDAttack(problem.network, norm=norm)
+        attack = APGD(norm=norm)
         generators = [np.random.default_rng(i) for i in range(6)]
         _, state = attack.start(
             problem.images, problem.labels, None, np.float32(0.1), generators
@@ -188,7 +192,7 @@ class OptimumTest(parameterized.TestCase, tf.test.TestCase):
         problem = linear_problem(30, seed=1)
         radii = problem.radii[norm]
         epsilon = between(radii, 12)
-        attack = APGDAttack(problem.network, loss, steps=20, norm=norm)
+        attack = APGD(loss=loss, steps=20, norm=norm).on(problem.network)
         result = attack(problem.images, problem.labels, epsilon)
         self.assertAllEqual(result.clean_correct, radii > 0)
         self.assertAllEqual(result.robust, radii > epsilon)
@@ -198,7 +202,7 @@ class OptimumTest(parameterized.TestCase, tf.test.TestCase):
         problem = linear_problem(30, classes, seed=1)
         radii = problem.radii[norm]
         epsilon = between(radii, 12)
-        attack = APGDTargetedAttack(problem.network, steps=20, norm=norm)
+        attack = APGDTargeted(steps=20, norm=norm).on(problem.network)
         result = attack(problem.images, problem.labels, epsilon)
         self.assertAllEqual(result.robust, radii > epsilon)
 
@@ -207,7 +211,7 @@ class OptimumTest(parameterized.TestCase, tf.test.TestCase):
         problem = linear_problem(30, classes=5, seed=1)
         radii = problem.radii[norm]
         epsilon = between(radii, 12)
-        attack = APGDAttack(problem.network, "dlr", steps=30, norm=norm)
+        attack = APGD(loss="dlr", steps=30, norm=norm).on(problem.network)
         result = attack(problem.images, problem.labels, epsilon)
         # It targets the likeliest class, which need not be the nearest.
         self.assertFalse(result.robust[radii < 0.9 * epsilon].any())
@@ -218,14 +222,14 @@ class TargetTest(tf.test.TestCase):
     def targets(self, attack, logits, labels):
         """The targets of all rounds of an attack, by example."""
         seen = [[] for _ in labels]
-        start = attack.start
+        start = attack.attack.start
 
         def watched(images, labels, targets, epsilon, generators):
             for image, target in zip(images, targets, strict=True):
                 seen[int(round(float(image[0, 0, 0]) * 100))].append(target)
             return start(images, labels, targets, epsilon, generators)
 
-        attack.start = watched
+        attack.attack.start = watched
         images = np.zeros((len(labels), *SHAPE), np.float32)
         images[:, 0, 0, 0] = np.arange(len(labels)) / 100
         attack(images, labels, 1e-3)
@@ -241,7 +245,7 @@ class TargetTest(tf.test.TestCase):
     def test_from_the_likeliest_down(self):
         logits = np.random.default_rng(0).normal(size=(5, 6)).astype("float32")
         labels = logits.argmax(axis=-1)
-        attack = APGDTargetedAttack(self.network(logits), steps=2)
+        attack = APGDTargeted(steps=2).on(self.network(logits))
         self.assertEqual(attack.rounds(6), 5)
         expected = np.argsort(-logits, axis=-1)[:, 1:]
         seen = self.targets(attack, logits, labels)
@@ -250,13 +254,13 @@ class TargetTest(tf.test.TestCase):
     def test_no_more_than_nine(self):
         logits = np.random.default_rng(0).normal(size=(2, 12)).astype("float32")
         labels = logits.argmax(axis=-1)
-        attack = APGDTargetedAttack(self.network(logits), steps=1)
+        attack = APGDTargeted(steps=1).on(self.network(logits))
         expected = np.argsort(-logits, axis=-1)[:, 1:10]
         self.assertAllEqual(self.targets(attack, logits, labels), expected)
 
     def test_equal_and_infinite_logits(self):
         logits = np.array([[0, 0, 0, 0], [1, -np.inf, 0, -np.inf]], np.float32)
-        attack = APGDTargetedAttack(self.network(logits), steps=1)
+        attack = APGDTargeted(steps=1).on(self.network(logits))
         seen = self.targets(attack, logits, np.array([0, 0]))
         self.assertAllEqual(np.sort(seen, axis=-1), [[1, 2, 3]] * 2)
         self.assertEqual(seen[1][0], 2)
@@ -271,16 +275,16 @@ class SamplesTest(tf.test.TestCase):
             calls.assign_add(1)
             return problem.network(batch)
 
-        attack = APGDAttack(network, steps=3, samples=5)
+        attack = APGD(steps=3, samples=5).on(network)
         attack(problem.images, problem.labels, 1e-4)
         self.assertEqual(int(calls), 1 + 4 * 5)  # One call to classify.
 
     def test_refused(self):
         for name in ("steps", "restarts", "samples"):
             with self.assertRaisesRegex(InputError, f"Received: {name}=0"):
-                APGDAttack(len, **{name: 0})
+                APGD(**{name: 0})
         with self.assertRaisesRegex(InputError, "target_classes=0"):
-            APGDTargetedAttack(len, target_classes=0)
+            APGDTargeted(target_classes=0)
 
 
 if __name__ == "__main__":

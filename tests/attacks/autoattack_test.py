@@ -5,8 +5,8 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 from fastbat_tf.attacks.autoattack import AutoAttack
-from fastbat_tf.attacks.pgd import PGDAttack
-from fastbat_tf.attacks.transfer import TransferAttack
+from fastbat_tf.attacks.pgd import PGD
+from fastbat_tf.attacks.transfer import Transfer
 from fastbat_tf.errors import InputError
 from tests.support import attack_problems
 from tests.support.attack_problems import (
@@ -36,7 +36,7 @@ def without_gradient(network):
 
 class AutoAttackTest(parameterized.TestCase, tf.test.TestCase):
     def test_standard(self):
-        stages = AutoAttack(len, norm="l2", batch_size=7).stages()
+        stages = AutoAttack(norm="l2", batch_size=7).stages()
         self.assertEqual(
             [stage.name for stage in stages],
             ["apgd-ce", "apgd-t", "fab-t", "square"],
@@ -50,7 +50,7 @@ class AutoAttackTest(parameterized.TestCase, tf.test.TestCase):
             self.assertEqual(stage.rounds(10), 9 if "-t" in stage.name else 1)
 
     def test_rand(self):
-        stages = AutoAttack(len, "rand").stages()
+        stages = AutoAttack(version="rand").stages()
         self.assertEqual([s.name for s in stages], ["apgd-ce", "apgd-dlr"])
         self.assertEqual([s.samples for s in stages], [20, 20])
         self.assertEqual([s.steps for s in stages], [100, 100])
@@ -61,8 +61,8 @@ class AutoAttackTest(parameterized.TestCase, tf.test.TestCase):
         radii = problem.radii[norm]
         epsilon = between(radii, 9)
         attack = AutoAttack(
-            problem.network, "custom", SMALL_STANDARD, norm=norm
-        )
+            version="custom", attacks=SMALL_STANDARD, norm=norm
+        ).on(problem.network)
         result = attack(problem.images, problem.labels, epsilon)
         self.assertAllEqual(result.clean_correct, radii > 0)
         self.assertFalse(result.robust[radii < 0.99 * epsilon].any())
@@ -77,7 +77,7 @@ class AutoAttackTest(parameterized.TestCase, tf.test.TestCase):
         problem = linear_problem(6, seed=1)
         radii = problem.radii["linf"]
         epsilon = between(radii, 3)
-        result = AutoAttack(problem.network)(
+        result = AutoAttack().on(problem.network)(
             problem.images, problem.labels, epsilon
         )
         self.assertAllEqual(result.robust, radii > epsilon)
@@ -85,26 +85,27 @@ class AutoAttackTest(parameterized.TestCase, tf.test.TestCase):
     def test_each_on_what_the_others_left(self):
         problem = linear_problem(12, wrong=False)
         epsilon = between(problem.radii["linf"], 6)
-        attack = AutoAttack(problem.network, "custom", ("fgsm", "square-5"))
+        attack = AutoAttack(version="custom", attacks=("fgsm", "square-5")).on(
+            problem.network
+        )
         seen = {}
         for stage in attack.stages():
 
-            def start(images, *rest, _start=stage.start, _name=stage.name):
+            def start(
+                images, *rest, _start=stage.attack.start, _name=stage.name
+            ):
                 seen.setdefault(_name, []).extend(images[:, 0, 0, 0])
                 return _start(images, *rest)
 
-            stage.start = start
+            stage.attack.start = start
         result = attack(problem.images, problem.labels, epsilon)
         first = problem.images[:, 0, 0, 0]
         self.assertAllEqual(seen["fgsm"], first)
         self.assertAllEqual(seen["square"], first[result.robust])
         self.assertEqual(result.robust.sum(), 6)
         # The perturbation that succeeded, or else the last one.
-        fgsm = PGDAttack(
-            problem.network,
-            steps=1,
-            relative_step_size=1.0,
-            random_start=False,
+        fgsm = PGD(steps=1, relative_step_size=1.0, random_start=False).on(
+            problem.network
         )(problem.images, problem.labels, epsilon)
         self.assertAllClose(
             result.perturbation[~result.robust],
@@ -124,12 +125,14 @@ class AutoAttackTest(parameterized.TestCase, tf.test.TestCase):
 
         data = problem.images, problem.labels, epsilon
         plain, hidden = (
-            AutoAttack(network, "custom", SMALL_STANDARD)(*data).robust
+            AutoAttack(version="custom", attacks=SMALL_STANDARD)
+            .on(network)(*data)
+            .robust
             for network in (problem.network, masked)
         )
         self.assertAllEqual(hidden, plain)
         self.assertAllEqual(hidden, radii > epsilon)
-        by_ce = PGDAttack(masked, steps=10)(*data).robust
+        by_ce = PGD(steps=10).on(masked)(*data).robust
         self.assertGreater(by_ce.sum(), plain.sum() + 5)
 
     def test_a_network_that_draws(self):
@@ -144,7 +147,9 @@ class AutoAttackTest(parameterized.TestCase, tf.test.TestCase):
             logits = problem.network(batch)
             return logits + noise * generator.normal(tf.shape(logits))
 
-        attack = AutoAttack(network, "custom", ("apgd-ce-rand-10",))
+        attack = AutoAttack(version="custom", attacks=("apgd-ce-rand-10",)).on(
+            network
+        )
         result = attack(problem.images, problem.labels, epsilon)
         self.assertAllEqual(result.clean_correct, np.ones(20))
         self.assertFalse(result.robust[radii < 0.9 * epsilon].any())
@@ -175,7 +180,7 @@ class AutoAttackTest(parameterized.TestCase, tf.test.TestCase):
     )
     def test_refused(self, arguments, message):
         with self.assertRaisesRegex(InputError, message):
-            AutoAttack(len, **arguments)
+            AutoAttack(**arguments)
 
 
 class TransferAttackTest(parameterized.TestCase, tf.test.TestCase):
@@ -184,11 +189,8 @@ class TransferAttackTest(parameterized.TestCase, tf.test.TestCase):
         problem = linear_problem(20, seed=1)
         radii = problem.radii[norm]
         epsilon = between(radii, 8)
-        attack = TransferAttack(
-            without_gradient(problem.network),
-            problem.network,
-            name,
-            norm=norm,
+        attack = Transfer(problem.network, name, norm=norm).on(
+            without_gradient(problem.network)
         )
         self.assertFalse(attack.white_box)
         result = attack(problem.images, problem.labels, epsilon)
@@ -216,7 +218,7 @@ class TransferAttackTest(parameterized.TestCase, tf.test.TestCase):
         margins = (logits[:, 0] - logits[:, 1])[same]
         slopes = margins / problem.radii["linf"][same]
         radii = (margins + extra) / slopes
-        attack = TransferAttack(stronger, problem.network, "pgd-10-1")
+        attack = Transfer(problem.network, "pgd-10-1").on(stronger)
         result = attack(images, labels, 1.01 * radii.max())
         self.assertFalse(result.robust.any())
         result = attack(images, labels, 0.99 * radii.min())
@@ -225,8 +227,8 @@ class TransferAttackTest(parameterized.TestCase, tf.test.TestCase):
     def test_the_victim_does_not_end_a_round(self):
         # It is fooled long before the last of 30 steps, which ends in a corner.
         problem = linear_problem(6, wrong=False)
-        attack = TransferAttack(problem.network, problem.network, "pgd-30-1")
-        attack.attack.relative_step_size = 0.08
+        attack = Transfer(problem.network, "pgd-30-1").on(problem.network)
+        attack.attack.attack.relative_step_size = 0.08
         epsilon = 10 * float(problem.radii["linf"].max())
         result = attack(problem.images, problem.labels, epsilon)
         self.assertFalse(result.robust.any())
@@ -237,8 +239,8 @@ class TransferAttackTest(parameterized.TestCase, tf.test.TestCase):
 
     def test_a_surrogate_that_knows_nothing(self):
         problem = linear_problem(8, wrong=False)
-        attack = TransferAttack(
-            problem.network, lambda batch: 0 * batch[:, 0, 0, :2], "fgsm"
+        attack = Transfer(lambda batch: 0 * batch[:, 0, 0, :2], "fgsm").on(
+            problem.network
         )
         result = attack(problem.images, problem.labels, 0.1)
         self.assertTrue(result.robust.all())
@@ -254,9 +256,7 @@ class TransferAttackTest(parameterized.TestCase, tf.test.TestCase):
 
             return network
 
-        attack = TransferAttack(
-            counted("victim"), counted("surrogate"), "pgd-9-3"
-        )
+        attack = Transfer(counted("surrogate"), "pgd-9-3").on(counted("victim"))
         attack(problem.images, problem.labels, 1e-4)
         self.assertEqual(int(calls["victim"]), 1 + 3)  # One call to classify.
         self.assertEqual(int(calls["surrogate"]), 3 * 10)

@@ -8,7 +8,7 @@ from absl.testing import parameterized
 
 from fastbat_tf import attacks
 from fastbat_tf.attacks.base import SteppedAttack
-from fastbat_tf.attacks.pgd import PGDAttack
+from fastbat_tf.attacks.pgd import PGD
 from fastbat_tf.attacks.records import Record
 from fastbat_tf.errors import InputError
 from tests.support import attack_problems
@@ -82,7 +82,9 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
         network, images, labels, radii, _ = linear_problem(9)
         radii = radii["linf"]
         epsilon = between(radii, 3)
-        attack = PGDAttack(network, 10, batch_size=4, jit_compile=jit_compile)
+        attack = PGD(steps=10, batch_size=4, jit_compile=jit_compile).on(
+            network
+        )
         for count in (3, 9, 1, 4):
             result = attack(images[:count], labels[:count], epsilon)
             self.assertAllEqual(result.robust, (radii > epsilon)[:count])
@@ -174,7 +176,7 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
 
     def test_a_finished_record_is_left_alone(self):
         problem = linear_problem(4, wrong=False)
-        attack = PGDAttack(problem.network, 2)
+        attack = PGD(steps=2).on(problem.network)
         clean = attack.classify(problem.images, problem.labels)
         record = Record.start(clean.correct, clean.images)
         attack.run(clean, record, 1e-4)
@@ -199,7 +201,7 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
         problem = linear_problem(6)
         wrong = 1 - attack_problems.predictions(problem.network, problem.images)
         counted, traces = counting(problem.network)
-        result = PGDAttack(counted, restarts=3)(problem.images, wrong, 0.1)
+        result = PGD(restarts=3).on(counted)(problem.images, wrong, 0.1)
         self.assertLen(
             traces, 1
         )  # Calls to classify; the attack is not traced.
@@ -233,7 +235,7 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
             wrong = tf.ensure_shape(wrong, [None])
             return tf.stack([0.5 - wrong, tf.zeros_like(wrong)], axis=-1)
 
-        attack = PGDAttack(network, steps=19, restarts=2, batch_size=4)
+        attack = PGD(steps=19, restarts=2, batch_size=4).on(network)
         result = attack(images, np.zeros(12, np.int32), 0.01)
         self.assertAllEqual(result.robust, np.arange(12) % 3 != 0)
         calls = collections.Counter()
@@ -256,7 +258,7 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
             return tf.stack([right, tf.zeros_like(right)], axis=-1)
 
         images = np.ones((4, *SHAPE), np.float32)
-        attack = PGDAttack(network, steps=50, restarts=10)
+        attack = PGD(steps=50, restarts=10).on(network)
         result = attack(images, np.zeros(4, np.int32), 0.01)
         self.assertFalse(result.robust.any())
         self.assertEqual(int(calls), 2)  # To classify, and at the start.
@@ -264,13 +266,13 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
     def test_the_batch_is_no_larger_than_the_data_set(self):
         problem = linear_problem(5)
         counted, traces = counting(problem.network)
-        attack = PGDAttack(counted, batch_size=200, jit_compile=True)
+        attack = PGD(batch_size=200, jit_compile=True).on(counted)
         attack(problem.images, problem.labels, 0.01)
         self.assertEqual(set(traces), {(None, *SHAPE), (5, *SHAPE)})
 
     def test_bytes_and_floats_agree(self):
         problem = linear_problem(12)
-        attack = PGDAttack(problem.network, steps=3)
+        attack = PGD(steps=3).on(problem.network)
         gray_levels = np.round(255 * problem.images).astype(np.uint8)
         of_bytes, of_floats = (
             attack(pixels, problem.labels, 8 / 255)
@@ -286,7 +288,7 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
     def test_labels_of_floats(self):
         """Those of two classes often are; what is no whole number is wrong."""
         problem = linear_problem(12)
-        attack = PGDAttack(problem.network, steps=1)
+        attack = PGD(steps=1).on(problem.network)
         labels = np.float32(problem.labels)[:, None]
         of_floats = attack(problem.images, labels, 0.01)
         of_integers = attack(problem.images, problem.labels, 0.01)
@@ -303,7 +305,7 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
 
         images = np.full((2, *SHAPE), 0.5, np.float32)
         with tf.GradientTape() as tape:
-            PGDAttack(network, 2)(images, np.zeros(2, int), 0.01)
+            PGD(steps=2).on(network)(images, np.zeros(2, int), 0.01)
         self.assertAllEqual(weights[0], [1.0, -1.0])
         del tape
 
@@ -321,7 +323,7 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
             def start(self, images, labels, targets, epsilon, generators):
                 return {}, {}
 
-            def step(self, problem, state, epsilon):
+            def step(self, network, problem, state, epsilon):
                 delta = tf.one_hot(0, SIZE) * epsilon * factor
                 found = problem["images"] + tf.reshape(delta, (1, *SHAPE))
                 return {**state, "iteration": state["iteration"] + 1} | {
@@ -331,9 +333,9 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
         problem = linear_problem(3, wrong=False)
         data = problem.images, problem.labels
         with self.assertRaisesRegex(AssertionError, f"outside.*{received}"):
-            Outside(problem.network, norm=norm)(*data, 0.1)
+            Outside(norm=norm).on(problem.network)(*data, 0.1)
         factor = 1.0
-        Outside(problem.network, norm=norm)(*data, 0.1)
+        Outside(norm=norm).on(problem.network)(*data, 0.1)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
-from fastbat_tf.attacks.fab import FABAttack
+from fastbat_tf.attacks.fab import FAB
 from fastbat_tf.errors import InputError
 from tests.support.attack_problems import (
     NORMS,
@@ -22,7 +22,7 @@ class HyperplaneTest(parameterized.TestCase, tf.test.TestCase):
     """Tests the projection against a bisection in NumPy."""
 
     def project(self, norm, points, normals, gaps):
-        attack = FABAttack(len, norm=norm)
+        attack = FAB(norm=norm)
         count = len(points)
         steps = attack.to_hyperplane(
             tf.reshape(tf.constant(points, tf.float32), (count, *SHAPE)),
@@ -118,7 +118,7 @@ class FABAttackTest(parameterized.TestCase, tf.test.TestCase):
         problem = linear_problem(30, classes, seed=1)
         radii = problem.radii[norm]
         epsilon = between(radii, 12)
-        attack = FABAttack(problem.network, steps=10, norm=norm)
+        attack = FAB(steps=10, norm=norm).on(problem.network)
         result = attack(problem.images, problem.labels, epsilon)
         self.assertAllEqual(result.clean_correct, radii > 0)
         self.assertFalse(result.robust[radii < 0.99 * epsilon].any())
@@ -133,7 +133,7 @@ class FABAttackTest(parameterized.TestCase, tf.test.TestCase):
     def test_finds_the_nearest_point_of_the_boundary(self, norm, classes):
         # With a radius 1 % above that of each image, not the same for all.
         problem = linear_problem(6, classes, seed=2, wrong=False)
-        attack = FABAttack(problem.network, steps=20, norm=norm)
+        attack = FAB(steps=20, norm=norm).on(problem.network)
         for number, radius in enumerate(problem.radii[norm]):
             one = slice(number, number + 1)
             data = problem.images[one], problem.labels[one]
@@ -165,7 +165,7 @@ class FABAttackTest(parameterized.TestCase, tf.test.TestCase):
             total = offset.sum(axis=1)  # |x + t|^2 = 1, solved for t.
             nearest = -total + np.sqrt(total**2 + SIZE * (1 - 0.36))
             nearest /= SIZE
-        attack = FABAttack(network, steps=30, norm=norm)
+        attack = FAB(steps=30, norm=norm).on(network)
         labels = np.zeros(5, int)
         for number in range(5):
             one = images[number : number + 1], labels[:1]
@@ -180,7 +180,7 @@ class FABAttackTest(parameterized.TestCase, tf.test.TestCase):
             score = batch[:, 0, 0, :1]
             return tf.concat([0.6 - score, 0.0 * score], axis=-1)
 
-        attack = FABAttack(network, steps=3)
+        attack = FAB(steps=3)
         problem = {
             "images": tf.constant(images),
             "labels": tf.constant([0]),
@@ -191,6 +191,7 @@ class FABAttackTest(parameterized.TestCase, tf.test.TestCase):
 
         def step(point, epsilon=0.2):
             moved = attack.step(
+                network,
                 problem,
                 {**state, "point": tf.fill((1, 1, 1, 1), point)},
                 tf.constant(epsilon),
@@ -227,23 +228,23 @@ class FABAttackTest(parameterized.TestCase, tf.test.TestCase):
             calls.assign_add(1)
             return problem.network(batch)
 
-        FABAttack(network, steps=7)(problem.images, problem.labels, 1e-4)
+        FAB(steps=7).on(network)(problem.images, problem.labels, 1e-4)
         # One call to classify; seven steps for each other class.
         self.assertEqual(int(calls), 1 + 2 * 7 * 2)
 
     def test_target_classes(self):
-        self.assertEqual(FABAttack(len).rounds(10), 9)
-        self.assertEqual(FABAttack(len).rounds(100), 9)
-        self.assertEqual(FABAttack(len).rounds(2), 1)
-        self.assertEqual(FABAttack(len, target_classes=3).rounds(10), 3)
+        self.assertEqual(FAB().rounds(10), 9)
+        self.assertEqual(FAB().rounds(100), 9)
+        self.assertEqual(FAB().rounds(2), 1)
+        self.assertEqual(FAB(target_classes=3).rounds(10), 3)
         # The nearest class of some is not the likeliest: one target is not
         # enough where two are.
         problem = linear_problem(40, classes=3, seed=4)
         epsilon = between(problem.radii["l2"], 16)
         one, two = (
-            FABAttack(problem.network, 10, classes, norm="l2")(
-                problem.images, problem.labels, epsilon
-            ).robust.sum()
+            FAB(steps=10, target_classes=classes, norm="l2")
+            .on(problem.network)(problem.images, problem.labels, epsilon)
+            .robust.sum()
             for classes in (1, 2)
         )
         self.assertGreater(one, two)
@@ -254,14 +255,14 @@ class FABAttackTest(parameterized.TestCase, tf.test.TestCase):
         def network(batch):
             return tf.constant([[1.0, 0.0]]) + 0.0 * batch[:, 0, 0, :1]
 
-        result = FABAttack(network, steps=3)(images, np.zeros(2, int), 0.1)
+        result = FAB(steps=3).on(network)(images, np.zeros(2, int), 0.1)
         self.assertAllEqual(result.robust, [True, True])
         self.assertFalse(result.perturbation.any())
 
     @parameterized.parameters("steps", "target_classes")
     def test_refused(self, name):
         with self.assertRaisesRegex(InputError, f"Received: {name}=0"):
-            FABAttack(len, **{name: 0})
+            FAB(**{name: 0})
 
 
 if __name__ == "__main__":

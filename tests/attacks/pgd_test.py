@@ -4,8 +4,8 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
-from fastbat_tf.attacks.fgsm import FGSMAttack
-from fastbat_tf.attacks.pgd import PGDAttack
+from fastbat_tf.attacks.fgsm import FGSM
+from fastbat_tf.attacks.pgd import PGD
 from fastbat_tf.errors import InputError
 from tests.support.attack_problems import (
     SHAPE,
@@ -45,7 +45,7 @@ class PGDAttackTest(parameterized.TestCase, tf.test.TestCase):
         network, images, labels, radii, toward = linear_problem(40)
         radii = radii[norm]
         epsilon = between(radii, 16)
-        result = PGDAttack(network, steps=20, batch_size=40, norm=norm)(
+        result = PGD(steps=20, batch_size=40, norm=norm).on(network)(
             images, labels, epsilon
         )
         self.assertAllEqual(result.clean_correct, radii > 0)
@@ -67,7 +67,7 @@ class PGDAttackTest(parameterized.TestCase, tf.test.TestCase):
         problem = linear_problem(30, classes=5, seed=1)
         radii = problem.radii["linf"]
         epsilon = between(radii, 12)
-        attack = PGDAttack(problem.network, steps=20, restarts=2, loss=loss)
+        attack = PGD(steps=20, restarts=2, loss=loss).on(problem.network)
         result = attack(problem.images, problem.labels, epsilon)
         self.assertAllEqual(result.robust, radii > epsilon)
 
@@ -75,7 +75,7 @@ class PGDAttackTest(parameterized.TestCase, tf.test.TestCase):
         problem = boxed_problem(30)
         radii = problem.radii["linf"]
         epsilon = between(radii, 12)
-        attack = PGDAttack(problem.network, steps=20)
+        attack = PGD(steps=20).on(problem.network)
         result = attack(problem.images, problem.labels, epsilon)
         self.assertAllEqual(result.robust, radii > epsilon)
         images = problem.images[result.robust]
@@ -98,14 +98,14 @@ class PGDAttackTest(parameterized.TestCase, tf.test.TestCase):
             ({"steps": 2, "relative_step_size": 1.0}, True),
             ({"steps": 1, "relative_step_size": 1.0}, False),
         ):
-            result = PGDAttack(network, **arguments)(images, labels, epsilon)
+            result = PGD(**arguments).on(network)(images, labels, epsilon)
             gap = np.abs(result.perturbation[kept] - corners).max() / epsilon
             self.assertEqual(gap < 1e-3, reached, (arguments, gap))
 
     @parameterized.parameters("linf", "l2")
     def test_starts_fill_the_ball(self, norm):
         images = np.full((200, *SHAPE), 0.5, np.float32)
-        attack = PGDAttack(lottery, steps=1, norm=norm)
+        attack = PGD(steps=1, norm=norm).on(lottery)
         result = attack(images, np.zeros(200, np.int32), 0.01)
         starts = result.perturbation.reshape(200, -1) / 0.01
         if norm == "linf":  # Each pixel is uniformly distributed.
@@ -121,7 +121,7 @@ class PGDAttackTest(parameterized.TestCase, tf.test.TestCase):
         labels = np.zeros(64, np.int32)
         counts, earlier = [], np.ones(64, bool)
         for restarts in (1, 2, 5, 20):
-            attack = PGDAttack(lottery, steps=2, restarts=restarts)
+            attack = PGD(steps=2, restarts=restarts).on(lottery)
             robust = attack(images, labels, 0.1).robust
             # An example that one restart breaks stays broken.
             self.assertFalse((robust & ~earlier).any())
@@ -138,7 +138,7 @@ class PGDAttackTest(parameterized.TestCase, tf.test.TestCase):
         labels = np.zeros(64, np.int32)
 
         def run(restarts):
-            attack = PGDAttack(lottery, steps=2, restarts=restarts)
+            attack = PGD(steps=2, restarts=restarts).on(lottery)
             result = attack(images, labels, 0.1)
             return result, result.perturbation[:, 0, 0, 0]  # The loss here.
 
@@ -164,10 +164,8 @@ class PGDAttackTest(parameterized.TestCase, tf.test.TestCase):
 
         images = np.full((64, *SHAPE), 0.5, np.float32)
         labels = np.zeros(64, np.int32)
-        result = PGDAttack(
-            lambda batch: network(batch) + 0.0 * tf.reduce_sum(batch),
-            steps=1,
-            restarts=3,
+        result = PGD(steps=1, restarts=3).on(
+            lambda batch: network(batch) + 0.0 * tf.reduce_sum(batch)
         )(images, labels, 0.1)
         self.assertBetween(result.robust.sum(), 10, 45)  # 27 expected.
         self.assertAllEqual(
@@ -184,9 +182,7 @@ class PGDAttackTest(parameterized.TestCase, tf.test.TestCase):
             return tf.stack([right, 0.0 * tf.reduce_sum(batch, (1, 2, 3))], -1)
 
         images = np.full((64, *SHAPE), 0.5, np.float32)
-        result = PGDAttack(network, steps=10)(
-            images, np.zeros(64, np.int32), 0.1
-        )
+        result = PGD(steps=10).on(network)(images, np.zeros(64, np.int32), 0.1)
         first = (images + result.perturbation)[:, 0, 0, 0]
         self.assertBetween(result.robust.sum(), 5, 30)  # 16 started above.
         self.assertAllInRange(first[~result.robust], 0.52, 0.55)
@@ -205,7 +201,7 @@ class PGDAttackTest(parameterized.TestCase, tf.test.TestCase):
 
         # Four equal images: only the starts differ.
         images = np.full((4, *SHAPE), 0.5, np.float32)
-        attack = PGDAttack(network, steps=1, restarts=2, batch_size=2)
+        attack = PGD(steps=1, restarts=2, batch_size=2).on(network)
         attack(images, np.zeros(4, np.int32), 0.1)
         starts = np.concatenate(
             [batch for batch in seen if (batch != 0.5).any()]
@@ -220,7 +216,7 @@ class PGDAttackTest(parameterized.TestCase, tf.test.TestCase):
 
     def test_seed(self):
         network, images, labels, radii, _ = linear_problem(8)
-        attack = PGDAttack(network, steps=1)
+        attack = PGD(steps=1).on(network)
         first, again, other = (
             attack(images, labels, 1e-4, seed).perturbation
             for seed in (1, 1, 2)
@@ -242,22 +238,22 @@ class PGDAttackTest(parameterized.TestCase, tf.test.TestCase):
 
         data = problem.images, problem.labels, epsilon
         by_loss = {
-            loss: PGDAttack(masked, steps=10, loss=loss)(*data).robust.mean()
+            loss: PGD(steps=10, loss=loss).on(masked)(*data).robust.mean()
             for loss in ("ce", "margin")
         }
         self.assertGreater(by_loss["ce"], 0.5)
         self.assertEqual(by_loss["margin"], 0.0)
-        plain = PGDAttack(problem.network, steps=10)(*data)
+        plain = PGD(steps=10).on(problem.network)(*data)
         self.assertEqual(plain.robust.mean(), 0.0)
 
     @parameterized.parameters("steps", "restarts", "batch_size")
     def test_refused_settings(self, name):
         with self.assertRaisesRegex(InputError, f"Received: {name}=0"):
-            PGDAttack(len, **{name: 0})
+            PGD(**{name: 0})
 
     def test_refused_loss(self):
         with self.assertRaisesRegex(InputError, "ce, margin, dlr.*loss=mse"):
-            PGDAttack(len, loss="mse")
+            PGD(loss="mse")
 
 
 class FGSMAttackTest(parameterized.TestCase, tf.test.TestCase):
@@ -266,7 +262,7 @@ class FGSMAttackTest(parameterized.TestCase, tf.test.TestCase):
         network, images, labels, radii, toward = linear_problem(20)
         radii = radii[norm]
         epsilon = between(radii, 8)
-        result = FGSMAttack(network, norm=norm)(images, labels, epsilon)
+        result = FGSM(norm=norm).on(network)(images, labels, epsilon)
         self.assertAllEqual(result.robust, radii > epsilon)
         right = result.clean_correct
         self.assertAllClose(
@@ -277,7 +273,7 @@ class FGSMAttackTest(parameterized.TestCase, tf.test.TestCase):
 
     def test_needs_no_seed(self):
         problem = linear_problem(4)
-        attack = FGSMAttack(problem.network)
+        attack = FGSM().on(problem.network)
         data = problem.images, problem.labels, 0.01
         one, other = attack(*data, seed=0), attack(*data, seed=1)
         self.assertAllEqual(one.perturbation, other.perturbation)

@@ -5,34 +5,35 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 from fastbat_tf import attacks
-from fastbat_tf.attacks.apgd import APGDAttack, APGDTargetedAttack
-from fastbat_tf.attacks.fab import FABAttack
-from fastbat_tf.attacks.fgsm import FGSMAttack
+from fastbat_tf.attacks.apgd import APGD, APGDTargeted
+from fastbat_tf.attacks.fab import FAB
+from fastbat_tf.attacks.fgsm import FGSM
 from fastbat_tf.attacks.inputs import as_pixels
-from fastbat_tf.attacks.pgd import PGDAttack
+from fastbat_tf.attacks.pgd import PGD
 from fastbat_tf.attacks.registry import AttackSpec
-from fastbat_tf.attacks.square import SquareAttack
+from fastbat_tf.attacks.square import Square
 from fastbat_tf.errors import InputError
 from tests.support.attack_problems import SHAPE, between, linear_problem
 
 
 class RegistryTest(parameterized.TestCase, tf.test.TestCase):
     @parameterized.parameters(
-        ("fgsm", FGSMAttack, {"steps": 1}),
-        ("pgd-50-10", PGDAttack, {"steps": 50, "restarts": 10}),
-        ("pgd-5-1-margin", PGDAttack, {"loss_name": "margin"}),
-        ("pgd-5-1-dlr", PGDAttack, {"loss_name": "dlr"}),
-        ("apgd-ce", APGDAttack, {"steps": 100, "loss_name": "ce"}),
-        ("apgd-dlr-20", APGDAttack, {"steps": 20, "loss_name": "dlr"}),
-        ("apgd-t", APGDTargetedAttack, {"steps": 100, "target_classes": 9}),
-        ("fab-t-20", FABAttack, {"steps": 19, "target_classes": 9}),
-        ("square", SquareAttack, {"steps": 4999, "white_box": False}),
-        ("square-70", SquareAttack, {"steps": 69}),
-        ("apgd-ce-rand", APGDAttack, {"samples": 20, "loss_name": "ce"}),
-        ("apgd-dlr-rand-7", APGDAttack, {"samples": 20, "steps": 7}),
+        ("fgsm", FGSM, {"steps": 1}),
+        ("pgd-50-10", PGD, {"steps": 50, "restarts": 10}),
+        ("pgd-5-1-margin", PGD, {"loss_name": "margin"}),
+        ("pgd-5-1-dlr", PGD, {"loss_name": "dlr"}),
+        ("apgd-ce", APGD, {"steps": 100, "loss_name": "ce"}),
+        ("apgd-dlr-20", APGD, {"steps": 20, "loss_name": "dlr"}),
+        ("apgd-t", APGDTargeted, {"steps": 100, "target_classes": 9}),
+        ("fab-t-20", FAB, {"steps": 19, "target_classes": 9}),
+        ("square", Square, {"steps": 4999, "white_box": False}),
+        ("square-70", Square, {"steps": 69}),
+        ("apgd-ce-rand", APGD, {"samples": 20, "loss_name": "ce"}),
+        ("apgd-dlr-rand-7", APGD, {"samples": 20, "steps": 7}),
     )
     def test_builds_by_name(self, name, expected_class, attributes):
         attack = attacks.get(name, len, norm="l2", batch_size=3)
+        attack = attack.attack
         self.assertIs(type(attack), expected_class)
         self.assertEqual(attack.norm.name, "l2")
         self.assertEqual(attack.batch_size, 3)
@@ -136,14 +137,14 @@ class DataTest(parameterized.TestCase, tf.test.TestCase):
             "epsilon": 0.1,
         } | changed
         with self.assertRaisesRegex(InputError, "Received: ") as caught:
-            FGSMAttack(linear_problem(2).network)(**given)
+            FGSM().on(linear_problem(2).network)(**given)
         self.assertRegex(str(caught.exception), message)
         self.assertNotIn("\n", str(caught.exception))
 
     @parameterized.parameters(np.inf, np.nan, -1.0)
     def test_refused_radius_of_l2(self, epsilon):
         problem = linear_problem(2)
-        attack = FGSMAttack(problem.network, norm="l2")
+        attack = FGSM(norm="l2").on(problem.network)
         with self.assertRaisesRegex(InputError, f"Received: epsilon={epsilon}"):
             attack(problem.images, problem.labels, epsilon)
         attack(
@@ -159,7 +160,7 @@ class DataTest(parameterized.TestCase, tf.test.TestCase):
     def test_refused_answer(self, network, message):
         images = np.zeros((2, *SHAPE))
         with self.assertRaisesRegex(InputError, f"Received: {message}"):
-            FGSMAttack(network)(images, np.zeros(2, int), 0.1)
+            FGSM().on(network)(images, np.zeros(2, int), 0.1)
 
     @parameterized.parameters(
         (np.array([0, 51, 255], np.uint8), [0, 0.2, 1]),
@@ -174,7 +175,7 @@ class DataTest(parameterized.TestCase, tf.test.TestCase):
     def test_labels_in_a_column(self):
         network, images, labels, radii, _ = linear_problem(5)
         flat, column = (
-            FGSMAttack(network)(images, given, between(radii["linf"], 2))
+            FGSM().on(network)(images, given, between(radii["linf"], 2))
             for given in (labels, labels[:, np.newaxis])
         )
         self.assertAllEqual(flat.robust, column.robust)
@@ -189,7 +190,7 @@ class DataTest(parameterized.TestCase, tf.test.TestCase):
         images = np.zeros((2, *SHAPE))
         for label in (0, 1):
             labels = np.full(2, label)
-            result = FGSMAttack(network)(images, labels, 0.1)
+            result = FGSM().on(network)(images, labels, 0.1)
             self.assertAllEqual(result.clean_correct, [False, False])
 
 

@@ -5,7 +5,7 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 from fastbat_tf.attacks.square import (
-    SquareAttack,
+    Square,
     Window,
     bumps,
     square_sizes,
@@ -146,7 +146,7 @@ class BumpsTest(parameterized.TestCase, tf.test.TestCase):
 
     def test_moves_the_mass(self):
         random = np.random.default_rng(0)
-        attack = SquareAttack(len, queries=2, norm="l2")
+        attack = Square(queries=2, norm="l2")
         shape, epsilon, size = (9, 10, 3), 2.0, 5
         for number in range(6):
             delta = random.normal(size=shape)
@@ -191,7 +191,7 @@ class SquareAttackTest(parameterized.TestCase, tf.test.TestCase):
             return np.concatenate([1e3 - score, 0 * score], axis=1)
 
         recorder = Recorder(network)
-        attack = SquareAttack(recorder, queries, norm=norm)
+        attack = Square(queries=queries, norm=norm).on(recorder)
         self.assertFalse(attack.white_box)
         result = attack(images, np.zeros(2, int), epsilon)
         self.assertAllEqual(result.robust, [True, True])
@@ -283,7 +283,7 @@ class SquareAttackTest(parameterized.TestCase, tf.test.TestCase):
         self.assertBetween(np.mean(signs), 0.25, 0.75)
 
     def test_grid_of_tiles_first(self):
-        attack = SquareAttack(len, 1, norm="l2")
+        attack = Square(queries=1, norm="l2")
         generators = [np.random.default_rng(number) for number in range(2)]
         grid = attack._grid((2, 11, 10, 3), generators).numpy()
         bump = published_bumps(2)
@@ -308,7 +308,7 @@ class SquareAttackTest(parameterized.TestCase, tf.test.TestCase):
         problem = linear_problem(20, classes, seed=1)
         radii = problem.radii["linf"]
         epsilon = between(radii, 8)
-        attack = SquareAttack(problem.network, queries=1500)
+        attack = Square(queries=1500).on(problem.network)
         result = attack(problem.images, problem.labels, epsilon)
         self.assertAllEqual(result.clean_correct, radii > 0)
         self.assertFalse(result.robust[radii < 0.95 * epsilon].any())
@@ -318,7 +318,7 @@ class SquareAttackTest(parameterized.TestCase, tf.test.TestCase):
         problem = linear_problem(20, seed=1)
         radii = problem.radii["l2"]
         epsilon = between(radii, 8)
-        attack = SquareAttack(problem.network, queries=1000, norm="l2")
+        attack = Square(queries=1000, norm="l2").on(problem.network)
         result = attack(problem.images, problem.labels, epsilon)
         # Squares of at least 3 x 3 cannot reach all points of 4 x 4 pixels.
         self.assertFalse(result.robust[radii < 0.4 * epsilon].any())
@@ -331,7 +331,7 @@ class SquareAttackTest(parameterized.TestCase, tf.test.TestCase):
 
     def test_refused(self):
         with self.assertRaisesRegex(InputError, "Received: queries=0"):
-            SquareAttack(len, queries=0)
+            Square(queries=0)
 
 
 if __name__ == "__main__":

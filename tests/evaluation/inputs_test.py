@@ -84,6 +84,11 @@ class ChooseTest(parameterized.TestCase, tf.test.TestCase):
             choose(self.labels(50, 50), max_examples, 0)
 
 
+def ranged(network, low, high):
+    """The network for pixels in [low, high]."""
+    return lambda images: network((images - low) / (high - low))
+
+
 class DataSetTest(tf.test.TestCase):
     def evaluate(self, dataset, **kwargs):
         results = evaluate_robustness(
@@ -115,6 +120,62 @@ class DataSetTest(tf.test.TestCase):
         )
         self.assertEqual(
             self.evaluate((floats.astype("float64"), labels)), expected
+        )
+
+    def test_forms_of_fit(self):
+        """All that training takes is measured as the pair of arrays is."""
+        images, labels = toy_data(30)
+        images = (np.round(as_floats(images) * 128) / 128).astype("float32")
+        expected = self.evaluate((images, labels))
+        one_hot = np.eye(4)[labels]
+        for data in (
+            (images.astype("float16"), one_hot),
+            (tf.cast(images, "bfloat16"), 0.9 * one_hot + 0.025),
+            ((images[k : k + 9], labels[k : k + 9]) for k in (0, 9, 18, 27)),
+        ):
+            self.assertEqual(self.evaluate(data), expected)
+        weighted = self.evaluate((images, labels, np.ones(30)))
+        (note,) = weighted.pop("notes")
+        self.assertRegex(note, "weights are ignored")
+        expected.pop("notes")
+        self.assertEqual(weighted, expected)
+
+    def test_one_attack_and_the_default_radius(self):
+        """Of one attack the name suffices; the norm has a usual radius."""
+        data = toy_data(10)
+        for norm, epsilon in ((np.inf, 8 / 255), ("L2", 128 / 255)):
+            results = evaluate_robustness(
+                toy_network(), data, "fgsm", norm=norm
+            )
+            self.assertEqual(
+                results["norm"], {np.inf: "linf", "L2": "l2"}[norm]
+            )
+            (row,) = results["attacks"]
+            self.assertEqual((row["attack"], row["epsilon"]), ("fgsm", epsilon))
+
+    def test_rounding_is_clipped_with_a_note(self):
+        """Pixels of 1.0000002 are 1; the note says how far they were off."""
+        images, labels = toy_data(20)
+        images = as_floats(images)
+        images[0, 0, 0, 0] = 1
+        for low, high in ((0, 1), (-1, 1)):
+            given = (low + (high - low) * images).astype("float32")
+            model = ranged(toy_network(), low, high)
+            expected = self.evaluate_in(model, given, labels, (low, high))
+            given[0, 0, 0, 0] = np.nextafter(np.float32(high), np.float32(9))
+            found = self.evaluate_in(model, given, labels, (low, high))
+            self.assertRegex(
+                found["notes"][0],
+                rf"outside \[{low}, 1\], by at most 1.2e-07, were clipped",
+            )
+            self.assertEqual(found["notes"][1:], expected["notes"])
+            self.assertEqual(found["attacks"], expected["attacks"])
+
+    def evaluate_in(self, model, images, labels, pixel_range):
+        return without_seconds(
+            evaluate_robustness(
+                model, (images, labels), "fgsm", pixel_range=pixel_range
+            )
         )
 
     def test_subset(self):
@@ -207,7 +268,8 @@ class RefusedTest(parameterized.TestCase, tf.test.TestCase):
         if data is None:
             data = (IMAGES, LABELS)
         with self.assertRaisesRegex(InputError, message) as caught:
-            evaluate_robustness(model or toy_network(), data, **arguments)
+            model = toy_network() if model is None else model
+            evaluate_robustness(model, data, **arguments)
         self.assertIsInstance(caught.exception, ValueError)
         text = str(caught.exception)
         self.assertIn("Received: ", text)
@@ -220,7 +282,13 @@ class RefusedTest(parameterized.TestCase, tf.test.TestCase):
         (["fgsm+transfer"], r"attack=fgsm\+transfer$"),
         ([], r"`attacks` .*at least one.* Received: attacks=\[\]$"),
         (["fgsm", "fgsm"], "none twice.*attacks="),
-        ("fgsm", "`attacks` .*Received: attacks=fgsm$"),
+        ("cw", "one of fgsm, .* Received: attack=cw$"),
+        ("fgsm,pgd-1-1", "Received: attack=fgsm,pgd-1-1$"),
+        # `fit(images, labels)` has taught this call.
+        (LABELS, r"dataset=\(images, labels\).*attacks=ndarray of shape"),
+        ([3, 1], r"dataset=\(images, labels\).* Received: attacks=\[3, 1\]$"),
+        ([print], r'such as \["pgd-50-10", "autoattack"\]\. Received'),
+        (3, "list of names, .* Received: attacks=3$"),
     )
     def test_attacks(self, attacks, message):
         self.assert_refused(message, attacks=attacks)
@@ -229,10 +297,11 @@ class RefusedTest(parameterized.TestCase, tf.test.TestCase):
         ([0.0], r"above 0 .*, such as 8/255\. Received: epsilon=0.0$"),
         ([0.1, -0.1], "above 0.* Received: epsilon=-0.1$"),
         ([float("nan")], "Received: epsilon=nan$"),
-        ([8], "at most 1 for linf, .* Received: epsilon=8.0$"),
+        ([8], "at most 1 for linf: for 8 gray levels 8/255.*epsilon=8.0$"),
+        (300.0, "at most 1 for linf, .* Received: epsilon=300.0$"),
         ([], r"`epsilons` .*at least one.* Received: epsilons=\[\]$"),
         ([0.1, 0.1], r"none twice.* Received: epsilons=\[0.1, 0.1\]$"),
-        (0.1, "`epsilons` .*Received: epsilons=0.1$"),
+        ("8/255", "`epsilons` .*Received: epsilons='8/255'$"),
         (["8/255"], r"`epsilons` .*Received: epsilons=\['8/255'\]$"),
     )
     def test_epsilons(self, epsilons, message):
@@ -252,7 +321,10 @@ class RefusedTest(parameterized.TestCase, tf.test.TestCase):
         (LABELS[:7], r"same number.*labels.shape=\(7,\)$"),
         (LABELS + 4, r"in \[0, 4\).*Received: range=\("),
         (LABELS - 5, r"in \[0, 4\).*Received: range=\(-"),
-        (np.eye(4)[LABELS].astype(int), r"integers.*shape=\(8, 4\)"),
+        # One-hot labels are as good as integers, if they fit the model.
+        (np.eye(5)[LABELS], "model's 4 classes. Received: labels for 5"),
+        (np.full((8, 4), 0.25), r"likeliest .*labels\[0\] with several of"),
+        (np.where(LABELS > 1, 1, -1), "4 classes. Received: labels for 2"),
         (3, r"same number.*labels.shape=\(\)$"),
     )
     def test_labels(self, labels, message):
@@ -264,6 +336,10 @@ class RefusedTest(parameterized.TestCase, tf.test.TestCase):
         (IMAGES * np.float32("nan"), r"in \[0, 1\].*range=\(nan"),
         (IMAGES.astype("int32"), "uint8.*images.dtype=int32$"),
         (IMAGES[..., 0], r"images.shape=\(8, 4, 4\)$"),
+        (
+            as_floats(IMAGES) * np.float32(1.000002),
+            r"in \[0, 1\].*1\.00000\d+\)$",
+        ),
         (IMAGES[0], r"same number.*images.shape=\(4, 4, 3\)"),
     )
     def test_images(self, images, message):
@@ -276,6 +352,8 @@ class RefusedTest(parameterized.TestCase, tf.test.TestCase):
         (lambda images: {"logits": toy_network()(images)}, "logits.*shape="),
         (toy_network(classes=1), "two classes.*classes=1$"),
         (7, "keras.Model, a path, or a callable .*Received: model=7$"),
+        (IMAGES, "come before the data set.*model=ndarray of shape"),
+        ((IMAGES, LABELS), "come before the data set.*model=tuple of 2$"),
         ("no/such.keras", "there is none.*model_path=no/such.keras$"),
         (pathlib.Path("no", "such"), "model_path=no/such$"),
     )
@@ -293,15 +371,12 @@ class RefusedTest(parameterized.TestCase, tf.test.TestCase):
         examples = tf.data.Dataset.from_tensor_slices((IMAGES, LABELS))
         batches = examples.batch(4)
         self.assert_refused("to be finite;.*infinite$", data=batches.repeat())
-        self.assert_refused("batches of .*element_spec=", data=examples)
+        self.assert_refused(r"call dataset.batch\(...\)", data=examples)
         self.assert_refused(
-            "batches of .*element_spec=", data=batches.map(lambda x, y: x)
-        )
-        self.assert_refused(
-            "batches of .*element_spec=",
-            data=batches.map(lambda x, y: ({"image": x}, y)),
+            "Labels are expected beside", data=batches.map(lambda x, y: x)
         )
         self.assert_refused(r"pair \(images, labels\)", data=IMAGES)
+        self.assert_refused("dataset=function$", data=toy_network())
         self.assert_refused(r"pair \(images, labels\)", data=(IMAGES,))
 
     @parameterized.parameters(-1, 9)

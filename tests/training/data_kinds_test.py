@@ -6,8 +6,9 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 import fastbat_tf as fb
+from fastbat_tf.data.indexing import split_index
 from fastbat_tf.errors import InputError
-from fastbat_tf.methods.batch import split_index, unpack
+from fastbat_tf.methods.batch import unpack
 from tests.support import testing
 
 IMAGES, LABELS = testing.images_and_labels(8)

@@ -1,0 +1,175 @@
+"""An attack on one network."""
+
+import functools
+
+import numpy as np
+
+from fastbat_tf.attacks.classifier import Classifier, check_gradient, is_numpy
+from fastbat_tf.attacks.inputs import check_radius
+from fastbat_tf.attacks.loop import AttackLoop, Strides
+from fastbat_tf.attacks.records import AttackResult, Record
+
+
+class BoundAttack:
+    """An attack on one network, which is traced once.
+
+    `fastbat_tf.attacks.get` and the method `on` of an attack make it.
+
+    Args:
+        attack: An `Attack`.
+        network: Any callable from float32 images `(batch, height, width,
+            channels)` in [0, 1] to logits `(batch, classes)`.
+
+    Attributes:
+        attack: The `Attack`.
+        classify: The `Classifier` of the network.
+
+    Raises:
+        InputError: If the network is a `RobustClassifier` with a pixel range
+            other than [0, 1], or a function of NumPy arrays, of which the
+            attack needs gradients.
+    """
+
+    def __init__(self, attack, network):
+        self.attack = attack
+        self.classify = Classifier(network, attack.batch_size)
+        self._stages = []
+        self._strides = None
+        self._is_checked = False
+        if is_numpy(network):
+            self._check_gradient(None)
+
+    @property
+    def network(self):
+        """The network, as `Classifier.network`."""
+        return self.classify.network
+
+    @property
+    def name(self):
+        """The kind of attack."""
+        return self.attack.name
+
+    @property
+    def title(self):
+        """The name by which it was built, or None."""
+        return self.attack.title
+
+    @property
+    def norm(self):
+        """The norm, a class of `fastbat_tf.attacks.norms`."""
+        return self.attack.norm
+
+    @property
+    def white_box(self):
+        """Whether it uses gradients of the attacked network."""
+        return self.attack.white_box
+
+    @property
+    def loss_name(self):
+        """The loss that it maximizes, or None."""
+        return self.attack.loss_name
+
+    def rounds(self, classes):
+        """The largest number of rounds per example, given the classes."""
+        return self.attack.rounds(classes)
+
+    def stages(self):
+        """The single attacks that it consists of, in order, all bound."""
+        if not self._stages:
+            parts = self.attack.stages()
+            self._stages = [
+                self if part is self.attack else part.on(self.network)
+                for part in parts
+            ]
+        return self._stages
+
+    def __call__(self, images, labels, epsilon, seed=0, listener=None):
+        """Attacks a whole data set.
+
+        Args:
+            images: uint8 array, or float array in [0, 1], of shape
+                `(examples, height, width, channels)`.
+            labels: Integer array `(examples,)`.
+            epsilon: Float, the radius, in [0, 1] for L-infinity.
+            seed: Integer. Defaults to 0.
+            listener: Function of two integers, called after every few steps
+                with the number of decided examples and the number of all
+                examples. Defaults to None.
+
+        Returns:
+            An `AttackResult`.
+
+        Raises:
+            InputError: If the images are not pixels, the labels are not
+                classes, epsilon is out of range, or the network does not
+                return logits.
+        """
+        check_radius(epsilon, self.norm)
+        clean = self.classify(images, labels)
+        return self.attack_clean(clean, epsilon, seed=seed, listener=listener)
+
+    def attack_clean(self, clean, epsilon, *, seed=0, listener=None):
+        """Attacks examples that are classified already.
+
+        Args:
+            clean: A `Clean`, what `classify` returned.
+            epsilon: Float, the radius.
+            seed: Integer. Defaults to 0.
+            listener: As for `__call__`. Defaults to None.
+
+        Returns:
+            An `AttackResult`.
+
+        Raises:
+            InputError: If the network is a function of NumPy arrays, of which
+                the attack needs gradients.
+        """
+        if is_numpy(self.network):
+            self._check_gradient(None)
+        robust, found = clean.correct, np.zeros_like(clean.images)
+        for stage in self.stages():
+            record = Record.start(robust, clean.images)
+            hear = listener and functools.partial(
+                _count, listener, record, stage.rounds(clean.logits.shape[-1])
+            )
+            stage.run(clean, record, epsilon, seed=seed, listener=hear)
+            record.update(found)
+            robust = record.robust
+        return AttackResult(clean.correct, robust, found)
+
+    def run(self, clean, record, epsilon, *, seed=0, listener=None):
+        """Attacks the robust examples of a record, and updates the record.
+
+        Args:
+            clean: A `Clean`.
+            record: A `Record`, new or from an interrupted run.
+            epsilon: Float, the radius.
+            seed: Integer. Defaults to 0.
+            listener: Function without arguments, called after every few steps,
+                when the record is up to date. Defaults to None.
+        """
+        if self._strides is None:
+            self._strides = Strides(self.attack, self.network)
+        loop = AttackLoop(self.attack, self._strides, clean, epsilon, seed=seed)
+        loop.run(record, listener)
+
+    def check_gradient(self, clean):
+        """Raises an `InputError` if a gradient that is needed does not exist.
+
+        Args:
+            clean: A `Clean`, the examples that were classified.
+        """
+        if not self._is_checked:
+            self._check_gradient(clean.images[:1])
+            self._is_checked = True
+
+    def _check_gradient(self, image):
+        for stage in self.attack.stages():
+            differentiated = stage.differentiates(self.network)
+            if differentiated is not None:
+                check_gradient(differentiated, image)
+
+
+def _count(listener, record, rounds):
+    decided = ~record.robust | (record.rounds >= rounds)
+    listener(int(decided.sum()), len(decided))
