@@ -111,7 +111,7 @@ class RobustClassifier(Lifecycle, TrainingStep):
 
     def __init__(
         self,
-        classifier: keras.Model,
+        classifier: Any,
         method: Method,
         seed: int = 0,
         pixel_range: Sequence[float] = (0, 1),
