@@ -81,10 +81,10 @@ def main(_):
     import numpy as np
 
     from fastbat_tf import attacks
+    from fastbat_tf.attacks.models import logits_of
     from fastbat_tf.distribution import peak_gigabytes
-    from fastbat_tf.saving import model_files
 
-    network = model_files.logits_of(build_classifier(WIDTH.value))
+    network = logits_of(build_classifier(WIDTH.value))
     images = np.random.default_rng(0).uniform(size=(EXAMPLES.value, 32, 32, 3))
     images = images.astype("float32")
     labels = np.argmax(network(images), -1).astype("int32")

@@ -5,14 +5,7 @@ The one list of them: `fastbat_tf.__init__` reads it when it is imported.
 
 __version__: str
 
-from .attacks.apgd import APGDAttack as APGDAttack
-from .attacks.apgd import APGDTargetedAttack as APGDTargetedAttack
-from .attacks.autoattack import AutoAttack as AutoAttack
-from .attacks.fab import FABAttack as FABAttack
-from .attacks.fgsm import FGSMAttack as FGSMAttack
-from .attacks.pgd import PGDAttack as PGDAttack
-from .attacks.square import SquareAttack as SquareAttack
-from .attacks.transfer import TransferAttack as TransferAttack
+from . import attacks as attacks
 from .data.indexing import with_index as with_index
 from .evaluation.alignment import GradientAlignment as GradientAlignment
 from .evaluation.robustness import evaluate_robustness as evaluate_robustness
@@ -24,7 +17,7 @@ from .methods.state import Plan as Plan
 from .methods.step import StepContext as StepContext
 from .training.callbacks import OverfittingGuard as OverfittingGuard
 from .training.callbacks import OverfittingScores as OverfittingScores
-from .training.callbacks import RobustValidation as RobustValidation
+from .training.callbacks import RobustAccuracy as RobustAccuracy
 from .training.classifier import RobustClassifier as RobustClassifier
 from .training.epsilon_schedule import EpsilonSchedule as EpsilonSchedule
 

@@ -66,11 +66,11 @@ def export(config, run_dir, build_model, data_file=None):
     """
     import keras
 
+    from fastbat_tf.attacks.models import logits_of
     from fastbat_tf.data import loading, pipeline
     from fastbat_tf.experiment import building, callbacks
     from fastbat_tf.experiment.run_directory import RunDirectory
     from fastbat_tf.files import write_json
-    from fastbat_tf.saving import model_files
 
     directory = RunDirectory(run_dir)
     directory.check(config, "never")
@@ -94,7 +94,7 @@ def export(config, run_dir, build_model, data_file=None):
     )
     building.compile_robust(config, robust, steps_per_epoch, splits.train.size)
     robust.optimizer.build(robust.trainable_variables)
-    network = model_files.logits_of(robust.classifier)
+    network = logits_of(robust.classifier)
     attacks = {
         name: get_stages(name, network, settings.batch_size)
         for name in (settings.validation_attack, *settings.attacks)
@@ -217,9 +217,9 @@ def classify(config, robust, examples):
     """The logits of a batch: name, function and arguments."""
     import tensorflow as tf
 
-    from fastbat_tf.saving import model_files
+    from fastbat_tf.attacks.models import logits_of
 
-    network = model_files.logits_of(robust.classifier)
+    network = logits_of(robust.classifier)
     size = min(config.evaluation.batch_size, len(examples.labels))
     spec = tf.TensorSpec((size, *examples.images.shape[1:]), tf.float32)
     return "classify", lambda x: {"logits": network(x)}, {"images": spec}

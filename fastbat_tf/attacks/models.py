@@ -8,7 +8,6 @@ import keras
 
 from fastbat_tf.data.examples import describe
 from fastbat_tf.errors import InputError
-from fastbat_tf.layers import outputs
 from fastbat_tf.layers.network import Network
 from fastbat_tf.layers.pixel_range import PixelRange
 
@@ -71,7 +70,7 @@ def logits_of(model):
         _check_inputs(model)
         network = Network(model)
     else:  # It is built when it is called.
-        network = functools.partial(_call_unbuilt, model)
+        network = _Unbuilt(model)
     network = functools.partial(network, training=False)
     network.pixel_range = getattr(model, "pixel_range", None)
     return network
@@ -102,5 +101,22 @@ def _check_inputs(classifier):
         )
 
 
-def _call_unbuilt(model, images, training):
-    return outputs.logits_of(model(images, training=training))
+class _Unbuilt:
+    """A model that builds itself when it is first called.
+
+    Args:
+        model: A `keras.Model`.
+    """
+
+    def __init__(self, model):
+        self._model = model
+        self._network: Any = None
+
+    def __call__(self, images, training):
+        if self._network is None:
+            if not self._model.built:
+                self._model(images, training=training)
+            # It traces the model, so that it sees the last operation also if
+            # this call is eager.
+            self._network = Network(self._model)
+        return self._network(images, training)

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from fastbat_tf.attacks import models
 from fastbat_tf.data.classes import as_classes
 from fastbat_tf.data.examples import describe, read_examples
 from fastbat_tf.data.sources import Stream
 from fastbat_tf.errors import InputError
-from fastbat_tf.layers.pixel_range import PixelRange
 from fastbat_tf.saving import model_files
 
 UNWEIGHTED = "The sample weights are ignored: each example counts once."
@@ -36,31 +36,15 @@ def as_network(model, pixel_range=None, default=(0, 1)):
         InputError: If `model` is not a model, or if it is a `RobustClassifier`
             with another pixel range.
     """
-    network = _as_callable(model)
-    own = getattr(network, "pixel_range", None)
-    if pixel_range is None:
-        pixel_range = default if own is None else own
-    pixel_range = PixelRange.parse(pixel_range)
-    if own is not None and PixelRange.parse(own) != pixel_range:
-        raise InputError(
-            f"`pixel_range` is expected to be the model's, {tuple(own)}. "
-            f"Received: pixel_range={tuple(pixel_range)}"
-        )
-    return pixel_range.wrap(network), pixel_range
-
-
-def _as_callable(model):
-    if isinstance(model, keras.Model):
-        return model_files.logits_of(model)
     if isinstance(model, str | os.PathLike):
-        return model_files.load(model)
-    if not callable(model):
+        model = model_files.load(model)
+    elif not callable(model):
         raise InputError(
             "The model is expected to be a keras.Model, a path, or a callable "
             "from images to logits, and to come before the data set. "
             f"Received: model={describe(model)}"
         )
-    return model
+    return models.as_network(model, pixel_range, default)
 
 
 def check_count(split, max_examples):

@@ -6,7 +6,6 @@ from fastbat_tf import attacks, distribution
 from fastbat_tf.evaluation.alignment import GradientAlignment
 from fastbat_tf.experiment.building import compiles_with_xla
 from fastbat_tf.experiment.history import History
-from fastbat_tf.saving import model_files
 from fastbat_tf.training import callbacks
 from fastbat_tf.training.options import OFF
 
@@ -46,7 +45,7 @@ def build(config, robust, examples, directory):
     averaged_weights = None
     if config.training.weight_averaging:
         averaged_weights = robust.averaged_weights
-    validation = _build_validation(config, robust, examples, averaged_weights)
+    validation = _build_validation(config, examples, averaged_weights)
     scores, guards = _build_guard(config, robust, examples, directory.good)
     best = callbacks.BestWeights(
         directory.best, monitored_column(config), averaged_weights
@@ -69,20 +68,17 @@ def monitored_column(config):
     return "val_clean_accuracy" if standard else "val_robust_accuracy"
 
 
-def _build_validation(config, robust, examples, averaged_weights):
+def _build_validation(config, examples, averaged_weights):
     settings = config.evaluation
-    attack = attacks.get(
+    attack = attacks.build(
         settings.validation_attack,
-        model_files.logits_of(robust.classifier),
+        epsilon=settings.validation_epsilon,
+        seed=config.training.seed,
         batch_size=settings.batch_size,
         jit_compile=compiles_with_xla(config),
     )
-    return callbacks.RobustValidation(
-        attack,
-        examples,
-        epsilon=settings.validation_epsilon,
-        seed=config.training.seed,
-        averaged_weights=averaged_weights,
+    return callbacks.RobustAccuracy(
+        examples, attack, averaged_weights=averaged_weights
     )
 
 
@@ -96,14 +92,15 @@ def _build_guard(config, robust, examples, path):
     settings = config.overfitting
     if settings.on_overfitting == OFF:
         return [], []
-    network = model_files.logits_of(robust.classifier)
     batch_size = config.evaluation.batch_size
-    scores = callbacks.OverfittingScores(
-        attacks.get("fgsm", network, batch_size=batch_size),
-        GradientAlignment(network, batch_size),
-        examples,
-        epsilon=config.evaluation.validation_epsilon,
+    fgsm = attacks.FGSM(
+        config.evaluation.validation_epsilon,
+        batch_size=batch_size,
         seed=config.training.seed,
+        jit_compile=False,
+    )
+    scores = callbacks.OverfittingScores(
+        examples, fgsm, GradientAlignment(robust.network, batch_size)
     )
     guard = callbacks.OverfittingGuard(
         settings.on_overfitting,

@@ -1,18 +1,15 @@
 """Reads models from Keras files and SavedModels."""
 
-import functools
 import pathlib
 import zipfile
-from typing import Any
 
 import keras
 import tensorflow as tf
 
+from fastbat_tf.attacks.models import logits_of
 from fastbat_tf.errors import InputError
-from fastbat_tf.layers import outputs
-from fastbat_tf.layers.network import Network
+from fastbat_tf.saving import saved_models
 from fastbat_tf.training import loading
-from fastbat_tf.training.classifier import RobustClassifier
 
 # The errors of Keras and TensorFlow for files that are truncated, are not
 # models, or hold unknown layers.
@@ -27,35 +24,6 @@ UNREADABLE = (
     tf.errors.OpError,
     zipfile.BadZipFile,
 )
-
-
-def logits_of(model):
-    """Returns a Keras model as a function from images to logits, for inference.
-
-    Args:
-        model: A `keras.Model` that returns logits, probabilities, or a single
-            value for two classes.
-
-    Returns:
-        A callable, whose attribute `pixel_range` is that of a
-        `RobustClassifier`, and None for any other model.
-
-    Raises:
-        InputError: If the model has several outputs, or others.
-    """
-    if isinstance(model, RobustClassifier):
-        network: Any = model.network.in_own_range()
-    elif model.built:
-        network = Network(model)
-    else:  # It is built when it is called.
-        network = functools.partial(_call_unbuilt, model)
-    network = functools.partial(network, training=False)
-    network.pixel_range = getattr(model, "pixel_range", None)
-    return network
-
-
-def _call_unbuilt(model, images, training):
-    return outputs.logits_of(model(images, training=training))
 
 
 def load(path):
@@ -87,7 +55,7 @@ def load(path):
         )
     try:
         if path.is_dir():
-            return _read_saved_model(path)
+            return saved_models.read(path)
         model = keras.models.load_model(path, compile=False)
     except InputError:
         raise
@@ -107,32 +75,3 @@ def _reason(error):
         return f"the {kind} {name} is not defined; import or define it before"
     reason = str(error).rpartition("Exception encountered: ")[2]
     return reason.partition(" Full object config:")[0]
-
-
-def _read_saved_model(path):
-    loaded = tf.saved_model.load(str(path))
-    signature = loaded.signatures.get("serving_default")
-    inputs = signature.structured_input_signature[1] if signature else {}
-    answers = signature.structured_outputs if signature else {}
-    names = sorted(answers)  # A SavedModel has no fixed order.
-    if len(inputs) != 1 or ("logits" not in names and len(names) != 1):
-        raise InputError(
-            "A SavedModel is expected to have the signature serving_default "
-            "with one input, and with the output logits or a single output. "
-            f"Received: signatures={sorted(loaded.signatures)}, "
-            f"inputs={sorted(inputs)}, outputs={names}"
-        )
-    ((name, expected),) = inputs.items()
-    answer = "logits" if "logits" in names else names[0]
-
-    def network(images):
-        # A signature does not check its input.
-        if not expected.shape.is_compatible_with(images.shape):
-            raise InputError(
-                f"The SavedModel expects images of the shape {expected.shape}. "
-                f"Received: images.shape={tuple(images.shape)}"
-            )
-        return signature(**{name: images})[answer]
-
-    network.keeps_alive = loaded  # The variables of the signature.
-    return network

@@ -19,10 +19,10 @@ from absl.testing import parameterized
 import models
 from benchmarks.portable import export, load, measure
 from fastbat_tf import attacks
+from fastbat_tf.attacks.models import logits_of
 from fastbat_tf.data import loading, pipeline
 from fastbat_tf.errors import InputError
 from fastbat_tf.experiment import building, config
-from fastbat_tf.saving import model_files
 from tests.support import testing
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -181,7 +181,7 @@ class MeasureTest(parameterized.TestCase, tf.test.TestCase):
     def test_same_examples_fall(self, name):
         images, labels = testing.images_and_labels(30, dtype="float32")
         images = np.round(255 * images).astype(np.uint8)
-        network = model_files.logits_of(testing.small_network())
+        network = logits_of(testing.small_network())
         labels = network(measure.pixels(images)).numpy().argmax(-1)
         labels = labels.astype(np.int32)
         (attack,) = export.get_stages(name, network, 8).values()
@@ -260,9 +260,7 @@ class RunTest(tf.test.TestCase):
         test = [array[:200] for array in splits.test]
         results = json.loads((path / "results.json").read_text())
         for row in results["attacks"]:
-            attack = attacks.get(
-                row["attack"], model_files.logits_of(classifier)
-            )
+            attack = attacks.get(row["attack"], logits_of(classifier))
             expected = attack(*test, row["epsilon"], row["seed"])
             self.assertEqual(row["examples"], 200)
             self.assertAllClose(

@@ -12,10 +12,10 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 from fastbat_tf import attacks
+from fastbat_tf.attacks.models import logits_of
 from fastbat_tf.evaluation import robustness, runner
 from fastbat_tf.evaluation.results import confidence_interval
 from fastbat_tf.evaluation.robustness import evaluate_robustness
-from fastbat_tf.saving.model_files import logits_of
 from tests.support.testing import images_and_labels
 from tests.support.toy_evaluation import (
     PIXELS,

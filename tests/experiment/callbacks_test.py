@@ -40,7 +40,7 @@ class BuildTest(parameterized.TestCase):
         )
         self.assertEqual(
             self.names(built.validations),
-            ["RobustValidation", "OverfittingScores"],
+            ["RobustAccuracy", "OverfittingScores"],
         )
         names = self.names(built.others)
         for first, second in (
@@ -60,7 +60,7 @@ class BuildTest(parameterized.TestCase):
         self.assertEqual(
             self.names(built.checkpointed), ["BestWeights", "Timing"]
         )
-        self.assertEqual(self.names(built.validations), ["RobustValidation"])
+        self.assertEqual(self.names(built.validations), ["RobustAccuracy"])
         self.assertNotIn("OverfittingGuard", self.names(built.others))
         averaged = built.validations[0].averaged_weights
         self.assertEqual(averaged is not None, averaging > 0)

@@ -9,11 +9,11 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 from fastbat_tf import FastAT, RobustClassifier
+from fastbat_tf.attacks.models import logits_of
 from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation.robustness import evaluate_robustness
 from fastbat_tf.saving import model_files
 from fastbat_tf.saving.export import export
-from fastbat_tf.saving.model_files import logits_of
 from tests.evaluation.robustness_test import without_seconds
 from tests.support.command_line import python
 from tests.support.testing import images_and_labels, small_network

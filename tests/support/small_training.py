@@ -7,10 +7,9 @@ from unittest import mock
 import keras
 import tensorflow as tf
 
-from fastbat_tf.attacks.pgd import PGDAttack
+from fastbat_tf.attacks.pgd import PGD
 from fastbat_tf.data.sources import Examples
 from fastbat_tf.methods.fastat import FastAT
-from fastbat_tf.saving.model_files import logits_of
 from fastbat_tf.training import callbacks
 from fastbat_tf.training.classifier import RobustClassifier
 from tests.support.testing import images_and_labels, small_network
@@ -59,15 +58,14 @@ class SmallTraining:
         self.robust.compile(keras.optimizers.SGD(0.05), loss)
 
     def validation(self, epsilon=0.02, averaged_weights=None):
-        attack = PGDAttack(logits_of(self.robust.classifier), steps=2)
         examples = Examples(*images_and_labels(12, seed=1))
-        return callbacks.RobustValidation(
-            attack,
+        validation = callbacks.RobustAccuracy(
             examples,
-            epsilon,
-            seed=4,
+            PGD(epsilon, steps=2, seed=4),
             averaged_weights=averaged_weights,
         )
+        validation.set_model(self.robust)
+        return validation
 
     def fit(self, *watching):
         return self.robust.fit(

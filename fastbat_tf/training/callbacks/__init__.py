@@ -11,7 +11,7 @@ from fastbat_tf.training.callbacks.progress import (
 )
 from fastbat_tf.training.callbacks.tensorboard import Curves, PerturbationPanel
 from fastbat_tf.training.callbacks.timing import Timing
-from fastbat_tf.training.callbacks.validation import RobustValidation
+from fastbat_tf.training.callbacks.validation import RobustAccuracy
 from fastbat_tf.training.callbacks.weights import (
     BestWeights,
     LastWeights,
@@ -25,7 +25,7 @@ __all__ = [
     "OverfittingGuard",
     "OverfittingScores",
     "PerturbationPanel",
-    "RobustValidation",
+    "RobustAccuracy",
     "StopOnNonFinite",
     "TimeForecast",
     "Timing",

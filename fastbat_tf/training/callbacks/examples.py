@@ -1,73 +1,129 @@
-"""The examples that callbacks measure a classifier on."""
+"""The examples that callbacks attack a model in training on."""
 
-import numpy as np
-import tensorflow as tf
+import contextlib
+import sys
+from typing import Any
 
-from fastbat_tf.data.indexing import is_labeled_dict
+import keras
+
+from fastbat_tf.attacks.base import Attack
+from fastbat_tf.attacks.models import as_network
+from fastbat_tf.data.classes import as_classes, check_count
+from fastbat_tf.data.examples import describe, read_examples
 from fastbat_tf.data.sources import Examples
 from fastbat_tf.errors import InputError
-from fastbat_tf.methods.batch import unpack
+from fastbat_tf.training import variables
 
 
-def in_unit_range(model, examples):
-    """Maps images in the range of a model's pixels to [0, 1].
+class ExamplesCallback(keras.callbacks.Callback):
+    """A callback that attacks the model in training on some examples.
+
+    Measuring changes nothing of the training: the model is in inference mode,
+    and the states of its random layers are restored.
 
     Args:
-        model: The `RobustClassifier`, or any other model, which takes [0, 1].
-        examples: Pair of images `(examples, height, width, channels)` and
-            labels, or a `tf.data.Dataset` of batches.
+        data: Images and labels, in any form that `fit` takes. They are read
+            into memory.
+        attack: An `Attack`.
+        pixel_range: Pair of floats, the range of the pixels, if the model is
+            no `RobustClassifier`. Defaults to None, [0, 1].
 
-    Returns:
-        `Examples` as attacks take them. uint8 images stay as they are: attacks
-        divide them by 255.
-    """
-    if isinstance(examples, tf.data.Dataset):
-        examples = read_batches(examples)
-    images, labels = examples
-    pixel_range = getattr(model, "_pixel_range", None)
-    images = np.asarray(images)
-    if pixel_range is not None and images.dtype != np.uint8:
-        images = pixel_range.to_unit(images)
-    return Examples(images, labels)
-
-
-def read_batches(dataset):
-    """Reads a `tf.data.Dataset` of batches of images and labels into arrays.
+    Attributes:
+        examples: `Examples`, images as attacks take them, and class numbers;
+            from `set_model` on.
 
     Raises:
-        InputError: If it is infinite or empty, or holds something else.
+        InputError: If an argument is not as described.
     """
-    if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
-        raise InputError(
-            "The data set is expected to be finite; call its method `take`. "
-            "Received: cardinality=infinite"
-        )
-    spec = dataset.element_spec
-    if is_labeled_dict(spec) or (isinstance(spec, tuple) and spec[1:]):
-        # Dicts of TensorFlow Datasets, and images with an index.
-        dataset = dataset.map(_as_pair)
-        spec = dataset.element_spec
-    if (
-        not isinstance(spec, tuple)
-        or len(spec) != 2
-        or not all(isinstance(part, tf.TensorSpec) for part in spec)
-        or spec[0].shape.rank not in (4, None)
-    ):
-        raise InputError(
-            "The data set is expected to hold batches of (images, labels). "
-            f"Received: element_spec={spec}"
-        )
-    batches = list(dataset.as_numpy_iterator())
-    if not batches:
-        raise InputError(
-            "The data set is expected to hold at least one batch. "
-            "Received: batches=0"
-        )
-    images, labels = zip(*batches, strict=True)
-    return np.concatenate(images), np.concatenate(labels)
+
+    def __init__(
+        self, data: Any, attack: Attack, *, pixel_range: Any = None
+    ) -> None:
+        super().__init__()
+        if not isinstance(attack, Attack):
+            raise InputError(
+                "`attack` is expected to be an attack, such as "
+                "fastbat_tf.attacks.PGD(steps=10). "
+                f"Received: attack={describe(attack)}"
+            )
+        self.attack = attack
+        images, labels, _ = read_examples(data)
+        labels, self._classes = as_classes(labels, len(images))
+        self.examples = Examples(images, labels)
+        self._images = images
+        self._pixel_range = pixel_range
+        self._bound = None
+        self._bound_to = None
+
+    def set_model(self, model):
+        super().set_model(model)
+        if model is self._bound_to:  # In a second `fit`.
+            return
+        network, pixels = as_network(model, self._pixel_range)
+        images = pixels.to_unit_array(self._images)
+        self.examples = self.examples._replace(images=images)
+        self._bound = self.attack.on(network, pixels)
+        self._bound_to = model
+
+    def on_train_begin(self, logs=None):
+        # What cannot be attacked is refused before an epoch is spent on it.
+        with self._nothing_changed():
+            images, labels = self.examples
+            clean = self._bound.classify(images[:1], labels[:1])
+            check_count(self._classes, clean.logits.shape[-1])
+            self._bound.check_gradient(clean)
+
+    def attack_examples(self, listener=None):
+        """Attacks the examples.
+
+        Args:
+            listener: Function of the number of decided examples and of all.
+                Defaults to None.
+
+        Returns:
+            An `AttackResult`.
+        """
+        with self._nothing_changed():
+            return self._bound(
+                *self.examples,
+                self.attack.epsilon,
+                seed=self.attack.seed,
+                listener=listener,
+            )
+
+    @contextlib.contextmanager
+    def _nothing_changed(self):
+        states = [
+            variable
+            for variable in self._bound_to.variables
+            if variable.name == "seed_generator_state"
+        ]
+        before = [variables.values(state) for state in states]
+        try:
+            yield
+        finally:
+            for state, value in zip(states, before, strict=True):
+                variables.assign(state, value)
 
 
-def _as_pair(*element):
-    batch = unpack(element[0] if len(element) == 1 else element)
-    pair = batch.inputs, batch.labels
-    return pair if batch.sample_weight is None else (*pair, batch.sample_weight)
+def listed_before(callback):
+    """Finds the callbacks that are listed before another one.
+
+    Keras does not tell a callback about the others, so their list is looked
+    for where it calls this one.
+
+    Args:
+        callback: A callback, of which a method is being called.
+
+    Returns:
+        A list of callbacks, empty if Keras' list is not found.
+    """
+    frame = sys._getframe(1)
+    while frame is not None:
+        caller = frame.f_locals.get("self")
+        if isinstance(caller, keras.callbacks.CallbackList):
+            listed = caller.callbacks
+            places = [i for i, each in enumerate(listed) if each is callback]
+            return listed[: places[0]] if places else []
+        frame = frame.f_back
+    return []

@@ -6,16 +6,19 @@ describe this (ICLR 2020, arXiv 2001.03994).
 """
 
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 
+from fastbat_tf.attacks.base import Attack
 from fastbat_tf.errors import InputError, one_of
 from fastbat_tf.files import replacing
 from fastbat_tf.runtime import display
 from fastbat_tf.training import variables
 from fastbat_tf.training.callbacks import columns
-from fastbat_tf.training.callbacks.examples import in_unit_range
+from fastbat_tf.training.callbacks.examples import ExamplesCallback
 from fastbat_tf.training.options import ROLLBACK, STOP, WARN
 
 ROBUST, GAP = "val_robust_accuracy", "val_overfitting_gap"
@@ -23,56 +26,49 @@ SCORES = "val_fgsm_accuracy", GAP, "val_gradient_alignment"
 ALARM = "overfitting_alarm"
 
 
-class OverfittingScores(keras.callbacks.Callback):
+class OverfittingScores(ExamplesCallback):
     """Adds signs of catastrophic overfitting to the logs of each epoch.
 
     The logs get `val_fgsm_accuracy`, a fraction in [0, 1];
     `val_overfitting_gap`, which is `val_fgsm_accuracy - val_robust_accuracy`;
     and `val_gradient_alignment`, a cosine in [-1, 1]. List this callback after
-    `RobustValidation`, with the same images and radius.
+    `RobustAccuracy`, with the same images and radius.
 
     Args:
-        fgsm: An `FGSMAttack` on the classifier in training.
-        alignment: A `GradientAlignment` of that classifier.
-        examples: Pair of images and labels, as `RobustValidation` takes it.
-        epsilon: Float, the radius, a fraction of the pixel range.
-        seed: Integer, the seed of the random draws. Defaults to `0`.
+        data: Images and labels, as `RobustAccuracy` takes them.
+        fgsm: The attack `attacks.FGSM`. Its radius and its seed are those of
+            the alignment, too.
+        alignment: A `GradientAlignment` of the classifier in training.
 
     Raises:
-        InputError: At the end of an epoch, if the logs hold one of these names
-            already.
+        InputError: If an argument is not as described. At the end of an epoch,
+            if the logs hold one of these names already.
 
     Example:
 
     ```python
-    network = robust.network
-    scores = OverfittingScores(
-        FGSMAttack(network), GradientAlignment(network), examples, 8 / 255
-    )
-    robust.fit(data, epochs=20, callbacks=[validation, scores])
+    alignment = fb.GradientAlignment(robust.network)
+    scores = fb.OverfittingScores(validation, fb.attacks.FGSM(), alignment)
+    robust.fit(data, epochs=20, callbacks=[robust_accuracy, scores])
     ```
     """
 
-    def __init__(self, fgsm, alignment, examples, epsilon, *, seed=0):
-        super().__init__()
-        self.fgsm = fgsm
+    def __init__(
+        self, data: Any, fgsm: Attack, alignment: Callable[..., float]
+    ) -> None:
+        super().__init__(data, fgsm)
         self.alignment = alignment
-        self.examples = self._given = examples
-        self.epsilon = epsilon
-        self.seed = seed
-
-    def set_model(self, model):
-        super().set_model(model)
-        self.examples = in_unit_range(model, self._given)
 
     def on_epoch_end(self, epoch, logs=None):
         columns.refuse_taken(logs, *SCORES)
-        robust = columns.read(logs, ROBUST, "RobustValidation")
-        settings = {"epsilon": self.epsilon, "seed": self.seed}
+        robust = columns.read(logs, ROBUST, "RobustAccuracy")
         with display.task("signs of overfitting"):
-            fgsm = self.fgsm(*self.examples, **settings)
-            accuracy = float(fgsm.robust.mean())
-            alignment = self.alignment(*self.examples, **settings)
+            accuracy = float(self.attack_examples().robust.mean())
+            alignment = self.alignment(
+                *self.examples,
+                epsilon=self.attack.epsilon,
+                seed=self.attack.seed,
+            )
         found = accuracy, accuracy - robust, alignment
         logs.update(zip(SCORES, found, strict=True))
 

@@ -33,7 +33,7 @@ class PerturbationPanel(keras.callbacks.Callback):
     in which -epsilon is black, 0 is gray and +epsilon is white.
 
     Args:
-        validation: The `RobustValidation` whose perturbations are shown.
+        validation: The `RobustAccuracy` whose perturbations are shown.
         target: A `Curves`, whose validation run then shows the images, or the
             path of a TensorBoard directory for a run of its own.
         columns: Integer, how many images are shown. Defaults to `8`.

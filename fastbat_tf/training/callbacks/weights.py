@@ -42,7 +42,7 @@ class BestWeights(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         for column, weights in self._candidates.items():
-            value = columns.read(logs, column, "RobustValidation")
+            value = columns.read(logs, column, "RobustAccuracy")
             if value > self.best:
                 self.best, self.column = value, column
                 with weights():

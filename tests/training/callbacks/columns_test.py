@@ -67,12 +67,12 @@ class ColumnsTest(parameterized.TestCase, tf.test.TestCase):
         (
             callbacks.OverfittingScores(None, None, None, 0.1),
             "val_robust_accuracy",
-            "RobustValidation",
+            "RobustAccuracy",
         ),
         (
             callbacks.BestWeights("x.weights.h5", "val_clean_accuracy"),
             "val_clean_accuracy",
-            "RobustValidation",
+            "RobustAccuracy",
         ),
         (
             callbacks.OverfittingGuard(),

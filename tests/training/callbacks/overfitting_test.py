@@ -13,17 +13,16 @@ from absl.testing import absltest, parameterized
 
 from fastbat_tf import (
     EpsilonSchedule,
-    FGSMAttack,
     GradientAlignment,
     OverfittingGuard,
     OverfittingScores,
-    PGDAttack,
-    RobustValidation,
+    RobustAccuracy,
+    attacks,
 )
+from fastbat_tf.attacks.models import logits_of
 from fastbat_tf.data.sources import Examples
 from fastbat_tf.errors import InputError
 from fastbat_tf.runtime import display
-from fastbat_tf.saving.model_files import logits_of
 from fastbat_tf.training import variables
 from tests.support import method_steps, testing
 
@@ -36,11 +35,13 @@ class ScoresTest(tf.test.TestCase):
         robust = method_steps.build("fgsm")
         network = logits_of(robust.classifier)
         examples = Examples(*testing.images_and_labels(40))
-        validation = RobustValidation(
-            PGDAttack(network, steps=10), examples, 0.1, seed=3
+        validation = RobustAccuracy(examples, attacks.PGD(0.1, seed=3))
+        alignment = GradientAlignment(network)
+        scores = OverfittingScores(
+            examples, attacks.FGSM(0.1, seed=3), alignment
         )
-        fgsm, alignment = FGSMAttack(network), GradientAlignment(network)
-        scores = OverfittingScores(fgsm, alignment, examples, 0.1, seed=3)
+        for callback in (validation, scores):
+            callback.set_model(robust)
         logs = {}
         validation.on_epoch_end(0, logs)
         scores.on_epoch_end(0, logs)
@@ -350,7 +351,6 @@ class FitTest(tf.test.TestCase):
         robust.compile(
             keras.optimizers.Adam(0.05), epsilon_schedule=EpsilonSchedule()
         )
-        network = logits_of(robust.classifier)
         examples = Examples(*testing.images_and_labels(12, seed=1))
         directory = self.enterContext(tempfile.TemporaryDirectory())
         printed = io.StringIO()
@@ -366,12 +366,11 @@ class FitTest(tf.test.TestCase):
             epochs=3,
             verbose=0,
             callbacks=[
-                RobustValidation(PGDAttack(network, steps=2), examples, 0.1),
+                RobustAccuracy(examples, attacks.PGD(0.1, steps=2)),
                 OverfittingScores(
-                    FGSMAttack(network),
-                    GradientAlignment(network),
                     examples,
-                    0.1,
+                    attacks.FGSM(0.1),
+                    GradientAlignment(robust.network),
                 ),
                 guard,
             ],

@@ -16,9 +16,10 @@ from tests.support.small_training import SmallTraining
 class PerturbationPanelTest(tf.test.TestCase):
     def validation(self, shift):
         """Labels that equal the predictions, or all differ from them."""
-        validation = SmallTraining().validation(epsilon=0.1)
+        training = SmallTraining()
+        validation = training.validation(epsilon=0.1)
         images, _ = validation.examples
-        predicted = np.argmax(validation.attack.network(images), axis=-1)
+        predicted = np.argmax(training.robust.network(images), axis=-1)
         validation.examples = Examples(images, (predicted + shift) % 4)
         return validation
 
