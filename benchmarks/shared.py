@@ -35,7 +35,7 @@ def build_classifier(width, model="preact_resnet18"):
         width: Integer, the width of the model, if it has that option.
         model: Name of the model. Defaults to `"preact_resnet18"`.
     """
-    import models
+    from fastbat_tf import models
     from fastbat_tf.experiment.building import BATCH_NORMALIZATION
 
     has_width = "width" in models.parse(model).options

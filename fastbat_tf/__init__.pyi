@@ -6,6 +6,7 @@ The one list of them: `fastbat_tf.__init__` reads it when it is imported.
 __version__: str
 
 from . import attacks as attacks
+from . import models as models
 from .data.indexing import with_index as with_index
 from .evaluation.alignment import GradientAlignment as GradientAlignment
 from .evaluation.robustness import evaluate_robustness as evaluate_robustness

@@ -1,8 +1,13 @@
 """The command line: flags, their checks, and the Config that they make.
 
 This is the only package that imports `absl.flags`. It imports no TensorFlow.
+Once installed, it is `fastbat_tf.flags`.
 """
 
-from flags.command import Command, fail, get_command, parse
+import lazy_loader
 
-__all__ = ["Command", "fail", "get_command", "parse"]
+# Imported at their first use: `start` comes before all other modules.
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={"command": ["Command", "fail", "get_command", "parse"]},
+)

@@ -11,12 +11,14 @@ from fastbat_tf.attacks import check_surrogate
 from fastbat_tf.errors import InputError
 from fastbat_tf.experiment.config import Config, Target
 from fastbat_tf.experiment.run_directory import RunDirectory, choose_run_dir
-from flags import (
+
+from . import (
     data,
     evaluation,
     method,
     model,
     overfitting,
+    recipes,
     runtime,
     target,
     training,
@@ -67,7 +69,7 @@ def parse(arguments):
         for flag in absl_flags.FLAGS.flags_by_module_dict()[group.__name__]:
             absl_flags.FLAGS.register_key_flag_for_module(arguments[0], flag)
     try:
-        rest = absl_flags.FLAGS(arguments)
+        rest = absl_flags.FLAGS(recipes.find(arguments))
         if len(rest) > 1:
             raise InputError(f"Expected flags only. Received: {rest[1]}")
     except UnicodeDecodeError as error:

@@ -4,7 +4,8 @@ from absl import flags as absl_flags
 
 from fastbat_tf.attacks import ATTACKS
 from fastbat_tf.experiment.config import NORMS, EvaluationConfig
-from flags import fractions
+
+from . import fractions
 
 _DEFAULT = EvaluationConfig()
 

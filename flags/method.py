@@ -7,7 +7,8 @@ from absl import flags as absl_flags
 
 from fastbat_tf.experiment.config import MethodConfig
 from fastbat_tf.methods import METHODS
-from flags import fractions
+
+from . import fractions
 
 METHOD = absl_flags.DEFINE_string(
     "method", MethodConfig().method, f"Training method: {', '.join(METHODS)}."

@@ -2,7 +2,7 @@
 
 from absl import flags as absl_flags
 
-import models
+from fastbat_tf import models
 from fastbat_tf.errors import InputError
 from fastbat_tf.experiment.config import ModelConfig
 from fastbat_tf.experiment.run_directory import weights_file

@@ -15,7 +15,8 @@ from fastbat_tf.training.options import (
     WEIGHT_DECAY_ON,
     TrainingConfig,
 )
-from flags import fractions
+
+from . import fractions
 
 _DEFAULT = {
     field.name: field.default for field in dataclasses.fields(TrainingConfig)

@@ -1,23 +1,3 @@
-"""The model zoo: functional Keras classifiers from pixels to logits."""
+"""The model zoo under the name that it has in a clone: `fastbat_tf.models`."""
 
-from models.registry import (
-    ACTIVATIONS,
-    APPLICATIONS,
-    LARGEST_CIFAR_IMAGE,
-    MODELS,
-    STEMS,
-    get,
-    parse,
-    resolve_options,
-)
-
-__all__ = [
-    "ACTIVATIONS",
-    "APPLICATIONS",
-    "LARGEST_CIFAR_IMAGE",
-    "MODELS",
-    "STEMS",
-    "get",
-    "parse",
-    "resolve_options",
-]
+from models import alias as __alias  # noqa: F401 `models` is that package.

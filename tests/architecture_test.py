@@ -44,22 +44,27 @@ FORBIDDEN = (
     (
         "fastbat_tf/training/losses.py",
         "import models",
-        "The library imports neither flags nor models",
+        "The library imports neither flags nor the models of a clone",
     ),
     (
         "fastbat_tf/experiment/config.py",
         "from flags import method",
-        "The library imports neither flags nor models",
+        "The library imports neither flags nor the models of a clone",
     ),
     (
-        "models/blocks.py",
+        "fastbat_tf/models/blocks.py",
         "import tensorflow as tf",
         "The models import Keras, and not TensorFlow",
     ),
     (
-        "models/registry.py",
+        "fastbat_tf/models/registry.py",
         "from fastbat_tf import errors",
-        "The models import Keras, and not TensorFlow",
+        "Within the library, imports run down only",
+    ),
+    (
+        "fastbat_tf/experiment/train.py",
+        "def late():\n    from fastbat_tf import models",
+        "No other room of the library imports the models",
     ),
     (
         "fastbat_tf/files.py",
@@ -115,7 +120,7 @@ class ContractsTest(parameterized.TestCase):
             file.write("from absl import app, logging\n")  # Not absl.flags.
         process = check_contracts(self.directory)
         self.assertEqual(process.returncode, 0, process.stdout)
-        self.assertIn("4 kept, 0 broken", process.stdout)
+        self.assertIn("5 kept, 0 broken", process.stdout)
 
     @parameterized.parameters(*FORBIDDEN)
     def test_a_forbidden_import_is_reported(self, file, line, contract):
@@ -123,7 +128,7 @@ class ContractsTest(parameterized.TestCase):
             copy.write(f"{line}\n")
         process = check_contracts(self.directory)
         self.assertEqual(process.returncode, 1, process.stdout)
-        self.assertIn("3 kept, 1 broken", process.stdout)
+        self.assertIn("4 kept, 1 broken", process.stdout)
         self.assertIn(f"{contract} BROKEN", process.stdout)
 
 

@@ -104,8 +104,8 @@ class ModelsTest(CommandLineTest):
     def test_a_file_with_an_activation_of_ours(self):
         path = self.directory / "smooth.keras"
         program = (
-            "import models\n"
-            "model = models.get('wrn10_1', activation='softplus')\n"
+            "import fastbat_tf as fb\n"
+            "model = fb.models.get('wrn10_1', activation='softplus')\n"
             f"model.save('{path}')\n"
         )
         process = python("-c", program)

@@ -311,7 +311,7 @@ def main(_):
     """Exports the run that the flags describe."""
     try:
         command = flags.get_command()
-        import models
+        from fastbat_tf import models
 
         folder = export(
             command.config, command.run_dir, models.get, DATA_FILE.value

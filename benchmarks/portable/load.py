@@ -55,7 +55,7 @@ def load(run_dir, build_model):
 def main(_):
     """Writes the best weights of a run to its `best.weights.h5`."""
     try:
-        import models
+        from fastbat_tf import models
         from fastbat_tf.experiment.run_directory import RunDirectory
 
         run_dir = flags.runtime.RUN_DIR.value

@@ -55,8 +55,8 @@ def _register_proxies():
     for name, module in modules().items():
         proxy = wrapt.lazy_import(f"{_PACKAGE}.{module}", name)
         registered.setdefault(f"{_PACKAGE}>{name}", proxy)
-    # A function in files of the zoo, which may not be installed.
-    proxy = wrapt.lazy_import(f"{_PACKAGE}.layers.activations", "softplus10")
+    # The activation of the zoo that Keras does not have.
+    proxy = wrapt.lazy_import(f"{_PACKAGE}.models.blocks", "softplus10")
     registered.setdefault("fastbat_tf_models>softplus10", proxy)
 
 

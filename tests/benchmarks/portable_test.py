@@ -16,9 +16,8 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
-import models
 from benchmarks.portable import export, load, measure
-from fastbat_tf import attacks
+from fastbat_tf import attacks, models
 from fastbat_tf.attacks.models import logits_of
 from fastbat_tf.data import loading, pipeline
 from fastbat_tf.errors import InputError

@@ -19,13 +19,14 @@ from tests.support.command_line import TOP, user_environment
 # Forks for each command, and stops it where the run directory would be made.
 SERVER = """
 import json, os, sys
-import flags, main
+import flags
 from fastbat_tf.errors import InputError
 from fastbat_tf.experiment.run_directory import RunDirectory
+from flags import program
 
 WHOLE = sys.argv[1] == "whole"
 if WHOLE:
-    import models
+    from fastbat_tf import models
     from fastbat_tf.experiment import evaluate, train
 
 def begin(*_):
@@ -44,7 +45,7 @@ for line in sys.stdin:
         try:
             flags.parse(["main.py", *arguments])
             if WHOLE:
-                main.main(None)
+                program.main(None)
             else:
                 try:
                     flags.get_command()

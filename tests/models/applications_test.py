@@ -8,8 +8,7 @@ import tensorflow as tf
 from absl.testing import parameterized
 from keras.src.applications import convnext
 
-import models
-from fastbat_tf import FastBAT, RobustClassifier
+from fastbat_tf import FastBAT, RobustClassifier, models
 from tests.support import testing
 
 NORMALIZED = {"mean": (0.4, 0.5, 0.6), "std": (0.2, 0.25, 0.3)}

@@ -5,8 +5,8 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
-import models
-from models import blocks
+from fastbat_tf import models
+from fastbat_tf.models import blocks
 
 LAYERS = blocks.Layers("relu", None, blocks.uniform_fan_in)
 

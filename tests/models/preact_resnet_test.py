@@ -7,7 +7,7 @@ golden_steps_test.
 import tensorflow as tf
 from absl.testing import parameterized
 
-import models
+from fastbat_tf import models
 from tests.support import testing
 
 

@@ -10,9 +10,13 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
-import models
-from fastbat_tf import FastBAT, FusedBatchNormalization, RobustClassifier
-from models import blocks
+from fastbat_tf import (
+    FastBAT,
+    FusedBatchNormalization,
+    RobustClassifier,
+    models,
+)
+from fastbat_tf.models import blocks
 from tests.support import testing
 
 RESNETS = [name for name, spec in models.MODELS.items() if spec.arguments]
@@ -39,7 +43,9 @@ class NamesTest(parameterized.TestCase):
         folder = pathlib.Path(models.__file__).parent
         for name, spec in models.MODELS.items():
             self.assertTrue((folder / f"{spec.module}.py").exists(), name)
-            build = importlib.import_module(f"models.{spec.module}").build
+            build = importlib.import_module(
+                f"fastbat_tf.models.{spec.module}"
+            ).build
             named = [
                 parameter.name
                 for parameter in inspect.signature(build).parameters.values()

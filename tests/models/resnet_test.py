@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
-import models
+from fastbat_tf import models
 from tests.support import golden_network, testing
 
 RECORDED = pathlib.Path(__file__).parents[1] / "golden/methods/fgsm_at.npz"

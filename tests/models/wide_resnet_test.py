@@ -11,11 +11,11 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
-import models
 from fastbat_tf import (
     FastAT,
     FastBAT,
     RobustClassifier,
+    models,
 )
 from tests.support import golden_network, testing
 

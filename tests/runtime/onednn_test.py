@@ -9,11 +9,11 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
-import main
 from fastbat_tf import RobustClassifier, distribution, methods
 from fastbat_tf.errors import InputError
 from fastbat_tf.experiment import loop
 from fastbat_tf.runtime import environment, hints, onednn
+from flags import command, program
 from tests.support import testing
 
 
@@ -214,13 +214,13 @@ class WhoTurnsItOnTest(tf.test.TestCase, parameterized.TestCase):
         with (
             mock.patch.dict(os.environ, given),
             mock.patch.object(environment, "is_x86", return_value=True),
-            mock.patch.object(main.flags, "get_command"),
+            mock.patch.object(command, "get_command"),
             mock.patch.object(environment, "silent_start", side_effect=error),
         ):
             if not given:
                 os.environ.pop(environment.ONEDNN, None)
             with self.assertRaises(SystemExit):
-                main.main(None)
+                program.main(None)
             self.assertEqual(os.environ[environment.ONEDNN], expected)
 
     def test_other_processors_keep_their_default(self):

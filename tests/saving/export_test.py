@@ -13,8 +13,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-import models
-from fastbat_tf import RobustClassifier, Standard
+from fastbat_tf import RobustClassifier, Standard, models
 from fastbat_tf.data import Reading
 from fastbat_tf.errors import InputError
 from fastbat_tf.saving.export import TOLERANCE, export

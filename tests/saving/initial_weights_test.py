@@ -8,8 +8,7 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
-import models
-from fastbat_tf import FastBAT, RobustClassifier
+from fastbat_tf import FastBAT, RobustClassifier, models
 from fastbat_tf.errors import InputError
 from fastbat_tf.experiment.config import Config, DataConfig, ModelConfig
 from fastbat_tf.experiment.run_directory import RunDirectory, weights_file

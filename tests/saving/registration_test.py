@@ -11,10 +11,9 @@ from absl.testing import parameterized
 
 import fastbat_tf
 from fastbat_tf import EpsilonSchedule
-from fastbat_tf.layers import activations
+from fastbat_tf.models.blocks import softplus10
 from fastbat_tf.saving import registration
 from fastbat_tf.training import losses, schedules
-from models.blocks import softplus10
 from tests.support import testing
 from tests.support.command_line import python
 
@@ -64,7 +63,7 @@ class RegistrationTest(parameterized.TestCase, tf.test.TestCase):
             process.stdout.splitlines(),
             [
                 "fastbat_tf.layers.batch_normalization "
-                "fastbat_tf.layers.activations",
+                "fastbat_tf.models.blocks",
                 "0.25",
                 "<class 'fastbat_tf.methods.fastbat.FastBAT'> 0.25",
                 "<class 'fastbat_tf.training.losses.DLR'> "
@@ -83,9 +82,27 @@ class RegistrationTest(parameterized.TestCase, tf.test.TestCase):
         )
         self.assertEqual((process.stdout, process.stderr), ("set()\n", ""))
 
-    def test_the_function_of_the_zoo(self):
-        x = tf.linspace(-3.0, 3.0, 101)
-        self.assertAllEqual(activations.softplus10(x), softplus10(x))
+    def test_the_function_of_the_zoo_in_a_file(self):
+        """Files name it as they did when the zoo was a package of its own."""
+        written = {
+            "module": "builtins",
+            "class_name": "function",
+            "config": "fastbat_tf_models>softplus10",
+            "registered_name": "function",
+        }
+        self.assertEqual(
+            keras.saving.serialize_keras_object(softplus10), written
+        )
+        process = python(
+            "-c",
+            "import fastbat_tf, json, keras, sys\n"
+            "config = json.loads(sys.argv[1])\n"
+            "print(keras.saving.deserialize_keras_object(config).__module__)",
+            json.dumps(written),
+        )
+        self.assertEqual(
+            process.stdout, "fastbat_tf.models.blocks\n", process.stderr
+        )
 
     def test_all_classes_are_registered(self):
         """A module that registers a class is listed, with that class."""

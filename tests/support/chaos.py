@@ -50,10 +50,10 @@ def start(flags, log):
     status = 70
     try:
         import flags as command_line
-        import main
+        from flags import program
 
         command_line.parse(["main.py", *flags])
-        main.main(None)
+        program.main(None)
         status = 0
     except SystemExit as error:
         status = error.code
@@ -183,7 +183,7 @@ def main():
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     options, more = parser.parse_known_args()
-    import models  # noqa: F401 Before the forks, for all of them.
+    # Before the forks, for all of them.
     from fastbat_tf.experiment import train as _  # noqa: F401
 
     directory = options.directory.absolute()

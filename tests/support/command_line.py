@@ -14,8 +14,8 @@ from absl import logging
 from absl.testing import flagsaver, parameterized
 
 import flags
-import main as program
 from fastbat_tf.experiment.config import Config
+from flags import program
 
 TOP = pathlib.Path(__file__).absolute().parents[2]
 

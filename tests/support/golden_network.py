@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-import models
+from fastbat_tf import models
 from tests.support import testing
 
 

@@ -13,7 +13,7 @@ import functools
 
 import keras
 
-from models import blocks
+from fastbat_tf.models import blocks
 
 
 def build(

@@ -14,7 +14,7 @@ import functools
 
 import keras
 
-from models import blocks
+from fastbat_tf.models import blocks
 
 
 def build(

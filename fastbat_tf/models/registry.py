@@ -1,12 +1,20 @@
 """The model zoo: functional Keras classifiers from pixels to logits.
 
 To add a model, write its function `build` in a file of this folder, and add one
-entry to `MODELS`. `docs/models.md` describes the families and their options.
+entry to `MODELS` and one function to `members`. `docs/models.md` describes the
+families and their options.
 """
 
+from __future__ import annotations
+
 import importlib
+import numbers
 import re
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import keras
 
 
 class ModelSpec(NamedTuple):
@@ -97,7 +105,7 @@ STEMS = ("cifar", "imagenet")
 LARGEST_CIFAR_IMAGE = 64  # Pixels; larger images get the stem "imagenet".
 
 
-def parse(name):
+def parse(name: str) -> ModelSpec:
     """Parses the name of a model.
 
     Args:
@@ -146,7 +154,9 @@ def parse(name):
     return spec
 
 
-def resolve_options(name, given, input_shape):
+def resolve_options(
+    name: str, given: dict[str, Any], input_shape: Sequence[int]
+) -> dict[str, Any]:
     """Checks the options of a model, and fills in the defaults.
 
     Args:
@@ -200,26 +210,32 @@ def _check(options):
                 f"`{option}` is expected to be one of "
                 f"{', '.join(known[option])}. Received: {option}={value}"
             )
-        if option == "width" and value < 1:
-            raise ValueError(
-                f"`width` is expected to be at least 1. Received: width={value}"
-            )
+        if option == "width":
+            _check_count("width", value, 1)
         if option == "dropout" and not 0 <= value < 1:
             raise ValueError(
                 f"`dropout` is expected in [0, 1). Received: dropout={value}"
             )
 
 
+def _check_count(name, value, smallest):
+    if not isinstance(value, numbers.Integral) or value < smallest:
+        raise ValueError(
+            f"`{name}` is expected to be an integer of at least {smallest}. "
+            f"Received: {name}={value}"
+        )
+
+
 def get(
-    name,
-    num_classes=10,
+    name: str,
+    num_classes: int = 10,
     *,
-    mean=None,
-    std=None,
-    input_shape=(32, 32, 3),
-    batch_normalization=None,
-    **options,
-):
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    input_shape: Sequence[int] = (32, 32, 3),
+    batch_normalization: Any = None,
+    **options: Any,
+) -> keras.Model:
     """Builds a model with random weights.
 
     Args:
@@ -236,7 +252,7 @@ def get(
             `(32, 32, 3)`.
         batch_normalization: Layer class that takes `momentum`, `epsilon` and
             `name`. Defaults to None, which uses Keras' layer. `main.py` passes
-            `fastbat_tf.layers.FusedBatchNormalization`, with `unbiased=True`.
+            `fastbat_tf.FusedBatchNormalization`, with `unbiased=True`.
             The networks of `keras.applications` always have Keras' layer.
         **options: The options that the model has: `width`, the channels of the
             first group of blocks, defaults to 64; `activation`, one of
@@ -257,19 +273,15 @@ def get(
     11172170
     """
     options = resolve_options(name, options, input_shape)
-    if num_classes < 2:
-        raise ValueError(
-            "`num_classes` is expected to be at least 2. "
-            f"Received: num_classes={num_classes}"
-        )
+    _check_count("num_classes", num_classes, 2)
     if (mean is None) != (std is None):
         raise ValueError(
             "`mean` and `std` are expected together, or neither. "
             f"Received: mean={mean}, std={std}"
         )
     spec = parse(name)
-    blocks = importlib.import_module("models.blocks")
-    build = importlib.import_module(f"models.{spec.module}").build
+    blocks = importlib.import_module("fastbat_tf.models.blocks")
+    build = importlib.import_module(f"fastbat_tf.models.{spec.module}").build
     inputs, x = blocks.begin(input_shape, mean, std)
     outputs = build(
         x,

@@ -17,7 +17,7 @@ import functools
 
 import keras
 
-from models import blocks
+from fastbat_tf.models import blocks
 
 STEM_FILTERS = 16
 

@@ -1,0 +1,71 @@
+"""Trains a robust classifier, measures how robust it is, and exports it.
+
+python main.py --method=fastbat --dataset=cifar10
+python main.py --flagfile=recipes/demo.cfg
+python main.py --mode=evaluate --run_dir=runs/demo --attacks=autoattack
+python main.py --mode=export --run_dir=runs/demo
+"""
+
+import pathlib
+import sys
+
+from absl import app, logging
+
+from fastbat_tf.errors import InputError, NonFiniteError
+from fastbat_tf.experiment import preemption
+from fastbat_tf.runtime import environment
+
+from . import command as command_line
+
+
+def run():
+    """Runs the command that `sys.argv` describes, and exits."""
+    sys.argv[0], called = _names(sys.argv[0])
+    # What absl prints above the flags.
+    usage = (__doc__ or "").replace("python main.py", called)
+    sys.modules["__main__"].__doc__ = usage
+    with preemption.ended_at_once():
+        app.run(main, flags_parser=command_line.parse)
+
+
+def main(_):
+    """Runs the command that the flags describe."""
+    try:
+        command = command_line.get_command()
+        # TensorFlow logs with absl, whose flag `--verbosity` has been read.
+        logging.set_verbosity(logging.ERROR)
+        environment.enable_onednn()
+        # TensorFlow is imported only once the settings are known to be good.
+        with environment.silent_start():
+            from fastbat_tf import distribution, models
+            from fastbat_tf.experiment import evaluate, seeds, train
+
+            distribution.has_accelerator()
+        arguments = {
+            "run_dir": command.run_dir,
+            "build_model": models.get,
+            "verbosity": command.verbosity,
+        }
+        if command.mode == "export":
+            train.export_run(**arguments)
+            return
+        arguments["config"] = command.config
+        if command.mode == "evaluate":
+            evaluate.evaluate(target=command.target, **arguments)
+        elif command.seeds:
+            seeds.train_each(
+                seeds=command.seeds, resume=command.resume, **arguments
+            )
+        else:
+            train.train(resume=command.resume, **arguments)
+    except (InputError, NonFiniteError) as error:
+        command_line.fail(error)
+
+
+def _names(path):
+    """Returns how absl calls the program, and how the user does."""
+    if path.endswith(".py"):
+        return path, f"python {path}"
+    # The command that pip installs, with its path; on Windows an .exe.
+    name = pathlib.Path(path).name.removesuffix(".exe")
+    return name, name
