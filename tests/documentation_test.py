@@ -24,6 +24,7 @@ from fastbat_tf.files import write_json
 from fastbat_tf.saving.export import export
 from tests.support.command_line import TOP
 from tests.support.documentation import (
+    executed_pages,
     exists,
     pages,
     read_blocks,
@@ -52,16 +53,6 @@ PLACEHOLDERS = r"\btoy|\.\.\."
 FOLDERS = (
     "fastbat_tf|flags|models|tests|benchmarks|examples|recipes|docs"
 )
-
-
-def executed_pages():
-    """Returns the pages among README.md and docs/ whose Python is run."""
-    return [
-        page
-        for page in pages()
-        if page == "README.md" or page.startswith("docs/")
-        if any(block.executed for block in read_blocks(page, "python"))
-    ]
 
 
 def build_model():

@@ -1,6 +1,5 @@
-"""Tests of the public names: in Python, for type checkers, in the wheel."""
+"""Tests of the public names: in Python, in the wheel; typing_test has types."""
 
-import json
 import pathlib
 import rlcompleter
 import shutil
@@ -13,55 +12,6 @@ from absl.testing import absltest, parameterized
 
 import fastbat_tf
 from tests.support.command_line import TOP, python
-
-# A user's program, right in every line, and wrong ones to add to it.
-PROGRAM = """\
-import keras
-import numpy as np
-
-import fastbat_tf
-
-model = keras.Sequential([keras.layers.Dense(10)])
-images, labels = np.zeros((8, 32, 32, 3), np.uint8), np.zeros(8, np.int32)
-method = fastbat_tf.FastBAT(epsilon=8 / 255, step_size=None)
-method = fastbat_tf.FastBAT(epsilon=8 / 255, implicit_lambda=10)
-robust = fastbat_tf.RobustClassifier(model, method, pixel_range=(0, 255))
-robust.compile("sgd", loss="categorical_crossentropy", jit_compile=False)
-robust.compile(
-    keras.optimizers.SGD(0.1),
-    keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-    metrics=["accuracy"],
-    epsilon_schedule=fastbat_tf.EpsilonSchedule(ramp_steps=100),
-    jit_compile=True,
-)
-robust.fit(images, labels, epochs=2).history["loss"]
-results = fastbat_tf.evaluate_robustness(
-    robust,
-    (images, labels),
-    "autoattack",
-    [8 / 255],
-    max_examples=100,
-    jit_compile=True,
-)
-attack = fastbat_tf.PGDAttack(robust.classifier, steps=20)
-attack(images, labels, 8 / 255)
-print(fastbat_tf.__version__.split("."))
-
-
-class Mine(fastbat_tf.Method):
-    def solve(self, context: fastbat_tf.StepContext):
-        return fastbat_tf.Solution(context.images)
-"""
-WRONG_LINES = {
-    "fastbat_tf.FastBAT(epsilonn=8 / 255)": "epsilonn",
-    "fastbat_tf.FGSMMEPCS(steps=3)": "steps",
-    "fastbat_tf.evaluate_robustness(robust, (images, labels), epsilon=1)": (
-        "epsilon"
-    ),
-    "fastbat_tf.RobustClassifier(model)": "method",
-    "fastbat_tf.Fastbat()": "Fastbat",
-    "from fastbat_tf import Fgsm": "Fgsm",
-}
 
 
 class NamesTest(parameterized.TestCase):
@@ -118,7 +68,7 @@ class NamesTest(parameterized.TestCase):
 
 
 class WheelTest(absltest.TestCase):
-    """The installed package: its files, and the types that pyright sees."""
+    """The installed package: its files."""
 
     @classmethod
     def setUpClass(cls):
@@ -127,8 +77,6 @@ class WheelTest(absltest.TestCase):
             cls.enterClassContext(tempfile.TemporaryDirectory())
         )
         cls.site = directory / "site"
-        cls.program = directory / "user" / "program.py"
-        cls.program.parent.mkdir()
         source = directory / "source"
         source.mkdir()
         for name in ("pyproject.toml", "README.md", "LICENSE"):
@@ -172,47 +120,6 @@ class WheelTest(absltest.TestCase):
             },
             files(self.site),
         )
-
-    def check_types(self, program):
-        """The lines and messages of pyright's errors, in a user's project."""
-        self.program.write_text(program)
-        settings = {
-            "extraPaths": [str(self.site)],
-            "reportUnusedExpression": False,
-        }
-        self.program.with_name("pyrightconfig.json").write_text(
-            json.dumps(settings)
-        )
-        process = subprocess.run(
-            [
-                pathlib.Path(sys.executable).with_name("pyright"),
-                f"--pythonpath={sys.executable}",
-                "--outputjson",
-            ],
-            cwd=self.program.parent,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        self.assertIn(process.returncode, (0, 1), process.stderr)
-        answer = json.loads(process.stdout)
-        self.assertEqual(answer["summary"]["filesAnalyzed"], 1)
-        return {
-            error["range"]["start"]["line"]: error["message"]
-            for error in answer["generalDiagnostics"]
-        }
-
-    def test_types(self):
-        """Only the wrong lines are reported, each by the name that is wrong."""
-        right = len(PROGRAM.splitlines())
-        errors = self.check_types("\n".join([PROGRAM[:-1], *WRONG_LINES]))
-        self.assertEqual(
-            list(errors), list(range(right, right + len(WRONG_LINES))), errors
-        )
-        for message, name in zip(
-            errors.values(), WRONG_LINES.values(), strict=True
-        ):
-            self.assertIn(f'"{name}"', message)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import tensorflow as tf
 from fastbat_tf.errors import InputError
 
 
-def with_index(dataset):
+def with_index(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """Gives each example of a data set its index.
 
     Methods that remember something about each example, such as

@@ -1,6 +1,8 @@
 """Gradient alignment, a score that falls with catastrophic overfitting."""
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -42,7 +44,9 @@ class GradientAlignment:
     >>> score = GradientAlignment(model)(images, labels, epsilon=8 / 255)
     """
 
-    def __init__(self, network, batch_size=250):
+    def __init__(
+        self, network: Callable[..., Any], batch_size: int = 250
+    ) -> None:
         check_pixel_range(network)
         self._batch_size = batch_size
         self._cosines = tf.function(
@@ -51,7 +55,9 @@ class GradientAlignment:
             reduce_retracing=True,
         )
 
-    def __call__(self, images, labels, epsilon, seed=0):
+    def __call__(
+        self, images: Any, labels: Any, epsilon: float, seed: int = 0
+    ) -> float:
         """Computes the score on a data set.
 
         Args:

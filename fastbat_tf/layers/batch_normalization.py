@@ -1,5 +1,7 @@
 """Batch normalization with fused kernels and exact second derivatives."""
 
+from typing import Any, Unpack
+
 import keras
 import tensorflow as tf
 from keras import ops
@@ -7,6 +9,7 @@ from tensorflow.python.ops import control_flow_util
 
 from fastbat_tf.errors import InputError
 from fastbat_tf.layers.fused_batch_norm import fused_batch_norm
+from fastbat_tf.layers.keras_arguments import BatchNormalizationArguments
 from fastbat_tf.layers.moments import exact_moments
 
 
@@ -49,8 +52,13 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     >>> outputs = layer(images, training=True)
     """
 
-    def __init__(self, *args, unbiased=False, **kwargs):
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        *args: Any,
+        unbiased: bool = False,
+        **kwargs: Unpack[BatchNormalizationArguments],
+    ) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[call-issue]
         self.unbiased = unbiased
         for name in ("renorm", "synchronized"):
             self._refuse_unbiased(name, getattr(self, name))
@@ -68,7 +76,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         self._accumulate(self.moving_variance, variance)
         return ops.cast(outputs, self.compute_dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "unbiased": self.unbiased}
 
     def _refuse_unbiased(self, name, value):

@@ -1,5 +1,7 @@
 """AAER: penalizes adversarial examples that are easier than their start."""
 
+from typing import Literal, get_args
+
 import tensorflow as tf
 
 from fastbat_tf import perturbation
@@ -10,6 +12,8 @@ from fastbat_tf.methods.spec import Paper, Passes, Variant
 
 # The bound on V in the benchmark's form.
 LARGEST_DIFFERENCE = 100.0
+
+BaseAttack = Literal["nfgsm", "fastat"]
 
 
 class AAER(Method):
@@ -70,8 +74,8 @@ class AAER(Method):
     reports = ("abnormal_share",)
 
     epsilon: float = options.EPSILON
-    base_attack: str = option(
-        "nfgsm", "Attack that is regularized.", choices=("nfgsm", "fastat")
+    base_attack: BaseAttack = option(
+        "nfgsm", "Attack that is regularized.", choices=get_args(BaseAttack)
     )
     step_size: float | None = options.step_size(
         "epsilon if base_attack == 'nfgsm' else 1.25 * epsilon",
@@ -90,7 +94,7 @@ class AAER(Method):
         help="Weight of the variation of the logits, lambda_3.",
         shown="0.15 for nfgsm, 1.5 for fastat",
     )
-    form: str = options.FORM
+    form: options.Form = options.FORM
 
     def solve(self, context):
         strong = self.base_attack == "nfgsm"

@@ -29,15 +29,23 @@ import dataclasses
 import functools
 import inspect
 import typing
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import keras
 import tensorflow as tf
 
+from fastbat_tf.draws import Draws
 from fastbat_tf.errors import InputError
 from fastbat_tf.methods import options
+from fastbat_tf.methods.declaration import (
+    describe_options,
+    find_type,
+    has_own_init,
+)
 from fastbat_tf.methods.options import Option
 from fastbat_tf.methods.spec import Paper, Passes, Variant
+from fastbat_tf.methods.state import Sizes, Slot
+from fastbat_tf.methods.step import StepContext
 
 
 class Solution(NamedTuple):
@@ -145,7 +153,9 @@ class Method(abc.ABC):
     reports = ()
     replays = 1
 
-    def __init_subclass__(cls, package=None, **kwargs):
+    def __init_subclass__(
+        cls, package: str | None = None, **kwargs: Any
+    ) -> None:
         super().__init_subclass__(**kwargs)
         _make_dataclass(cls)
         if package is None:
@@ -161,7 +171,7 @@ class Method(abc.ABC):
     def __post_init__(self):
         vars(self).update(options.resolve(self.options, vars(self)))
 
-    def scaled(self, share):
+    def scaled(self, share: Any) -> Self:
         """Returns a copy of this method with a share of its radii.
 
         Args:
@@ -175,7 +185,7 @@ class Method(abc.ABC):
         return method
 
     @abc.abstractmethod
-    def solve(self, context) -> Solution:
+    def solve(self, context: StepContext) -> Solution:
         """Solves the lower-level problem.
 
         Args:
@@ -185,7 +195,9 @@ class Method(abc.ABC):
             A `Solution`. The objective takes its perturbation as a constant.
         """
 
-    def objective(self, context, solution):
+    def objective(
+        self, context: StepContext, solution: Solution
+    ) -> tuple[Any, Any]:
         """Computes the upper-level loss and the logits it was computed from.
 
         By default, the loss is the reduced loss at `x + delta*` plus `penalty`.
@@ -202,7 +214,9 @@ class Method(abc.ABC):
         loss = context.reduce(context.losses(logits))
         return loss + self.penalty(context, solution, logits), logits
 
-    def penalty(self, context, solution, logits):
+    def penalty(
+        self, context: StepContext, solution: Solution, logits: Any
+    ) -> Any:
         """Returns a scalar that is added to the mean loss; zero by default.
 
         Args:
@@ -213,7 +227,13 @@ class Method(abc.ABC):
         del context, solution
         return tf.zeros([], logits.dtype)
 
-    def correct(self, context, solution, gradients, perturbation_gradient):
+    def correct(
+        self,
+        context: StepContext,
+        solution: Solution,
+        gradients: list[Any],
+        perturbation_gradient: Any,
+    ) -> list[Any]:
         """Corrects the upper-level gradient; by default, changes nothing.
 
         Args:
@@ -229,7 +249,7 @@ class Method(abc.ABC):
         del context, solution, perturbation_gradient
         return gradients
 
-    def initial_state(self, sizes, draws):
+    def initial_state(self, sizes: Sizes, draws: Draws) -> dict[str, Slot]:
         """Declares the variables that the method keeps; none by default.
 
         Args:
@@ -242,7 +262,7 @@ class Method(abc.ABC):
         del sizes, draws
         return {}
 
-    def update(self, context):
+    def update(self, context: StepContext) -> dict[str, Any]:
         """Returns new values of the method's variables; none by default.
 
         It is called after the weights are updated, on all replicas at once.
@@ -258,16 +278,16 @@ class Method(abc.ABC):
         del context
         return {}
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns all options, as arguments of the constructor."""
         return {name: getattr(self, name) for name in self.options}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         """Builds a method from what `get_config` returns."""
         return cls(**config)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         listed = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
         return f"{type(self).__name__}({listed})"
 
@@ -290,10 +310,10 @@ def _make_dataclass(cls):
         setattr(cls, name, field)
     # Annotations of other attributes declare no option.
     cls.__annotations__ = {
-        name: _find_type(annotations.get(name), option)
+        name: find_type(annotations.get(name), option)
         for name, option in declared.items()
     }
-    is_generated = not _has_own_init(cls)
+    is_generated = not has_own_init(cls)
     dataclasses.dataclass(eq=False, repr=False, init=is_generated)(cls)
     if is_generated:
         cls.__init__.is_generated = True
@@ -308,13 +328,7 @@ def _make_dataclass(cls):
             f"to use options declared before: {error}"
         ) from None
     _resolve_first(cls)
-    _describe_options(cls)
-
-
-def _find_type(annotation, option):
-    # A dataclass would make no argument of a `ClassVar`.
-    has_type = annotation is not None and "ClassVar" not in str(annotation)
-    return annotation if has_type else option.type
+    describe_options(cls)
 
 
 def _find_declared(cls):
@@ -340,12 +354,6 @@ def _find_declared(cls):
     return declared
 
 
-def _has_own_init(cls):
-    """Whether the constructor, perhaps of a base, was written by hand."""
-    init = cls.__init__
-    return init is not object.__init__ and not hasattr(init, "is_generated")
-
-
 def _resolve_first(cls):
     """Resolves the options before a `__post_init__` that a class defines."""
     own = cls.__post_init__
@@ -368,7 +376,7 @@ def _check_declaration(cls, declared):
             f"An option of {name} is expected to have a name that Method does "
             f"not use itself. Received: option={taken[0]}"
         )
-    if _has_own_init(cls) and cls.get_config is Method.get_config:
+    if has_own_init(cls) and cls.get_config is Method.get_config:
         raise InputError(
             f"{name} is expected to declare its options, such as `epsilon: "
             "float = option(8 / 255)`, or to have a `get_config` beside its "
@@ -384,16 +392,3 @@ def _check_declaration(cls, declared):
                 f"expected `{attribute}: ... = option(...)`, or no annotation. "
                 f"Received: {attribute}={vars(cls)[attribute]}"
             )
-
-
-def _describe_options(cls):
-    """Adds the arguments to a docstring that does not describe them."""
-    text = inspect.cleandoc(cls.__doc__ or "")
-    if not cls.options or _has_own_init(cls) or "Args:" in text:
-        return
-    lines = [
-        f"    {name}: {(option.help or option.type.__name__).rstrip('.')}. "
-        f"Defaults to `{option.shown_default}`."
-        for name, option in cls.options.items()
-    ]
-    cls.__doc__ = "\n".join([text, "", "Args:", *lines])

@@ -1,5 +1,7 @@
 """ELLE: penalizes a loss that is not linear between random points."""
 
+from typing import Literal, get_args
+
 import tensorflow as tf
 
 from fastbat_tf import perturbation
@@ -13,6 +15,8 @@ from fastbat_tf.methods.state import Slot
 # the weight, and the factor of the weight in every other step.
 SENSITIVITY = 2.0
 DECAY = 0.99
+
+CoefficientSchedule = Literal["constant", "adaptive"]
 
 
 class ELLE(Method):
@@ -66,10 +70,10 @@ class ELLE(Method):
 
     epsilon: float = options.EPSILON
     step_size: float | None = options.step_size("1.25 * epsilon")
-    coefficient_schedule: str = option(
+    coefficient_schedule: CoefficientSchedule = option(
         "constant",
         "Whether the coefficient adapts, as in ELLE-A.",
-        choices=("constant", "adaptive"),
+        choices=get_args(CoefficientSchedule),
     )
     coefficient: float | None = options.coefficient(
         formula="10.0 if coefficient_schedule == 'adaptive' else 1.0",

@@ -1,6 +1,7 @@
 """Fast-BAT: adversarial training as bi-level optimization."""
 
 import math
+from typing import Literal, get_args
 
 import tensorflow as tf
 
@@ -13,6 +14,11 @@ from fastbat_tf.methods.spec import Paper, Passes, Variant
 
 # The largest move of a pixel in the finite difference: a tenth of a gray level.
 DIFFERENCE = 0.1 / 255
+
+Linearization = Literal[
+    "ns-pgd", "random", "fgsm", "pgd", "ns-gd", "ns-pgd-zero", "remembered"
+]
+ImplicitGradient = Literal["exact", "finite_difference"]
 
 
 class FastBAT(Method):
@@ -106,23 +112,15 @@ class FastBAT(Method):
         interval="(0, inf]",
         hint="inf switches the implicit term off",
     )
-    linearization: str = option(
+    linearization: Linearization = option(
         "ns-pgd",
         "How the linearization point is found.",
-        choices=(
-            "ns-pgd",
-            "random",
-            "fgsm",
-            "pgd",
-            "ns-gd",
-            "ns-pgd-zero",
-            "remembered",
-        ),
+        choices=get_args(Linearization),
     )
-    implicit_gradient: str = option(
+    implicit_gradient: ImplicitGradient = option(
         "exact",
         "How the implicit term is computed.",
-        choices=("exact", "finite_difference"),
+        choices=get_args(ImplicitGradient),
     )
 
     @property

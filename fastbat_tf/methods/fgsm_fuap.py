@@ -71,7 +71,7 @@ class FGSMFUAP(UniversalStart, Method):
         10.0, "Weight of the distance of the logits."
     )
     momentum_decay: float = options.MOMENTUM_DECAY
-    form: str = options.FORM
+    form: options.Form = options.FORM
 
     def count(self, sizes):
         return self.uaps

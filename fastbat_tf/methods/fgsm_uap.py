@@ -161,4 +161,4 @@ class FGSMUAP(UniversalStart, Method):
         10.0, "Weight of the distance of the logits."
     )
     momentum_decay: float = options.MOMENTUM_DECAY
-    form: str = options.FORM
+    form: options.Form = options.FORM

@@ -1,5 +1,7 @@
 """Free-AT: replays each batch, and each pass serves both levels."""
 
+from typing import Literal, get_args
+
 import tensorflow as tf
 
 from fastbat_tf import perturbation
@@ -8,6 +10,8 @@ from fastbat_tf.methods.base import Method, Solution
 from fastbat_tf.methods.options import option
 from fastbat_tf.methods.spec import Paper, Passes, Variant
 from fastbat_tf.methods.state import Slot
+
+Start = Literal["carried", "zero"]
 
 
 class Free(Method):
@@ -61,10 +65,10 @@ class Free(Method):
         "Number of updates on each batch; it divides the number of epochs.",
         interval="[1, inf)",
     )
-    start: str = option(
+    start: Start = option(
         "carried",
         "Start of each batch: the perturbation of the previous one, or zero.",
-        choices=("carried", "zero"),
+        choices=get_args(Start),
     )
 
     def initial_state(self, sizes, draws):

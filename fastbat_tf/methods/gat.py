@@ -67,7 +67,7 @@ class GAT(Method):
         "Factor of the coefficient late in the training.",
         interval="[0, inf)",
     )
-    form: str = options.FORM
+    form: options.Form = options.FORM
 
     def solve(self, context):
         clean = tf.nn.softmax(tf.stop_gradient(self._clean_logits(context)))

@@ -62,7 +62,7 @@ class GradAlign(Method):
         help="Weight of the penalty on misalignment.",
         shown="value published for epsilon",
     )
-    form: str = options.FORM
+    form: options.Form = options.FORM
 
     def solve(self, context):
         start = tf.zeros_like(context.images)

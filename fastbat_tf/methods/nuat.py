@@ -53,7 +53,7 @@ class NuAT(Method):
     coefficient: float = options.coefficient(
         4.5, "Weight of the nuclear norm at the end of the training."
     )
-    attack_mode: str = options.attack_mode(options.INFERENCE)
+    attack_mode: options.Mode = options.attack_mode(options.INFERENCE)
 
     def solve(self, context):
         clean = tf.stop_gradient(context.logits(context.images))

@@ -18,14 +18,18 @@ option at once.
 import functools
 import math
 import re
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple, get_args
 
 from fastbat_tf.errors import InputError
 
-KINDS = ("float", "integer", "fraction", "choice")
+Kind = Literal["float", "integer", "fraction", "choice"]
+KINDS = get_args(Kind)
 
-INFERENCE, TRAINING = "inference", "training"
-PAPER, BENCHMARK = "paper", "benchmark"
+Mode = Literal["training", "inference"]
+TRAINING, INFERENCE = get_args(Mode)
+Form = Literal["paper", "benchmark"]
+PAPER, BENCHMARK = get_args(Form)
 
 
 class Shown(str):
@@ -188,15 +192,15 @@ def _as_float(value):
 
 
 def option(
-    default=None,
-    help="",  # noqa: A002 The word of `argparse` and absl.
+    default: Any = None,
+    help: str = "",  # noqa: A002 The word of `argparse` and absl.
     *,
-    kind=None,
-    interval=None,
-    choices=(),
-    formula=None,
-    shown=None,
-    hint="",
+    kind: Kind | None = None,
+    interval: str | None = None,
+    choices: Sequence[str] = (),
+    formula: str | None = None,
+    shown: str | None = None,
+    hint: str = "",
 ) -> Any:
     """Declares an option of a method, as an attribute of its class.
 
@@ -214,8 +218,9 @@ def option(
         interval: String, the values that are allowed, such as `"[0, 1]"` or
             `"(0, inf)"`. A bound may name an option that is declared before.
             Defaults to all finite numbers.
-        choices: Tuple of strings, the values that are allowed. Defaults to
-            `()`, for numbers.
+        choices: Sequence of strings, the values that are allowed; with
+            `Literal["a", "b"]` as the annotation, type checkers know them,
+            too. Defaults to `()`, for numbers.
         formula: String, the default as an expression of the options that are
             declared before, such as `"1.25 * epsilon"`. It may call
             `interpolate`, `max` and `min`. Defaults to None.
@@ -309,7 +314,7 @@ EPSILON: Any = option(
 FORM: Any = option(
     PAPER,
     "Form of the method: the paper's, or the FastAT Benchmark's.",
-    choices=(PAPER, BENCHMARK),
+    choices=get_args(Form),
 )
 LABEL_FACTOR: Any = option(
     0.6,
@@ -379,5 +384,5 @@ def attack_mode(default) -> Any:
     return option(
         default,
         "Mode of BatchNormalization and Dropout in the attack.",
-        choices=(TRAINING, INFERENCE),
+        choices=get_args(Mode),
     )

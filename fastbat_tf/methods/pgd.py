@@ -52,7 +52,7 @@ class PGD(Method):
         "epsilon / 2 if steps == 2 else 2 / 255",
         shown="epsilon / 2 for 2 steps, else 2/255",
     )
-    attack_mode: str = options.attack_mode(options.TRAINING)
+    attack_mode: options.Mode = options.attack_mode(options.TRAINING)
 
     def solve(self, context):
         training = self.attack_mode == options.TRAINING

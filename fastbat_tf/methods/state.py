@@ -33,7 +33,7 @@ class Plan(NamedTuple):
     batch_size: int
     examples: int = 0
 
-    def progress(self, step, replays=1):
+    def progress(self, step: Any, replays: int = 1) -> "Progress":
         """Computes the `Progress` of a step from its number.
 
         Args:

@@ -1,12 +1,14 @@
 """The view that a method has of a training step, and the step's result."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from fastbat_tf.draws import as_normal
+from fastbat_tf.draws import Draws, as_normal
 from fastbat_tf.layers.derivatives import connected
 from fastbat_tf.layers.randomness import forward_pass
+from fastbat_tf.methods.state import Progress
 from fastbat_tf.perturbation import clip_to_pixels
 
 
@@ -51,30 +53,33 @@ class StepContext:
 
     def __init__(
         self,
-        network,
-        loss,
-        images,
-        labels,
+        network: Any,
+        loss: Callable[[Any, Any], Any],
+        images: Any,
+        labels: Any,
         *,
-        draws,
-        index=None,
-        attack_loss=None,
-        progress=None,
-        state=None,
-        notes=None,
-        features=None,
-        sample_weight=None,
-        reduction="mean",
-    ):
+        draws: Draws,
+        index: Any = None,
+        attack_loss: Callable[[Any, Any], Any] | None = None,
+        progress: Progress | None = None,
+        state: dict[str, Any] | None = None,
+        notes: dict[str, Any] | None = None,
+        features: Any = None,
+        sample_weight: Any = None,
+        reduction: str | None = "mean",
+    ) -> None:
         self.images = images
         self.labels = labels
         self.index = index
         self.network = network
-        self.variables = [v.value for v in network.trainable_variables]
-        self.progress = progress
-        self.state = state or {}
+        self.variables: list[Any] = [
+            v.value for v in network.trainable_variables
+        ]
+        # No `Progress | None`: a method that needs a plan always has one.
+        self.progress: Any = progress
+        self.state: dict[str, Any] = state or {}
         self.sample_weight = sample_weight
-        self.reports = {}
+        self.reports: dict[str, Any] = {}
         self.notes = dict(notes or {})
         self._loss = loss
         self._attack_loss = attack_loss or loss
@@ -83,7 +88,7 @@ class StepContext:
         self._reduction = reduction
 
     @property
-    def label_ids(self):
+    def label_ids(self) -> Any:
         """The labels as int32 `(batch,)`, even if they are one-hot."""
         labels = tf.convert_to_tensor(self.labels)
         if _are_probabilities(labels):
@@ -93,7 +98,9 @@ class StepContext:
             labels = tf.round(labels)
         return tf.cast(labels, tf.int32)
 
-    def logits(self, images, training=True, copies=1):
+    def logits(
+        self, images: Any, training: bool = True, copies: int = 1
+    ) -> Any:
         """Computes the logits of images.
 
         Args:
@@ -112,7 +119,7 @@ class StepContext:
         # In mixed precision, losses are still computed in float32.
         return tf.cast(logits, self.images.dtype)
 
-    def features(self, images, training=True):
+    def features(self, images: Any, training: bool = True) -> Any:
         """Computes the input of the network's last layer.
 
         It requires `Method.needs_features`.
@@ -128,7 +135,7 @@ class StepContext:
             features = self._features(images, training=training)
         return tf.cast(features, self.images.dtype)
 
-    def losses(self, logits, label_ids=None):
+    def losses(self, logits: Any, label_ids: Any = None) -> Any:
         """Computes the losses that the upper level minimizes.
 
         Args:
@@ -140,7 +147,7 @@ class StepContext:
         """
         return self._loss(self._labels(logits, label_ids), logits)
 
-    def attack_losses(self, logits, label_ids=None):
+    def attack_losses(self, logits: Any, label_ids: Any = None) -> Any:
         """Computes the losses that the attack, the lower level, maximizes.
 
         They are the losses of the upper level, unless
@@ -155,7 +162,7 @@ class StepContext:
         """
         return self._attack_loss(self._labels(logits, label_ids), logits)
 
-    def reduce(self, values):
+    def reduce(self, values: Any) -> Any:
         """Reduces values of the examples to the scalar that is minimized.
 
         It is what Keras does with the losses of a batch: the mean of the
@@ -185,7 +192,7 @@ class StepContext:
             )
         return tf.reduce_mean(values)
 
-    def uniform(self, name, radius):
+    def uniform(self, name: str, radius: Any) -> Any:
         """Draws noise from U(-radius, radius), for each pixel.
 
         Args:
@@ -198,7 +205,7 @@ class StepContext:
         """
         return self.draw(name, tf.shape(self.images), -radius, radius)
 
-    def random_start(self, radius, name="start"):
+    def random_start(self, radius: Any, name: str = "start") -> Any:
         """Draws noise from U(-radius, radius), clipped to the pixel range.
 
         Args:
@@ -210,7 +217,7 @@ class StepContext:
         """
         return clip_to_pixels(self.uniform(name, radius), self.images)
 
-    def signs(self, name, radius):
+    def signs(self, name: str, radius: Any) -> Any:
         """Draws `radius` or `-radius` with equal probability, for each pixel.
 
         Args:
@@ -221,7 +228,7 @@ class StepContext:
         ones = tf.ones_like(drawn)
         return radius * tf.where(drawn < 0, -ones, ones)
 
-    def normal(self, name, deviation):
+    def normal(self, name: str, deviation: Any) -> Any:
         """Draws noise from N(0, deviation^2), for each pixel.
 
         Args:
@@ -231,7 +238,9 @@ class StepContext:
         """
         return deviation * as_normal(self.draw(name, tf.shape(self.images)))
 
-    def draw(self, name, shape, low=0.0, high=1.0):
+    def draw(
+        self, name: str, shape: Any, low: Any = 0.0, high: Any = 1.0
+    ) -> Any:
         """Draws numbers from U(low, high), in the dtype of the images.
 
         Args:
@@ -242,7 +251,7 @@ class StepContext:
         """
         return self._draws.uniform(name, shape, low, high, self.images.dtype)
 
-    def coin(self, name):
+    def coin(self, name: str) -> Any:
         """Draws a scalar boolean tensor, true with probability 1/2.
 
         Args:
@@ -250,7 +259,12 @@ class StepContext:
         """
         return self.draw(name, ()) < 0.5
 
-    def input_gradient(self, perturbation, losses=None, training=True):
+    def input_gradient(
+        self,
+        perturbation: Any,
+        losses: Callable[[Any], Any] | None = None,
+        training: bool = True,
+    ) -> Any:
         """Computes per-example gradients of the attack's loss.
 
         No weight gradient is computed. Second derivatives are possible only if
@@ -270,8 +284,11 @@ class StepContext:
         return self.input_gradient_and_logits(perturbation, losses, training)[0]
 
     def input_gradient_and_logits(
-        self, perturbation, losses=None, training=True
-    ):
+        self,
+        perturbation: Any,
+        losses: Callable[[Any], Any] | None = None,
+        training: bool = True,
+    ) -> tuple[Any, Any]:
         """Computes per-example gradients of the attack's loss, and logits.
 
         Args:
@@ -290,15 +307,15 @@ class StepContext:
             values = (losses or self.attack_losses)(logits)
         return connected(tape.gradient(values, perturbation)), logits
 
-    def report(self, **scalars):
+    def report(self, **scalars: Any) -> None:
         """Logs scalars. Their names must be in `Method.reports`."""
         self.reports.update(scalars)
 
-    def note(self, **tensors):
+    def note(self, **tensors: Any) -> None:
         """Keeps tensors for `Method.update`, which finds them in `notes`."""
         self.notes.update(tensors)
 
-    def sum_over_replicas(self, tensor):
+    def sum_over_replicas(self, tensor: Any) -> Any:
         """Sums a tensor over all replicas; for `Method.update` only."""
         replicas = tf.distribute.get_replica_context()
         if replicas.num_replicas_in_sync == 1:

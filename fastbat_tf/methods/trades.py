@@ -60,7 +60,7 @@ class TRADES(Method):
         shown="epsilon for 1 step, epsilon / 2 for 2, else 2/255",
     )
     coefficient: float = options.coefficient(6.0, "Weight of the divergence.")
-    attack_mode: str = options.attack_mode(options.INFERENCE)
+    attack_mode: options.Mode = options.attack_mode(options.INFERENCE)
 
     def solve(self, context):
         training = self.attack_mode == options.TRAINING

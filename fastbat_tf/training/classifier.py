@@ -1,7 +1,9 @@
 """The Keras model that trains, saves and serves a robust classifier."""
 
 import warnings
-from typing import Any
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Literal, Self, Unpack
 
 import keras
 
@@ -9,7 +11,10 @@ from fastbat_tf import distribution
 from fastbat_tf.data.indexing import split_index
 from fastbat_tf.errors import InputError
 from fastbat_tf.layers import derivatives, structure
+from fastbat_tf.layers.keras_arguments import LayerArguments
 from fastbat_tf.layers.network import Network
+from fastbat_tf.methods.base import Method
+from fastbat_tf.methods.state import Plan
 from fastbat_tf.runtime import hints, onednn
 from fastbat_tf.training import (
     checks,
@@ -18,9 +23,8 @@ from fastbat_tf.training import (
     schedules,  # noqa: F401  Registers what Keras finds in saved files.
     step_metrics,
 )
-from fastbat_tf.training.epsilon_schedule import (
-    EpsilonSchedule,  # noqa: F401  Registered, too.
-)
+from fastbat_tf.training.epsilon_schedule import EpsilonSchedule
+from fastbat_tf.training.keras_signatures import Loss, LossWeights, Metrics
 from fastbat_tf.training.lifecycle import Lifecycle, in_own_scope
 from fastbat_tf.training.metrics import prepare as prepare_metrics
 from fastbat_tf.training.training_step import TrainingStep
@@ -107,16 +111,16 @@ class RobustClassifier(Lifecycle, TrainingStep):
 
     def __init__(
         self,
-        classifier,
-        method,
-        seed=0,
-        pixel_range=(0, 1),
+        classifier: Any,
+        method: Method,
+        seed: int = 0,
+        pixel_range: Sequence[float] = (0, 1),
         *,
-        from_logits=None,
-        image_input=None,
-        logits_output=None,
-        **kwargs,
-    ):
+        from_logits: bool | None = None,
+        image_input: str | int | None = None,
+        logits_output: str | int | None = None,
+        **kwargs: Unpack[LayerArguments],
+    ) -> None:
         if keras.backend.backend() != "tensorflow":
             raise ValueError(
                 "fastbat_tf needs Keras on TensorFlow; expected "
@@ -158,7 +162,7 @@ class RobustClassifier(Lifecycle, TrainingStep):
         self._report_metrics = step_metrics.create(method)
         self.built = True
 
-    def call(self, images, training=None):
+    def call(self, images: Any, training: bool | None = None) -> Any:
         given, _ = split_index(images)
         images, others = self._network.split(given)
         images = self._pixel_range.as_floats(images, self._image_dtype)
@@ -166,7 +170,7 @@ class RobustClassifier(Lifecycle, TrainingStep):
         return self._network.pick(self.classifier(given, training=training))
 
     @property
-    def network(self):
+    def network(self) -> Network:
         """The classifier as a function from pixels in [0, 1] to logits.
 
         A callable `network(images, training=...)` that returns logits
@@ -180,24 +184,24 @@ class RobustClassifier(Lifecycle, TrainingStep):
     def compile(  # noqa: PLR0917  The signature of Keras.
         self,
         optimizer: str | dict | keras.optimizers.Optimizer = "rmsprop",
-        loss=None,
-        loss_weights=None,
-        metrics=None,
-        weighted_metrics=None,
-        run_eagerly=False,
-        steps_per_execution=1,
-        jit_compile: bool | str = "auto",
-        auto_scale_loss=True,
+        loss: Loss = None,
+        loss_weights: LossWeights = None,
+        metrics: Metrics = None,
+        weighted_metrics: Metrics = None,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 1,
+        jit_compile: bool | Literal["auto"] = "auto",
+        auto_scale_loss: bool = True,
         *,
-        weight_decay=0.0,
-        weight_decay_mode="l2",
-        weight_decay_on="all",
-        clip_norm=0.0,
-        weight_averaging=0.0,
-        attack_loss=None,
-        plan=None,
-        epsilon_schedule=None,
-    ):
+        weight_decay: float = 0.0,
+        weight_decay_mode: Literal["l2", "decoupled"] = "l2",
+        weight_decay_on: Literal["all", "kernels"] = "all",
+        clip_norm: float = 0.0,
+        weight_averaging: float = 0.0,
+        attack_loss: Loss = None,
+        plan: Plan | None = None,
+        epsilon_schedule: EpsilonSchedule | None = None,
+    ) -> Self:
         """Configures the model for training.
 
         The first arguments, up to `auto_scale_loss`, are those of
@@ -354,7 +358,7 @@ class RobustClassifier(Lifecycle, TrainingStep):
             self._tracker.untrack(getattr(self, name))
             setattr(self, name, layer)
 
-    def averaged_weights(self):
+    def averaged_weights(self) -> AbstractContextManager[None]:
         """Swaps in the averaged weights for the length of a `with` block.
 
         They are the moving average that `compile(weight_averaging=...)` keeps,

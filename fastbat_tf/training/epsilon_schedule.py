@@ -1,9 +1,12 @@
 """A schedule for the share of the radius that each step uses."""
 
+from typing import Any, Unpack
+
 import keras
 import tensorflow as tf
 
 from fastbat_tf.errors import InputError
+from fastbat_tf.layers.keras_arguments import LayerArguments
 
 
 @keras.saving.register_keras_serializable("fastbat_tf")
@@ -34,7 +37,12 @@ class EpsilonSchedule(keras.layers.Layer):
     0.5
     """
 
-    def __init__(self, clean_steps=0, ramp_steps=0, **kwargs):
+    def __init__(
+        self,
+        clean_steps: int = 0,
+        ramp_steps: int = 0,
+        **kwargs: Unpack[LayerArguments],
+    ) -> None:
         super().__init__(**kwargs)
         if min(clean_steps, ramp_steps) < 0:
             raise InputError(
@@ -54,7 +62,7 @@ class EpsilonSchedule(keras.layers.Layer):
         )
         self.built = True
 
-    def share(self, step):
+    def share(self, step: Any) -> Any:
         """Returns the share of the radius, a float32 scalar in [0, 1].
 
         Args:
@@ -64,11 +72,11 @@ class EpsilonSchedule(keras.layers.Layer):
         share = tf.clip_by_value(ramped / max(self.ramp_steps, 1), 0.0, 1.0)
         return share * self.factor.value
 
-    def lower(self, factor):
+    def lower(self, factor: float) -> None:
         """Multiplies the share of all later steps by `factor`."""
         self.factor.assign(self.factor * factor)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "clean_steps": self.clean_steps,

@@ -3,24 +3,31 @@
 import functools
 import inspect
 import warnings
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, Unpack
 
 import keras
 import tensorflow as tf
 
 from fastbat_tf.draws import Draws
 from fastbat_tf.errors import InputError
+from fastbat_tf.layers.keras_arguments import LayerArguments
 from fastbat_tf.methods import state as states
 from fastbat_tf.training import fit_data, labels
+from fastbat_tf.training.keras_signatures import Signatures
 from fastbat_tf.training.pixels import PixelModel
 
 _F = TypeVar("_F")
 
 
-def _like(method: _F) -> Callable[[Callable[..., Any]], _F]:
-    """Gives an override the signature and the docstring of Keras' method."""
-    return functools.wraps(method)  # type: ignore[arg-type, return-value]
+def _like(signature: _F) -> Callable[[Callable[..., Any]], _F]:
+    """Gives an override the signature and the docstring of Keras' method.
+
+    Args:
+        signature: A function of `Signatures`, for type checkers.
+    """
+    method = getattr(keras.Model, signature.__name__)  # type: ignore
+    return functools.wraps(method)  # type: ignore[return-value]
 
 
 class FittedModel(PixelModel):
@@ -35,13 +42,17 @@ class FittedModel(PixelModel):
         **kwargs: Arguments of `keras.Model`.
     """
 
-    def __init__(self, pixel_range=(0, 1), **kwargs):
+    def __init__(
+        self,
+        pixel_range: Sequence[float] = (0, 1),
+        **kwargs: Unpack[LayerArguments],
+    ) -> None:
         super().__init__(pixel_range, **kwargs)
         self._clock = _Clock()
         self._is_stale = False  # Whether the step must be traced again.
         self._is_evaluating = False
 
-    @_like(keras.Model.fit)
+    @_like(Signatures.fit)
     def fit(self, *args, **kwargs):
         signature = inspect.signature(keras.Model.fit)
         given = signature.bind(self, *args, **kwargs)
@@ -83,7 +94,7 @@ class FittedModel(PixelModel):
             if isinstance(callbacks, keras.callbacks.CallbackList):
                 callbacks.callbacks.remove(follower)
 
-    @_like(keras.Model.evaluate)
+    @_like(Signatures.evaluate)
     def evaluate(self, x=None, *args, **kwargs):
         self._is_evaluating = True
         try:
@@ -91,11 +102,11 @@ class FittedModel(PixelModel):
         finally:
             self._is_evaluating = False
 
-    @_like(keras.Model.predict)
+    @_like(Signatures.predict)
     def predict(self, x, *args, **kwargs):
         return super().predict(fit_data.take_apart(x), *args, **kwargs)
 
-    @_like(keras.Model.train_on_batch)
+    @_like(Signatures.train_on_batch)
     def train_on_batch(self, *args, **kwargs):
         if self.compiled and self.method.needs_plan and self.plan is None:
             raise InputError(states.NEEDS_PLAN)

@@ -2,7 +2,9 @@
 
 import dataclasses
 import functools
+import os
 import pathlib
+from typing import Any
 
 import keras
 
@@ -56,7 +58,12 @@ class Lifecycle(keras.Model):
             checks.check_scope([self.step], strategy)
         return strategy
 
-    def export(self, filepath, format="tf_saved_model", **kwargs):
+    def export(
+        self,
+        filepath: str | os.PathLike[str],
+        format: str = "tf_saved_model",
+        **kwargs: Any,
+    ) -> None:
         """Exports the classifier, as `keras.Model.export` does.
 
         The exported function maps float32 images `(batch, height, width,
@@ -85,7 +92,9 @@ class Lifecycle(keras.Model):
         exported = _Inference(self.classifier, self.network.pick)
         exported.export(filepath, format, **kwargs)
 
-    def save(self, filepath, *args, **kwargs):
+    def save(
+        self, filepath: str | os.PathLike[str], *args: Any, **kwargs: Any
+    ) -> None:
         """Saves the model, its method and its optimizer in a `.keras` file.
 
         Args:
@@ -105,7 +114,7 @@ class Lifecycle(keras.Model):
             )
         super().save(filepath, *args, **kwargs)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "classifier": keras.saving.serialize_keras_object(self.classifier),

@@ -55,6 +55,16 @@ def read_blocks(page, *languages):
     ]
 
 
+def executed_pages():
+    """Returns the pages among README.md and docs/ whose Python is run."""
+    return [
+        page
+        for page in pages()
+        if page == "README.md" or page.startswith("docs/")
+        if any(block.executed for block in read_blocks(page, "python"))
+    ]
+
+
 def read_commands(page):
     """Returns the commands in a page's shell blocks, split into words."""
     lines = [

@@ -1,0 +1,167 @@
+# pyright: basic
+# ruff: noqa: B018, E402, F401
+"""Wrong uses of the public names, for pyright; not to be run.
+
+Each line is wrong in one way, and ends with the rule that finds it. The options
+of the methods are not here: tests/typing_test.py makes a wrong line for each.
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import fastbat_tf as fb
+from fastbat_tf import FastBAT, RobustClassifier
+
+model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten()])
+images, labels = np.zeros((8, 8, 8, 3), np.float32), np.zeros(8, np.int32)
+data = images, labels
+dataset = tf.data.Dataset.from_tensor_slices(data)
+robust = RobustClassifier(model, FastBAT())
+
+# Names.
+fb.Fastbat()  # reportAttributeAccessIssue
+fb.attack.PGD()  # reportAttributeAccessIssue
+from fastbat_tf import Fgsm  # reportAttributeAccessIssue
+from fastbat_tf.atacks import PGD  # reportMissingImports
+
+# Methods.
+FastBAT(0.1, None, 10.0, "foo")  # reportArgumentType
+FastBAT(0.1, None, 10.0, "pgd", "exact", 1, 2, 3)  # reportCallIssue
+FastBAT(epsilon=[8 / 255])  # reportArgumentType
+FastBAT(8 / 255).linearisation  # reportAttributeAccessIssue
+fb.Method()  # reportAbstractUsage
+fb.Solution(images, None, 3)  # reportCallIssue
+fb.Solution(images, delta=3)  # reportCallIssue
+fb.Solution(images).delta  # reportAttributeAccessIssue
+fb.option(0.1, 3)  # reportArgumentType
+fb.option(0.1, "Help.", "float")  # reportCallIssue
+fb.option(0.1, kind="number")  # reportArgumentType
+fb.option(0.1, interval=(0, 1))  # reportArgumentType
+fb.option("a", choices=3)  # reportArgumentType
+fb.option(0.1, intervall="[0, 1]")  # reportCallIssue
+fb.Plan("a", 390, 128)  # reportArgumentType
+fb.Plan(epochs=20)  # reportCallIssue
+fb.Plan(20, 390, 128, example=8)  # reportCallIssue
+fb.Plan(20, 390, 128).epoch  # reportAttributeAccessIssue
+fb.StepContext(model, min, images, labels, draws=3)  # reportArgumentType
+fb.StepContext(model)  # reportCallIssue
+
+
+class Nothing(fb.Method):
+    epsilon: float = fb.option(8 / 255)
+
+
+class Mine(fb.Method):
+    epsilon: float = fb.option(8 / 255, "Radius.", interval="[0, 1]")
+    steps: int = fb.option(3)
+
+    def solve(self, context: fb.StepContext):
+        context.imagess  # reportAttributeAccessIssue
+        context.logits()  # reportCallIssue
+        context.logits(images, training="yes")  # reportArgumentType
+        context.random_start(0.1, 3)  # reportArgumentType
+        context.uniform(0.1)  # reportCallIssue
+        context.uniform(3, 0.1)  # reportArgumentType
+        context.input_gradient(images, 3)  # reportArgumentType
+        context.report(3)  # reportCallIssue
+        self.epsilonn  # reportAttributeAccessIssue
+        return fb.Solution(context.images)
+
+    def objective(self, context, solution):
+        context.imagess  # reportAttributeAccessIssue
+        solution.delta  # reportAttributeAccessIssue
+        return super().objective(context)  # reportCallIssue
+
+    def penalty(self, context, solution, logits):
+        return context.reduce()  # reportCallIssue
+
+    def update(self, context):
+        return context.notess  # reportAttributeAccessIssue
+
+
+Nothing()  # reportAbstractUsage
+Mine(epsilon="oops")  # reportArgumentType
+Mine(nonsense=3)  # reportCallIssue
+Mine(0.1, 1.5)  # reportArgumentType
+Mine().scaled()  # reportCallIssue
+
+# Training.
+RobustClassifier(model)  # reportCallIssue
+RobustClassifier(model, FastBAT)  # reportArgumentType
+RobustClassifier(model, "fastbat")  # reportArgumentType
+RobustClassifier(model, FastBAT(), "0")  # reportArgumentType
+RobustClassifier(model, FastBAT(), 0, (0, 1), True)  # reportCallIssue
+RobustClassifier(model, FastBAT(), pixel_range=255)  # reportArgumentType
+RobustClassifier(model, FastBAT(), pixels=(0, 1))  # reportCallIssue
+RobustClassifier(model, FastBAT(), from_logits="no")  # reportArgumentType
+RobustClassifier(model, FastBAT(), name=3)  # reportArgumentType
+fb.RobustClassifier(model, fb.FastBAT(), nonsense=3)  # reportCallIssue
+fb.RobustClassifier(model, method="fastbat")  # reportArgumentType
+robust.compile(3)  # reportArgumentType
+robust.compile("sgd", loss=3)  # reportArgumentType
+robust.compile("sgd", metrics="accuracy")  # reportArgumentType
+robust.compile(run_eagerly="no")  # reportArgumentType
+robust.compile(steps_per_execution=1.5)  # reportArgumentType
+robust.compile(jit_compile="yes")  # reportArgumentType
+robust.compile(weight_decay="x")  # reportArgumentType
+robust.compile(weight_decay_mode="l1")  # reportArgumentType
+robust.compile(weight_decay_on="biases")  # reportArgumentType
+robust.compile(clip_norm="x")  # reportArgumentType
+robust.compile(weight_averaging=[0.9])  # reportArgumentType
+robust.compile(attack_loss=3)  # reportArgumentType
+robust.compile(plan=(20, 390, 128))  # reportArgumentType
+robust.compile(epsilon_schedule=0.5)  # reportArgumentType
+robust.compile(epsilon_schedule=fb.EpsilonSchedule)  # reportArgumentType
+robust.compile(nonsense=3)  # reportCallIssue
+robust.compile().compile(decay=3)  # reportCallIssue
+robust.fit(images, labels, "128")  # reportArgumentType
+robust.fit(images, labels, epochs="2")  # reportArgumentType
+robust.fit(images, labels, epochs=2.5)  # reportArgumentType
+robust.fit(images, labels, epoch=2)  # reportCallIssue
+robust.fit(images, labels, verbose="no")  # reportArgumentType
+robust.fit(images, labels, callbacks=3)  # reportArgumentType
+robust.fit(images, labels, class_weight=[1, 2])  # reportArgumentType
+robust.fit(images, labels).histori  # reportAttributeAccessIssue
+robust.evaluate(images, labels, batch_size="8")  # reportArgumentType
+robust.evaluate(images, labels, batchsize=8)  # reportCallIssue
+robust.predict()  # reportCallIssue
+robust.predict(images, batch_size="8")  # reportArgumentType
+robust.train_on_batch(images, labels, epochs=3)  # reportCallIssue
+robust.save(3)  # reportArgumentType
+robust.export(3)  # reportArgumentType
+robust.averaged_weights(3)  # reportCallIssue
+fb.EpsilonSchedule("2")  # reportArgumentType
+fb.EpsilonSchedule(clean_steps=2.5)  # reportArgumentType
+fb.EpsilonSchedule(ramp_step=2)  # reportCallIssue
+fb.EpsilonSchedule(2, 4).lower("x")  # reportArgumentType
+fb.OverfittingGuard("stopp")  # reportArgumentType
+fb.OverfittingGuard("stop", treshold=0.1)  # reportCallIssue
+
+# Data.
+fb.with_index(images)  # reportArgumentType
+fb.with_index(dataset, 3)  # reportCallIssue
+
+# Layers.
+fb.FusedBatchNormalization(unbiased="yes")  # reportArgumentType
+fb.FusedBatchNormalization(momentum="x")  # reportArgumentType
+fb.FusedBatchNormalization(nonsense=3)  # reportCallIssue
+
+# Evaluation.
+fb.evaluate_robustness(model)  # reportCallIssue
+fb.evaluate_robustness(model, data, 3)  # reportArgumentType
+fb.evaluate_robustness(model, data, attacks=3)  # reportArgumentType
+fb.evaluate_robustness(model, data, epsilons="8")  # reportArgumentType
+fb.evaluate_robustness(model, data, epsilon=0.1)  # reportCallIssue
+fb.evaluate_robustness(model, data, norm=[2])  # reportArgumentType
+fb.evaluate_robustness(model, data, max_examples=1.5)  # reportArgumentType
+fb.evaluate_robustness(model, data, batch_size="8")  # reportArgumentType
+fb.evaluate_robustness(model, data, seed="0")  # reportArgumentType
+fb.evaluate_robustness(model, data, directory=3)  # reportArgumentType
+fb.evaluate_robustness(model, data, verbose="yes")  # reportArgumentType
+fb.evaluate_robustness(model, data, pixel_range=255)  # reportArgumentType
+fb.GradientAlignment(3)  # reportArgumentType
+fb.GradientAlignment(model, batch_size="8")  # reportArgumentType
+fb.GradientAlignment(model, batch=8)  # reportCallIssue
+fb.GradientAlignment(model)(images, labels)  # reportCallIssue
+fb.GradientAlignment(model)(images, labels, "x")  # reportArgumentType
