@@ -7,6 +7,7 @@ import numpy as np
 
 from fastbat_tf.attacks import LARGEST_EPSILON, norms
 from fastbat_tf.errors import InputError
+from fastbat_tf.layers.pixel_range import TOLERANCE
 
 
 def as_count(name, value, lowest=1):
@@ -73,7 +74,8 @@ def as_pixels(images):
 
     Args:
         images: uint8 array, or float array in [0, 1], of shape `(examples,
-            height, width, channels)`.
+            height, width, channels)`. Pixels beyond a bound by at most 1e-6
+            are clipped.
 
     Raises:
         InputError: If they are not such images.
@@ -92,13 +94,14 @@ def as_pixels(images):
             f"Received: images.dtype={images.dtype}"
         )
     images = images.astype(np.float32)
-    if not 0 <= images.min() <= images.max() <= 1:
+    # Rounding, as of images that were scaled or interpolated.
+    if not -TOLERANCE <= images.min() <= images.max() <= 1 + TOLERANCE:
         raise InputError(
             "Images of floats are expected in [0, 1]; `evaluate_robustness` "
-            "takes another range as its argument `pixel_range`. "
+            "and attacks take another range as their argument `pixel_range`. "
             f"Received: range=({images.min()}, {images.max()})"
         )
-    return images
+    return np.clip(images, 0.0, 1.0)
 
 
 def as_labels(labels, count):
@@ -106,22 +109,42 @@ def as_labels(labels, count):
 
     Args:
         labels: Array `(count,)` or `(count, 1)` of integers, or of floats that
-            are whole numbers, which models for two classes are trained on.
+            are whole numbers, which models for two classes are trained on; or
+            one-hot labels `(count, classes)`.
         count: Integer, the number of images.
 
     Raises:
         InputError: If they are not such labels.
     """
     labels = np.asarray(labels)
-    is_whole = labels.dtype.kind in "iu" or (
-        labels.dtype.kind == "f" and bool(np.all(labels == np.floor(labels)))
-    )
-    if labels.shape not in ((count,), (count, 1)) or not is_whole:
+    if labels.dtype.name == "bfloat16":  # NumPy does not know its kind.
+        labels = labels.astype(np.float32)
+    is_number = labels.dtype.kind in "biuf"
+    if is_number and labels.ndim == 2 and labels.shape[1] > 1:
+        labels = _from_one_hot(labels)
+    if (
+        labels.shape not in ((count,), (count, 1))
+        or not is_number
+        or not np.all(labels == np.floor(labels))
+    ):
         raise InputError(
-            f"Labels are expected to be {count} integers, one per image. "
+            f"Labels are expected to be {count} integers, one per image, or "
+            "one-hot. "
             f"Received: labels.shape={labels.shape}, dtype={labels.dtype}"
         )
     return labels.reshape(count).astype(np.int32)
+
+
+def _from_one_hot(labels):
+    if not np.all(
+        np.isin(labels, (0, 1)) & (labels.sum(1, keepdims=True) == 1)
+    ):
+        raise InputError(
+            "Labels (examples, classes) are expected to be one-hot: a single 1 "
+            "in each row, and 0 elsewhere. "
+            f"Received: labels.shape={labels.shape}, labels[0]={labels[0]}"
+        )
+    return labels.argmax(axis=1)
 
 
 def check_classes(labels, classes):

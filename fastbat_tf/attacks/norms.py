@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from fastbat_tf import perturbation
-from fastbat_tf.errors import look_up
+from fastbat_tf.attacks.registry import parse_norm
 
 PIXEL_AXES = (1, 2, 3)
 TINY = 1e-12  # Keeps a division by a norm of zero at zero.
@@ -121,4 +121,4 @@ NORMS = {"linf": Linf, "l2": L2}
 
 def get(name):
     """Returns a norm by name; an error lists the known names."""
-    return look_up(NORMS, "norm", norm=name)
+    return NORMS[parse_norm(name)]

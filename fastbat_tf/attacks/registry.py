@@ -5,6 +5,7 @@ To add an attack, write its class in a file of this folder, and add one entry to
 """
 
 import importlib
+import math
 import re
 import sys
 from typing import NamedTuple
@@ -104,6 +105,39 @@ _COMPOSITE = ("autoattack", "autoattack-rand", "custom", "transfer")
 
 # By norm: the whole pixel range, or any finite number.
 LARGEST_EPSILON = {"linf": 1.0, "l2": sys.float_info.max}
+# The radii of most published tables of CIFAR-10.
+DEFAULT_EPSILON = {"linf": 8 / 255, "l2": 128 / 255}
+_SPELLINGS = {"linf": "linf", "inf": "linf", "l2": "l2", "2": "l2"}
+
+
+def parse_norm(value: str | float) -> str:
+    """Returns the name of a norm for any of its usual spellings.
+
+    Args:
+        value: `"linf"` or `"l2"`, in any case, also as `"L_inf"`, `"L-inf"`,
+            `"inf"` or `"l_2"`; or the order of the norm, `math.inf` or 2.
+
+    Returns:
+        `"linf"` or `"l2"`.
+
+    Raises:
+        InputError: If it is no such norm; lists the known ones.
+
+    Example:
+
+    >>> parse_norm("Linf"), parse_norm(2)
+    ('linf', 'l2')
+    """
+    spelled = value
+    if isinstance(value, int | float) and value in (2, math.inf):
+        spelled = "l2" if value == 2 else "linf"
+    spelled = re.sub("[-_ ]", "", str(spelled)).lower()
+    if spelled not in _SPELLINGS:
+        raise InputError(
+            f"Unknown norm. Expected one of {', '.join(LARGEST_EPSILON)}. "
+            f"Received: norm={value}"
+        )
+    return _SPELLINGS[spelled]
 
 
 class ParsedAttack(NamedTuple):
@@ -195,12 +229,12 @@ def check_epsilons(epsilons, norm):
 
     Args:
         epsilons: Sequence of floats.
-        norm: `"linf"` or `"l2"`.
+        norm: `"linf"` or `"l2"`, in any spelling that `parse_norm` takes.
 
     Raises:
         InputError: If a radius is rejected.
     """
-    largest = LARGEST_EPSILON[norm]
+    largest = LARGEST_EPSILON[parse_norm(norm)]
     for epsilon in epsilons:
         if not 0 < epsilon <= largest:
             raise InputError(
