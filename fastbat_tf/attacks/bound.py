@@ -36,8 +36,7 @@ class BoundAttack:
         self._stages = []
         self._strides = None
         self._is_checked = False
-        if is_numpy(network):
-            self._check_gradient(None)
+        self._check_gradient(None)
 
     @property
     def network(self):
@@ -164,9 +163,12 @@ class BoundAttack:
             self._is_checked = True
 
     def _check_gradient(self, image):
+        """Checks what needs gradients; without an image, only for NumPy."""
         for stage in self.attack.stages():
             differentiated = stage.differentiates(self.network)
-            if differentiated is not None:
+            if differentiated is None:
+                continue
+            if image is not None or is_numpy(differentiated):
                 check_gradient(differentiated, image)
 
 

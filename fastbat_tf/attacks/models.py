@@ -110,7 +110,7 @@ class _Unbuilt:
 
     def __init__(self, model):
         self._model = model
-        self._network = None
+        self._network: Any = None
 
     def __call__(self, images, training):
         if self._network is None:

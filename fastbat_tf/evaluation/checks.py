@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from fastbat_tf.attacks import losses
+from fastbat_tf.attacks.classifier import is_numpy
 from fastbat_tf.layers.pixel_range import PixelRange
 
 PROBABILITY_TOLERANCE = 1e-3
@@ -89,7 +90,8 @@ def _random(network, clean, count):
 
 def _zero_gradients(network, clean, count):
     chosen = np.flatnonzero(clean.correct)[:count]
-    if not len(chosen):
+    # A function of NumPy has no gradient, and no attack may ask for one.
+    if not len(chosen) or is_numpy(network):
         return None
 
     @tf.function(autograph=False)

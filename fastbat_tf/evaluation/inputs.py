@@ -36,19 +36,15 @@ def as_network(model, pixel_range=None, default=(0, 1)):
         InputError: If `model` is not a model, or if it is a `RobustClassifier`
             with another pixel range.
     """
-    return models.as_network(_as_callable(model), pixel_range, default)
-
-
-def _as_callable(model):
     if isinstance(model, str | os.PathLike):
-        return model_files.load(model)
-    if not callable(model):
+        model = model_files.load(model)
+    elif not callable(model):
         raise InputError(
             "The model is expected to be a keras.Model, a path, or a callable "
             "from images to logits, and to come before the data set. "
             f"Received: model={describe(model)}"
         )
-    return model
+    return models.as_network(model, pixel_range, default)
 
 
 def check_count(split, max_examples):

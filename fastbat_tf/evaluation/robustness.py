@@ -138,7 +138,7 @@ def evaluate_robustness(
     network, pixels = inputs.as_network(model, pixel_range)
     sample = inputs.take(dataset, request.max_examples, request.seed)
     sample = inputs.to_unit(sample, pixels)
-    clean = _classify(network, sample, request, shown)
+    clean, network = _classify(network, sample, request, shown)
     signs = checks.check_network(network, clean, request.batch_size, pixels)
     other_network, other_pixels = None, None
     if surrogate is not None:
@@ -159,7 +159,10 @@ def evaluate_robustness(
         )
         found = [*signs.values()]
         if surrogate is not None:
-            found += _check_surrogate(other_network, clean, request.batch_size)
+            texts, other_network = _check_surrogate(
+                other_network, clean, request.batch_size
+            )
+            found += texts
         built = _build_attacks(request, network, other_network)
         notes = _notes(sample, pixels, built, clean.logits.shape[-1])
         _announce(directory, notes, shown)
@@ -196,7 +199,8 @@ def _classify(network, sample, request, shown):
         classify = Classifier(network, request.batch_size)
         clean = classify(sample.images, sample.labels)
     check_count(sample.classes, clean.logits.shape[-1])
-    return clean
+    # The function that was given, or what makes one of NumPy a network.
+    return clean, classify.network
 
 
 def _settings(request, clean, *, model, pixels, surrogate, surrogate_pixels):
@@ -221,11 +225,14 @@ def _settings(request, clean, *, model, pixels, surrogate, surrogate_pixels):
 
 
 def _check_surrogate(surrogate, clean, batch_size):
-    """Rejects a surrogate with other classes; returns warnings about it."""
+    """Rejects a surrogate with other classes.
+
+    Returns:
+        Warnings about it, and the network to attack.
+    """
+    classify = Classifier(surrogate, batch_size)
     # Every model has the label 0, so the number of classes is checked first.
-    answers = Classifier(surrogate, batch_size)(
-        clean.images, np.zeros_like(clean.labels)
-    )
+    answers = classify(clean.images, np.zeros_like(clean.labels))
     answers = answers._replace(labels=clean.labels)
     ours, theirs = clean.logits.shape[-1], answers.logits.shape[-1]
     if ours != theirs:
@@ -233,8 +240,9 @@ def _check_surrogate(surrogate, clean, batch_size):
             f"The surrogate is expected to have the model's {ours} classes. "
             f"Received: classes={theirs}"
         )
-    signs = checks.check_network(surrogate, answers, batch_size)
-    return [f"The surrogate: {text}" for text in signs.values()]
+    signs = checks.check_network(classify.network, answers, batch_size)
+    texts = [f"The surrogate: {text}" for text in signs.values()]
+    return texts, classify.network
 
 
 def _build_attacks(request, network, surrogate):

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from fastbat_tf.attacks.models import logits_of
 from fastbat_tf.errors import InputError
+from fastbat_tf.saving import saved_models
 from fastbat_tf.training import loading
 
 # The errors of Keras and TensorFlow for files that are truncated, are not
@@ -54,7 +55,7 @@ def load(path):
         )
     try:
         if path.is_dir():
-            return _read_saved_model(path)
+            return saved_models.read(path)
         model = keras.models.load_model(path, compile=False)
     except InputError:
         raise
@@ -74,32 +75,3 @@ def _reason(error):
         return f"the {kind} {name} is not defined; import or define it before"
     reason = str(error).rpartition("Exception encountered: ")[2]
     return reason.partition(" Full object config:")[0]
-
-
-def _read_saved_model(path):
-    loaded = tf.saved_model.load(str(path))
-    signature = loaded.signatures.get("serving_default")
-    inputs = signature.structured_input_signature[1] if signature else {}
-    answers = signature.structured_outputs if signature else {}
-    names = sorted(answers)  # A SavedModel has no fixed order.
-    if len(inputs) != 1 or ("logits" not in names and len(names) != 1):
-        raise InputError(
-            "A SavedModel is expected to have the signature serving_default "
-            "with one input, and with the output logits or a single output. "
-            f"Received: signatures={sorted(loaded.signatures)}, "
-            f"inputs={sorted(inputs)}, outputs={names}"
-        )
-    ((name, expected),) = inputs.items()
-    answer = "logits" if "logits" in names else names[0]
-
-    def network(images):
-        # A signature does not check its input.
-        if not expected.shape.is_compatible_with(images.shape):
-            raise InputError(
-                f"The SavedModel expects images of the shape {expected.shape}. "
-                f"Received: images.shape={tuple(images.shape)}"
-            )
-        return signature(**{name: images})[answer]
-
-    network.keeps_alive = loaded  # The variables of the signature.
-    return network
