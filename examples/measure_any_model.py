@@ -87,14 +87,12 @@ def main(small):
     report("NumPy function", nearest_mean(train), test, "square-200")
 
     # Adversarial images as NumPy arrays, and as a picture.
-    result = attack(network, *test)
-    change = np.abs(result.images - test[0]).max()
-    print(
-        f"{result.images.shape} images, changed by at most {255 * change:.1f}/255"
-    )
-    fb.plot_adversarial(network, *test, epsilon=EPSILON).savefig(
-        "adversarial.png"
-    )
+    images, labels = test
+    result = attack(network, images, labels)
+    change = 255 * np.abs(result.images - images).max()
+    print(f"PGD changes pixels by at most {change:.1f} of 255 gray levels")
+    figure = fb.plot_adversarial(images, result, labels, max_examples=4)
+    figure.savefig("adversarial.png")
 
 
 if __name__ == "__main__":
