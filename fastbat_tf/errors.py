@@ -53,7 +53,7 @@ def one_of(group, name, known):
         )
 
 
-def refuse_inapplicable(kind, name, applicable, given):
+def refuse_inapplicable(kind, name, applicable, given, elsewhere=None):
     """Rejects options that do not apply to a choice.
 
     Args:
@@ -61,15 +61,21 @@ def refuse_inapplicable(kind, name, applicable, given):
         name: String, the choice, such as `"fastbat"`.
         applicable: Names of the options that apply to it.
         given: Dict of options; None means not given.
+        elsewhere: Dict of the options of all choices, by their names, so that
+            the error can list those that have the option. Defaults to None.
 
     Raises:
         InputError: If an option was given that does not apply.
     """
     for option, value in given.items():
         if option not in applicable and value is not None:
+            others = [
+                o for o, has in (elsewhere or {}).items() if option in has
+            ]
+            hint = f"; it applies to {', '.join(others)}" if others else ""
             raise InputError(
                 f"`{option}` does not apply to the {kind} {name}, which has "
-                f"{', '.join(applicable) or 'no options'}. "
+                f"{', '.join(applicable) or 'no options'}{hint}. "
                 f"Received: {option}={value}"
             )
 

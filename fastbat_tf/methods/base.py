@@ -41,6 +41,7 @@ from fastbat_tf.methods.declaration import (
     describe_options,
     find_type,
     has_own_init,
+    refusing,
 )
 from fastbat_tf.methods.options import Option
 from fastbat_tf.methods.spec import Paper, Passes, Variant
@@ -316,7 +317,7 @@ def _make_dataclass(cls):
     is_generated = not has_own_init(cls)
     dataclasses.dataclass(eq=False, repr=False, init=is_generated)(cls)
     if is_generated:
-        cls.__init__.is_generated = True
+        cls.__init__ = refusing(cls.__init__)
     cls.__annotations__ = {**cls.__annotations__, **annotations}
     fields = dataclasses.fields(cls)
     cls.options = {field.name: field.metadata["option"] for field in fields}

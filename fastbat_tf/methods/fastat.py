@@ -10,20 +10,24 @@ class FastAT(Method):
     """Fast adversarial training, also called FGSM-RS.
 
     ```
-    delta_0 = clip(x + U(-epsilon, epsilon), 0, 1) - x
-    delta*  = P_C(delta_0 + step_size * sign(g(delta_0)))
+    delta_0 = clip(x + U(B), 0, 1) - x
+    delta*  = P_C(delta_0 + step_size * d(g(delta_0)))
     ```
 
-    This is PGD with one long step. It takes two forward and two backward
+    where `U(B)` is uniform in the ball of radius epsilon, and `d` is the
+    direction of the gradient: `sign(g)` in L-infinity, `g / ||g||` in L2. This
+    is PGD with one long step. It takes two forward and two backward
     passes. Training overfits catastrophically at large epsilon.
 
     Reference: Wong, Rice & Kolter, "Fast is better than free: Revisiting
     adversarial training", ICLR 2020 (arXiv 2001.03994).
 
     Args:
-        epsilon: Float in [0, 1], radius of the L-infinity ball in pixels.
-            Defaults to `8 / 255`.
-        step_size: Float, in pixels. Defaults to `1.25 * epsilon`.
+        epsilon: Float, radius of the ball in pixels: in [0, 1] in L-infinity.
+            Defaults to `8 / 255, in L2 128 / 255`.
+        step_size: Float, in pixels. Defaults to `1.25 * epsilon`, which was
+            published for L-infinity.
+        norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
 
     Example:
 
@@ -32,22 +36,26 @@ class FastAT(Method):
     """
 
     name = "fastat"
-    summary = "one signed step from a random start (FGSM-RS)"
+    summary = (
+        "one signed (in L2: normalized) step from a random start (FGSM-RS)"
+    )
     paper = Paper(
         "Wong et al.", "ICLR 2020", "https://arxiv.org/abs/2001.03994"
     )
     passes = Passes(2, 2, 1)
 
-    epsilon: float = options.EPSILON
+    epsilon: float = options.EPSILON_OF_NORM
     step_size: float | None = options.step_size("1.25 * epsilon")
+    norm: str | float = options.NORM
 
     def solve(self, context):
         delta = climb(
             context,
-            context.random_start(self.epsilon),
+            context.random_start(self.epsilon, norm=self.norm),
             context.input_gradient,
             steps=1,
             step_size=self.step_size,
             epsilon=self.epsilon,
+            norm=self.norm,
         )
         return Solution(delta)

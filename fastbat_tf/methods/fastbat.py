@@ -100,15 +100,17 @@ class FastBAT(Method):
     radii = ("epsilon",)  # An unsigned step does not scale with the radius.
     reports = ("interior_fraction", "implicit_ratio", "implicit_cosine")
 
-    epsilon: float = options.EPSILON
+    epsilon: float = options.EPSILON_OF_NORM
     # With a tolerance, because 8 / 255 is often written as 0.0314.
     step_size: float | None = options.step_size(
+        "8.0 if norm == 'l2' else "
         "5000 / 255 if epsilon <= 8 / 255 + 1e-4 else 2000 / 255",
-        shown="5000/255 up to epsilon = 8/255, else 2000/255",
+        shown="5000/255 up to epsilon = 8/255, else 2000/255; in l2 8",
     )
-    implicit_lambda: float = option(
-        10.0,
-        "Lambda of the implicit term; inf switches the term off.",
+    implicit_lambda: float | None = option(
+        formula="10.0 if norm == 'linf' else 1.0",
+        shown="10, in l2 1",
+        help="Lambda of the implicit term; inf switches the term off.",
         interval="(0, inf]",
         hint="inf switches the implicit term off",
     )
@@ -122,6 +124,7 @@ class FastBAT(Method):
         "How the implicit term is computed.",
         choices=get_args(ImplicitGradient),
     )
+    norm: str | float = options.NORM
 
     @property
     def differentiates_twice(self):
@@ -163,21 +166,29 @@ class FastBAT(Method):
         else:
             lower_gradient = context.input_gradient(point)
         found["lower_gradient"] = lower_gradient
-        delta = self._project(point + self.step_size * lower_gradient, context)
+        found["moved"] = point + self.step_size * lower_gradient
+        delta = self._project(found["moved"], context)
         if self.remembers_examples:
             context.note(delta=delta)
         return Solution(delta, found)
 
     def correct(self, context, solution, gradients, perturbation_gradient):
         interior = perturbation.interior_mask(
-            solution.perturbation, context.images, self.epsilon
+            solution.perturbation, context.images, self.epsilon, norm=self.norm
         )
         context.report(interior_fraction=tf.reduce_mean(interior))
         if not self.needs_perturbation_gradient:
             context.report(implicit_ratio=0.0, implicit_cosine=0.0)
             return gradients
         # `perturbation_gradient` belongs to the mean loss: it carries the 1/B.
-        vector = interior * perturbation_gradient / self.implicit_lambda
+        pulled_back = perturbation.pull_back(
+            perturbation_gradient,
+            solution.memory["moved"],
+            context.images,
+            self.epsilon,
+            norm=self.norm,
+        )
+        vector = pulled_back / self.implicit_lambda
         implicit = self._implicit_term(context, solution.memory, vector)
         plain_norm = tf.linalg.global_norm(gradients)
         implicit_norm = tf.linalg.global_norm(implicit)
@@ -214,13 +225,20 @@ class FastBAT(Method):
         ]
 
     def _project(self, delta, context):
-        return perturbation.project(delta, context.images, self.epsilon)
+        return perturbation.project(
+            delta, context.images, self.epsilon, norm=self.norm
+        )
+
+    def _step(self, delta, gradient, size, context):
+        return perturbation.step(
+            delta, gradient, size, context.images, self.epsilon, norm=self.norm
+        )
 
     def _linearization_point(self, context):
         if self.linearization in ("fgsm", "ns-pgd-zero"):
             start = tf.zeros_like(context.images)
         else:
-            start = context.random_start(self.epsilon)
+            start = context.random_start(self.epsilon, norm=self.norm)
         if self.linearization == "random":
             return start
         if self.remembers_examples:
@@ -228,10 +246,9 @@ class FastBAT(Method):
             return self._project(remembered, context)
         gradient = context.input_gradient(start)
         if self.linearization == "fgsm":
-            return self._project(self.epsilon * tf.sign(gradient), context)
+            return self._step(start, gradient, self.epsilon, context)
         if self.linearization == "pgd":
-            ascent = 1.25 * self.epsilon * tf.sign(gradient)
-            return self._project(start + ascent, context)
+            return self._step(start, gradient, 1.25 * self.epsilon, context)
         point = start + self.step_size * gradient
         if self.linearization == "ns-gd":
             return point

@@ -15,16 +15,19 @@ This module imports no TensorFlow, so that the command line rejects a wrong
 option at once.
 """
 
+import contextlib
 import functools
 import math
 import re
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
+from fastbat_tf.attacks.registry import LARGEST_EPSILON, parse_norm
 from fastbat_tf.errors import InputError
 
-Kind = Literal["float", "integer", "fraction", "choice"]
+Kind = Literal["float", "integer", "fraction", "choice", "norm"]
 KINDS = get_args(Kind)
+WORDS = ("choice", "norm")  # Their values are `choices`.
 
 Mode = Literal["training", "inference"]
 TRAINING, INFERENCE = get_args(Mode)
@@ -81,13 +84,15 @@ class Option(NamedTuple):
         default: The default. Not used if there is a `formula`.
         help: Short description, for the command line and `docs/methods.md`.
         kind: `"float"`, `"integer"`, `"fraction"` (a float that the command
-            line takes as `8/255`, too) or `"choice"`.
+            line takes as `8/255`, too), `"choice"`, or `"norm"`, a choice that
+            is taken in any spelling, such as `"Linf"`.
         interval: The values that are allowed, such as `"[0, inf)"`. A bound
-            may name an option that is declared before this one.
-        choices: The values of a `"choice"`.
-        formula: The default as a Python expression of the options that are
-            declared before this one, such as `"1.25 * epsilon"`. It may call
-            `interpolate`, `max` and `min`.
+            may name an option that is declared before this one. An interval
+            may depend on a choice: `"[0, 1] if norm == 'linf' else [0, inf)"`.
+        choices: The values of a `"choice"` or a `"norm"`.
+        formula: The default as a Python expression of the choices, and of the
+            options that are declared before this one, such as `"1.25 *
+            epsilon"`. It may call `interpolate`, `max` and `min`.
         shown: Text that replaces a default that is too long to read.
         hint: Text that errors add, such as the meaning of a special value.
     """
@@ -117,7 +122,9 @@ class Option(NamedTuple):
     @property
     def type(self):
         """The Python type of the values."""
-        return {"integer": int, "choice": str}.get(self.kind, float)
+        return {"integer": int, "choice": str, "norm": str}.get(
+            self.kind, float
+        )
 
     def check(self, name, value, before=()):
         """Returns `value`, converted to the type of the option.
@@ -125,21 +132,21 @@ class Option(NamedTuple):
         Args:
             name: String, the name of the option.
             value: The given value: a number, a scalar tensor, or a string for
-                a `"choice"`.
+                a `"choice"` or a `"norm"`.
             before: Dict of the values of the options before this one. Defaults
                 to none.
 
         Raises:
             InputError: If `value` is not allowed.
         """
-        if self.kind == "choice":
-            if isinstance(value, str) and value in self.choices:
-                return str(value)
-            raise self._error(name, value, f"one of {', '.join(self.choices)}")
-        ends = self.interval[1:-1].split(",")
+        if self.kind in WORDS:
+            return self._check_word(name, value)
+        interval = _choose(self.interval, before)
+        ends = interval[1:-1].split(",")
         (low, low_name), (high, high_name) = (_bound(x, before) for x in ends)
-        if not self._is_inside(_as_float(value), low, high):
-            expected = f"in {self.interval}"
+        is_inside = _is_inside(_as_float(value), low, high, interval)
+        if not is_inside or (self.kind == "integer" and float(value) % 1):
+            expected = f"in {interval}"
             if self.kind == "integer":
                 expected = f"an integer {expected}"
             if isinstance(value, str | bytes):
@@ -149,14 +156,14 @@ class Option(NamedTuple):
             raise self._error(name, value, expected, named)
         return self.type(value)
 
-    def _is_inside(self, number, low, high):
-        if not (low <= number <= high):  # NaN fails both comparisons.
-            return False
-        if number == low and self.interval[0] == "(":
-            return False
-        if number == high and self.interval[-1] == ")":
-            return False
-        return self.kind != "integer" or number % 1 == 0
+    def _check_word(self, name, value):
+        word = value
+        if self.kind == "norm":
+            with contextlib.suppress(InputError):
+                word = parse_norm(value)
+        if isinstance(word, str) and word in self.choices:
+            return str(word)
+        raise self._error(name, value, f"one of {', '.join(self.choices)}")
 
     def _error(self, name, value, expected, bounds=()):
         subject = f"`{name}` is expected to be {expected}"
@@ -171,6 +178,23 @@ class Option(NamedTuple):
             for key, given in {name: value, **dict(bounds)}.items()
         )
         return InputError(f"{subject}{hint}. Received: {received}")
+
+
+def _choose(interval, values):
+    """Returns the interval that applies to the values of the choices."""
+    inside, _, rest = interval.partition(" if ")
+    condition, _, outside = rest.partition(" else ")
+    if not rest or _evaluate(condition, values):
+        return inside
+    return outside
+
+
+def _is_inside(number, low, high, interval):
+    if not (low <= number <= high):  # NaN fails both comparisons.
+        return False
+    if number == low and interval[0] == "(":
+        return False
+    return number != high or interval[-1] == "]"
 
 
 def _bound(text, before):
@@ -189,6 +213,9 @@ def _as_float(value):
         return float(value)
     except (TypeError, ValueError, OverflowError):
         return math.nan
+
+
+_INTERVAL = r"[\[(][^,\[\]()]+,[^,\[\]()]+[\])]"
 
 
 def option(
@@ -212,18 +239,21 @@ def option(
         default: The default. Defaults to None, for an option with a `formula`.
         help: Short description of the option. Defaults to `""`.
         kind: `"float"`, `"integer"`, `"fraction"` (a float that the command
-            line takes as `8/255`, too) or `"choice"`. Defaults to `"choice"`
-            if there are `choices`, to `"integer"` if the default is an
-            integer, else to `"float"`.
+            line takes as `8/255`, too), `"choice"`, or `"norm"`, which is
+            taken in any spelling, such as `"Linf"`. Defaults to `"choice"` if
+            there are `choices`, to `"integer"` if the default is an integer,
+            else to `"float"`.
         interval: String, the values that are allowed, such as `"[0, 1]"` or
             `"(0, inf)"`. A bound may name an option that is declared before.
-            Defaults to all finite numbers.
+            The interval may depend on a choice, such as `"[0, 1] if norm ==
+            'linf' else [0, inf)"`. Defaults to all finite numbers.
         choices: Sequence of strings, the values that are allowed; with
             `Literal["a", "b"]` as the annotation, type checkers know them,
-            too. Defaults to `()`, for numbers.
-        formula: String, the default as an expression of the options that are
-            declared before, such as `"1.25 * epsilon"`. It may call
-            `interpolate`, `max` and `min`. Defaults to None.
+            too. Defaults to `()`, for numbers, or to `("linf", "l2")` for a
+            `"norm"`.
+        formula: String, the default as an expression of the choices and of the
+            options that are declared before, such as `"1.25 * epsilon"`. It
+            may call `interpolate`, `max` and `min`. Defaults to None.
         shown: String that replaces the default in documentation. Defaults to
             the formula or the default itself.
         hint: String that errors add. Defaults to `""`.
@@ -252,13 +282,15 @@ def option(
             is_integer = isinstance(default, int) and formula is None
             kind = "integer" if is_integer else "float"
     interval = interval or "(-inf, inf)"
-    if kind not in KINDS or (kind == "choice") != bool(choices):
+    if kind == "norm":
+        choices = choices or tuple(LARGEST_EPSILON)
+    if kind not in KINDS or (kind in WORDS) != bool(choices):
         raise InputError(
-            f"`kind` is expected to be one of {', '.join(KINDS)}, the last "
-            "with `choices`. "
+            f"`kind` is expected to be one of {', '.join(KINDS)}, and to be "
+            "one of the last two with `choices`. "
             f"Received: kind={kind}, choices={choices}"
         )
-    if not re.fullmatch(r"[\[(][^,\[\]()]+,[^,\[\]()]+[\])]", interval):
+    if not re.fullmatch(f"{_INTERVAL}( if .+ else {_INTERVAL})?", interval):
         raise InputError(
             "`interval` is expected to be like [0, 1] or (0, inf). "
             f"Received: interval={interval}"
@@ -282,12 +314,18 @@ def resolve(declared, given):
         InputError: If a value is not allowed.
     """
     resolved = {}
-    for name, declaration in declared.items():
-        value = given.get(name)
+    # Choices first: they depend on nothing, and others depend on them.
+    for name in sorted(declared, key=lambda name: not _is_free(declared[name])):
+        declaration, value = declared[name], given.get(name)
+        before = {key: resolved[key] for key in declared if key in resolved}
         if value is None or isinstance(value, Shown):
-            value = _default(name, declaration, resolved)
-        resolved[name] = declaration.check(name, value, resolved)
-    return resolved
+            value = _default(name, declaration, before)
+        resolved[name] = declaration.check(name, value, before)
+    return {name: resolved[name] for name in declared}
+
+
+def _is_free(declaration):
+    return declaration.kind in WORDS and declaration.formula is None
 
 
 def _default(name, declaration, before):
@@ -310,6 +348,17 @@ EPSILON: Any = option(
     "Radius of the L-infinity ball.",
     kind="fraction",
     interval="[0, 1]",
+)
+# For methods that have the option `NORM`.
+EPSILON_OF_NORM: Any = option(
+    formula="8 / 255 if norm == 'linf' else 128 / 255",
+    shown="8/255, in L2 128/255",
+    help="Radius of the ball.",
+    kind="fraction",
+    interval="[0, 1] if norm == 'linf' else [0, inf)",
+)
+NORM: Any = option(
+    "linf", "Norm of the perturbations and of epsilon.", kind="norm"
 )
 FORM: Any = option(
     PAPER,

@@ -27,8 +27,27 @@ def resolve_options(name, given):
     {'epsilon': 0.5, 'step_size': 0.5}
     """
     declared = get_spec(name).options
-    refuse_inapplicable("method", name, declared, given)
+    every = {other: spec.options for other, spec in METHODS.items()}
+    refuse_inapplicable("method", name, declared, given, every)
     return options.resolve(declared, given)
+
+
+def refuse_options_of_others(name, given, known=()):
+    """Rejects options that only other methods have.
+
+    Args:
+        name: A key of `METHODS`.
+        given: Dict of options; None means not given. What is no option of any
+            method passes.
+        known: Further names of options that the method has. Defaults to none.
+
+    Raises:
+        InputError: If one was given; lists the methods that have it.
+    """
+    every = {other: spec.options for other, spec in METHODS.items()}
+    options_of_others = set().union(*every.values()) - set(known)
+    given = {k: v for k, v in given.items() if k in options_of_others}
+    refuse_inapplicable("method", name, every[name], given, every)
 
 
 def get_spec(name):

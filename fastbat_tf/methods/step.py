@@ -9,7 +9,11 @@ from fastbat_tf.draws import Draws, as_normal
 from fastbat_tf.layers.derivatives import connected
 from fastbat_tf.layers.randomness import forward_pass
 from fastbat_tf.methods.state import Progress
-from fastbat_tf.perturbation import clip_to_pixels
+from fastbat_tf.perturbation import (
+    clip_to_pixels,
+    project,
+    uniform_in_l2_ball,
+)
 
 
 class StepContext:
@@ -205,17 +209,28 @@ class StepContext:
         """
         return self.draw(name, tf.shape(self.images), -radius, radius)
 
-    def random_start(self, radius: Any, name: str = "start") -> Any:
-        """Draws noise from U(-radius, radius), clipped to the pixel range.
+    def random_start(
+        self, radius: Any, name: str = "start", *, norm: str = "linf"
+    ) -> Any:
+        """Draws noise uniformly from a ball, then clips it to the pixel range.
+
+        In L-infinity, this is noise from U(-radius, radius) for each pixel.
 
         Args:
             radius: Float, in pixels.
             name: String, the name of the draw. Defaults to `"start"`.
+            norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
 
         Returns:
             A perturbation: `images + random_start(radius)` is in [0, 1].
         """
-        return clip_to_pixels(self.uniform(name, radius), self.images)
+        if norm == "linf":
+            return clip_to_pixels(self.uniform(name, radius), self.images)
+        shape = (tf.shape(self.images)[0], 1, 1, 1)
+        drawn = uniform_in_l2_ball(
+            self.normal(name, 1.0), self.draw(f"{name}_radius", shape), radius
+        )
+        return project(drawn, self.images, radius, norm=norm)
 
     def signs(self, name: str, radius: Any) -> Any:
         """Draws `radius` or `-radius` with equal probability, for each pixel.

@@ -16,29 +16,31 @@ class TRADES(Method):
 
     ```
     delta_0     = 0.001 N(0, 1)
-    delta_{k+1} = P_C(delta_k + step_size * sign(d KL(p(x) || p(x + delta_k))))
+    delta_{k+1} = P_C(delta_k + step_size * d(grad KL(p(x) || p(x + delta_k))))
     loss        = mean CE(x) + coefficient * mean KL(p(x) || p(x + delta*))
     ```
 
-    where p is the softmax of the logits, and p(x) is a constant in the attack
-    but not in the loss. The attack maximizes the divergence, not the attack
-    loss.
+    where p is the softmax of the logits, p(x) is a constant in the attack but
+    not in the loss, and `d(g)` is `sign(g)` in L-infinity and `g / ||g||` in
+    L2. The attack maximizes the divergence, not the attack loss.
 
     Reference: Zhang, Yu, Jiao, Xing, El Ghaoui & Jordan, "Theoretically
     Principled Trade-off between Robustness and Accuracy", ICML 2019 (arXiv
     1901.08573).
 
     Args:
-        epsilon: Float in [0, 1], radius of the L-infinity ball in pixels.
-            Defaults to `8 / 255`.
+        epsilon: Float, radius of the ball in pixels: in [0, 1] in L-infinity.
+            Defaults to `8 / 255, in L2 128 / 255`.
         steps: Integer of at least 1, the steps of the attack. Defaults to 10.
         step_size: Float, in pixels. Defaults to `epsilon for 1 step, epsilon /
-            2 for 2, else 2/255`.
+            2 for 2, else 2/255; in L2 2 * epsilon / steps`. The size in L2 is
+            that of the published program.
         coefficient: Float, the weight of the divergence, 1 / lambda in the
             paper. Defaults to 6.
         attack_mode: The mode of BatchNormalization and Dropout in the attack:
             `"inference"`, as published, or `"training"`. Defaults to
             `"inference"`.
+        norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
 
     Example:
 
@@ -53,14 +55,17 @@ class TRADES(Method):
     )
     passes = Passes(13, 12, 2)
 
-    epsilon: float = options.EPSILON
+    epsilon: float = options.EPSILON_OF_NORM
     steps: int = options.steps(10)
     step_size: float | None = options.step_size(
+        "2 * epsilon / steps if norm == 'l2' else "
         "epsilon if steps == 1 else epsilon / 2 if steps == 2 else 2 / 255",
-        shown="epsilon for 1 step, epsilon / 2 for 2, else 2/255",
+        shown="epsilon for 1 step, epsilon / 2 for 2, else 2/255; in L2 "
+        "2 * epsilon / steps",
     )
     coefficient: float = options.coefficient(6.0, "Weight of the divergence.")
     attack_mode: options.Mode = options.attack_mode(options.INFERENCE)
+    norm: str | float = options.NORM
 
     def solve(self, context):
         training = self.attack_mode == options.TRAINING
@@ -79,6 +84,7 @@ class TRADES(Method):
             steps=self.steps,
             step_size=self.step_size,
             epsilon=self.epsilon,
+            norm=self.norm,
         )
         return Solution(delta)
 
