@@ -23,7 +23,8 @@ class NamesTest(parameterized.TestCase):
         )
         self.assertEqual(fastbat_tf.__all__, sorted(set(fastbat_tf.__all__)))
         for name in fastbat_tf.__all__:
-            self.assertEqual(getattr(fastbat_tf, name).__name__, name)
+            found = getattr(fastbat_tf, name).__name__
+            self.assertEqual(found.removeprefix("fastbat_tf."), name)
 
     def test_names_are_listed_and_completed(self):
         self.assertContainsSubset(fastbat_tf.__all__, dir(fastbat_tf))
