@@ -9,5 +9,6 @@ import lazy_loader
 # Imported at their first use: `start` comes before all other modules.
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
+    submodules=["command"],
     submod_attrs={"command": ["Command", "fail", "get_command", "parse"]},
 )

@@ -38,6 +38,7 @@ FOREIGN_FLAGS = {
     "flagfile": "absl",
     "helpshort": "absl",
     "logdir": "tensorboard",
+    "no-deps": "pip",
     "record-long": "pytest",
     "requeue": "Slurm",
     "signal": "Slurm",
@@ -172,8 +173,8 @@ class CommandsTest(parameterized.TestCase):
     @parameterized.parameters(*pages())
     def test_main(self, page):
         for words in read_commands(page):
-            if "main.py" in words:
-                arguments = words[words.index("main.py") + 1 :]
+            for program in {"main.py", "fastbat-tf"} & set(words):
+                arguments = words[words.index(program) + 1 :]
                 if re.search(PLACEHOLDERS, " ".join(arguments)):
                     self.assertEqual(page, "CONTRIBUTING.md")
                 elif arguments != ["--helpshort"]:

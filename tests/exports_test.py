@@ -1,6 +1,7 @@
 """Tests of the public names: in Python, in the wheel; typing_test has types."""
 
 import pathlib
+import re
 import rlcompleter
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from absl.testing import absltest, parameterized
 
 import fastbat_tf
 from tests.support.command_line import TOP, python
+from tests.support.documentation import read_blocks
 
 
 class NamesTest(parameterized.TestCase):
@@ -54,7 +56,7 @@ class NamesTest(parameterized.TestCase):
         self.assertEqual(process.returncode, 0, process.stderr)
         for name in fastbat_tf.__all__:
             self.assertRegex(
-                process.stdout, rf"(class {name}\(| {name}\(|^    {name} = )"
+                process.stdout, rf"(class {name}\(| {name} ?\(|^    {name} = )"
             )
         self.assertIn(f"VERSION\n    {fastbat_tf.__version__}", process.stdout)
 
@@ -80,13 +82,14 @@ class WheelTest(absltest.TestCase):
         cls.site = directory / "site"
         source = directory / "source"
         source.mkdir()
-        for name in ("pyproject.toml", "README.md", "LICENSE"):
+        for name in ("pyproject.toml", "LICENSE"):
             shutil.copy(TOP / name, source)
-        shutil.copytree(
-            TOP / "fastbat_tf",
-            source / "fastbat_tf",
-            ignore=shutil.ignore_patterns("__pycache__"),
-        )
+        for name in ("docs", "fastbat_tf", "flags", "recipes"):
+            shutil.copytree(
+                TOP / name,
+                source / name,
+                ignore=shutil.ignore_patterns("__pycache__"),
+            )
         subprocess.run(
             [
                 sys.executable,
@@ -104,23 +107,55 @@ class WheelTest(absltest.TestCase):
     def test_its_files(self):
         """All that are in the repository, and no others."""
 
-        def files(top):
+        def files(top, folder="fastbat_tf"):
             return {
                 path.relative_to(top).as_posix()
-                for path in top.rglob("fastbat_tf/**/*")
+                for path in (top / folder).rglob("*")
                 if path.is_file() and path.suffix != ".pyc"
             }
 
-        self.assertEqual(files(self.site), files(TOP))
+        moved = files(TOP, "flags") | files(TOP, "recipes")
+        moved.remove("recipes/README.md")
+        self.assertEqual(
+            files(self.site),
+            files(TOP) | {f"fastbat_tf/{name}" for name in moved},
+        )
+        (about,) = self.site.glob("*.dist-info")
+        self.assertEqual(
+            set(self.site.iterdir()), {self.site / "fastbat_tf", about}
+        )
+        self.assertEqual(
+            {path.name for path in about.iterdir()},
+            {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses"}
+            | {"top_level.txt"},
+        )
         self.assertContainsSubset(
             {
                 "fastbat_tf/__init__.pyi",
                 "fastbat_tf/py.typed",
                 "fastbat_tf/data/cifar10_mini/train.png",
+                "fastbat_tf/flags/start.py",
+                "fastbat_tf/models/blocks.py",
+                "fastbat_tf/recipes/demo.cfg",
                 "fastbat_tf/training/callbacks/validation.py",
             },
             files(self.site),
         )
+
+    def test_its_description(self):
+        """It links to no file of the repository, and shows README's Python."""
+        (metadata,) = self.site.glob("*.dist-info/METADATA")
+        text = metadata.read_text()
+        page = (TOP / "docs/package.md").read_text()
+        self.assertEndsWith(text.strip(), page.strip())
+        for target in re.findall(r"\]\(([^)]*)\)", page):
+            self.assertStartsWith(target, "https://")
+        readme = read_blocks("README.md", "python")
+        shown = [
+            block.text for block in read_blocks("docs/package.md", "python")
+        ]
+        self.assertGreaterEqual(len(readme), 2)
+        self.assertContainsSubset([block.text for block in readme], shown)
 
 
 if __name__ == "__main__":
