@@ -1,9 +1,9 @@
 """Gives the documentation's website the layout of the repository.
 
-MkDocs publishes the files of one folder, but README.md, the recipes and the
-benchmarks have pages of their own and link to each other. `on_files` publishes
-all of them at their paths in the repository, so that a relative link means the
-same on GitHub, in a clone and on the website.
+MkDocs publishes the files of one folder, but README.md, the recipes, the
+examples and the benchmarks have files of their own and link to each other.
+`on_files` publishes all of them at their paths in the repository, so that a
+relative link means the same on GitHub, in a clone and on the website.
 
 `on_startup` keeps `--strict` strict under `--quiet`.
 
@@ -28,11 +28,12 @@ PUBLISHED = (
     "CITATION.cff",
     "LICENSE",
     "docs/**/*",
+    "examples/*",
     "recipes/**/*",
     "benchmarks/**/*.md",
     "tests/golden/*.md",
 )
-NOT_PUBLISHED = {".py", ".pyc"}
+NOT_PUBLISHED = {"docs/hooks.py"}
 
 
 class PlainSections(griffe.Extension):
@@ -105,7 +106,8 @@ def published():
     return sorted(
         path
         for path in paths
-        if path.is_file() and path.suffix not in NOT_PUBLISHED
+        if path.is_file() and path.suffix != ".pyc"
+        if path.relative_to(TOP).as_posix() not in NOT_PUBLISHED
     )
 
 

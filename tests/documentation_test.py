@@ -42,14 +42,18 @@ FOREIGN_FLAGS = {
     "record-long": "pytest",
     "requeue": "Slurm",
     "signal": "Slurm",
+    "small": "examples",
     "strict": "mkdocs",
+    "weights": "examples/finetune_pretrained.py",
 }
 
 # CONTRIBUTING.md calls so what its reader writes: files and flags to come.
 PLACEHOLDERS = r"\btoy|\.\.\."
 
 # The first part of the paths and dotted names that are checked.
-FOLDERS = "fastbat_tf|flags|models|tests|benchmarks|recipes|docs"
+FOLDERS = (
+    "fastbat_tf|flags|models|tests|benchmarks|examples|recipes|docs"
+)
 
 
 def build_model():

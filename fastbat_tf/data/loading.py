@@ -15,6 +15,9 @@ from fastbat_tf.runtime import display
 
 EMBEDDED = pathlib.Path(__file__).parent
 
+# Images and labels.
+Arrays = tuple[np.ndarray, np.ndarray]
+
 
 class Splits(NamedTuple):
     """The three splits of a data set, each `Examples` or a `Stream`."""
@@ -48,6 +51,56 @@ def load(name, data_dir=None, validation_share=0.1, **settings):
     (400, 32, 32, 3)
     """
     return load_splits(DataConfig(name, data_dir, validation_share, **settings))
+
+
+def load_data(
+    name: str,
+    data_dir: str | None = None,
+    *,
+    validation_share: float = 0.1,
+    image_size: int | None = None,
+) -> tuple[Arrays, Arrays, Arrays]:
+    """Reads a data set as NumPy arrays.
+
+    Args:
+        name: A key of `fastbat_tf.data.DATASETS`, such as `"cifar10_mini"`,
+            5,000 images of CIFAR-10 that come with this package.
+        data_dir: The directory of the data, as docs/data.md says. Defaults to
+            None, the default of TensorFlow Datasets.
+        validation_share: Float in (0, 1), the share of the training split that
+            becomes the validation split, by the data set's rule. Defaults to
+            0.1.
+        image_size: Integer, the height and width to which images are resized;
+            only for `"folder"`, where it is required. Defaults to None.
+
+    Returns:
+        Three pairs `(images, labels)`, for training, validation and test.
+        Images are float32 arrays `(examples, height, width, channels)` in
+        [0, 1], and labels int32 arrays `(examples,)`.
+
+    Raises:
+        InputError: If the data set is unknown, cannot be read, or is too large
+            for memory.
+
+    Example:
+
+    >>> (images, labels), validation, test = load_data("cifar10_mini")
+    >>> images.shape, images.dtype, float(images.max())
+    ((3600, 32, 32, 3), dtype('float32'), 1.0)
+    """
+    splits = load(name, data_dir, validation_share, image_size=image_size)
+    train, validation, test = (_as_arrays(split, name) for split in splits)
+    return train, validation, test
+
+
+def _as_arrays(split, name):
+    if isinstance(split, Stream):
+        raise InputError(
+            "`load_data` expects a data set of at most "
+            f"{MEMORY_LIMIT // 10**9} GB, as uint8. Larger ones are streamed: "
+            f"see `fastbat_tf.data.loading.load`. Received: name={name}"
+        )
+    return split.images / np.float32(255), split.labels
 
 
 def load_splits(settings):

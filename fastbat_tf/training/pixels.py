@@ -6,6 +6,7 @@ import tensorflow as tf
 from fastbat_tf.layers.assertions import raises_input_error
 from fastbat_tf.layers.pixel_range import PixelRange
 from fastbat_tf.methods.batch import unpack
+from fastbat_tf.training import variables
 
 
 class PixelModel(keras.Model):
@@ -64,6 +65,15 @@ class PixelModel(keras.Model):
         # A single image may be that dark.
         step = super().predict_step
         return self._check_first(step, self.unpack(data), guess=False)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        metrics = self._compile_metrics
+        if not (
+            metrics is None or metrics.built or tf.distribute.has_strategy()
+        ):
+            with variables.before_the_step():
+                metrics.build(y, y_pred)
+        return super().compute_metrics(x, y, y_pred, sample_weight)
 
     def _check_first(self, step, batch, checked=(), guess=True):
         images = self._pixel_range.as_floats(self.images_of(batch.inputs))

@@ -21,7 +21,7 @@ from fastbat_tf.errors import InputError
 from fastbat_tf.layers import derivatives, randomness, structure
 from fastbat_tf.layers.moments import exact_moments
 from fastbat_tf.methods.step import StepContext, StepResult
-from fastbat_tf.training import losses, step_metrics
+from fastbat_tf.training import losses, step_metrics, variables
 from fastbat_tf.training.fitting import FittedModel
 from fastbat_tf.training.lifecycle import in_own_scope
 
@@ -90,8 +90,8 @@ class TrainingStep(FittedModel):
         whole = self.compiles_step and not tf.distribute.has_strategy()
         if not self.compiles_step and self._synchronizes():
             return  # Replicas cannot meet inside of a nested `tf.function`.
-        # Even without XLA, this part is a `tf.function`: Keras traces its step
-        # twice, but this part only once.
+        # Even without XLA, this part is a `tf.function`: where a step creates
+        # variables, as some metrics do, it is traced twice, but this part once.
         self._replica_step = tf.function(
             self._gradients,
             jit_compile=self.compiles_step and not whole,
@@ -274,6 +274,12 @@ class TrainingStep(FittedModel):
 
     def apply_gradients(self, gradients):
         """Updates the weights, and their moving average if there is one."""
+        if not (self.optimizer.built or tf.distribute.has_strategy()):
+            with (
+                variables.before_the_step(),
+                keras.name_scope(self.optimizer.name, caller=self.optimizer),
+            ):
+                self.optimizer.build(self.trainable_variables)
         updated = self.update_rule.apply(
             self.optimizer, gradients, self.trainable_variables
         )

@@ -1,6 +1,9 @@
-"""Reads and assigns the variables of a training, on every replica."""
+"""Creates, reads and assigns the variables of a training."""
+
+import contextlib
 
 import numpy as np
+import tensorflow as tf
 
 
 def state_variables(robust):
@@ -40,3 +43,26 @@ def assign(variable, values):
 def _copies(variable):
     """Returns the variable of each replica, or the only one."""
     return getattr(variable.value, "values", (variable.value,))
+
+
+@contextlib.contextmanager
+def before_the_step():
+    """Creates variables at once, also while a `tf.function` is traced.
+
+    TensorFlow traces a function twice if it creates variables.
+
+    Example:
+
+    ```python
+    if not optimizer.built and not tf.distribute.has_strategy():
+        with before_the_step():
+            optimizer.build(variables)
+    ```
+    """
+
+    def create(create_next, **arguments):
+        arguments["experimental_enable_variable_lifting"] = False
+        return create_next(**arguments)
+
+    with tf.init_scope(), tf.variable_creator_scope(create):
+        yield

@@ -82,6 +82,14 @@ class Cifar10MiniTest(parameterized.TestCase, tf.test.TestCase):
             sum(sheet.stat().st_size for sheet in sheets), 13 * MEBIBYTE
         )
 
+    def test_arrays(self):
+        """`load_data` returns the same splits as floats in [0, 1]."""
+        pairs = loading.load_data("cifar10_mini")
+        for (images, labels), split in zip(pairs, self.splits, strict=True):
+            self.assertDTypeEqual(images, np.float32)
+            self.assertAllEqual(images, split.images / np.float32(255))
+            self.assertAllEqual(labels, split.labels)
+
     @parameterized.parameters((0.25, 1000), (0.5, 2000), (0.0004, 2))
     def test_validation_share(self, share, count):
         splits = loading.load("cifar10_mini", validation_share=share)
@@ -122,6 +130,23 @@ class FolderTest(parameterized.TestCase, tf.test.TestCase):
         """The same, as if the data set were too large for memory."""
         self.enterContext(mock.patch.object(loading, "MEMORY_LIMIT", 100))
         return self.load()
+
+    def load_data(self):
+        return loading.load_data(
+            "folder", str(self.top), validation_share=0.25, image_size=8
+        )
+
+    def test_arrays(self):
+        for pair, split in zip(self.load_data(), self.load(), strict=True):
+            self.assertAllEqual(pair[0], split.images / np.float32(255))
+            self.assertAllEqual(pair[1], split.labels)
+
+    def test_arrays_of_a_streamed_data_set(self):
+        self.enterContext(mock.patch.object(loading, "MEMORY_LIMIT", 100))
+        with self.assertRaisesRegex(
+            InputError, r"^`load_data` expects .* Received: name=folder$"
+        ):
+            self.load_data()
 
     def test_splits(self):
         splits = self.load()

@@ -200,6 +200,30 @@ class FitTest(tf.test.TestCase, parameterized.TestCase):
                 robust.fit(**data(8), batch_size=4, epochs=epochs, verbose=0)
                 self.assertLen(counted, traces)
 
+    def test_a_step_is_traced_once(self):
+        """The variables of the optimizer and the metrics are there before."""
+        counted = []
+
+        class Counting(fb.RobustClassifier):
+            def train_step(self, data):
+                counted.append("train")
+                return super().train_step(data)
+
+            def test_step(self, data):
+                counted.append("test")
+                return super().test_step(data)
+
+        for first in ("fit", "evaluate"):
+            counted.clear()
+            robust = Counting(testing.small_network(width=2), fb.FGSM())
+            robust.compile("adam", weighted_metrics=["accuracy"])
+            if first == "evaluate":
+                robust.evaluate(**data(8), batch_size=4, verbose=0)
+            robust.fit(**data(8), batch_size=4, verbose=0)
+            self.assertEqual(
+                counted, ["train"] if first == "fit" else ["test", "train"]
+            )
+
     def test_data_of_another_size(self):
         robust = build(eager=True)
         robust.fit(**data(8), batch_size=4, verbose=0)
