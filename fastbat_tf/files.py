@@ -29,8 +29,8 @@ def replacing(path):
     Example:
 
     ```python
-    with replacing("run/outcomes.npz") as file:
-        np.savez(file, robust=robust)
+    with replacing("outcomes.npz") as file:
+        np.savez(file, labels=labels)
     ```
     """
     path = pathlib.Path(path)

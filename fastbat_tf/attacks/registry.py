@@ -8,9 +8,14 @@ import importlib
 import math
 import re
 import sys
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 from fastbat_tf.errors import InputError
+
+if TYPE_CHECKING:  # They import TensorFlow.
+    from fastbat_tf.attacks.base import Attack, Settings
+    from fastbat_tf.attacks.bound import BoundAttack
 
 
 class AttackSpec(NamedTuple):
@@ -157,7 +162,7 @@ class ParsedAttack(NamedTuple):
         return self.key == "transfer"
 
 
-def parse(name):
+def parse(name: str) -> ParsedAttack:
     """Parses the name of an attack.
 
     Args:
@@ -206,7 +211,7 @@ def _check_parts(parts, name, allowed):
         )
 
 
-def check_attacks(names):
+def check_attacks(names: Sequence[str]) -> None:
     """Rejects a list of attacks that is empty, or has unknown or equal names.
 
     Args:
@@ -224,7 +229,7 @@ def check_attacks(names):
         parse(name)
 
 
-def check_epsilons(epsilons, norm):
+def check_epsilons(epsilons: Sequence[float], norm: str | float) -> None:
     """Rejects radii that are not above 0, too large, or equal.
 
     Args:
@@ -248,7 +253,7 @@ def check_epsilons(epsilons, norm):
         )
 
 
-def check_surrogate(names, surrogate):
+def check_surrogate(names: Sequence[str], surrogate: Any) -> None:
     """Rejects `transfer` without a surrogate, and a surrogate without it.
 
     Args:
@@ -266,7 +271,12 @@ def check_surrogate(names, surrogate):
         )
 
 
-def build(name, surrogate=None, epsilon=None, **settings):
+def build(
+    name: str,
+    surrogate: Any = None,
+    epsilon: float | None = None,
+    **settings: "Unpack[Settings]",
+) -> "Attack":
     """Builds an attack by name.
 
     Args:
@@ -305,7 +315,12 @@ def build(name, surrogate=None, epsilon=None, **settings):
     return attack
 
 
-def get(name, network, surrogate=None, **settings):
+def get(
+    name: str,
+    network: Callable[..., Any],
+    surrogate: Any = None,
+    **settings: "Unpack[Settings]",
+) -> "BoundAttack":
     """Builds an attack on a network by name.
 
     Args:

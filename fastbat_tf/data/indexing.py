@@ -34,12 +34,13 @@ def with_index(dataset: tf.data.Dataset) -> tf.data.Dataset:
     Example:
 
     ```python
-    examples = tfds.load("cifar10", split="train")
-    batches = fb.with_index(examples).map(scale).shuffle(10_000).batch(128)
+    examples = tf.data.Dataset.from_tensor_slices((images, labels))
+    batches = fb.with_index(examples).shuffle(10_000).batch(128)
     robust.fit(batches, epochs=20)
     ```
 
-    where `scale` maps `({"images": images, "index": index}, labels)`.
+    A function that augments them, `with_index(examples).map(...)`, gets
+    `({"images": images, "index": index}, labels)`.
     """
     if not isinstance(dataset, tf.data.Dataset):
         raise InputError(

@@ -46,7 +46,9 @@ def training_batches(
     Example:
 
     ```python
-    spec = data.get("cifar10_mini")
+    from fastbat_tf.data import DATASETS, loading
+
+    spec = DATASETS["cifar10_mini"]
     batches = training_batches(
         loading.load("cifar10_mini").train,
         batch_size=128,

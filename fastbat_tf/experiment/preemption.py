@@ -51,9 +51,9 @@ class Preemption:
     with Preemption() as preemption:
         try:
             with preemption.deferred():
-                step()
+                robust.train_on_batch(images, labels)
         except Preempted:
-            save()
+            robust.save("interrupted.keras")
             raise
     ```
     """

@@ -31,10 +31,12 @@ def exact_moments():
     Example:
 
     ```python
+    x = tf.Variable(images)
     with exact_moments(), tf.GradientTape() as outer:
         with tf.GradientTape() as inner:
-            loss = compute_loss(model(images, training=True))
-        gradient = inner.gradient(loss, images)
+            loss = tf.reduce_mean(model(x, training=True) ** 2)
+        norm = tf.norm(inner.gradient(loss, x))
+    gradients = outer.gradient(norm, model.trainable_weights)
     ```
     """
     # The public function, not `_compute_moments` of Keras, its only caller

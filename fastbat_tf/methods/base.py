@@ -36,11 +36,12 @@ import tensorflow as tf
 
 from fastbat_tf.draws import Draws
 from fastbat_tf.errors import InputError
-from fastbat_tf.methods import options, registry
+from fastbat_tf.methods import options
 from fastbat_tf.methods.declaration import (
     describe_options,
     find_type,
     has_own_init,
+    refusing,
 )
 from fastbat_tf.methods.options import Option
 from fastbat_tf.methods.spec import Paper, Passes, Variant
@@ -316,7 +317,7 @@ def _make_dataclass(cls):
     is_generated = not has_own_init(cls)
     dataclasses.dataclass(eq=False, repr=False, init=is_generated)(cls)
     if is_generated:
-        cls.__init__ = _refusing(cls.__init__)
+        cls.__init__ = refusing(cls.__init__)
     cls.__annotations__ = {**cls.__annotations__, **annotations}
     fields = dataclasses.fields(cls)
     cls.options = {field.name: field.metadata["option"] for field in fields}
@@ -352,22 +353,6 @@ def _find_declared(cls):
             if isinstance(value, Option):
                 declared[name] = value
     return declared
-
-
-def _refusing(init):
-    """Makes a constructor that says which methods have a wrong option."""
-
-    @functools.wraps(init)
-    def __init__(self, *args, **kwargs):
-        # Python itself refuses what is no option of any method.
-        if self.name in registry.METHODS:
-            registry.refuse_options_of_others(
-                self.name, kwargs, known=self.options
-            )
-        init(self, *args, **kwargs)
-
-    __init__.is_generated = True
-    return __init__
 
 
 def _resolve_first(cls):

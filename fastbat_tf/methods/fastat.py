@@ -46,7 +46,7 @@ class FastAT(Method):
 
     epsilon: float = options.EPSILON_OF_NORM
     step_size: float | None = options.step_size("1.25 * epsilon")
-    norm: str = options.NORM
+    norm: str | float = options.NORM
 
     def solve(self, context):
         delta = climb(

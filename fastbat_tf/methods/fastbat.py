@@ -124,7 +124,7 @@ class FastBAT(Method):
         "How the implicit term is computed.",
         choices=get_args(ImplicitGradient),
     )
-    norm: str = options.NORM
+    norm: str | float = options.NORM
 
     @property
     def differentiates_twice(self):

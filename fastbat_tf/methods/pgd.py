@@ -61,7 +61,7 @@ class PGD(Method):
         "steps",
     )
     attack_mode: options.Mode = options.attack_mode(options.TRAINING)
-    norm: str = options.NORM
+    norm: str | float = options.NORM
 
     def solve(self, context):
         training = self.attack_mode == options.TRAINING

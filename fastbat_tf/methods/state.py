@@ -25,7 +25,9 @@ class Plan(NamedTuple):
 
     Example:
 
-    >>> Plan(epochs=20, steps_per_epoch=390, batch_size=128, examples=50_000)
+    >>> plan = Plan(epochs=20, steps_per_epoch=390, batch_size=128)
+    >>> plan.epochs * plan.steps_per_epoch
+    7800
     """
 
     epochs: int

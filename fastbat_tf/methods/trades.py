@@ -65,7 +65,7 @@ class TRADES(Method):
     )
     coefficient: float = options.coefficient(6.0, "Weight of the divergence.")
     attack_mode: options.Mode = options.attack_mode(options.INFERENCE)
-    norm: str = options.NORM
+    norm: str | float = options.NORM
 
     def solve(self, context):
         training = self.attack_mode == options.TRAINING

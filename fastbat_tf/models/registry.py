@@ -269,8 +269,8 @@ def get(
 
     Example:
 
-    >>> get("preact_resnet18").count_params() - 9600  # Moving statistics.
-    11172170
+    >>> get("preact_resnet18", num_classes=100, width=2).output_shape
+    (None, 100)
     """
     options = resolve_options(name, options, input_shape)
     _check_count("num_classes", num_classes, 2)

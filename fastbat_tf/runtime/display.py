@@ -4,6 +4,8 @@ A process has one terminal, so only one `Display` is shown at a time. The
 functions `say`, `result`, `table` and `task` of this module use that one.
 
 ```python
+from fastbat_tf.runtime import display
+
 with display.shown(verbosity=0):
     display.say("Measuring ...")
     with display.task("pgd-50-10", total=1000) as task:

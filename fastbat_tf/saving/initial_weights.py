@@ -27,7 +27,8 @@ def load(classifier, path, received=None):
 
     Example:
 
-    >>> load(models.get("wrn16_8"), "runs/demo/checkpoints/best.weights.h5")
+    >>> robust.save_weights("best.weights.h5")
+    >>> load(model, "best.weights.h5")
     """
     received = received or path
     try:

@@ -44,7 +44,7 @@ def load(path):
 
     Example:
 
-    >>> load("runs/demo/saved_model")(images).shape
+    >>> load("runs/demo/saved_model")(images[:8]).shape
     TensorShape([8, 10])
     """
     path = pathlib.Path(path)

@@ -81,7 +81,8 @@ class Lifecycle(keras.Model):
 
         ```python
         robust.export("exported")
-        logits = tf.saved_model.load("exported").serve(images)
+        exported = tf.saved_model.load("exported")
+        logits = exported.serve(images)
         ```
         """
         if kwargs.get("input_signature") is None:

@@ -26,7 +26,7 @@ class PiecewiseLinear(LearningRateSchedule):
     Example:
 
     >>> schedule = PiecewiseLinear((0, 2, 4), (0.0, 0.2, 0.0))
-    >>> [float(schedule(step)) for step in range(6)]
+    >>> [round(float(schedule(step)), 3) for step in range(6)]
     [0.0, 0.1, 0.2, 0.1, 0.0, 0.0]
     """
 
@@ -233,7 +233,7 @@ def get(name, peak, epochs, steps_per_epoch, **options):
     Example:
 
     >>> schedule = get("multistep", 0.1, epochs=200, steps_per_epoch=390)
-    >>> float(schedule(100 * 390))
+    >>> round(float(schedule(100 * 390)), 3)
     0.01
     """
     options = {**SCHEDULES[name], **options}

@@ -42,7 +42,11 @@ def pages():
 
 def read_blocks(page, *languages):
     """Returns the `Block`s of a page in these languages."""
-    text = (TOP / page).read_text()
+    return find_blocks((TOP / page).read_text(), *languages)
+
+
+def find_blocks(text, *languages):
+    """Returns the `Block`s of a text in these languages."""
     return [
         Block(
             match["language"],

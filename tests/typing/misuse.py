@@ -18,6 +18,7 @@ images, labels = np.zeros((8, 8, 8, 3), np.float32), np.zeros(8, np.int32)
 data = images, labels
 dataset = tf.data.Dataset.from_tensor_slices(data)
 robust = RobustClassifier(model, FastBAT())
+score = fb.GradientAlignment(model)
 
 # Names.
 fb.Fastbat()  # reportAttributeAccessIssue
@@ -135,8 +136,6 @@ fb.EpsilonSchedule("2")  # reportArgumentType
 fb.EpsilonSchedule(clean_steps=2.5)  # reportArgumentType
 fb.EpsilonSchedule(ramp_step=2)  # reportCallIssue
 fb.EpsilonSchedule(2, 4).lower("x")  # reportArgumentType
-fb.OverfittingGuard("stopp")  # reportArgumentType
-fb.OverfittingGuard("stop", treshold=0.1)  # reportCallIssue
 
 # Data.
 fb.with_index(images)  # reportArgumentType
@@ -165,3 +164,97 @@ fb.GradientAlignment(model, batch_size="8")  # reportArgumentType
 fb.GradientAlignment(model, batch=8)  # reportCallIssue
 fb.GradientAlignment(model)(images, labels)  # reportCallIssue
 fb.GradientAlignment(model)(images, labels, "x")  # reportArgumentType
+
+# Attacks.
+fb.attacks.PGD(epsilon="oops")  # reportArgumentType
+fb.attacks.PGD(steps="10")  # reportArgumentType
+fb.attacks.PGD(nonsense=3)  # reportCallIssue
+fb.attacks.FGSM(epsilon="oops")  # reportArgumentType
+fb.attacks.FGSM(norm=[2])  # reportArgumentType
+fb.attacks.FGSM(nonsense=3)  # reportCallIssue
+fb.attacks.APGD(epsilon="oops")  # reportArgumentType
+fb.attacks.APGD(restarts=1.5)  # reportArgumentType
+fb.attacks.APGD(nonsense=3)  # reportCallIssue
+fb.attacks.APGDTargeted(epsilon="oops")  # reportArgumentType
+fb.attacks.APGDTargeted(target_classes="9")  # reportArgumentType
+fb.attacks.APGDTargeted(nonsense=3)  # reportCallIssue
+fb.attacks.FAB(epsilon="oops")  # reportArgumentType
+fb.attacks.FAB(seed="0")  # reportArgumentType
+fb.attacks.FAB(nonsense=3)  # reportCallIssue
+fb.attacks.Square(epsilon="oops")  # reportArgumentType
+fb.attacks.Square(queries="9")  # reportArgumentType
+fb.attacks.Square(nonsense=3)  # reportCallIssue
+fb.attacks.AutoAttack(epsilon="oops")  # reportArgumentType
+fb.attacks.AutoAttack(version=3)  # reportArgumentType
+fb.attacks.AutoAttack(nonsense=3)  # reportCallIssue
+fb.attacks.PGD(images)  # reportArgumentType
+fb.attacks.PGD(0.1, 10, 1, "l2")  # reportCallIssue
+fb.attacks.PGD(random_start="no")  # reportArgumentType
+fb.attacks.PGD(jit_compile=3)  # reportArgumentType
+fb.attacks.PGD(batch_size="8")  # reportArgumentType
+fb.attacks.PGD()(model)  # reportCallIssue
+fb.attacks.PGD()(model, images, labels, 0.1)  # reportCallIssue
+fb.attacks.PGD()(model, images, labels).image  # reportAttributeAccessIssue
+fb.attacks.Transfer()  # reportCallIssue
+fb.attacks.Transfer(model, 3)  # reportArgumentType
+fb.attacks.AdversarialExamples(images)  # reportCallIssue
+fb.attacks.parse(3)  # reportArgumentType
+fb.attacks.parse()  # reportCallIssue
+fb.attacks.parse_norm([2])  # reportArgumentType
+fb.attacks.parse_norm()  # reportCallIssue
+fb.attacks.build(3)  # reportArgumentType
+fb.attacks.build("pgd-10", nonsense=3)  # reportCallIssue
+fb.attacks.get("pgd-10", 3)  # reportArgumentType
+fb.attacks.get("pgd-10")  # reportCallIssue
+fb.attacks.check_attacks(3)  # reportArgumentType
+fb.attacks.check_attacks()  # reportCallIssue
+fb.attacks.check_epsilons(0.1, "linf")  # reportArgumentType
+fb.attacks.check_epsilons([0.1])  # reportCallIssue
+fb.attacks.check_surrogate(3, None)  # reportArgumentType
+fb.attacks.check_surrogate([])  # reportCallIssue
+
+# Models.
+fb.models.preact_resnet18("10")  # reportArgumentType
+fb.models.preact_resnet18(nonsense=3)  # reportCallIssue
+fb.models.preact_resnet34("10")  # reportArgumentType
+fb.models.preact_resnet34(nonsense=3)  # reportCallIssue
+fb.models.preact_resnet50("10")  # reportArgumentType
+fb.models.preact_resnet50(nonsense=3)  # reportCallIssue
+fb.models.preact_resnet101("10")  # reportArgumentType
+fb.models.preact_resnet101(nonsense=3)  # reportCallIssue
+fb.models.preact_resnet152("10")  # reportArgumentType
+fb.models.preact_resnet152(nonsense=3)  # reportCallIssue
+fb.models.resnet18("10")  # reportArgumentType
+fb.models.resnet18(nonsense=3)  # reportCallIssue
+fb.models.resnet34("10")  # reportArgumentType
+fb.models.resnet34(nonsense=3)  # reportCallIssue
+fb.models.resnet50("10")  # reportArgumentType
+fb.models.resnet50(nonsense=3)  # reportCallIssue
+fb.models.resnet101("10")  # reportArgumentType
+fb.models.resnet101(nonsense=3)  # reportCallIssue
+fb.models.resnet152("10")  # reportArgumentType
+fb.models.resnet152(nonsense=3)  # reportCallIssue
+fb.models.wrn("28", 10)  # reportArgumentType
+fb.models.wrn(28)  # reportCallIssue
+fb.models.wrn(28, 10, 10, 64)  # reportCallIssue
+fb.models.resnet18(width="x")  # reportArgumentType
+fb.models.resnet18(input_shape=32)  # reportArgumentType
+fb.models.get(3)  # reportArgumentType
+fb.models.get()  # reportCallIssue
+fb.models.parse(3)  # reportArgumentType
+fb.models.parse()  # reportCallIssue
+fb.models.resolve_options("resnet18", 3, (8, 8, 3))  # reportArgumentType
+fb.models.resolve_options("resnet18")  # reportCallIssue
+
+# Callbacks.
+fb.RobustAccuracy()  # reportCallIssue
+fb.RobustAccuracy(data, "pgd-10")  # reportArgumentType
+fb.RobustAccuracy(data, fb.attacks.PGD)  # reportArgumentType
+fb.RobustAccuracy(data, epsilon=0.1)  # reportCallIssue
+fb.RobustAccuracy(data, averaged_weights=3)  # reportArgumentType
+fb.OverfittingScores(data)  # reportCallIssue
+fb.OverfittingScores(data, "fgsm", score)  # reportArgumentType
+fb.OverfittingScores(data, fb.attacks.FGSM(), 3)  # reportArgumentType
+fb.OverfittingGuard("stopp")  # reportArgumentType
+fb.OverfittingGuard(threshold="x")  # reportArgumentType
+fb.OverfittingGuard("stop", treshold=0.1)  # reportCallIssue

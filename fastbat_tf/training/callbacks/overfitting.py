@@ -5,9 +5,10 @@ robust to these alone: FGSM fails on it, and PGD always succeeds. Wong et al.
 describe this (ICLR 2020, arXiv 2001.03994).
 """
 
+import os
 import pathlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -116,7 +117,14 @@ class OverfittingGuard(keras.callbacks.Callback):
     ```
     """
 
-    def __init__(self, action=WARN, *, threshold=0.15, path=None, factor=0.5):
+    def __init__(
+        self,
+        action: Literal["warn", "stop", "rollback"] = "warn",
+        *,
+        threshold: float = 0.15,
+        path: str | os.PathLike[str] | None = None,
+        factor: float = 0.5,
+    ) -> None:
         super().__init__()
         self.action = action
         one_of(self, "action", (WARN, STOP, ROLLBACK))

@@ -1,0 +1,125 @@
+"""Runs the examples in the docstrings of the library.
+
+They are lines that begin with `>>>`, or blocks of Python. A comment
+`# doctest: +SKIP`, or `<!-- not executed: why -->` above a block, skips one.
+"""
+
+import contextlib
+import doctest
+import functools
+import importlib
+import inspect
+import pathlib
+import tempfile
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl.testing import absltest, parameterized
+
+import fastbat_tf
+from fastbat_tf.saving.export import export
+from tests.support.docstrings import read_docstrings
+from tests.support.public_names import public_names
+
+DOCSTRINGS = read_docstrings()
+# The docstrings with a part that does not run, and why.
+SKIPPED = {}
+
+
+def build_model():
+    """Returns a tiny classifier of 8 x 8 images."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3, strides=2, use_bias=False)(inputs)
+    x = keras.layers.BatchNormalization()(x)
+    x = keras.layers.Activation("softplus")(x)
+    x = keras.layers.Flatten()(x)
+    return keras.Model(inputs, keras.layers.Dense(10)(x))
+
+
+def make_namespace():
+    """Returns the names that the examples assume."""
+    draws = np.random.default_rng(0)
+    images = draws.random((16, 8, 8, 3), np.float32)
+    labels = np.arange(16) % 10
+    model = build_model()
+    robust = fastbat_tf.RobustClassifier(model, fastbat_tf.FGSM())
+    robust.compile("sgd", epsilon_schedule=fastbat_tf.EpsilonSchedule())
+    return {
+        "keras": keras,
+        "np": np,
+        "tf": tf,
+        "functools": functools,
+        "pathlib": pathlib,
+        "fastbat_tf": fastbat_tf,
+        "fb": fastbat_tf,
+        **{name: getattr(fastbat_tf, name) for name in fastbat_tf.__all__},
+        "model": model,
+        "robust": robust,
+        "optimizer": "sgd",
+        "images": images,
+        "labels": labels,
+        "data": tf.data.Dataset.from_tensor_slices((images, labels)).batch(8),
+        "validation": (images[:8], labels[:8]),
+    }
+
+
+class DocstringsTest(parameterized.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.directory = pathlib.Path(
+            cls.enterClassContext(tempfile.TemporaryDirectory())
+        )
+        export(build_model(), cls.directory / "runs/demo/saved_model")
+
+    @parameterized.named_parameters(
+        (f"{docstring.module}:{docstring.name}", docstring)
+        for docstring in DOCSTRINGS
+    )
+    def test_runs(self, docstring):
+        module = importlib.import_module(docstring.module)
+        names = {**make_namespace(), **vars(module)}
+        with contextlib.chdir(self.directory):
+            for block in docstring.blocks:
+                if block.executed:
+                    place = f"{module.__file__}:{docstring.line}"
+                    exec(compile(block.text, place, "exec"), names)
+            self.run_sessions(docstring, names, module.__file__)
+
+    def run_sessions(self, docstring, names, file):
+        test = doctest.DocTest(
+            docstring.sessions, names, docstring.name, file, docstring.line, ""
+        )
+        printed = []
+        runner = doctest.DocTestRunner(
+            verbose=False,
+            optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS,
+        )
+        result = runner.run(test, out=printed.append)
+        self.assertEqual(result.failed, 0, "".join(printed))
+
+    def test_few_are_skipped(self):
+        self.assertEqual(
+            {f"{d.module}.{d.name}" for d in DOCSTRINGS if d.is_skipped},
+            SKIPPED.keys(),
+        )
+
+    def test_each_public_name_has_an_example(self):
+        executed = {f"{d.module}.{d.name}" for d in DOCSTRINGS if d.is_executed}
+        lacking = []
+        for value in public_names().values():
+            if not callable(value):
+                continue
+            full = f"{value.__module__}.{value.__qualname__}"
+            inner = any(other.startswith(f"{full}.") for other in executed)
+            if full not in executed and not (inner and inspect.isclass(value)):
+                lacking.append(full)
+        self.assertEqual(
+            lacking, [], "These need an example in their docstring."
+        )
+
+
+if __name__ == "__main__":
+    absltest.main()
