@@ -218,7 +218,7 @@ class FitTest(tf.test.TestCase, parameterized.TestCase):
             robust = Counting(testing.small_network(width=2), fb.FGSM())
             robust.compile("adam", weighted_metrics=["accuracy"])
             if first == "evaluate":
-                robust.evaluate(**data(8), batch_size=4, verbose=0)
+                robust.evaluate(IMAGES[:8], LABELS[:8], batch_size=4, verbose=0)
             robust.fit(**data(8), batch_size=4, verbose=0)
             self.assertEqual(
                 counted, ["train"] if first == "fit" else ["test", "train"]
