@@ -74,6 +74,7 @@ def _build_validation(config, robust, examples, averaged_weights):
     attack = attacks.get(
         settings.validation_attack,
         model_files.logits_of(robust.classifier),
+        norm=settings.validation_norm,
         batch_size=settings.batch_size,
         jit_compile=compiles_with_xla(config),
     )
@@ -98,9 +99,10 @@ def _build_guard(config, robust, examples, path):
         return [], []
     network = model_files.logits_of(robust.classifier)
     batch_size = config.evaluation.batch_size
+    norm = config.evaluation.validation_norm
     scores = callbacks.OverfittingScores(
-        attacks.get("fgsm", network, batch_size=batch_size),
-        GradientAlignment(network, batch_size),
+        attacks.get("fgsm", network, norm=norm, batch_size=batch_size),
+        GradientAlignment(network, batch_size, norm=norm),
         examples,
         epsilon=config.evaluation.validation_epsilon,
         seed=config.training.seed,

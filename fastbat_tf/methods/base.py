@@ -296,7 +296,8 @@ def _make_dataclass(cls):
     is_generated = not _has_own_init(cls)
     dataclasses.dataclass(eq=False, repr=False, init=is_generated)(cls)
     if is_generated:
-        cls.__init__ = _refusing(cls.__init__)
+        cls.__init__ = registry.refusing(cls.__init__)
+        cls.__init__.is_generated = True
     cls.__annotations__ = {**cls.__annotations__, **annotations}
     fields = dataclasses.fields(cls)
     cls.options = {field.name: field.metadata["option"] for field in fields}
@@ -344,22 +345,6 @@ def _has_own_init(cls):
     """Whether the constructor, perhaps of a base, was written by hand."""
     init = cls.__init__
     return init is not object.__init__ and not hasattr(init, "is_generated")
-
-
-def _refusing(init):
-    """Makes a constructor that says which methods have a wrong option."""
-
-    @functools.wraps(init)
-    def __init__(self, *args, **kwargs):
-        # Python itself refuses what is no option of any method.
-        if self.name in registry.METHODS:
-            registry.refuse_options_of_others(
-                self.name, kwargs, known=self.options
-            )
-        init(self, *args, **kwargs)
-
-    __init__.is_generated = True
-    return __init__
 
 
 def _resolve_first(cls):
