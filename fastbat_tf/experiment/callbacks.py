@@ -74,6 +74,7 @@ def _build_validation(config, examples, averaged_weights):
         settings.validation_attack,
         epsilon=settings.validation_epsilon,
         seed=config.training.seed,
+        norm=settings.validation_norm,
         batch_size=settings.batch_size,
         jit_compile=compiles_with_xla(config),
     )
@@ -93,14 +94,18 @@ def _build_guard(config, robust, examples, path):
     if settings.on_overfitting == OFF:
         return [], []
     batch_size = config.evaluation.batch_size
+    norm = config.evaluation.validation_norm
     fgsm = attacks.FGSM(
         config.evaluation.validation_epsilon,
+        norm=norm,
         batch_size=batch_size,
         seed=config.training.seed,
         jit_compile=False,
     )
     scores = callbacks.OverfittingScores(
-        examples, fgsm, GradientAlignment(robust.network, batch_size)
+        examples,
+        fgsm,
+        GradientAlignment(robust.network, batch_size, norm=norm),
     )
     guard = callbacks.OverfittingGuard(
         settings.on_overfitting,
