@@ -8,6 +8,7 @@ __version__: str
 from . import attacks as attacks
 from .data.indexing import with_index as with_index
 from .evaluation.alignment import GradientAlignment as GradientAlignment
+from .evaluation.plots import plot_adversarial as plot_adversarial
 from .evaluation.robustness import evaluate_robustness as evaluate_robustness
 from .layers import FusedBatchNormalization as FusedBatchNormalization
 from .methods.base import Method as Method

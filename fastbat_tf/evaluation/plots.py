@@ -1,0 +1,299 @@
+"""Shows what an attack did: images, adversarial images, perturbations."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from fastbat_tf.attacks.inputs import as_count, as_pixels
+from fastbat_tf.attacks.records import AdversarialExamples
+from fastbat_tf.data.classes import as_classes
+from fastbat_tf.data.examples import describe
+from fastbat_tf.errors import InputError
+from fastbat_tf.layers.pixel_range import PixelRange
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Outputs whose rows are no closer to a sum of 1 are logits.
+SUM_TOLERANCE = 1e-3
+# A change of a pixel that rounding explains.
+ROUNDING = 1e-6
+
+
+def plot_adversarial(
+    images: Any,
+    adversarial: Any,
+    labels: Any = None,
+    *,
+    predictions: Any = None,
+    clean_predictions: Any = None,
+    class_names: Sequence[str] | None = None,
+    pixel_range: Sequence[float] = (0, 1),
+    index: Sequence[int] | None = None,
+    max_examples: int = 8,
+) -> "Figure":
+    """Shows images beside their adversarial images and the perturbations.
+
+    Each image comes with its true class and the class that is predicted for it,
+    before and after the attack, with a check mark if that is the true class, or
+    without labels, if the attack has not changed it. Perturbations are
+    magnified, all of them by the same factor, and a key below shows by how
+    much; their sizes are fractions of the pixel range, as epsilon is. What an
+    attack returns knows its predictions, so that images, this, and labels are
+    all that is needed.
+
+    Args:
+        images: Array or tensor `(examples, height, width, channels)` in
+            `pixel_range`, or uint8 gray levels; of 1 or 3 channels.
+        adversarial: What an attack has returned for these images, or an array
+            like `images`.
+        labels: The true classes, in any form that `evaluate_robustness` takes.
+            Defaults to None, not shown.
+        predictions: The predictions for the adversarial images: classes
+            `(examples,)`, or logits or probabilities `(examples, classes)`, of
+            which the probability of the class is shown, too. Defaults to None,
+            those that the attack has returned.
+        clean_predictions: The predictions for `images`, like `predictions`.
+            Defaults to None, what labels and the result of the attack tell.
+        class_names: Sequence of strings, one for each class. Defaults to None,
+            numbers.
+        pixel_range: Pair of floats, the range of the pixels. Defaults to
+            `(0, 1)`.
+        index: Sequence of integers, the examples to show. Defaults to None: at
+            most `max_examples` of them, first those that the attack breaks,
+            then those that resist, then those that were misclassified before.
+        max_examples: Integer, the most examples that are shown if `index` is
+            None. Defaults to 8.
+
+    Returns:
+        A `matplotlib.figure.Figure` without any state of pyplot: the last line
+        of a cell of a notebook shows it, `savefig` writes it to a file.
+
+    Raises:
+        InputError: If the arguments do not fit each other.
+
+    Example:
+
+    ```python
+    result = fb.attacks.PGD(epsilon=8 / 255)(model, images, labels)
+    figure = fb.plot_adversarial(images, result, labels)
+    figure.savefig("adversarial.png")
+    ```
+    """
+    pixels = PixelRange.parse(pixel_range)
+    clean = _as_images("images", images, pixels)
+    result = None
+    if isinstance(adversarial, AdversarialExamples):
+        result, adversarial = adversarial, adversarial.images
+    attacked = _as_images("adversarial", adversarial, pixels)
+    if clean.shape != attacked.shape:
+        raise InputError(
+            "Images and adversarial images are expected in pairs. Received: "
+            f"images.shape={clean.shape}, adversarial.shape={attacked.shape}"
+        )
+    if labels is not None:
+        labels = as_classes(labels, len(clean)).labels
+    if predictions is None and result is not None:
+        predictions = result.predictions
+    before = _as_predictions("clean_predictions", clean_predictions, len(clean))
+    after = _as_predictions("predictions", predictions, len(clean))
+    if before is None and result is not None and labels is not None:
+        before = _infer(clean, attacked, result, labels)
+    outcomes = _Outcomes(labels, before, after)
+    shown = _choose(index, max_examples, outcomes, len(clean))
+    names = _ClassNames(class_names)
+    rows = [
+        ExampleRow(
+            int(number),
+            clean[number],
+            attacked[number],
+            None if labels is None else names.heading(labels[number]),
+            _caption(number, before, labels, names),
+            _caption(number, after, outcomes.reference, names),
+        )
+        for number in shown
+    ]
+    from fastbat_tf.evaluation import figures  # Imports matplotlib.
+
+    return figures.draw(rows, outcomes.summary(len(rows), len(clean)))
+
+
+class Caption(NamedTuple):
+    """What is written below an image.
+
+    Attributes:
+        text: String, the predicted class; empty if it is not known.
+        is_right: Whether it is the true class, or None if that is not known.
+    """
+
+    text: str
+    is_right: bool | None
+
+
+class ExampleRow(NamedTuple):
+    """An example, as it is shown.
+
+    Attributes:
+        number: Integer, its index.
+        image: float32 array `(height, width, channels)` in [0, 1].
+        adversarial: Array like `image`.
+        label: String, a line that says the true class, or None.
+        before: The `Caption` of the image.
+        after: The `Caption` of the adversarial image.
+    """
+
+    number: int
+    image: np.ndarray
+    adversarial: np.ndarray
+    label: str | None
+    before: Caption
+    after: Caption
+
+
+class _Predictions(NamedTuple):
+    """Predicted classes and their probabilities, `(examples,)`, or None."""
+
+    classes: np.ndarray
+    probabilities: np.ndarray | None = None
+
+
+class _Outcomes(NamedTuple):
+    """What became of the examples, as far as it is known."""
+
+    labels: np.ndarray | None
+    before: _Predictions | None
+    after: _Predictions | None
+
+    @property
+    def reference(self):
+        """The classes from which an attack is to turn predictions away."""
+        if self.labels is not None or self.before is None:
+            return self.labels
+        return self.before.classes
+
+    @property
+    def order(self):
+        """0 for broken, 1 for robust, 2 for wrong before; None if unknown."""
+        if self.reference is None or self.after is None:
+            return None
+        broken = self.after.classes != self.reference
+        order = np.where(broken, 0, 1)
+        if self.labels is not None and self.before is not None:
+            order[self.before.classes != self.labels] = 2
+        return order
+
+    def summary(self, shown, count):
+        """A sentence about all examples, or None if all are shown."""
+        if shown == count:
+            return None
+        text = f"{shown} of {count} images."
+        if self.order is not None:
+            broken, robust = ((self.order == k).sum() for k in (0, 1))
+            text += f" The attack breaks {broken} of {broken + robust}"
+            wrong = count - broken - robust
+            text += f"; {wrong} misclassified before." if wrong else "."
+        return text
+
+
+class _ClassNames:
+    def __init__(self, names):
+        if isinstance(names, str):
+            raise InputError(
+                "`class_names` is expected to be a list of strings. "
+                f"Received: class_names={names!r}"
+            )
+        self._names = None if names is None else [str(name) for name in names]
+
+    def heading(self, number):
+        """The line above an example of this class."""
+        name = number if self._names is None else self[number]
+        return f"true class: {name}"
+
+    def __getitem__(self, number):
+        if self._names is None:
+            return f"class {number}"
+        if not 0 <= number < len(self._names):
+            raise InputError(
+                "`class_names` is expected to have a name for each class. "
+                f"Received: {len(self._names)} names, class={number}"
+            )
+        return self._names[number]
+
+
+def _as_images(name, images, pixels):
+    images = as_pixels(pixels.to_unit_array(images))
+    if images.shape[-1] not in (1, 3):
+        raise InputError(
+            "Images of 1 channel (gray) or 3 (RGB) are expected. "
+            f"Received: {name}.shape={images.shape}"
+        )
+    return images
+
+
+def _as_predictions(name, values, count):
+    if values is None:
+        return None
+    values = np.asarray(values)
+    if values.dtype.kind in "iu" and values.shape in ((count,), (count, 1)):
+        return _Predictions(values.reshape(count))
+    is_float = values.dtype.kind == "f" or values.dtype.name == "bfloat16"
+    if not is_float or values.ndim != 2 or values.shape[1] < 2:
+        raise InputError(
+            f"`{name}` is expected as classes ({count},), or as logits or "
+            f"probabilities ({count}, classes). "
+            f"Received: {describe(values)}, dtype={values.dtype}"
+        )
+    if len(values) != count:
+        raise InputError(
+            f"`{name}` is expected for {count} images. "
+            f"Received: {name}.shape={values.shape}"
+        )
+    values = values.astype(np.float64)
+    sums = values.sum(axis=1)
+    if values.min() < 0 or abs(sums - 1).max() > SUM_TOLERANCE:  # Logits.
+        values = np.exp(values - values.max(axis=1, keepdims=True))
+        values /= values.sum(axis=1, keepdims=True)
+    return _Predictions(values.argmax(axis=1), values.max(axis=1))
+
+
+def _infer(clean, attacked, result, labels):
+    """The predictions before the attack.
+
+    It attacks only images that are classified correctly; the others are
+    returned as they are.
+    """
+    moved = abs(attacked - clean).max(axis=(1, 2, 3)) > ROUNDING
+    was_right = np.asarray(result.robust) | moved
+    return _Predictions(np.where(was_right, labels, result.predictions))
+
+
+def _choose(index, max_examples, outcomes, count):
+    """Returns the indices of the examples that are shown."""
+    if index is not None:
+        chosen = np.asarray(index)
+        if chosen.ndim == 1 and chosen.size and chosen.dtype.kind in "iu":
+            if 0 <= chosen.min() <= chosen.max() < count:
+                return chosen
+        raise InputError(
+            f"`index` is expected to hold integers in [0, {count}). "
+            f"Received: index={describe(index)}"
+        )
+    max_examples = as_count("max_examples", max_examples)
+    if outcomes.order is None:
+        return np.arange(min(count, max_examples))
+    return np.sort(np.argsort(outcomes.order, kind="stable")[:max_examples])
+
+
+def _caption(number, predictions, reference, names):
+    if predictions is None:
+        return Caption("", None)
+    predicted = predictions.classes[number]
+    text = names[predicted]
+    if predictions.probabilities is not None:
+        text += f" {100 * predictions.probabilities[number]:.0f}"
+        text += "\N{NO-BREAK SPACE}%"
+    is_right = None
+    if reference is not None:
+        is_right = bool(predicted == reference[number])
+    return Caption(text, is_right)
