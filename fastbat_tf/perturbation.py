@@ -108,6 +108,7 @@ def _scaled(tensor):
         Both are in float32 if the tensor has half precision, which cannot add
         the squares of an image.
     """
+    tensor = tf.convert_to_tensor(tensor)
     if tensor.dtype.size < tf.float32.size:
         tensor = tf.cast(tensor, tf.float32)
     largest = tf.reduce_max(tf.abs(tensor), IMAGE_AXES, keepdims=True)

@@ -9,7 +9,7 @@ from absl import logging  # noqa: F401 Defines --verbosity.
 
 from fastbat_tf.attacks import check_surrogate
 from fastbat_tf.errors import InputError
-from fastbat_tf.experiment.config import Config, Target
+from fastbat_tf.experiment.config import Config, MethodConfig, Target
 from fastbat_tf.experiment.run_directory import RunDirectory, choose_run_dir
 
 from . import (
@@ -97,7 +97,7 @@ def get_command():
     config = Config(
         data=images,
         model=model.get_config(images.spec.image_shape),
-        method=method.get_config(),
+        method=method.get_config(evaluation.NORM.value),
         training=training.get_config(),
         overfitting=overfitting.get_config(),
         evaluation=evaluation.get_config(),
@@ -134,7 +134,8 @@ def _get_evaluation(run_dir):
         # The model does not say which data set it is for.
         applicable |= {"dataset", "image_size", "skip_unreadable"}
         _refuse_others("--mode=evaluate with --model_path", applicable)
-        config = Config(data=data.get_config())
+        # How the model was trained is not known.
+        config = Config(data=data.get_config(), method=MethodConfig("standard"))
     else:
         applicable |= {"run_dir"}
         _refuse_others("--mode=evaluate with --run_dir", applicable)
@@ -147,7 +148,7 @@ def _get_evaluation(run_dir):
             config = dataclasses.replace(config, data=moved)
     config = dataclasses.replace(
         config,
-        evaluation=evaluation.get_config(),
+        evaluation=evaluation.get_config(config.training_norm),
         runtime=dataclasses.replace(
             config.runtime, jit_compile=runtime.get_config().jit_compile
         ),

@@ -3,11 +3,13 @@
 from absl import flags as absl_flags
 
 from fastbat_tf.attacks import ATTACKS
-from fastbat_tf.experiment.config import NORMS, EvaluationConfig
+from fastbat_tf.experiment.config import EvaluationConfig
+from fastbat_tf.methods import METHODS, options
 
 from . import fractions
 
 _DEFAULT = EvaluationConfig()
+_WITH_NORM = [name for name, spec in METHODS.items() if "norm" in spec.options]
 
 ATTACK_NAMES = absl_flags.DEFINE_list(
     "attacks",
@@ -23,7 +25,11 @@ EPSILONS = fractions.define(
     fractions.FractionListParser(),
 )
 NORM = absl_flags.DEFINE_string(
-    "norm", _DEFAULT.norm, f"Norm of the radii: {', '.join(NORMS)}."
+    "norm",
+    None,
+    f"Norm of the radii, of the training attack ({', '.join(_WITH_NORM)}) and "
+    f"of the measurement: {', '.join(options.NORM.choices)} (default linf; "
+    "evaluate: that of the run).",
 )
 MAX_EXAMPLES = absl_flags.DEFINE_integer(
     "max_examples",
@@ -53,16 +59,23 @@ VALIDATION_EXAMPLES = absl_flags.DEFINE_integer(
 )
 
 
-def get_config():
-    """Makes the `EvaluationConfig` of the flags."""
+def get_config(norm=None):
+    """Makes the `EvaluationConfig` of the flags.
+
+    Args:
+        norm: String, the norm if `--norm` is not given. Defaults to None, for
+            the norm of the training.
+    """
+    norm = NORM.value or norm
     return EvaluationConfig(
         attacks=tuple(ATTACK_NAMES.value),
         epsilons=tuple(EPSILONS.value or ()),
-        norm=NORM.value,
+        norm=norm,
         max_examples=MAX_EXAMPLES.value,
         seed=EVALUATION_SEED.value,
         batch_size=EVALUATION_BATCH_SIZE.value,
         validation_attack=VALIDATION_ATTACK.value,
         validation_epsilon=VALIDATION_EPSILON.value,
         validation_examples=VALIDATION_EXAMPLES.value,
+        validation_norm=norm,
     )

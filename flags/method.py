@@ -5,8 +5,9 @@ A flag that does not apply to the chosen method is rejected.
 
 from absl import flags as absl_flags
 
+from fastbat_tf import methods
 from fastbat_tf.experiment.config import MethodConfig
-from fastbat_tf.methods import METHODS
+from fastbat_tf.methods import METHODS, options
 
 from . import fractions
 
@@ -65,15 +66,33 @@ def _join_defaults(defaults):
     )
 
 
+# `flags.evaluation` defines it: the norm is also that of the measurement.
+SHARED = "norm"
 OPTIONS = {
     name: _DEFINE[next(iter(by_method.values())).kind](
         name, None, _describe(by_method)
     )
     for name, by_method in _get_declarations().items()
+    if name != SHARED
 }
 
 
-def get_config():
-    """Returns the `MethodConfig` of the flags."""
+def get_config(norm):
+    """Returns the `MethodConfig` of the flags.
+
+    Args:
+        norm: String, the value of `--norm`, or None.
+    """
     given = {name: flag.value for name, flag in OPTIONS.items()}
+    if norm is not None and not _trains_so_anyway(norm):
+        given["norm"] = norm
     return MethodConfig(METHOD.value, given)
+
+
+def _trains_so_anyway(norm):
+    """Whether a method without the option trains in the norm, or in none."""
+    declared = methods.get_spec(METHOD.value).options
+    if "norm" in declared:
+        return False
+    default = options.NORM.default
+    return not declared or options.NORM.check("norm", norm) == default

@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from fastbat_tf.attacks.inputs import as_labels, as_pixels, check_pixel_range
-from fastbat_tf.draws import Draws
-from fastbat_tf.perturbation import cosines
+from fastbat_tf.draws import Draws, as_normal
+from fastbat_tf.perturbation import cosines, uniform_in_l2_ball
 
 
 class GradientAlignment:
@@ -21,6 +21,8 @@ class GradientAlignment:
     ```
     mean cos(d CE(x) / dx, d CE(x + eta) / dx),   eta ~ U(-epsilon, epsilon)
     ```
+
+    or, in L2, with eta uniform in the ball of radius epsilon.
 
     It is 1 if the loss is linear within the ball, and near 0 after catastrophic
     overfitting. The noise is not clipped to the pixel range. Images whose
@@ -34,6 +36,7 @@ class GradientAlignment:
             channels)` in [0, 1] to logits `(batch, classes)`, in inference
             mode.
         batch_size: Integer, images per call of the network. Defaults to 250.
+        norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
 
     Raises:
         InputError: If the network is a `RobustClassifier` with another pixel
@@ -45,9 +48,14 @@ class GradientAlignment:
     """
 
     def __init__(
-        self, network: Callable[..., Any], batch_size: int = 250
+        self,
+        network: Callable[..., Any],
+        batch_size: int = 250,
+        *,
+        norm: str | float = "linf",
     ) -> None:
         check_pixel_range(network)
+        self._norm = norm
         self._batch_size = batch_size
         self._cosines = tf.function(
             functools.partial(_cosines, network),
@@ -64,8 +72,8 @@ class GradientAlignment:
             images: uint8 array, or float array in [0, 1], of shape
                 `(examples, height, width, channels)`.
             labels: Integer array `(examples,)`.
-            epsilon: Float, the largest noise, as a fraction of the pixel
-                range [0, 1].
+            epsilon: Float, the radius of the ball of the noise, as a fraction
+                of the pixel range [0, 1].
             seed: Integer, the seed of the noise. Defaults to 0.
 
         Returns:
@@ -77,13 +85,25 @@ class GradientAlignment:
         for first in range(0, len(images), self._batch_size):
             part = slice(first, first + self._batch_size)
             batch = as_pixels(images[part])
-            noise = Draws(seed, first).uniform(
-                "alignment", batch.shape, -epsilon, epsilon, tf.float32
-            )
+            noise = self._draw(Draws(seed, first), batch.shape, epsilon)
             found.append(self._cosines(batch, labels[part], noise))
         cosines = np.concatenate([cosine for cosine, _ in found])
         valid = np.concatenate([valid for _, valid in found])
         return float(cosines[valid].mean()) if valid.any() else 1.0
+
+    def _draw(self, draws, shape, epsilon):
+        if self._norm == "linf":
+            return draws.uniform(
+                "alignment", shape, -epsilon, epsilon, tf.float32
+            )
+        normal, share = (
+            draws.uniform(name, size, 0.0, 1.0, tf.float32)
+            for name, size in (
+                ("alignment", shape),
+                ("alignment_radius", (shape[0], 1, 1, 1)),
+            )
+        )
+        return uniform_in_l2_ball(as_normal(normal), share, epsilon)
 
 
 def _cosines(network, images, labels, noise):

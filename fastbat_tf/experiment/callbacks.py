@@ -73,6 +73,7 @@ def _build_validation(config, examples, averaged_weights):
     attack = attacks.build(
         settings.validation_attack,
         epsilon=settings.validation_epsilon,
+        norm=settings.validation_norm,
         seed=config.training.seed,
         batch_size=settings.batch_size,
         jit_compile=compiles_with_xla(config),
@@ -93,15 +94,16 @@ def _build_guard(config, robust, examples, path):
     if settings.on_overfitting == OFF:
         return [], []
     batch_size = config.evaluation.batch_size
+    norm = config.evaluation.validation_norm
     fgsm = attacks.FGSM(
         config.evaluation.validation_epsilon,
+        norm=norm,
         batch_size=batch_size,
         seed=config.training.seed,
         jit_compile=False,
     )
-    scores = callbacks.OverfittingScores(
-        examples, fgsm, GradientAlignment(robust.network, batch_size)
-    )
+    alignment = GradientAlignment(robust.network, batch_size, norm=norm)
+    scores = callbacks.OverfittingScores(examples, fgsm, alignment)
     guard = callbacks.OverfittingGuard(
         settings.on_overfitting,
         threshold=settings.overfitting_threshold,

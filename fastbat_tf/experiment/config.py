@@ -8,6 +8,7 @@ import math
 import typing
 
 from fastbat_tf import attacks, methods
+from fastbat_tf.attacks.registry import DEFAULT_EPSILON
 from fastbat_tf.data.options import DataConfig
 from fastbat_tf.errors import InputError, at_least, one_of
 from fastbat_tf.methods import options
@@ -21,7 +22,10 @@ from fastbat_tf.training.options import (
 STRATEGIES = ("auto", "none", "mirrored")
 JIT_COMPILE = ("auto", "true", "false")
 RESUME = ("auto", "never", "must")
-NORMS = tuple(attacks.LARGEST_EPSILON)
+NORMS = options.NORM.choices
+LINF = options.NORM.default
+# Of an L-infinity or L2 ball, such as errors suggest.
+_EXAMPLES = {"linf": "8/255", "l2": "0.5"}
 
 
 def parse_fraction(text):
@@ -138,38 +142,49 @@ class EvaluationConfig:
             measured on its own. Defaults to `("pgd-50-10",)`.
         epsilons: Tuple of radii, fractions of the pixel range. Defaults to the
             training epsilon.
-        norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
+        norm: `"linf"` or `"l2"`, the norm of the epsilons. Defaults to the
+            norm of the training.
         max_examples: Integer, the size of a class-balanced subset of the test
             split; 0 means all examples. Defaults to `0`.
         seed: Integer, the seed of the attacks and of that subset. Defaults to
             `0`.
         batch_size: Integer, images per call of the network. Defaults to `250`.
-        validation_attack: Name of the L-infinity attack after each epoch.
-            Defaults to `"pgd-10-1"`.
+        validation_attack: Name of the attack after each epoch. Defaults to
+            `"pgd-10-1"`.
         validation_epsilon: Float, the radius of the validation attack.
             Defaults to the training epsilon.
         validation_examples: Integer, how many validation images are used, from
             the start; 0 means all. Defaults to `0`.
+        validation_norm: `"linf"` or `"l2"`, the norm of the validation attack.
+            Defaults to the norm of the training.
     """
 
     attacks: tuple = ("pgd-50-10",)
     epsilons: tuple = ()
-    norm: str = "linf"
+    norm: str | None = None
     max_examples: int = 0
     seed: int = 0
     batch_size: int = 250
     validation_attack: str = "pgd-10-1"
     validation_epsilon: float | None = None
     validation_examples: int = 0
+    validation_norm: str | None = None
 
     def __post_init__(self):
         for name in ("attacks", "epsilons"):  # JSON has no tuples.
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        one_of(self, "norm", NORMS)
+        for name in ("norm", "validation_norm"):
+            if getattr(self, name) is not None:
+                parsed = options.NORM.check(name, getattr(self, name))
+                object.__setattr__(self, name, parsed)
         attacks.check_attacks(self.attacks)
-        attacks.check_epsilons(self.epsilons, self.norm)
+        attacks.check_epsilons(self.epsilons, self.norm or LINF)
         if self.validation_epsilon is not None:
-            options.EPSILON.check("validation_epsilon", self.validation_epsilon)
+            options.EPSILON_OF_NORM.check(
+                "validation_epsilon",
+                self.validation_epsilon,
+                {"norm": self.validation_norm or LINF},
+            )
         if attacks.parse(self.validation_attack).needs_surrogate:
             raise InputError(
                 "`validation_attack` is expected to be an attack without a "
@@ -265,22 +280,51 @@ class Config:
                 f"{self.training.epochs}, replays={replays}"
             )
         given = self.evaluation
-        # A method without a radius is measured at the default one.
-        epsilon = self.method.options.get("epsilon") or options.EPSILON.default
+        norm = given.norm or self.training_norm
+        validation_norm = given.validation_norm or self.training_norm
+        epsilons = given.epsilons
+        if not epsilons:
+            epsilons = (self._epsilon_in(norm, norm=norm, epsilons=()),)
         validation_epsilon = given.validation_epsilon
         if validation_epsilon is None:
-            validation_epsilon = epsilon
-        if given.norm != "linf" and not given.epsilons:
-            raise InputError(
-                "`epsilons` is required with a norm other than linf, such as "
-                f"0.5 for l2. Received: norm={given.norm}, epsilons=()"
+            validation_epsilon = self._epsilon_in(
+                validation_norm,
+                validation_norm=validation_norm,
+                validation_epsilon=None,
             )
         evaluation = dataclasses.replace(
             given,
-            epsilons=given.epsilons or (epsilon,),
+            epsilons=epsilons,
+            norm=norm,
             validation_epsilon=validation_epsilon,
+            validation_norm=validation_norm,
         )
         object.__setattr__(self, "evaluation", evaluation)
+
+    @property
+    def training_norm(self):
+        """The norm of the training attack.
+
+        Without an attack, it is the norm of the measurement.
+        """
+        if not self.method.options:
+            return self.evaluation.norm or LINF
+        return self.method.options.get("norm", LINF)
+
+    def _epsilon_in(self, norm, /, **settings):
+        """Returns the training epsilon, which has the norm of the training.
+
+        A method without a radius is measured at the default one.
+        """
+        if norm != self.training_norm:
+            *_, missing = settings
+            received = ", ".join(f"{k}={v}" for k, v in settings.items())
+            raise InputError(
+                f"`{missing}` is required with a norm other than "
+                f"{self.training_norm}, such as {_EXAMPLES[norm]} for {norm}. "
+                f"Received: {received}"
+            )
+        return self.method.options.get("epsilon") or DEFAULT_EPSILON[norm]
 
     def _check_attack(self):
         """Rejects settings of the training attack if the method has none."""
@@ -340,6 +384,8 @@ class Config:
         """
         types = typing.get_type_hints(cls)
         groups = {name: dict(groups[name]) for name in types}
+        # Earlier versions knew no other norm in training and validation.
+        groups["evaluation"].setdefault("validation_norm", LINF)
         read = groups["data"].pop("reading", None)
         config = cls(**{name: types[name](**groups[name]) for name in types})
         reading = config.data.spec.reading._asdict()

@@ -96,6 +96,7 @@ def results_directory(config, target, run_dir):
         "batch_size": None,  # Does not change the outcome.
         "weights": None if target.model_path else _weights_checksum(run_dir),
     }
+    del everything["validation_norm"]  # Earlier versions did not have it.
     digest = zlib.crc32(json.dumps(everything, sort_keys=True).encode())
     names = "_".join(settings.attacks)[:60]
     return parent / f"{names}-{digest:08x}"

@@ -36,12 +36,11 @@ import tensorflow as tf
 
 from fastbat_tf.draws import Draws
 from fastbat_tf.errors import InputError
-from fastbat_tf.methods import options
+from fastbat_tf.methods import options, registry
 from fastbat_tf.methods.declaration import (
     describe_options,
     find_type,
     has_own_init,
-    refusing,
 )
 from fastbat_tf.methods.options import Option
 from fastbat_tf.methods.spec import Paper, Passes, Variant
@@ -317,7 +316,8 @@ def _make_dataclass(cls):
     is_generated = not has_own_init(cls)
     dataclasses.dataclass(eq=False, repr=False, init=is_generated)(cls)
     if is_generated:
-        cls.__init__ = refusing(cls.__init__)
+        cls.__init__ = registry.refusing(cls.__init__)
+        cls.__init__.is_generated = True  # type: ignore[attr-defined]
     cls.__annotations__ = {**cls.__annotations__, **annotations}
     fields = dataclasses.fields(cls)
     cls.options = {field.name: field.metadata["option"] for field in fields}

@@ -1,9 +1,6 @@
 """What a method's class says of its options, beside their declarations."""
 
-import functools
 import inspect
-
-from fastbat_tf.methods import registry
 
 
 def find_type(annotation, option):
@@ -16,22 +13,6 @@ def has_own_init(cls):
     """Whether the constructor, perhaps of a base, was written by hand."""
     init = cls.__init__
     return init is not object.__init__ and not hasattr(init, "is_generated")
-
-
-def refusing(init):
-    """Makes a constructor that says which methods have a wrong option."""
-
-    @functools.wraps(init)
-    def __init__(self, *args, **kwargs):
-        # Python itself refuses what is no option of any method.
-        if self.name in registry.METHODS:
-            registry.refuse_options_of_others(
-                self.name, kwargs, known=self.options
-            )
-        init(self, *args, **kwargs)
-
-    __init__.is_generated = True  # type: ignore[attr-defined]
-    return __init__
 
 
 def describe_options(cls):

@@ -36,9 +36,7 @@ class FastAT(Method):
     """
 
     name = "fastat"
-    summary = (
-        "one signed (in L2: normalized) step from a random start (FGSM-RS)"
-    )
+    summary = "one signed step from a random start (FGSM-RS)"
     paper = Paper(
         "Wong et al.", "ICLR 2020", "https://arxiv.org/abs/2001.03994"
     )

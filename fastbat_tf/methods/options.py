@@ -16,7 +16,6 @@ option at once.
 """
 
 import contextlib
-import functools
 import math
 import re
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from fastbat_tf.attacks.registry import LARGEST_EPSILON, parse_norm
 from fastbat_tf.errors import InputError
+from fastbat_tf.methods import expressions
 
 Kind = Literal["float", "integer", "fraction", "choice", "norm"]
 KINDS = get_args(Kind)
@@ -40,41 +40,6 @@ class Shown(str):
 
     __slots__ = ()
     __repr__ = str.__str__
-
-
-def interpolate(x, *points):
-    """Interpolates linearly between points, and is constant outside them.
-
-    Args:
-        x: Float.
-        *points: Pairs `(x, y)`, in increasing order of x.
-
-    Example:
-
-    >>> interpolate(3, (2, 10.0), (4, 20.0))
-    15.0
-    """
-    if x <= points[0][0]:
-        return points[0][1]
-    for (low, at_low), (high, at_high) in zip(points, points[1:], strict=False):
-        if x <= high:
-            share = (x - low) / (high - low)
-            return at_low + share * (at_high - at_low)
-    return points[-1][1]
-
-
-# The functions that a formula may call.
-_FUNCTIONS = {"interpolate": interpolate, "max": max, "min": min}
-
-
-@functools.cache
-def _compile(formula):
-    return compile(formula, "<formula>", "eval")
-
-
-def _evaluate(formula, values):
-    names = {**_FUNCTIONS, **values}
-    return eval(_compile(formula), {"__builtins__": {}}, names)
 
 
 class Option(NamedTuple):
@@ -141,10 +106,12 @@ class Option(NamedTuple):
         """
         if self.kind in WORDS:
             return self._check_word(name, value)
-        interval = _choose(self.interval, before)
+        interval = expressions.choose_interval(self.interval, before)
         ends = interval[1:-1].split(",")
-        (low, low_name), (high, high_name) = (_bound(x, before) for x in ends)
-        is_inside = _is_inside(_as_float(value), low, high, interval)
+        (low, low_name), (high, high_name) = (
+            expressions.find_bound(x, before) for x in ends
+        )
+        is_inside = expressions.is_inside(_as_float(value), low, high, interval)
         if not is_inside or (self.kind == "integer" and float(value) % 1):
             expected = f"in {interval}"
             if self.kind == "integer":
@@ -180,31 +147,6 @@ class Option(NamedTuple):
         return InputError(f"{subject}{hint}. Received: {received}")
 
 
-def _choose(interval, values):
-    """Returns the interval that applies to the values of the choices."""
-    inside, _, rest = interval.partition(" if ")
-    condition, _, outside = rest.partition(" else ")
-    if not rest or _evaluate(condition, values):
-        return inside
-    return outside
-
-
-def _is_inside(number, low, high, interval):
-    if not (low <= number <= high):  # NaN fails both comparisons.
-        return False
-    if number == low and interval[0] == "(":
-        return False
-    return number != high or interval[-1] == "]"
-
-
-def _bound(text, before):
-    """Returns a bound of an interval, and the option that it names or None."""
-    text = text.strip()
-    if text in before:
-        return before[text], text
-    return float(text), None
-
-
 def _as_float(value):
     """Returns a number or scalar tensor as a float, and NaN for the rest."""
     if isinstance(value, str | bytes):
@@ -213,9 +155,6 @@ def _as_float(value):
         return float(value)
     except (TypeError, ValueError, OverflowError):
         return math.nan
-
-
-_INTERVAL = r"[\[(][^,\[\]()]+,[^,\[\]()]+[\])]"
 
 
 def option(
@@ -290,7 +229,7 @@ def option(
             "one of the last two with `choices`. "
             f"Received: kind={kind}, choices={choices}"
         )
-    if not re.fullmatch(f"{_INTERVAL}( if .+ else {_INTERVAL})?", interval):
+    if not re.fullmatch(expressions.INTERVAL, interval):
         raise InputError(
             "`interval` is expected to be like [0, 1] or (0, inf). "
             f"Received: interval={interval}"
@@ -332,7 +271,7 @@ def _default(name, declaration, before):
     if declaration.formula is None:
         return declaration.default
     try:
-        return _evaluate(declaration.formula, before)
+        return expressions.evaluate(declaration.formula, before)
     except ArithmeticError as error:
         received = ", ".join(f"{key}={value}" for key, value in before.items())
         raise InputError(

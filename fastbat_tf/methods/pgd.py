@@ -46,7 +46,7 @@ class PGD(Method):
     """
 
     name = "pgd"
-    summary = "K signed (in L2: normalized) steps from a random start"
+    summary = "K signed steps from a random start"
     paper = Paper(
         "Madry et al.", "ICLR 2018", "https://arxiv.org/abs/1706.06083"
     )
@@ -93,20 +93,16 @@ def climb(context, start, gradient, *, steps, step_size, epsilon, norm="linf"):
         The last perturbation.
     """
 
-    def step(delta):
-        return perturbation.step(
-            delta,
-            gradient(delta),
-            step_size,
-            context.images,
-            epsilon,
-            norm=norm,
+    def climbed(delta):
+        direction = perturbation.direction(gradient(delta), norm)
+        return perturbation.project(
+            delta + step_size * direction, context.images, epsilon, norm=norm
         )
 
     # A loop of the graph, not of Python: the trace does not grow with K.
     (delta,) = tf.while_loop(
         lambda delta: True,
-        lambda delta: (step(delta),),
+        lambda delta: (climbed(delta),),
         (start,),
         maximum_iterations=steps,
     )

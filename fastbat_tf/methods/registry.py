@@ -1,5 +1,6 @@
 """The training methods, by the value of `--method`."""
 
+import functools
 import importlib
 
 from fastbat_tf.errors import look_up, refuse_inapplicable
@@ -32,22 +33,26 @@ def resolve_options(name, given):
     return options.resolve(declared, given)
 
 
-def refuse_options_of_others(name, given, known=()):
-    """Rejects options that only other methods have.
+def refusing(init):
+    """Makes a constructor of a method say which methods have a wrong option.
 
-    Args:
-        name: A key of `METHODS`.
-        given: Dict of options; None means not given. What is no option of any
-            method passes.
-        known: Further names of options that the method has. Defaults to none.
-
-    Raises:
-        InputError: If one was given; lists the methods that have it.
+    Python itself refuses what is no option of any method.
     """
-    every = {other: spec.options for other, spec in METHODS.items()}
-    options_of_others = set().union(*every.values()) - set(known)
-    given = {k: v for k, v in given.items() if k in options_of_others}
-    refuse_inapplicable("method", name, every[name], given, every)
+
+    @functools.wraps(init)
+    def __init__(self, *args, **kwargs):
+        if self.name in METHODS:
+            _refuse_options_of_others(self, kwargs)
+        init(self, *args, **kwargs)
+
+    return __init__
+
+
+def _refuse_options_of_others(method, given):
+    every = {name: spec.options for name, spec in METHODS.items()}
+    others = set().union(*every.values()) - set(method.options)
+    given = {key: value for key, value in given.items() if key in others}
+    refuse_inapplicable("method", method.name, method.options, given, every)
 
 
 def get_spec(name):

@@ -45,11 +45,11 @@ METHODS = {
     "fastat": MethodSpec(
         class_name="FastAT",
         module="fastat",
-        summary="one signed (in L2: normalized) step from a random start (FGSM-RS)",
+        summary="one signed step from a random start (FGSM-RS)",
         paper=Paper(authors="Wong et al.", venue="ICLR 2020", url="https://arxiv.org/abs/2001.03994"),
         passes=Passes(forwards=2, to_images=2, to_weights=1),
         options={
-            "epsilon": Option(help="Radius of the ball of the norm.", kind="fraction", interval="[0, 1] if norm == 'linf' else [0, inf)", formula="8 / 255 if norm == 'linf' else 128 / 255", shown="8/255, in l2 128/255"),
+            "epsilon": Option(help="Radius of the ball.", kind="fraction", interval="[0, 1] if norm == 'linf' else [0, inf)", formula="8 / 255 if norm == 'linf' else 128 / 255", shown="8/255, in L2 128/255"),
             "step_size": Option(help="Step size of the attack.", kind="fraction", interval="[0, inf)", formula="1.25 * epsilon"),
             "norm": Option(default="linf", help="Norm of the perturbations and of epsilon.", kind="norm", choices=("linf", "l2")),
         },
@@ -62,7 +62,7 @@ METHODS = {
         passes=Passes(forwards=3, to_images=5, to_weights=3),
         variants={"finite_difference": Variant(options={"implicit_gradient": "finite_difference"}, passes=Passes(forwards=4, to_images=4, to_weights=3)), "without_implicit": Variant(options={"implicit_lambda": inf}, passes=Passes(forwards=3, to_images=3, to_weights=1)), "remembered": Variant(options={"linearization": "remembered"}, passes=Passes(forwards=2, to_images=4, to_weights=3))},
         options={
-            "epsilon": Option(help="Radius of the ball of the norm.", kind="fraction", interval="[0, 1] if norm == 'linf' else [0, inf)", formula="8 / 255 if norm == 'linf' else 128 / 255", shown="8/255, in l2 128/255"),
+            "epsilon": Option(help="Radius of the ball.", kind="fraction", interval="[0, 1] if norm == 'linf' else [0, inf)", formula="8 / 255 if norm == 'linf' else 128 / 255", shown="8/255, in L2 128/255"),
             "step_size": Option(help="Step size of the attack.", kind="fraction", interval="[0, inf)", formula="8.0 if norm == 'l2' else 5000 / 255 if epsilon <= 8 / 255 + 1e-4 else 2000 / 255", shown="5000/255 up to epsilon = 8/255, else 2000/255; in l2 8"),
             "implicit_lambda": Option(help="Lambda of the implicit term; inf switches the term off.", interval="(0, inf]", formula="10.0 if norm == 'linf' else 1.0", shown="10, in l2 1", hint="inf switches the implicit term off"),
             "linearization": Option(default="ns-pgd", help="How the linearization point is found.", kind="choice", choices=("ns-pgd", "random", "fgsm", "pgd", "ns-gd", "ns-pgd-zero", "remembered")),
@@ -275,13 +275,13 @@ METHODS = {
     "pgd": MethodSpec(
         class_name="PGD",
         module="pgd",
-        summary="K signed (in L2: normalized) steps from a random start",
+        summary="K signed steps from a random start",
         paper=Paper(authors="Madry et al.", venue="ICLR 2018", url="https://arxiv.org/abs/1706.06083"),
         passes=Passes(forwards=3, to_images=3, to_weights=1),
         options={
-            "epsilon": Option(help="Radius of the ball of the norm.", kind="fraction", interval="[0, 1] if norm == 'linf' else [0, inf)", formula="8 / 255 if norm == 'linf' else 128 / 255", shown="8/255, in l2 128/255"),
+            "epsilon": Option(help="Radius of the ball.", kind="fraction", interval="[0, 1] if norm == 'linf' else [0, inf)", formula="8 / 255 if norm == 'linf' else 128 / 255", shown="8/255, in L2 128/255"),
             "steps": Option(default=2, help="Number of steps of the attack.", kind="integer", interval="[1, inf)"),
-            "step_size": Option(help="Step size of the attack.", kind="fraction", interval="[0, inf)", formula="2.5 * epsilon / steps if norm == 'l2' else epsilon / 2 if steps == 2 else 2 / 255", shown="epsilon / 2 for 2 steps, else 2/255; in l2 2.5 * epsilon / steps"),
+            "step_size": Option(help="Step size of the attack.", kind="fraction", interval="[0, inf)", formula="2.5 * epsilon / steps if norm == 'l2' else epsilon / 2 if steps == 2 else 2 / 255", shown="epsilon / 2 for 2 steps, else 2/255; in L2 2.5 * epsilon / steps"),
             "attack_mode": Option(default="training", help="Mode of BatchNormalization and Dropout in the attack.", kind="choice", choices=("training", "inference")),
             "norm": Option(default="linf", help="Norm of the perturbations and of epsilon.", kind="norm", choices=("linf", "l2")),
         },
@@ -311,9 +311,9 @@ METHODS = {
         paper=Paper(authors="Zhang et al.", venue="ICML 2019", url="https://arxiv.org/abs/1901.08573"),
         passes=Passes(forwards=13, to_images=12, to_weights=2),
         options={
-            "epsilon": Option(help="Radius of the ball of the norm.", kind="fraction", interval="[0, 1] if norm == 'linf' else [0, inf)", formula="8 / 255 if norm == 'linf' else 128 / 255", shown="8/255, in l2 128/255"),
+            "epsilon": Option(help="Radius of the ball.", kind="fraction", interval="[0, 1] if norm == 'linf' else [0, inf)", formula="8 / 255 if norm == 'linf' else 128 / 255", shown="8/255, in L2 128/255"),
             "steps": Option(default=10, help="Number of steps of the attack.", kind="integer", interval="[1, inf)"),
-            "step_size": Option(help="Step size of the attack.", kind="fraction", interval="[0, inf)", formula="2 * epsilon / steps if norm == 'l2' else epsilon if steps == 1 else epsilon / 2 if steps == 2 else 2 / 255", shown="epsilon for 1 step, epsilon / 2 for 2, else 2/255; in l2 2 * epsilon / steps"),
+            "step_size": Option(help="Step size of the attack.", kind="fraction", interval="[0, inf)", formula="2 * epsilon / steps if norm == 'l2' else epsilon if steps == 1 else epsilon / 2 if steps == 2 else 2 / 255", shown="epsilon for 1 step, epsilon / 2 for 2, else 2/255; in L2 2 * epsilon / steps"),
             "coefficient": Option(default=6.0, help="Weight of the divergence.", interval="[0, inf)"),
             "attack_mode": Option(default="inference", help="Mode of BatchNormalization and Dropout in the attack.", kind="choice", choices=("training", "inference")),
             "norm": Option(default="linf", help="Norm of the perturbations and of epsilon.", kind="norm", choices=("linf", "l2")),
