@@ -51,9 +51,7 @@ FOREIGN_FLAGS = {
 PLACEHOLDERS = r"\btoy|\.\.\."
 
 # The first part of the paths and dotted names that are checked.
-FOLDERS = (
-    "fastbat_tf|flags|models|tests|benchmarks|examples|recipes|docs"
-)
+FOLDERS = "fastbat_tf|flags|models|tests|benchmarks|examples|recipes|docs"
 
 
 def build_model():

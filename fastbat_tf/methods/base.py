@@ -55,6 +55,12 @@ class Solution(NamedTuple):
         perturbation: Tensor like the images: delta*, in pixels.
         memory: Anything that later hooks of the same step need; the trainer
             does not look at it. Defaults to None.
+
+    Example:
+
+    >>> solution = Solution(tf.zeros_like(images), memory={"steps": 3})
+    >>> solution.memory
+    {'steps': 3}
     """
 
     perturbation: Any
