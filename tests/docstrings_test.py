@@ -19,7 +19,7 @@ from absl.testing import absltest, parameterized
 
 import fastbat_tf
 from fastbat_tf.saving.export import export
-from tests.support.docstrings import read_docstrings
+from tests.support.docstrings import read_docstrings, without_equal
 from tests.support.public_names import public_names
 
 DOCSTRINGS = read_docstrings()
@@ -45,7 +45,8 @@ def make_namespace():
     labels = np.arange(16) % 10
     model = build_model()
     robust = fastbat_tf.RobustClassifier(model, fastbat_tf.FGSM())
-    robust.compile("sgd", epsilon_schedule=fastbat_tf.EpsilonSchedule())
+    robust.compile("sgd", weight_averaging=0.9)
+    attack = fastbat_tf.attacks.FGSM()
     return {
         "keras": keras,
         "np": np,
@@ -62,6 +63,13 @@ def make_namespace():
         "labels": labels,
         "data": tf.data.Dataset.from_tensor_slices((images, labels)).batch(8),
         "validation": (images[:8], labels[:8]),
+        "validation_images": images[:8],
+        "validation_labels": labels[:8],
+        "standard_model": build_model(),
+        "robust_accuracy": fastbat_tf.RobustAccuracy((images, labels), attack),
+        "scores": fastbat_tf.OverfittingScores(
+            (images, labels), attack, lambda *_, **__: 1.0
+        ),
     }
 
 
@@ -75,8 +83,7 @@ class DocstringsTest(parameterized.TestCase):
         export(build_model(), cls.directory / "runs/demo/saved_model")
 
     @parameterized.named_parameters(
-        (f"{docstring.module}:{docstring.name}", docstring)
-        for docstring in DOCSTRINGS
+        (docstring.title, docstring) for docstring in without_equal(DOCSTRINGS)
     )
     def test_runs(self, docstring):
         module = importlib.import_module(docstring.module)
@@ -84,30 +91,29 @@ class DocstringsTest(parameterized.TestCase):
         with contextlib.chdir(self.directory):
             for block in docstring.blocks:
                 if block.executed:
-                    place = f"{module.__file__}:{docstring.line}"
-                    exec(compile(block.text, place, "exec"), names)
-            self.run_sessions(docstring, names, module.__file__)
+                    code = compile(block.text, docstring.title, "exec")
+                    exec(code, names)
+            self.run_sessions(docstring, names)
 
-    def run_sessions(self, docstring, names, file):
+    def run_sessions(self, docstring, names):
+        title = docstring.title
         test = doctest.DocTest(
-            docstring.sessions, names, docstring.name, file, docstring.line, ""
+            docstring.sessions, names, title, title, 0, docstring=""
         )
         printed = []
-        runner = doctest.DocTestRunner(
-            verbose=False,
-            optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS,
-        )
+        flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+        runner = doctest.DocTestRunner(verbose=False, optionflags=flags)
         result = runner.run(test, out=printed.append)
         self.assertEqual(result.failed, 0, "".join(printed))
 
     def test_few_are_skipped(self):
         self.assertEqual(
-            {f"{d.module}.{d.name}" for d in DOCSTRINGS if d.is_skipped},
+            {d.title for d in DOCSTRINGS if d.is_skipped},
             SKIPPED.keys(),
         )
 
     def test_each_public_name_has_an_example(self):
-        executed = {f"{d.module}.{d.name}" for d in DOCSTRINGS if d.is_executed}
+        executed = {d.title for d in DOCSTRINGS if d.is_executed}
         lacking = []
         for value in public_names().values():
             if not callable(value):

@@ -66,6 +66,7 @@ photo_labels: np.ndarray
 batches: tf.data.Dataset
 pixels: np.ndarray
 png: bytes
+weights: np.ndarray
 """
 
 

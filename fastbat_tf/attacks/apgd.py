@@ -40,6 +40,12 @@ class APGD(SteppedAttack):
         samples: Integer of at least 1, the number of evaluations of a random
             network that are averaged for each gradient. Defaults to 1.
         **settings: `norm`, `batch_size`, `seed` and `jit_compile` of `Attack`.
+
+    Example:
+
+    >>> attack = fb.attacks.APGD(8 / 255, steps=20)
+    >>> attack(model, images, labels).images.shape == images.shape
+    True
     """
 
     name = "apgd"
@@ -148,6 +154,12 @@ class APGDTargeted(APGD):
         target_classes: Integer of at least 1, the number of target classes;
             at most all wrong classes are tried. Defaults to 9.
         **settings: `norm`, `batch_size`, `seed` and `jit_compile` of `Attack`.
+
+    Example:
+
+    >>> attack = fb.attacks.APGDTargeted(norm="l2", target_classes=3)
+    >>> round(attack.epsilon * 255, 3)
+    128.0
     """
 
     def __init__(

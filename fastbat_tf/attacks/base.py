@@ -231,6 +231,31 @@ class SteppedAttack(Attack):
             examples.
         stops: Whether a round ends as soon as the example is misclassified.
         loss_name: The loss, a key of `losses.LOSSES`, or None.
+
+    Example:
+
+    ```python
+    class Ascent(fb.attacks.SteppedAttack):
+        name = "ascent"
+        steps = 10
+
+        def start(self, images, labels, targets, epsilon, generators):
+            return {}, {"point": images}
+
+        def step(self, network, problem, state, epsilon):
+            point = state["point"]
+            answer = self.ask(network, losses.get("ce"), problem, point)
+            moved = point + epsilon / self.steps * tf.sign(answer.gradient)
+            return {
+                "fooled": ~answer.correct,
+                "found": point,
+                "loss": answer.loss,
+                "point": tf.clip_by_value(moved, 0.0, 1.0),
+            }
+
+
+    adversarial = Ascent(8 / 255)(model, images, labels)
+    ```
     """
 
     name = "attack"

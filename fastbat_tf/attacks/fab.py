@@ -48,6 +48,13 @@ class FAB(SteppedAttack):
         target_classes: Integer of at least 1, the number of target classes;
             at most all wrong classes are tried. Defaults to 9.
         **settings: `norm`, `batch_size`, `seed` and `jit_compile` of `Attack`.
+
+    Example:
+
+    ```python
+    attack = fb.attacks.FAB(8 / 255, steps=20)
+    robust_accuracy = attack(model, images, labels).robust.mean()
+    ```
     """
 
     name = "fab-t"

@@ -46,6 +46,13 @@ class AdversarialExamples(NamedTuple):
         robust: bool array `(examples,)`, whether the image is classified
             correctly, before and after the attack. Robust accuracy is
             `robust.mean()`.
+
+    Example:
+
+    ```python
+    found = fb.attacks.FGSM(8 / 255)(model, images, labels)
+    fooled = found.images[~found.robust]
+    ```
     """
 
     images: np.ndarray

@@ -219,6 +219,10 @@ def check_attacks(names: Sequence[str]) -> None:
 
     Raises:
         InputError: If the list is rejected.
+
+    Example:
+
+    >>> check_attacks(["pgd-50-10", "autoattack"])
     """
     if not names or len(set(names)) < len(names):
         raise InputError(
@@ -238,6 +242,10 @@ def check_epsilons(epsilons: Sequence[float], norm: str | float) -> None:
 
     Raises:
         InputError: If a radius is rejected.
+
+    Example:
+
+    >>> check_epsilons([8 / 255, 16 / 255], "linf")
     """
     largest = LARGEST_EPSILON[parse_norm(norm)]
     for epsilon in epsilons:
@@ -262,6 +270,10 @@ def check_surrogate(names: Sequence[str], surrogate: Any) -> None:
 
     Raises:
         InputError: If only one of the two is given.
+
+    Example:
+
+    >>> check_surrogate(["pgd-50-10"], None)
     """
     transfers = [name for name in names if parse(name).needs_surrogate]
     if bool(transfers) != (surrogate is not None):

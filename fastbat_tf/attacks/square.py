@@ -34,6 +34,13 @@ class Square(SteppedAttack):
             128/255 for L2.
         queries: Integer of at least 1. Defaults to 5000.
         **settings: `norm`, `batch_size`, `seed` and `jit_compile` of `Attack`.
+
+    Example:
+
+    ```python
+    attack = fb.attacks.Square(8 / 255, queries=100)
+    robust_accuracy = attack(model, images, labels).robust.mean()
+    ```
     """
 
     name = "square"

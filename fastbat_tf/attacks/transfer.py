@@ -54,7 +54,7 @@ class Transfer(SteppedAttack):
     ) -> None:
         super().__init__(epsilon, **settings)
         self.surrogate = surrogate
-        self.attack = registry.build(attack, **settings)
+        self.attack: Any = registry.build(attack, **settings)
         self.attack.stops = False
         self.loss_name = self.attack.loss_name
         self.steps = self.attack.steps

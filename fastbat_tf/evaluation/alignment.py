@@ -53,7 +53,7 @@ class GradientAlignment:
         network: Callable[..., Any],
         batch_size: int = 250,
         *,
-        norm: str = "linf",
+        norm: str | float = "linf",
     ) -> None:
         check_pixel_range(network)
         self._norm = norm

@@ -73,8 +73,8 @@ def _build_validation(config, examples, averaged_weights):
     attack = attacks.build(
         settings.validation_attack,
         epsilon=settings.validation_epsilon,
-        seed=config.training.seed,
         norm=settings.validation_norm,
+        seed=config.training.seed,
         batch_size=settings.batch_size,
         jit_compile=compiles_with_xla(config),
     )
@@ -102,11 +102,8 @@ def _build_guard(config, robust, examples, path):
         seed=config.training.seed,
         jit_compile=False,
     )
-    scores = callbacks.OverfittingScores(
-        examples,
-        fgsm,
-        GradientAlignment(robust.network, batch_size, norm=norm),
-    )
+    alignment = GradientAlignment(robust.network, batch_size, norm=norm)
+    scores = callbacks.OverfittingScores(examples, fgsm, alignment)
     guard = callbacks.OverfittingGuard(
         settings.on_overfitting,
         threshold=settings.overfitting_threshold,

@@ -55,6 +55,12 @@ class Solution(NamedTuple):
         perturbation: Tensor like the images: delta*, in pixels.
         memory: Anything that later hooks of the same step need; the trainer
             does not look at it. Defaults to None.
+
+    Example:
+
+    >>> solution = Solution(tf.zeros_like(images), memory={"steps": 3})
+    >>> solution.memory
+    {'steps': 3}
     """
 
     perturbation: Any
@@ -317,7 +323,7 @@ def _make_dataclass(cls):
     dataclasses.dataclass(eq=False, repr=False, init=is_generated)(cls)
     if is_generated:
         cls.__init__ = registry.refusing(cls.__init__)
-        cls.__init__.is_generated = True
+        cls.__init__.is_generated = True  # type: ignore[attr-defined]
     cls.__annotations__ = {**cls.__annotations__, **annotations}
     fields = dataclasses.fields(cls)
     cls.options = {field.name: field.metadata["option"] for field in fields}

@@ -11,6 +11,11 @@ class Standard(Method):
 
     A step takes one forward and one backward pass. The network becomes
     accurate, but not robust.
+
+    Example:
+
+    >>> Standard()
+    Standard()
     """
 
     name = "standard"

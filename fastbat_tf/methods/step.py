@@ -53,6 +53,26 @@ class StepContext:
         variables: List of the trainable variables of the classifier.
         reports: Dict of the scalars reported so far.
         notes: Dict of the tensors noted so far, for `Method.update`.
+
+    Example:
+
+    ```python
+    class WorseStart(fb.Method):
+        epsilon: float = fb.option(8 / 255, kind="fraction")
+
+        def solve(self, context: fb.StepContext):
+            one = context.random_start(self.epsilon, "one")
+            two = context.random_start(self.epsilon, "two")
+            of_one, of_two = (
+                context.attack_losses(context.logits(context.images + delta))
+                for delta in (one, two)
+            )
+            is_worse = tf.reshape(of_one > of_two, [-1, 1, 1, 1])
+            return fb.Solution(tf.where(is_worse, one, two))
+
+
+    robust = fb.RobustClassifier(model, WorseStart())
+    ```
     """
 
     def __init__(

@@ -1,39 +1,41 @@
 """The examples in the docstrings of the library, read for their test."""
 
-import ast
 import doctest
+import importlib
 import inspect
+import pkgutil
+import re
 from typing import NamedTuple
 
-from tests.support.command_line import TOP
+import fastbat_tf
 from tests.support.documentation import find_blocks
-
-_DOCUMENTED = ast.Module, ast.ClassDef, ast.FunctionDef
 
 
 class Docstring(NamedTuple):
     """A docstring that has an example.
 
     Attributes:
-        module: String, the module, such as `fastbat_tf.methods.base`.
+        module: String, the module, such as `fastbat_tf.methods.state`.
         name: String, what it describes in the module, such as
             `Plan.progress`, or `""` for the module itself.
-        sessions: List of `doctest.Example`s, with `>>>`.
+        sessions: List of `doctest.Example`s, the lines with `>>>`.
         blocks: List of the `Block`s of Python.
-        line: Integer, its first line in the file.
     """
 
     module: str
     name: str
     sessions: list
     blocks: list
-    line: int
+
+    @property
+    def title(self):
+        return f"{self.module}.{self.name}".rstrip(".")
 
     @property
     def is_executed(self):
         """Whether a part of it runs."""
-        return any(block.executed for block in self.blocks) or any(
-            not example.options.get(doctest.SKIP) for example in self.sessions
+        return any(block.executed for block in self.blocks) or not all(
+            example.options.get(doctest.SKIP) for example in self.sessions
         )
 
     @property
@@ -44,28 +46,53 @@ class Docstring(NamedTuple):
         )
 
 
-def read_docstrings(package="fastbat_tf"):
-    """Returns the `Docstring`s of all modules that have an example."""
+def read_docstrings():
+    """Returns the `Docstring`s of all modules, as Python has made them."""
     found = []
-    for path in sorted((TOP / package).rglob("*.py")):
-        parts = path.relative_to(TOP).with_suffix("").parts
-        module = ".".join(parts).removesuffix(".__init__")
-        tree = ast.parse(path.read_text())
-        for name, node in _documented(tree):
-            text = inspect.cleandoc(ast.get_docstring(node, clean=False) or "")
+    for module in _modules():
+        for name, text in _texts(module):
+            text = inspect.cleandoc(text or "")
             sessions = doctest.DocTestParser().get_examples(text)
             blocks = find_blocks(text, "python")
             if sessions or blocks:
-                line = 1 if name == "" else node.body[0].lineno
-                found.append(Docstring(module, name, sessions, blocks, line))
+                found.append(Docstring(module.__name__, name, sessions, blocks))
     return found
 
 
-def _documented(node, prefix=""):
-    """Yields each documented node below a node, with its name."""
-    if isinstance(node, _DOCUMENTED):
-        yield prefix, node
-    for child in ast.iter_child_nodes(node):
-        name = getattr(child, "name", "")
-        if isinstance(child, _DOCUMENTED):
-            yield from _documented(child, f"{prefix}.{name}".lstrip("."))
+def without_equal(docstrings):
+    """Leaves out examples that differ from others in their own name only."""
+    first = {}
+    for docstring in docstrings:
+        code = [example.source for example in docstring.sessions]
+        code += [block.text for block in docstring.blocks]
+        name = re.escape(docstring.name.rpartition(".")[-1])
+        text = re.sub(rf"\b{name}\b", "", "".join(code)) if name else code[0]
+        first.setdefault((docstring.module, text), docstring)
+    return list(first.values())
+
+
+def _modules():
+    yield fastbat_tf
+    for info in pkgutil.walk_packages(fastbat_tf.__path__, "fastbat_tf."):
+        if not info.name.endswith("__main__"):
+            yield importlib.import_module(info.name)
+
+
+def _texts(module):
+    """Yields the names and docstrings of what a module defines."""
+    yield "", module.__doc__
+    for name, value in vars(module).items():
+        if name.startswith("_") or not _is_of(value, module):
+            continue
+        yield name, value.__doc__
+        if inspect.isclass(value):
+            for inner, member in vars(value).items():
+                member = getattr(member, "fget", member)  # A property.
+                member = getattr(member, "__func__", member)
+                if inspect.isfunction(member) and _is_of(member, module):
+                    yield f"{name}.{inner}", member.__doc__
+
+
+def _is_of(value, module):
+    is_documented = inspect.isclass(value) or inspect.isfunction(value)
+    return is_documented and value.__module__ == module.__name__

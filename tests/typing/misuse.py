@@ -138,6 +138,9 @@ fb.EpsilonSchedule(ramp_step=2)  # reportCallIssue
 fb.EpsilonSchedule(2, 4).lower("x")  # reportArgumentType
 
 # Data.
+fb.load_data(3)  # reportArgumentType
+fb.load_data("cifar10_mini", image_size="32")  # reportArgumentType
+fb.load_data("cifar10_mini", validation=0.1)  # reportCallIssue
 fb.with_index(images)  # reportArgumentType
 fb.with_index(dataset, 3)  # reportCallIssue
 
@@ -159,6 +162,10 @@ fb.evaluate_robustness(model, data, seed="0")  # reportArgumentType
 fb.evaluate_robustness(model, data, directory=3)  # reportArgumentType
 fb.evaluate_robustness(model, data, verbose="yes")  # reportArgumentType
 fb.evaluate_robustness(model, data, pixel_range=255)  # reportArgumentType
+fb.plot_adversarial(images)  # reportCallIssue
+fb.plot_adversarial(images, images, epsilon=0.1)  # reportCallIssue
+fb.plot_adversarial(images, images, max_examples="8")  # reportArgumentType
+fb.plot_adversarial(images, images, class_names=3)  # reportArgumentType
 fb.GradientAlignment(3)  # reportArgumentType
 fb.GradientAlignment(model, batch_size="8")  # reportArgumentType
 fb.GradientAlignment(model, batch=8)  # reportCallIssue

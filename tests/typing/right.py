@@ -240,10 +240,24 @@ fb.evaluate_robustness(lambda x: x @ images, [images, labels], ("square",))
 score = fb.GradientAlignment(robust.network, 100)(images, labels, 8 / 255)
 assert_type(score, float)
 
+train, validation, test = fb.load_data("cifar10_mini", validation_share=0.2)
+robust.fit(*train, validation_data=validation)
+fb.load_data("folder", "images", image_size=32)
+
 # Attacks and callbacks.
 adversarial = fb.attacks.PGD()(model, images, labels)
 assert_type(adversarial, fb.attacks.AdversarialExamples)
 print(adversarial.robust.mean(), adversarial.images, adversarial.predictions)
+fb.plot_adversarial(images, adversarial, labels).savefig("attack.png")
+fb.plot_adversarial(
+    images,
+    adversarial.images,
+    predictions=adversarial.predictions,
+    class_names=["cat", "dog"],
+    pixel_range=(0, 255),
+    index=range(3),
+    max_examples=3,
+)
 found, predictions, is_robust = fb.attacks.PGD(8 / 255, 20, 5, norm=2)(
     robust, tensors, labels, pixel_range=(0, 255)
 )
