@@ -118,12 +118,16 @@ def method_classes():
 
 def attack_classes():
     """Returns the classes in `fastbat_tf/attacks` that are an attack."""
-    return [
-        path
-        for path, node in _classes("attacks")
-        if not path.startswith("fastbat_tf.attacks.base.")
-        if any(ast.unparse(base).endswith("Attack") for base in node.bases)
-    ]
+    found = {}
+    # A class that is derived from another attack comes in a later pass.
+    bases = {"Attack", "SteppedAttack"}
+    for _ in range(2):
+        for path, node in _classes("attacks"):
+            is_base = path.startswith("fastbat_tf.attacks.base.")
+            if not is_base and bases & set(map(ast.unparse, node.bases)):
+                found[path] = node.name
+        bases |= set(found.values())
+    return sorted(found)
 
 
 def _classes(folder):

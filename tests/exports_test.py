@@ -43,8 +43,8 @@ results = fastbat_tf.evaluate_robustness(
     max_examples=100,
     jit_compile=True,
 )
-attack = fastbat_tf.PGDAttack(robust.classifier, steps=20)
-attack(images, labels, 8 / 255)
+attack = fastbat_tf.attacks.PGD(8 / 255, steps=20, norm="linf")
+print(attack(robust, images, labels, pixel_range=(0, 255)).robust.mean())
 print(fastbat_tf.__version__.split("."))
 
 
@@ -60,6 +60,9 @@ WRONG_LINES = {
     ),
     "fastbat_tf.RobustClassifier(model)": "method",
     "fastbat_tf.Fastbat()": "Fastbat",
+    'fastbat_tf.attacks.PGD(epsilon="oops")': "epsilon",
+    "fastbat_tf.attacks.Square(nonsense=3)": "nonsense",
+    "fastbat_tf.RobustAccuracy((images, labels), attack=3)": "attack",
     "from fastbat_tf import Fgsm": "Fgsm",
 }
 
@@ -73,7 +76,8 @@ class NamesTest(parameterized.TestCase):
         )
         self.assertEqual(fastbat_tf.__all__, sorted(set(fastbat_tf.__all__)))
         for name in fastbat_tf.__all__:
-            self.assertEqual(getattr(fastbat_tf, name).__name__, name)
+            found = getattr(fastbat_tf, name).__name__
+            self.assertEqual(found.removeprefix("fastbat_tf."), name)
 
     def test_names_are_listed_and_completed(self):
         self.assertContainsSubset(fastbat_tf.__all__, dir(fastbat_tf))

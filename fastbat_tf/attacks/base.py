@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from fastbat_tf.attacks import losses, norms
 from fastbat_tf.attacks.bound import BoundAttack
-from fastbat_tf.attacks.inputs import as_count, check_radius
+from fastbat_tf.attacks.inputs import as_count, as_images, check_radius
 from fastbat_tf.attacks.models import as_network
 from fastbat_tf.attacks.records import AdversarialExamples
 from fastbat_tf.attacks.registry import DEFAULT_EPSILON
@@ -138,9 +138,9 @@ class Attack(abc.ABC):
             InputError: If an argument is not as described, or if the attack
                 needs gradients that the model does not have.
         """
-        images = np.asarray(images)
-        labels, classes = as_classes(labels, len(images) if images.ndim else 0)
         bound, pixels = self._bind(model, pixel_range)
+        images = as_images(images)
+        labels, classes = as_classes(labels, len(images))
         unit = pixels.to_unit_array(images)
         clean = bound.classify(unit, labels)
         check_count(classes, clean.logits.shape[-1])
@@ -181,19 +181,25 @@ class Attack(abc.ABC):
         Only Keras models are remembered: other callables may be functions of
         something else that has changed since.
         """
-        network, pixels = as_network(model, pixel_range)
         if not isinstance(model, keras.Model):
+            network, pixels = as_network(model, pixel_range)
             return self.on(network, pixels), pixels
-        key = pixels, [id(variable) for variable in model.variables]
-        known, bound = self._bound.get(model, (None, None))
-        if bound is None or known != key:
+        if pixel_range is not None:
+            pixel_range = PixelRange.parse(pixel_range)
+        key = pixel_range, [id(variable) for variable in model.variables]
+        known, *bound = self._bound.get(model, (None,))
+        if known != key:
+            _, pixels = as_network(model, pixel_range)
             # What is remembered must not keep the model in memory.
             weak = weakref.ref(model)
-            bound = self.on(
-                lambda images: as_network(weak(), pixels)[0](images), pixels
+            bound = (
+                self.on(
+                    lambda images: as_network(weak(), pixels)[0](images), pixels
+                ),
+                pixels,
             )
-            self._bound[model] = key, bound
-        return bound, pixels
+            self._bound[model] = key, *bound
+        return bound
 
 
 class SteppedAttack(Attack):

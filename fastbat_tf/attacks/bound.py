@@ -36,7 +36,7 @@ class BoundAttack:
         self._stages = []
         self._strides = None
         self._is_checked = False
-        self._check_gradient(None)
+        self._refuse_numpy()
 
     @property
     def network(self):
@@ -123,8 +123,7 @@ class BoundAttack:
             InputError: If the network is a function of NumPy arrays, of which
                 the attack needs gradients.
         """
-        if is_numpy(self.network):
-            self._check_gradient(None)
+        self._refuse_numpy()
         robust, found = clean.correct, np.zeros_like(clean.images)
         for stage in self.stages():
             record = Record.start(robust, clean.images)
@@ -159,17 +158,21 @@ class BoundAttack:
             clean: A `Clean`, the examples that were classified.
         """
         if not self._is_checked:
-            self._check_gradient(clean.images[:1])
+            for network in self._differentiated():
+                check_gradient(network, clean.images[:1])
             self._is_checked = True
 
-    def _check_gradient(self, image):
-        """Checks what needs gradients; without an image, only for NumPy."""
-        for stage in self.attack.stages():
-            differentiated = stage.differentiates(self.network)
-            if differentiated is None:
-                continue
-            if image is not None or is_numpy(differentiated):
-                check_gradient(differentiated, image)
+    def _refuse_numpy(self):
+        for network in self._differentiated():
+            if is_numpy(network):
+                check_gradient(network, None)
+
+    def _differentiated(self):
+        """The networks whose gradients the attack uses."""
+        found = [
+            stage.differentiates(self.network) for stage in self.attack.stages()
+        ]
+        return [network for network in found if network is not None]
 
 
 def _count(listener, record, rounds):

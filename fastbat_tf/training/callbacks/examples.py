@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from fastbat_tf.attacks.base import Attack
+from fastbat_tf.attacks.inputs import check_classes
 from fastbat_tf.attacks.models import as_network
 from fastbat_tf.data.classes import as_classes, check_count
 from fastbat_tf.data.examples import describe, read_examples
@@ -71,6 +72,7 @@ class ExamplesCallback(keras.callbacks.Callback):
             images, labels = self.examples
             clean = self._bound.classify(images[:1], labels[:1])
             check_count(self._classes, clean.logits.shape[-1])
+            check_classes(labels, clean.logits.shape[-1])
             self._bound.check_gradient(clean)
 
     def attack_examples(self, listener=None):

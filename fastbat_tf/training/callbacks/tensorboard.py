@@ -63,7 +63,7 @@ class PerturbationPanel(keras.callbacks.Callback):
             return
         clean = as_pixels(self.validation.examples.images[shown])
         delta = result.perturbation[shown]
-        contrast = 0.5 + delta / (2 * max(self.validation.epsilon, 1e-6))
+        contrast = 0.5 + delta / (2 * max(self.validation.attack.epsilon, 1e-6))
         rows = [np.hstack([*row]) for row in (clean, clean + delta, contrast)]
         panel = np.vstack(rows)
         # Enlarged, because TensorBoard shows images at their size.

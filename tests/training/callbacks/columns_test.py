@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
+from fastbat_tf.attacks.fgsm import FGSM
 from fastbat_tf.errors import InputError
 from fastbat_tf.training import callbacks
 from tests.support.small_training import Constant, SmallTraining
@@ -54,7 +55,7 @@ class ColumnsTest(parameterized.TestCase, tf.test.TestCase):
                     ),
                     training.validation(),
                     callbacks.OverfittingScores(
-                        None, None, images_and_labels(4), 0.1
+                        images_and_labels(4), FGSM(0.1), None
                     ),
                     callbacks.OverfittingGuard(),
                     callbacks.Timing(None),
@@ -65,7 +66,7 @@ class ColumnsTest(parameterized.TestCase, tf.test.TestCase):
 
     @parameterized.parameters(
         (
-            callbacks.OverfittingScores(None, None, None, 0.1),
+            callbacks.OverfittingScores(images_and_labels(4), FGSM(0.1), None),
             "val_robust_accuracy",
             "RobustAccuracy",
         ),

@@ -1,20 +1,20 @@
 """Clean and robust accuracy after each epoch."""
 
-from unittest import mock
-
 import keras
+import numpy as np
 import tensorflow as tf
 from absl.testing import absltest
 
+from fastbat_tf.attacks.pgd import PGD
 from fastbat_tf.errors import InputError
 from fastbat_tf.methods.fastat import FastAT
-from fastbat_tf.training.callbacks import RobustValidation
+from fastbat_tf.training.callbacks import RobustAccuracy
 from fastbat_tf.training.classifier import RobustClassifier
 from tests.support.small_training import SmallTraining
 from tests.support.testing import images_and_labels, small_network
 
 
-class RobustValidationTest(tf.test.TestCase):
+class RobustAccuracyTest(tf.test.TestCase):
     def test_adds_to_the_logs(self):
         training = SmallTraining()
         validation = training.validation()
@@ -36,26 +36,27 @@ class RobustValidationTest(tf.test.TestCase):
                 self.assertAlmostEqual(logs[name], value)
                 self.assertEqual(history[name][epoch], logs[name])
         # The last result is that of the current weights.
-        again = validation.attack(*validation.examples, 0.02, seed=4)
+        network = training.robust.network
+        again = validation.attack.on(network)(
+            *validation.examples, 0.02, seed=4
+        )
         self.assertAllEqual(again.perturbation, validation.result.perturbation)
         self.assertTrue(again.perturbation.any())
 
     def test_batches(self):
-        """A `tf.data.Dataset` is read; what holds no pairs is refused."""
+        """A `tf.data.Dataset` is read; what holds no batches is refused."""
         training = SmallTraining()
         validation = training.validation()
         images, labels = validation.examples
         dataset = tf.data.Dataset.from_tensor_slices((images, labels))
-        given = RobustValidation(validation.attack, dataset.batch(3), 0.02)
+        given = RobustAccuracy(dataset.batch(3))
         given.set_model(training.robust)
-        validation.set_model(training.robust)
         for ours, theirs in zip(
             given.examples, validation.examples, strict=True
         ):
             self.assertAllEqual(ours, theirs)
-        wrong = RobustValidation(validation.attack, dataset, 0.02)
-        with self.assertRaisesRegex(InputError, r"batches of \(images, labels"):
-            wrong.set_model(training.robust)
+        with self.assertRaisesRegex(InputError, r"Batches of \(images, labels"):
+            RobustAccuracy(dataset)
 
     def test_averaged_weights_too(self):
         training = SmallTraining()
@@ -65,8 +66,10 @@ class RobustValidationTest(tf.test.TestCase):
         history = training.fit(validation).history
         self.assertLen(history["val_averaged_robust_accuracy"], 2)
 
+        attack = validation.attack.on(training.robust.network)
+
         def measure():
-            result = validation.attack(*validation.examples, 0.1, seed=4)
+            result = attack(*validation.examples, 0.1, seed=4)
             return result.clean_correct.mean(), result.robust.mean()
 
         raw = measure()
@@ -92,22 +95,19 @@ class RobustValidationTest(tf.test.TestCase):
                 FastAT(),
                 pixel_range=pixel_range,
             )
-            seen = []
-
-            def attack(images, labels, *args, seen=seen, **settings):
-                seen.append((images, labels))
-                return mock.Mock(clean_correct=labels < 2, robust=labels < 1)
-
-            validation = RobustValidation(attack, (given, labels), 0.1)
+            validation = RobustAccuracy((given, labels), PGD(0.1, steps=1))
             for _ in range(2):  # As in a second `fit`.
                 validation.set_model(robust)
-                logs = {}
-                validation.on_epoch_end(0, logs)
-                found, found_labels = seen.pop()
+                found, found_labels = validation.examples
                 self.assertAllClose(found, images, 1e-5, 1e-6)
                 self.assertAllInRange(found, 0, 1)
                 self.assertAllEqual(found_labels, labels)
-                self.assertEqual(logs["val_clean_accuracy"], 0.5)
+            logs = {}
+            validation.on_epoch_end(0, logs)
+            expected = np.mean(
+                robust.predict(given, verbose=0).argmax(-1) == labels
+            )
+            self.assertEqual(logs["val_clean_accuracy"], expected)
 
 
 if __name__ == "__main__":
