@@ -6,7 +6,7 @@
 The first command downloads weights of ImageNet. The second downloads nothing:
 it trains the backbone on clean images first. PGD attacks 200 test images with
 10 steps of at most 4/255 per pixel. With `--small` it takes seconds, and learns
-nothing. With `--weights=none` it took FTMIN minutes on 2 CPU cores,
+nothing. With `--weights=none` it took a few minutes on 2 CPU cores,
 and printed:
 
     FT
