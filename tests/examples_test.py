@@ -44,6 +44,8 @@ def run(name, *arguments):
         contextlib.redirect_stdout(io.StringIO()) as stdout,
         warnings.catch_warnings(),
     ):
+        # Keras' own, where it restores the best weights.
+        warnings.simplefilter("ignore", DeprecationWarning)
         warnings.filterwarnings("error", category=UserWarning)
         # Too few images and steps to be above chance.
         warnings.filterwarnings("ignore", "The clean accuracy", UserWarning)
