@@ -85,6 +85,20 @@ class ReplicasTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.named_parameters(
         *zip(methods.METHODS, methods.METHODS, strict=True)
     )
+    # Each kind of state, of penalty and correction, and what looks at a whole
+    # batch. The others combine these.
+    @pytest.mark.quick(
+        "fastbat",
+        "trades",
+        "gat",
+        "liet",
+        "fgsm_mep_cs",
+        "fgsm_uap",
+        "free",
+        "ssat",
+        "aaer",
+        "fgsm_pco",
+    )
     def test_two_replicas_are_one_device(self, name):
         """Without BatchNormalization, weights and what is remembered."""
         self.assert_same(train(name, 1, run_eagerly=True), train(name, 2))
