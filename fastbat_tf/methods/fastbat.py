@@ -97,13 +97,13 @@ class FastBAT(Method):
     epsilon: float = options.EPSILON_OF_NORM
     # With a tolerance, because 8 / 255 is often written as 0.0314.
     step_size: float | None = options.step_size(
-        "8.0 if norm == 'l2' else "
+        "6.0 if norm == 'l2' else "
         "5000 / 255 if epsilon <= 8 / 255 + 1e-4 else 2000 / 255",
-        shown="5000/255 up to epsilon = 8/255, else 2000/255; in l2 8",
+        shown="5000/255 up to epsilon = 8/255, else 2000/255; in L2 6",
     )
     implicit_lambda: float | None = option(
-        formula="10.0 if norm == 'linf' else 1.0",
-        shown="10, in l2 1",
+        formula="10.0 if norm == 'linf' else 1 / max(step_size, 1e-9)",
+        shown="10, in L2 1 / step_size",
         help="Lambda of the implicit term; inf switches the term off.",
         interval="(0, inf]",
         hint="inf switches the implicit term off",
