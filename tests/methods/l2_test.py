@@ -1,6 +1,5 @@
 """The methods that train in L2: closed forms, derivatives, and the ball."""
 
-import functools
 import math
 
 import keras
@@ -9,9 +8,7 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 from fastbat_tf import (
-    GAT,
     PGD,
-    TRADES,
     EpsilonSchedule,
     FastAT,
     FastBAT,
@@ -21,9 +18,7 @@ from fastbat_tf import (
     methods,
     perturbation,
 )
-from fastbat_tf.attacks.registry import DEFAULT_EPSILON
 from fastbat_tf.draws import Draws
-from fastbat_tf.errors import InputError
 from tests.support import golden_network, golden_steps, testing
 
 NAMES = ("fastat", "fastbat", "pgd", "trades")
@@ -352,60 +347,6 @@ class BallTest(tf.test.TestCase, parameterized.TestCase):
             largest = sizes(outcome.solution.perturbation).max()
             self.assertLessEqual(largest, radius * (1 + 1e-6))
             self.assertGreaterEqual(largest, 0.8 * radius)
-
-
-class NormOptionTest(tf.test.TestCase, parameterized.TestCase):
-    @parameterized.parameters("l2", "L2", "l_2", 2)
-    def test_spellings(self, norm):
-        self.assertEqual(FastBAT(norm=norm).norm, "l2")
-        self.assertEqual(FastBAT(norm=norm).get_config()["norm"], "l2")
-
-    @parameterized.parameters(*NAMES)
-    def test_defaults(self, name):
-        for norm, epsilon in DEFAULT_EPSILON.items():
-            self.assertEqual(methods.get(name, norm=norm).epsilon, epsilon)
-        cls = methods.get_class(name)
-        self.assertEqual(cls().norm, "linf")
-        self.assertEqual(cls(0.25).epsilon, 0.25)
-        self.assertEqual(cls(3.0, norm="l2").epsilon, 3.0)
-        for norm, epsilon in (("linf", 1.5), ("l2", math.inf), ("l2", -1)):
-            with self.assertRaisesRegex(InputError, f"epsilon={epsilon}$"):
-                cls(epsilon, norm=norm)
-
-    def test_step_sizes(self):
-        radius = 128 / 255
-        for method, expected in (
-            (FastAT(norm="l2"), 1.25 * radius),
-            (PGD(norm="l2"), 1.25 * radius),
-            (PGD(1, 10, norm="l2"), 0.25),
-            (TRADES(norm="l2"), 0.2 * radius),
-            (FastBAT(norm="l2"), 6.0),
-        ):
-            self.assertAlmostEqual(method.step_size, expected)
-        # The corrected gradient is then the total derivative.
-        self.assertEqual(FastBAT(1, 4, norm="l2").implicit_lambda, 0.25)
-
-    @parameterized.parameters("l1", 3, None, 0.5, b"l2")
-    def test_other_norms(self, norm):
-        if norm is None:
-            self.assertEqual(PGD(norm=norm).norm, "linf")
-            return
-        with self.assertRaisesRegex(
-            InputError, "^`norm` is expected to be one of linf, l2. Received:"
-        ):
-            PGD(norm=norm)
-
-    def test_methods_without_the_option(self):
-        for make in (GAT, functools.partial(methods.get, "gat")):
-            with self.assertRaisesRegex(
-                InputError,
-                "^`norm` does not apply to the method gat, which has epsilon, "
-                ".*; it applies to fastat, fastbat, pgd, trades. Received: "
-                "norm=l2$",
-            ):
-                make(norm="l2")
-        with self.assertRaisesRegex(TypeError, "unexpected keyword"):
-            GAT(nonsense=3)
 
 
 class RobustnessTest(tf.test.TestCase):
