@@ -46,10 +46,10 @@ class FastBAT(Method):
     L-infinity, the published numbers make this 0.005. In L2 it is 1 by default:
     there J^T shrinks as the step grows, and step_size * J^T does not.
 
-    The implicit term is differentiated through g(z) only. The derivative is exact: reverse mode over reverse mode, which
-    shares the forward and backward pass of g(z). With `ns-pgd`, a step takes
-    3 forward passes in training mode, and 11 passes in all; standard training
-    takes 3.
+    The implicit term is differentiated through g(z) only. The derivative is
+    exact: reverse mode over reverse mode, which shares the forward and backward
+    pass of g(z). With `ns-pgd`, a step takes 3 forward passes in training mode,
+    and 11 passes in all; standard training takes 3.
 
     With `implicit_gradient="finite_difference"`, no second derivative is taken:
 
@@ -80,10 +80,11 @@ class FastBAT(Method):
             size: `"ns-pgd"`: P_C(z0 + a g(z0)); `"ns-pgd-zero"`: P_C(a g(0));
             `"ns-gd"`: z0 + a g(z0), not projected; `"pgd"`:
             P_C(z0 + 1.25 epsilon sign g(z0)); `"fgsm"`: P_C(epsilon sign
-            g(0)), both with g / ||g|| for the sign in L2; `"random"`: z0; `"remembered"`: delta* of the same example
-            in the previous epoch, clipped to the pixel range, and z0 in the
-            first epoch, which takes 9 passes. The remembered perturbation does
-            not follow the random crop of the image. Defaults to `"ns-pgd"`.
+            g(0)), both with g / ||g|| for the sign in L2; `"random"`: z0;
+            `"remembered"`: delta* of the same example in the previous epoch,
+            clipped to the pixel range, and z0 in the first epoch, which takes 9
+            passes. The remembered perturbation does not follow the random crop
+            of the image. Defaults to `"ns-pgd"`.
         implicit_gradient: `"exact"` or `"finite_difference"`. Defaults to
             `"exact"`.
         norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
