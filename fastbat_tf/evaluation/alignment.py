@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from fastbat_tf.attacks.inputs import as_pixels, check_pixel_range
+from fastbat_tf.attacks.registry import parse_norm
 from fastbat_tf.data.classes import as_classes
 from fastbat_tf.draws import Draws, as_normal
 from fastbat_tf.perturbation import cosines, uniform_in_l2_ball
@@ -56,7 +57,7 @@ class GradientAlignment:
         norm: str | float = "linf",
     ) -> None:
         check_pixel_range(network)
-        self._norm = norm
+        self._norm = parse_norm(norm)
         self._batch_size = batch_size
         self._cosines = tf.function(
             functools.partial(_cosines, network),

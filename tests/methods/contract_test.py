@@ -205,6 +205,19 @@ class ContractTest(tf.test.TestCase, parameterized.TestCase):
     def test_save_and_load_remembered_examples(self):
         self.check_save_and_load("fastbat", {"linearization": "remembered"})
 
+    def test_save_and_load_in_l2(self):
+        options = {"linearization": "remembered", "norm": "l2"}
+        self.check_save_and_load("fastbat", options)
+
+    @parameterized.parameters("fastbat", "fastat")
+    def test_training_in_l2(self, name):
+        self.check_training(name, {"norm": "l2"})
+
+    @parameterized.parameters("pgd", "trades")
+    @pytest.mark.slow
+    def test_training_in_l2_with_more_steps(self, name):
+        self.check_training(name, {"norm": "l2"})
+
     def check_save_and_load(self, name, options):
         robust = build(name, options, run_eagerly=True)
         path = f"{self.get_temp_dir()}/{name}.keras"
