@@ -1,11 +1,13 @@
 """Gradient alignment, a score that falls with catastrophic overfitting."""
 
 import functools
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from fastbat_tf.attacks.inputs import as_labels, as_pixels, check_pixel_range
+from fastbat_tf.attacks.inputs import as_pixels, check_pixel_range
+from fastbat_tf.data.classes import as_classes
 from fastbat_tf.draws import Draws
 from fastbat_tf.perturbation import cosines
 
@@ -42,7 +44,7 @@ class GradientAlignment:
     >>> score = GradientAlignment(model)(images, labels, epsilon=8 / 255)
     """
 
-    def __init__(self, network, batch_size=250):
+    def __init__(self, network: Any, batch_size: int = 250) -> None:
         check_pixel_range(network)
         self._batch_size = batch_size
         self._cosines = tf.function(
@@ -51,13 +53,15 @@ class GradientAlignment:
             reduce_retracing=True,
         )
 
-    def __call__(self, images, labels, epsilon, seed=0):
+    def __call__(
+        self, images: Any, labels: Any, epsilon: float, seed: int = 0
+    ) -> float:
         """Computes the score on a data set.
 
         Args:
             images: uint8 array, or float array in [0, 1], of shape
                 `(examples, height, width, channels)`.
-            labels: Integer array `(examples,)`.
+            labels: Labels in any form that `evaluate_robustness` takes.
             epsilon: Float, the largest noise, as a fraction of the pixel
                 range [0, 1].
             seed: Integer, the seed of the noise. Defaults to 0.
@@ -66,7 +70,7 @@ class GradientAlignment:
             Float in [-1, 1]; 1 if all gradients are zero.
         """
         images = np.asarray(images)
-        labels = as_labels(labels, len(images))
+        labels, _ = as_classes(labels, len(images))
         found = []
         for first in range(0, len(images), self._batch_size):
             part = slice(first, first + self._batch_size)

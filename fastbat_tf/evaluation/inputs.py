@@ -154,7 +154,7 @@ def choose(labels, max_examples, seed):
     Example:
 
     >>> choose(np.array([0, 0, 0, 1, 1, 0]), 4, seed=0)[0].tolist()
-    [0, 2, 3, 4]
+    [2, 3, 4, 5]
     """
     count = len(labels)
     _check_range(count, max_examples)
