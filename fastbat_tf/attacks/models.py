@@ -68,7 +68,7 @@ def logits_of(model):
         network = network.in_own_range()
     elif model.built:
         _check_inputs(model)
-        network = Network(model)
+        network = Network(model, guess=True)
     else:  # It is built when it is called.
         network = _Unbuilt(model)
     network = functools.partial(network, training=False)
@@ -118,5 +118,5 @@ class _Unbuilt:
                 self._model(images, training=training)
             # It traces the model, so that it sees the last operation also if
             # this call is eager.
-            self._network = Network(self._model)
+            self._network = Network(self._model, guess=True)
         return self._network(images, training)

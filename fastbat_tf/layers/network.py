@@ -20,6 +20,8 @@ class Network:
             name, or its key in the structure of the inputs. Defaults to None.
         logits_output: The output that is classified, if there are several: its
             name or its key. Defaults to None.
+        guess: Boolean, whether outputs that look like probabilities are taken
+            for such, rather than refused. Defaults to False.
 
     Attributes:
         classifier: The `keras.Model`.
@@ -38,6 +40,7 @@ class Network:
         from_logits=None,
         image_input=None,
         logits_output=None,
+        guess=False,
     ):
         self.classifier = classifier
         self._pixel_range = pixel_range or PixelRange()
@@ -53,7 +56,9 @@ class Network:
         )
         self._only_input = _find_only_input(classifier)
         self._others = None
-        self.outputs = outputs.find(classifier, self.pick, from_logits)
+        self.outputs = outputs.find(
+            classifier, self.pick, from_logits, guess=guess
+        )
 
     def __call__(self, images, training=False):
         """Computes logits.

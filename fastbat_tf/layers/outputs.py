@@ -113,7 +113,7 @@ def logits_of(answer):
     return Outputs(_find_activation(answer), answer.shape[-1]).to_logits(answer)
 
 
-def find(classifier, pick, from_logits=None):
+def find(classifier, pick, from_logits=None, *, guess=False):
     """Finds the form of a classifier's outputs.
 
     As in Keras' losses, the last layer tells whether they are logits: a
@@ -124,6 +124,9 @@ def find(classifier, pick, from_logits=None):
         pick: Function that returns the classified one of several outputs.
         from_logits: Boolean, whether the outputs are logits. Defaults to None:
             the last layer tells.
+        guess: Boolean, whether outputs that are positive and add up to 1 are
+            taken for probabilities, rather than refused. Logarithms do not
+            change what is predicted. Defaults to False.
 
     Returns:
         An `Outputs`.
@@ -140,7 +143,10 @@ def find(classifier, pick, from_logits=None):
             f"Received: outputs.shape={tuple(shape)}"
         )
     units = shape[-1]
-    if from_logits is None and activation is None and add_up:
+    is_unclear = from_logits is None and activation is None and add_up
+    if is_unclear and guess:
+        from_logits = False
+    elif is_unclear:
         raise InputError(
             "The outputs of the classifier are positive and add up to 1, but "
             "no softmax is its last operation; expected from_logits=False if "

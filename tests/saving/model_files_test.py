@@ -103,6 +103,52 @@ class FormsTest(tf.test.TestCase):
         self.assertLess(transferred[0], 0.75)
 
 
+class Softmax(keras.Model):
+    """Probabilities by an operation of TensorFlow."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(4)
+
+    def call(self, images):
+        flat = tf.reshape(images, (-1, 8 * 8 * 3))
+        return tf.nn.softmax(self.dense(flat))
+
+
+class UnbuiltTest(tf.test.TestCase):
+    images, _ = images_and_labels(7)
+
+    def test_eager(self):
+        """An eager call finds logits, as a traced one does."""
+        model = Softmax()
+        network = logits_of(model)
+        eager = network(tf.constant(self.images))
+        flat = self.images.reshape(7, -1)
+        expected = tf.nn.log_softmax(model.dense(flat))
+        self.assertAllClose(eager, expected, 1e-4)
+        traced = tf.function(network, autograph=False)(tf.constant(self.images))
+        self.assertAllClose(tf.nn.log_softmax(traced), expected, 1e-4)
+
+
+class MeanOfProbabilitiesTest(tf.test.TestCase):
+    images, _ = images_and_labels(7)
+
+    def test_logarithms_are_attacked(self):
+        """What no softmax ends in cannot say so; it is seen in the outputs."""
+        inputs = keras.Input((8, 8, 3))
+        flat = keras.layers.Flatten()(inputs)
+        members = [
+            keras.layers.Dense(4, activation="softmax")(flat) for _ in range(2)
+        ]
+        model = keras.Model(inputs, keras.layers.Average()(members))
+        expected = np.log(model(self.images))
+        self.assertAllClose(logits_of(model)(self.images), expected, 1e-5)
+        labels = expected.argmax(-1)
+        results = evaluate_robustness(model, (self.images, labels), "fgsm")
+        self.assertEqual(results["clean_accuracy"], 1.0)
+        self.assertEqual(results["warnings"], [])
+
+
 class NewProcessTest(tf.test.TestCase):
     def test_a_robust_classifier(self):
         """Its class need not have been imported."""

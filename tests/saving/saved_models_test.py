@@ -10,7 +10,6 @@ from absl.testing import parameterized
 from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation.robustness import evaluate_robustness
 from fastbat_tf.saving import saved_models
-from fastbat_tf.saving.model_files import logits_of
 from tests.evaluation.robustness_test import without_seconds
 from tests.support.testing import images_and_labels, small_network
 
@@ -81,31 +80,6 @@ class SavedModelsTest(parameterized.TestCase, tf.test.TestCase):
         )
         with self.assertRaisesRegex(InputError, r"two classes.*classes=1$"):
             evaluate_robustness(path, (IMAGES, np.arange(7) % 2), "fgsm")
-
-
-class Softmax(keras.Model):
-    """Probabilities by an operation of TensorFlow."""
-
-    def __init__(self):
-        super().__init__()
-        self.dense = keras.layers.Dense(4)
-
-    def call(self, images):
-        flat = tf.reshape(images, (-1, 8 * 8 * 3))
-        return tf.nn.softmax(self.dense(flat))
-
-
-class UnbuiltTest(tf.test.TestCase):
-    def test_eager(self):
-        """An eager call finds logits, as a traced one does."""
-        model = Softmax()
-        network = logits_of(model)
-        eager = network(tf.constant(IMAGES))
-        flat = IMAGES.reshape(7, -1)
-        expected = tf.nn.log_softmax(model.dense(flat))
-        self.assertAllClose(eager, expected, 1e-4)
-        traced = tf.function(network, autograph=False)(tf.constant(IMAGES))
-        self.assertAllClose(tf.nn.log_softmax(traced), expected, 1e-4)
 
 
 if __name__ == "__main__":
