@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import types
 
 import pytest
 from absl.testing import absltest
@@ -19,11 +20,19 @@ from tests.support.documentation import exists, load_hooks
 
 
 def undocumented(entries):
-    """Returns the names in `fastbat_tf.__all__` that no entry shows."""
+    """Returns the public names, or classes of modules, without an entry."""
+    public = {}
+    for name in fastbat_tf.__all__:
+        value = getattr(fastbat_tf, name)
+        if isinstance(value, types.ModuleType):
+            members = {each: getattr(value, each) for each in value.__all__}
+            public |= {k: v for k, v in members.items() if isinstance(v, type)}
+        else:
+            public[name] = value
     return [
         name
-        for name in fastbat_tf.__all__
-        if not any(getattr(fastbat_tf, name) is entry for entry in entries)
+        for name, value in public.items()
+        if not any(value is entry for entry in entries)
     ]
 
 

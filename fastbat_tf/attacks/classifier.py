@@ -164,8 +164,12 @@ class Classifier:
         try:
             logits = np.asarray(self.network(batch[:1]))
             is_logits = logits.dtype.kind in "iuf" and logits.ndim == 2
-        except Exception:
+        except Exception as error:
             is_logits = False
+            # Tensors have not all attributes of arrays, and a symbolic one is
+            # not converted: the function is of NumPy, and this is its error.
+            if isinstance(reason, AttributeError | NotImplementedError):
+                reason = error
         if is_logits:
             reason = _first_line(reason)
             return NumpyNetwork(self.network, logits.shape[-1], reason)

@@ -332,6 +332,14 @@ class NumpyTest(parameterized.TestCase, tf.test.TestCase):
             return numpy_network(calls[-1])
 
         attack = attacks.Square(EPSILON, 9)
+        with self.assertRaisesRegex(InputError, "cannot classify.*matmul"):
+            attack(
+                lambda images: (
+                    images.reshape(len(images), -1) @ np.ones((SIZE + 1, 3))
+                ),
+                PROBLEM.images,
+                PROBLEM.labels,
+            )
         with self.assertRaisesRegex(RuntimeError, "^The server is gone.$"):
             attack(fails, PROBLEM.images, PROBLEM.labels)
         with self.assertRaisesRegex(InputError, "logits.*12, 3.*12, 2"):

@@ -69,7 +69,8 @@ class PerturbationPanelTest(tf.test.TestCase):
     def test_gray_images(self):
         directory = self.enterContext(tempfile.TemporaryDirectory())
         images = np.random.default_rng(0).integers(0, 256, (4, 28, 28, 1))
-        validation = mock.Mock(epsilon=0.1)
+        validation = mock.Mock()
+        validation.attack.epsilon = 0.1
         validation.examples.images = images.astype(np.uint8)
         validation.result.clean_correct = np.ones(4, bool)
         validation.result.perturbation = np.zeros(images.shape, np.float32)
