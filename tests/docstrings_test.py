@@ -78,6 +78,8 @@ class DocstringsTest(parameterized.TestCase):
         cls.directory = pathlib.Path(
             cls.enterClassContext(tempfile.TemporaryDirectory())
         )
+        cls.addClassCleanup(keras.config.set_max_epochs, None)
+        keras.config.set_max_epochs(2)  # Two show as much as twenty.
         export(build_model(), cls.directory / "runs/demo/saved_model")
 
     @parameterized.named_parameters(
