@@ -75,7 +75,7 @@ def train(method, images, labels, epochs, class_weight):
 def report(name, network, images, labels):
     """Prints the accuracy on each class, and its mean: balanced accuracy."""
     attack = fb.attacks.PGD(EPSILON, steps=20)
-    clean = (network.predict(images, verbose=0)[:, 0] > 0) == labels
+    clean = (np.array(network(images))[:, 0] > 0) == labels
     robust = attack(network, images, labels).robust
     print(name)
     for title, right in (("clean", clean), ("under attack", robust)):

@@ -1,6 +1,21 @@
-"""Measures models that were trained without this library, whatever they are.
+"""Measures models that this library has not trained, whatever they are.
 
-python examples/measure_any_model.py
+    python examples/measure_any_model.py
+
+A plain Keras model, the same as a SavedModel, and a function of NumPy arrays
+are attacked with at most 2/255 per pixel, on 200 test images of CIFAR-10. The
+training of the Keras model is watched by a callback, and stops when the model
+gets no more robust. The last lines draw adversarial images to adversarial.png.
+With `--small` it takes seconds. It took 20 seconds on 2 CPU cores, and printed:
+
+    most robust after epoch 5 of 8
+    Keras model     clean accuracy  35.0%, under attack  21.5% (pgd-20-1)
+    SavedModel      clean accuracy  35.0%, under attack  21.5% (pgd-20-1)
+    NumPy function  clean accuracy  28.0%, under attack  23.5% (square-200)
+    PGD changes pixels by at most 2.0 of 255 gray levels
+
+A SavedModel needs no Keras code: the attack goes through the gradients of its
+graph. A function of NumPy arrays has none: Square asks for outputs alone.
 """
 
 import argparse
@@ -12,6 +27,7 @@ import numpy as np
 import fastbat_tf as fb
 
 EPSILON = 2 / 255
+NAMES = "airplane automobile bird cat deer dog frog horse ship truck".split()
 
 
 def build_network():
@@ -87,14 +103,14 @@ def main(small):
     report("NumPy function", nearest_mean(train), test, "square-200")
 
     # Adversarial images as NumPy arrays, and as a picture.
-    result = attack(network, *test)
-    change = np.abs(result.images - test[0]).max()
-    print(
-        f"{result.images.shape} images, changed by at most {255 * change:.1f}/255"
+    images, labels = test
+    result = attack(network, images, labels)
+    change = 255 * np.abs(result.images - images).max()
+    print(f"PGD changes pixels by at most {change:.1f} of 255 gray levels")
+    figure = fb.plot_adversarial(
+        images, result, labels, class_names=NAMES, max_examples=4
     )
-    fb.plot_adversarial(network, *test, epsilon=EPSILON).savefig(
-        "adversarial.png"
-    )
+    figure.savefig("adversarial.png")
 
 
 if __name__ == "__main__":

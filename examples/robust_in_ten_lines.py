@@ -1,6 +1,17 @@
 """Trains a small network as usual and with Fast-BAT, and attacks both.
 
-python examples/robust_in_ten_lines.py
+    python examples/robust_in_ten_lines.py
+
+Both see the same 3,600 images of CIFAR-10 in 8 epochs. Then PGD looks, around
+each of the 1,000 test images, for one that is misclassified and differs by at
+most 8/255 in each pixel, which is hard to see. With `--small` it takes seconds,
+and learns nothing. It took one to two minutes on 2 CPU cores, and printed:
+
+    standard  clean accuracy  40.7%, under attack   0.3%
+    fastbat   clean accuracy  38.3%, under attack  23.2%
+
+A guess is right in 10 % of the cases. The standard network is wrong on almost
+every attacked image; the robust one keeps more than half of its accuracy.
 """
 
 import argparse

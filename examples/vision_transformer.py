@@ -1,6 +1,18 @@
-"""Trains a small vision transformer to be robust, with Fast-BAT.
+"""Trains a small vision transformer as usual and with Fast-BAT.
 
-python examples/vision_transformer.py
+    python examples/vision_transformer.py
+
+It is built of Keras layers: patches of 4 x 4 pixels, self-attention, and
+LayerNormalization, which Fast-BAT differentiates twice like all the rest. PGD
+attacks 1,000 test images of CIFAR-10 with 20 steps of at most 8/255 per pixel.
+With `--small` it takes seconds, and learns nothing. It took about four minutes
+on 2 CPU cores, and printed:
+
+    standard  clean accuracy  39.4%, under attack   0.0%
+    fastbat   clean accuracy  25.4%, under attack  16.5%
+
+A guess is right in 10 % of the cases. Transformers learn slowly from 3,600
+images, and from attacked images more slowly: more images and more epochs help.
 """
 
 import argparse

@@ -125,7 +125,8 @@ def _root_of_squares(tensor):
 def _shrinkage(perturbation, epsilon):
     """The factor `min(1, epsilon / ||u||)` of the projection onto the ball."""
     size = l2_size(perturbation)
-    epsilon = tf.cast(epsilon, size.dtype)
+    if tf.is_tensor(epsilon):  # `cast` would round a number to float32.
+        epsilon = tf.cast(epsilon, size.dtype)
     outside = size > epsilon
     factor = epsilon / tf.where(outside, size, tf.ones_like(size))
     return tf.where(outside, factor, tf.ones_like(size))

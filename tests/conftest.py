@@ -1,4 +1,12 @@
-"""Which tests are long: `make check` leaves them out.
+"""Which tests are long, and which cases of a parametrized test are quick.
+
+A test that is marked `quick` names those of its cases that `make test` runs:
+
+    @parameterized.product(method=("pgd", "trades"), jit_compile=(False, True))
+    @pytest.mark.quick("pgd True", "trades False")
+
+A case is one of them if it has that name or, without a name, if all of these
+words are among its arguments. The others are marked `slow`.
 
 `long_tests.txt` names the tests that took longer than LONG when they were last
 measured, and the classes whose preparation did. Nobody marks them by hand; a
@@ -34,6 +42,7 @@ def pytest_addoption(parser):
 
 def pytest_collection_modifyitems(items):
     recorded = _read()
+    _mark_slow_cases(items)
     for item in items:
         name = _name(item.nodeid)
         if {name, name.split("::")[0]} & recorded:
@@ -75,6 +84,37 @@ def pytest_terminal_summary(terminalreporter, config):
             terminalreporter.write_line(
                 f"{name} takes {seconds:.1f} s, and is not in {FILE.name}."
             )
+
+
+def _mark_slow_cases(items):
+    for item in items:
+        mark = item.get_closest_marker("quick")
+        if mark is None:
+            continue
+        stem = item.function.__wrapped__.__name__
+        cases = [
+            _words(stem, case)
+            for case in vars(item.cls).values()
+            if stem == getattr(getattr(case, "__wrapped__", 0), "__name__", 0)
+        ]
+        chosen = [set(name.split()) for name in mark.args]
+        for words in chosen:
+            if not any(words <= case for case in cases):
+                raise pytest.UsageError(
+                    f"No case of {item.nodeid} is called {sorted(words)}."
+                )
+        own = _words(stem, item.function)
+        if not any(words <= own for words in chosen):
+            item.add_marker(pytest.mark.slow)
+
+
+def _words(stem, case):
+    """The name of a case; or the words of its arguments, if it has none."""
+    name = case.__name__.removeprefix(stem).removeprefix("_")
+    if name:
+        return {name}
+    arguments = case.__x_params_repr__
+    return {*re.findall(r"\w+", arguments), *re.findall(r"[\w.]+", arguments)}
 
 
 def _read():

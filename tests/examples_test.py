@@ -14,6 +14,7 @@ from unittest import mock
 import keras
 from absl.testing import absltest, parameterized
 
+from tests.support import notebook
 from tests.support.command_line import TOP
 from tests.support.documentation import read_blocks
 
@@ -43,9 +44,11 @@ def run(name, *arguments):
         contextlib.redirect_stdout(io.StringIO()) as stdout,
         warnings.catch_warnings(),
     ):
+        # Keras' own, where it restores the best weights.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("error", category=UserWarning)
         # Too few images and steps to be above chance.
         warnings.filterwarnings("ignore", "The clean accuracy", UserWarning)
-        warnings.filterwarnings("error", category=UserWarning)
         runpy.run_path(str(path), run_name="__main__")
     return stdout.getvalue()
 
@@ -94,6 +97,59 @@ class ScriptsTest(parameterized.TestCase):
             SystemExit, "^.*--weights=none.* URL fetch failure on .*$"
         ):
             run("finetune_pretrained", "--small")
+
+
+def code_cells(saved):
+    return [cell for cell in saved.cells if cell.cell_type == "code"]
+
+
+def summary(cell):
+    """What a cell shows: printed text without numbers, and kinds of media."""
+    printed = "".join(
+        output.text for output in cell.outputs if output.get("name") == "stdout"
+    )
+    media = [sorted(output.data) for output in cell.outputs if "data" in output]
+    return form(printed), media
+
+
+class NotebookTest(absltest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.saved = notebook.read()
+
+    def test_it_runs(self):
+        """With small settings each cell shows what the saved one shows."""
+        executed = notebook.execute(SMALL="1")
+        for now, then in zip(
+            code_cells(executed), code_cells(self.saved), strict=True
+        ):
+            self.assertEqual(summary(now), summary(then), now.source)
+
+    def test_all_cells_are_saved_in_order(self):
+        cells = code_cells(self.saved)
+        self.assertEqual(
+            [cell.execution_count for cell in cells],
+            list(range(1, len(cells) + 1)),
+        )
+        pictures = sum(
+            "image/png" in media for cell in cells for media in summary(cell)[1]
+        )
+        self.assertEqual(pictures, 5)
+
+    def test_nothing_of_the_machine_is_saved(self):
+        """No warnings, widgets, paths or times, in less than a megabyte."""
+        self.assertLess(notebook.PATH.stat().st_size, 2**20)
+        self.assertEqual(self.saved.metadata, notebook.METADATA)
+        for cell in self.saved.cells:
+            self.assertEmpty(cell.metadata)
+            for output in cell.get("outputs", []):
+                self.assertNotEqual(output.get("name"), "stderr", cell.source)
+                for media, value in output.get("data", {}).items():
+                    self.assertIn(media, ("text/plain", "image/png"))
+                    if media == "text/plain":
+                        self.assertNotRegex(value, r"/\w+/| at 0x")
+                self.assertNotRegex(output.get("text", ""), r"(?<!\d)/\w+/")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from fastbat_tf.attacks import losses, norms
 from fastbat_tf.attacks.bound import BoundAttack
-from fastbat_tf.attacks.inputs import as_count, check_radius
+from fastbat_tf.attacks.inputs import as_count, as_images, check_radius
 from fastbat_tf.attacks.models import as_network
 from fastbat_tf.attacks.records import AdversarialExamples
 from fastbat_tf.attacks.registry import DEFAULT_EPSILON
@@ -139,8 +139,8 @@ class Attack(abc.ABC):
                 needs gradients that the model does not have.
         """
         bound, pixels = self._bind(model, pixel_range)
-        images = np.asarray(images)
-        labels, classes = as_classes(labels, len(images) if images.ndim else 0)
+        images = as_images(images)
+        labels, classes = as_classes(labels, len(images))
         unit = pixels.to_unit_array(images)
         clean = bound.classify(unit, labels)
         check_count(classes, clean.logits.shape[-1])

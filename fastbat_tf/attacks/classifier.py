@@ -154,15 +154,15 @@ class Classifier:
         if failure is None and not isinstance(found.pop(), np.ndarray):
             return ask
         reason = "it returns a NumPy array" if failure is None else failure
-        self.network = self._as_numpy(images[:1], reason)
+        self.network = self._as_numpy(images[: self.batch_size], reason)
         return tf.function(
             functools.partial(self.network), specs, autograph=False
         )
 
-    def _as_numpy(self, image, reason):
+    def _as_numpy(self, batch, reason):
         """Asks the network as a function of NumPy arrays, about one image."""
         try:
-            logits = np.asarray(self.network(image))
+            logits = np.asarray(self.network(batch[:1]))
             is_logits = logits.dtype.kind in "iuf" and logits.ndim == 2
         except Exception:
             is_logits = False
@@ -171,11 +171,11 @@ class Classifier:
             return NumpyNetwork(self.network, logits.shape[-1], reason)
         if isinstance(reason, Exception):
             if isinstance(reason, TypeError | ValueError | tf.errors.OpError):
-                raise _refusal(image, reason) from reason
+                raise _refusal(batch, reason) from reason
             raise reason
         raise InputError(
             "The model is expected to return logits of shape (batch, "
-            f"classes). Received: shape={logits.shape} for {len(image)} images"
+            f"classes). Received: shape={logits.shape} for 1 image"
         )
 
     def _ask_batch(self, batch):

@@ -84,6 +84,17 @@ def check_pixel_range(network):
         )
 
 
+def as_images(images):
+    """Converts images to an array `(examples, height, width, channels)`."""
+    images = np.asarray(images)
+    if images.ndim != 4 or not images.size:
+        raise InputError(
+            "Images of shape (examples, height, width, channels) are expected, "
+            f"at least one. Received: images.shape={images.shape}"
+        )
+    return images
+
+
 def as_pixels(images):
     """Converts images to a float32 array in [0, 1].
 
@@ -95,12 +106,7 @@ def as_pixels(images):
     Raises:
         InputError: If they are not such images.
     """
-    images = np.asarray(images)
-    if images.ndim != 4 or not images.size:
-        raise InputError(
-            "Images of shape (examples, height, width, channels) are expected, "
-            f"at least one. Received: images.shape={images.shape}"
-        )
+    images = as_images(images)
     if images.dtype == np.uint8:
         return images.astype(np.float32) / np.float32(255)
     if images.dtype.kind != "f" and images.dtype.name != "bfloat16":

@@ -63,11 +63,11 @@ class Transfer(SteppedAttack):
         self, network: Any, pixel_range: PixelRange | None = None
     ) -> BoundAttack:
         """Binds the attack to a network, and to the surrogate beside it."""
-        check_pixel_range(self.surrogate)
         attack = copy.copy(self)
         attack.surrogate, _ = as_network(
             self.surrogate, default=pixel_range or PixelRange()
         )
+        check_pixel_range(attack.surrogate)
         return BoundAttack(attack, network)
 
     def differentiates(self, network):

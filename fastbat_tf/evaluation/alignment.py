@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from fastbat_tf.attacks.inputs import as_labels, as_pixels, check_pixel_range
+from fastbat_tf.attacks.inputs import as_pixels, check_pixel_range
+from fastbat_tf.attacks.registry import parse_norm
+from fastbat_tf.data.classes import as_classes
 from fastbat_tf.draws import Draws, as_normal
 from fastbat_tf.perturbation import cosines, uniform_in_l2_ball
 
@@ -55,7 +57,7 @@ class GradientAlignment:
         norm: str | float = "linf",
     ) -> None:
         check_pixel_range(network)
-        self._norm = norm
+        self._norm = parse_norm(norm)
         self._batch_size = batch_size
         self._cosines = tf.function(
             functools.partial(_cosines, network),
@@ -71,7 +73,7 @@ class GradientAlignment:
         Args:
             images: uint8 array, or float array in [0, 1], of shape
                 `(examples, height, width, channels)`.
-            labels: Integer array `(examples,)`.
+            labels: Labels in any form that `evaluate_robustness` takes.
             epsilon: Float, the radius of the ball of the noise, as a fraction
                 of the pixel range [0, 1].
             seed: Integer, the seed of the noise. Defaults to 0.
@@ -80,7 +82,7 @@ class GradientAlignment:
             Float in [-1, 1]; 1 if all gradients are zero.
         """
         images = np.asarray(images)
-        labels = as_labels(labels, len(images))
+        labels, _ = as_classes(labels, len(images))
         found = []
         for first in range(0, len(images), self._batch_size):
             part = slice(first, first + self._batch_size)

@@ -25,6 +25,7 @@ ONE_COLUMN = 3  # The most examples that stand below each other.
 # Blue and vermilion of Okabe and Ito, which all kinds of color vision tell
 # apart, and which the signs repeat.
 RIGHT, WRONG, PLAIN, MUTED = "#0072b2", "#d55e00", "#222222", "#666666"
+FRAME = "#bbbbbb"
 SIGNS = {
     True: "\N{CHECK MARK}\N{NO-BREAK SPACE}",
     False: "\N{BALLOT X}\N{NO-BREAK SPACE}",
@@ -135,7 +136,11 @@ class _Page:
             )
         delta = row.adversarial - row.image
         pictures = row.image, row.adversarial, self._magnified(delta)
-        colors = [COLORS[row.before.is_right], COLORS[row.after.is_right], None]
+        colors = [
+            COLORS[row.before.is_right],
+            COLORS[row.after.is_right],
+            MUTED,
+        ]
         texts = self._captions[place]
         for k, picture in enumerate(pictures):
             margin = (self._cell - self._width) / 2
@@ -150,7 +155,7 @@ class _Page:
             self._show(axes, picture, colors[k], is_perturbation=k == 2)
             axes.set_xlabel(
                 texts[k],
-                color=colors[k] or MUTED,
+                color=colors[k],
                 fontsize=TEXT_SIZE,
                 labelpad=4,
             )
@@ -200,7 +205,8 @@ class _Page:
         else:
             axes.imshow(np.clip(picture, 0, 1), interpolation=interpolation)
         axes.set(xticks=[], yticks=[])
-        axes.spines[:].set(color=color or "#bbbbbb", linewidth=1.5)
+        tells = color in (RIGHT, WRONG)
+        axes.spines[:].set(color=color if tells else FRAME, linewidth=1.5)
 
     def _wrap_captions(self, row):
         room = self._cell

@@ -36,9 +36,12 @@ def plot_adversarial(
     """Shows images beside their adversarial images and the perturbations.
 
     Each image comes with its true class and the class that is predicted for it,
-    before and after the attack. Perturbations are magnified, all of them by the
-    same factor, and a key below shows by how much. What an attack returns knows
-    its predictions, so that images, this, and labels are all that is needed.
+    before and after the attack, with a check mark if that is the true class, or
+    without labels, if the attack has not changed it. Perturbations are
+    magnified, all of them by the same factor, and a key below shows by how
+    much; their sizes are fractions of the pixel range, as epsilon is. What an
+    attack returns knows its predictions, so that images, this, and labels are
+    all that is needed.
 
     Args:
         images: Array or tensor `(examples, height, width, channels)` in

@@ -63,8 +63,8 @@ METHODS = {
         variants={"finite_difference": Variant(options={"implicit_gradient": "finite_difference"}, passes=Passes(forwards=4, to_images=4, to_weights=3)), "without_implicit": Variant(options={"implicit_lambda": inf}, passes=Passes(forwards=3, to_images=3, to_weights=1)), "remembered": Variant(options={"linearization": "remembered"}, passes=Passes(forwards=2, to_images=4, to_weights=3))},
         options={
             "epsilon": Option(help="Radius of the ball.", kind="fraction", interval="[0, 1] if norm == 'linf' else [0, inf)", formula="8 / 255 if norm == 'linf' else 128 / 255", shown="8/255, in L2 128/255"),
-            "step_size": Option(help="Step size of the attack.", kind="fraction", interval="[0, inf)", formula="8.0 if norm == 'l2' else 5000 / 255 if epsilon <= 8 / 255 + 1e-4 else 2000 / 255", shown="5000/255 up to epsilon = 8/255, else 2000/255; in l2 8"),
-            "implicit_lambda": Option(help="Lambda of the implicit term; inf switches the term off.", interval="(0, inf]", formula="10.0 if norm == 'linf' else 1.0", shown="10, in l2 1", hint="inf switches the implicit term off"),
+            "step_size": Option(help="Step size of the attack.", kind="fraction", interval="[0, inf)", formula="6.0 if norm == 'l2' else 5000 / 255 if epsilon <= 8 / 255 + 1e-4 else 2000 / 255", shown="5000/255 up to epsilon = 8/255, else 2000/255; in L2 6"),
+            "implicit_lambda": Option(help="Lambda of the implicit term; inf switches the term off.", interval="(0, inf]", formula="10.0 if norm == 'linf' else 1 / max(step_size, 1e-9)", shown="10, in L2 1 / step_size", hint="inf switches the implicit term off"),
             "linearization": Option(default="ns-pgd", help="How the linearization point is found.", kind="choice", choices=("ns-pgd", "random", "fgsm", "pgd", "ns-gd", "ns-pgd-zero", "remembered")),
             "implicit_gradient": Option(default="exact", help="How the implicit term is computed.", kind="choice", choices=("exact", "finite_difference")),
             "norm": Option(default="linf", help="Norm of the perturbations and of epsilon.", kind="norm", choices=("linf", "l2")),

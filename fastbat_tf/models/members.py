@@ -122,10 +122,11 @@ def _residual(
 
     Example:
 
-    >>> import fastbat_tf as fb
-    >>> model = fb.models.{name}(num_classes=5, width=2)
-    >>> model.output_shape
-    (None, 5)
+    ```python
+    import fastbat_tf as fb
+
+    model = fb.models.{name}(num_classes=10, width=16)
+    ```
     """
     return get(
         name,

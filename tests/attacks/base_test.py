@@ -3,6 +3,7 @@
 import collections
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 
@@ -99,6 +100,8 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
         ),
         norm=("linf", "l2"),
     )
+    # Each attack once, and each norm with half of them.
+    @pytest.mark.quick("pgd linf", "apgd l2", "fab l2", "square linf")
     def test_batch_size_and_compiler_change_nothing(self, name, norm):
         problem = linear_problem(9, classes=4)
         network = attack_problems.smooth_network(seed=1)

@@ -146,7 +146,7 @@ class ModelsTest(parameterized.TestCase, tf.test.TestCase):
             model, PROBLEM.images, np.float32(labels)[:, None]
         )
         self.assertFalse(found.robust.any())
-        self.assertAllEqual(found.predictions, 1 - labels)
+        self.assertAllEqual(found.predictions, np.logical_not(labels))
 
     def test_of_a_range(self):
         gray_levels = np.round(255 * PROBLEM.images).astype(np.uint8)
@@ -169,6 +169,11 @@ class ModelsTest(parameterized.TestCase, tf.test.TestCase):
             robust, gray_levels, PROBLEM.labels
         )
         self.assertAllEqual(transferred.robust, wide.robust)
+        # A surrogate with a range of its own.
+        transferred = attacks.Transfer(robust, "pgd-10-1", EPSILON)(
+            keras_model(), gray_levels, PROBLEM.labels
+        )
+        self.assertAllEqual(transferred.robust, wide.robust)
 
     def test_subclassed(self):
         model = Subclassed()
@@ -189,6 +194,10 @@ class ModelsTest(parameterized.TestCase, tf.test.TestCase):
             PGD(model, PROBLEM.images, PROBLEM.labels)
 
     @parameterized.parameters(
+        (
+            lambda: PGD(PROBLEM.network, PROBLEM.images[0], 0),
+            r"images.shape=\(4, 4, 3\)",
+        ),
         (lambda: PGD("model.keras", None, [0]), "load.*'model.keras'"),
         (
             lambda: PGD(PROBLEM.images, PROBLEM.labels, keras_model()),

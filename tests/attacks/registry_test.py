@@ -111,6 +111,26 @@ class RegistryTest(parameterized.TestCase, tf.test.TestCase):
         with self.assertRaisesRegex(InputError, "Received: .*surrogate=None"):
             attacks.get("transfer", len)
 
+    @parameterized.parameters(
+        *("linf", "Linf", "LINF", "l_inf", "L-inf", "inf", np.inf),
+        *(np.float32(np.inf), float("inf")),
+    )
+    def test_spellings_of_linf(self, norm):
+        self.assertEqual(attacks.parse_norm(norm), "linf")
+        self.assertEqual(attacks.FGSM(norm=norm).norm.name, "linf")
+
+    @parameterized.parameters("l2", "L2", "l_2", "L-2", 2, 2.0, np.int64(2))
+    def test_spellings_of_l2(self, norm):
+        self.assertEqual(attacks.parse_norm(norm), "l2")
+        self.assertEqual(attacks.FGSM(norm=norm).epsilon, 128 / 255)
+
+    @parameterized.parameters("l1", "", 1, None, np.nan, True)
+    def test_no_norm(self, norm):
+        with self.assertRaisesRegex(
+            InputError, f"linf, l2. Received: norm={norm}$"
+        ):
+            attacks.parse_norm(norm)
+
     def test_unknown_norm(self):
         with self.assertRaisesRegex(InputError, "linf, l2.*norm=l1"):
             attacks.get("fgsm", len, norm="l1")

@@ -105,7 +105,11 @@ class BadFlagsTest(CommandLineTest):
         ("--max_examples=-1", "`max_examples` .* max_examples=-1$"),
         ("--evaluation_seed=-1", "`seed` .* seed=-1$"),
         ("--norm=l1", "`norm` .* linf, l2.* norm=l1$"),
-        ("--norm=l2", r"`epsilons` .* norm=l2, epsilons=\(\)$"),
+        (
+            "--method=gat --norm=l2",
+            "`norm` .* gat.* it applies to fastat, fastbat, pgd, trades.* "
+            "norm=l2$",
+        ),
         ("--attack=pgd-1-1", "'attack'"),
         ("--test_examples=5", "'test_examples'"),
         ("--evaluation_batch_size=0", "`batch_size` .* 1"),

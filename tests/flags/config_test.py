@@ -145,6 +145,7 @@ class FlagsConfigTest(CommandLineTest):
                         "steps": 7,
                         "step_size": 1 / 255,
                         "attack_mode": "training",
+                        "norm": "l2",
                     },
                 },
                 "training": {
@@ -182,6 +183,7 @@ class FlagsConfigTest(CommandLineTest):
                     "attacks": ("pgd-3-2", "apgd-ce+square-5"),
                     "epsilons": (0.5, 2.0),
                     "norm": "l2",
+                    "validation_norm": "l2",
                     "max_examples": 11,
                     "seed": 9,
                     "validation_attack": "pgd-4-5",

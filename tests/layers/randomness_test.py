@@ -6,6 +6,7 @@ import warnings
 from unittest import mock
 
 import keras
+import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 from keras import layers
@@ -196,6 +197,8 @@ class OneDrawTest(tf.test.TestCase, parameterized.TestCase):
         ),
         ("bfloat16", functional, {"policy": "mixed_bfloat16"}),
     )
+    # Compiled and not, nested and on replicas; the others cross these.
+    @pytest.mark.quick("graph", "eager", "hidden", "replicas")
     def test_all_passes(self, build, settings):
         strategy = settings.pop("strategy", lambda: None)()
         with policy(settings.pop("policy", "float32")):

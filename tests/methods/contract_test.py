@@ -99,49 +99,52 @@ class ContractTest(tf.test.TestCase, parameterized.TestCase):
             {name: passes.forwards for name, passes in PASSES.items()},
         )
 
-    @parameterized.named_parameters(*DEFAULTS)
+    @parameterized.named_parameters(*CASES)
+    # A variant computes other numbers by the same operations.
+    @pytest.mark.quick(*PASSES)
     def test_training(self, name, options, passes):
-        self.check_training(name, options)
-
-    @parameterized.named_parameters(*VARIANTS)
-    @pytest.mark.slow
-    def test_training_of_variants(self, name, options, passes):
-        self.check_training(name, options)
-
-    def check_training(self, name, options):
-        """Eagerly, as a graph and by XLA: the same, finite, traced once."""
-        runs = {
-            "graph": build(name, options, jit_compile=False),
-            "xla": build(name, options, jit_compile=True),
-        }
-        before = [v.numpy() for v in runs["graph"].trainable_variables]
-        begin = values_of(runs["graph"])
-        logs = {mode: train(robust) for mode, robust in runs.items()}
-        runs["eager"] = train_eagerly(name, options)
-        for log in logs["graph"]:
+        """Eagerly and as a graph: the same, finite, traced once."""
+        robust = build(name, options, jit_compile=False)
+        before = [v.numpy() for v in robust.trainable_variables]
+        begin = values_of(robust)
+        for log in train(robust):
             self.assertAllInRange(list(log.values()), -1e3, 1e3)
-            reports = "gradient_norm", *runs["graph"].method.reports
+            reports = "gradient_norm", *robust.method.reports
             self.assertContainsSubset([f"robust_{r}" for r in reports], log)
         for old, variable in zip(
-            before, runs["graph"].trainable_variables, strict=True
+            before, robust.trainable_variables, strict=True
         ):
             self.assertNotAllClose(old, variable, atol=1e-7, rtol=0)
 
-        for mode in ("graph", "xla"):
-            self.assertEqual(runs[mode].traces, 1)
         # TensorFlow keeps them out of a GPU, where the compiled step is.
-        self.assertNotIn("int32", {v.dtype for v in runs["xla"].variables})
-        graph = values_of(runs["graph"])
-        for mode in ("eager", "xla"):
-            for ours, theirs in zip(graph, values_of(runs[mode]), strict=True):
-                self.assertAllClose(ours, theirs, 1e-4, 1e-5, mode)
+        self.assertNotIn("int32", {v.dtype for v in robust.variables})
+        self.assertEqual(robust.traces, 1)
+        graph = values_of(robust)
+        eager = values_of(train_eagerly(name, options))
+        for ours, theirs in zip(graph, eager, strict=True):
+            self.assertAllClose(ours, theirs, 1e-4, 1e-5)
         # The same again, from the same values: all of them are weights.
-        for variable, value in zip(runs["graph"].weights, begin, strict=True):
+        for variable, value in zip(robust.weights, begin, strict=True):
             variable.assign(value)
-        train(runs["graph"])
-        self.assertEqual(runs["graph"].traces, 1)
-        for ours, theirs in zip(graph, values_of(runs["graph"]), strict=True):
+        train(robust)
+        self.assertEqual(robust.traces, 1)
+        for ours, theirs in zip(graph, values_of(robust), strict=True):
             self.assertAllEqual(ours, theirs)
+
+    @parameterized.named_parameters(*CASES)
+    # Both methods that differentiate twice, replays, a loop of steps, rows of
+    # examples, and memory of a batch.
+    @pytest.mark.quick(
+        "fastbat", "gradalign", "free", "trades", "fgsm_mep_cs", "fgsm_pco"
+    )
+    def test_training_by_xla(self, name, options, passes):
+        """As eagerly, compiled once."""
+        robust = build(name, options, jit_compile=True)
+        train(robust)
+        self.assertEqual(robust.traces, 1)
+        eager = values_of(train_eagerly(name, options))
+        for ours, theirs in zip(values_of(robust), eager, strict=True):
+            self.assertAllClose(ours, theirs, 1e-4, 1e-5)
 
     @parameterized.named_parameters(*CASES)
     def test_perturbation(self, name, options, passes):
@@ -201,6 +204,19 @@ class ContractTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_save_and_load_remembered_examples(self):
         self.check_save_and_load("fastbat", {"linearization": "remembered"})
+
+    def test_save_and_load_in_l2(self):
+        options = {"linearization": "remembered", "norm": "l2"}
+        self.check_save_and_load("fastbat", options)
+
+    @parameterized.parameters("fastbat", "fastat")
+    def test_training_in_l2(self, name):
+        self.check_training(name, {"norm": "l2"})
+
+    @parameterized.parameters("pgd", "trades")
+    @pytest.mark.slow
+    def test_training_in_l2_with_more_steps(self, name):
+        self.check_training(name, {"norm": "l2"})
 
     def check_save_and_load(self, name, options):
         robust = build(name, options, run_eagerly=True)

@@ -7,6 +7,7 @@ is as confident as can be, and images are black and white.
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 
@@ -129,6 +130,14 @@ class MethodExtremesTest(tf.test.TestCase, parameterized.TestCase):
                 self.assertLessEqual(pixels.max(), 1.0, message)
 
     @parameterized.named_parameters(*VARIANTS)
+    # Each method by default, and the variants that divide or draw otherwise.
+    @pytest.mark.quick(
+        *(name for name in PASSES if name != "trades"),
+        "trades_2",
+        "fastbat_random",
+        "fastbat_finite_difference",
+        "gradalign_benchmark",
+    )
     def test_draws_and_networks(self, name, options, passes):
         network = testing.small_network(width=2)
         weights = network.get_weights()

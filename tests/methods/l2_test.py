@@ -1,6 +1,5 @@
 """The methods that train in L2: closed forms, derivatives, and the ball."""
 
-import functools
 import math
 
 import keras
@@ -8,11 +7,18 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
-from fastbat_tf import FastAT, FastBAT, GAT, PGD, TRADES, RobustClassifier
-from fastbat_tf import EpsilonSchedule, attacks, methods, perturbation
-from fastbat_tf.attacks.registry import DEFAULT_EPSILON
+from fastbat_tf import (
+    PGD,
+    EpsilonSchedule,
+    FastAT,
+    FastBAT,
+    Plan,
+    RobustClassifier,
+    attacks,
+    methods,
+    perturbation,
+)
 from fastbat_tf.draws import Draws
-from fastbat_tf.errors import InputError
 from tests.support import golden_network, golden_steps, testing
 
 NAMES = ("fastat", "fastbat", "pgd", "trades")
@@ -128,7 +134,7 @@ class ClosedFormTest(tf.test.TestCase, parameterized.TestCase):
         moved = z + step_size * self.gradient(z)
         delta = self.project(moved, epsilon)
         self.assertAllClose(
-            outcome.solution.perturbation.numpy().ravel(), delta, 1e-9
+            outcome.solution.perturbation.numpy().ravel(), delta, 1e-9, 1e-12
         )
         # v = J_ball D g(delta*) / lambda.
         free = (-self.image < delta) & (delta < 1 - self.image)
@@ -149,7 +155,7 @@ class ClosedFormTest(tf.test.TestCase, parameterized.TestCase):
         implicit = s(z) * vector + curvature * (self.image + z)
         total = plain + implicit
         self.assertAllClose(
-            outcome.gradients, [np.stack([-total, total], -1)], 1e-9
+            outcome.gradients, [np.stack([-total, total], -1)], 1e-9, 1e-12
         )
         self.assertAllClose(outcome.reports["interior_fraction"], free.mean())
 
@@ -172,8 +178,7 @@ class DerivativeTest(tf.test.TestCase, parameterized.TestCase):
         images, labels = testing.images_and_labels(4, dtype="float64")
         if not clipped:
             images = 0.4 + 0.2 * images
-        epsilon = 40.0 if inside else 0.3
-        step_size = 3.0 if clipped else 0.3
+        epsilon, step_size = (40.0, 3.0) if inside else (1.0, 300.0)
         with golden_network.precision("float64"):
             network = testing.small_network(normalization=None, width=2)
             method = FastBAT(
@@ -216,7 +221,7 @@ class DerivativeTest(tf.test.TestCase, parameterized.TestCase):
                     np.sum(g * u)
                     for g, u in zip(outcome.gradients, direction, strict=True)
                 )
-                self.assertAllClose(derivative, difference, 1e-6)
+                self.assertAllClose(derivative, difference, 1e-7, 1e-9)
 
     def test_finite_difference(self):
         images, labels = testing.images_and_labels(4, dtype="float64")
@@ -276,11 +281,11 @@ class BallTest(tf.test.TestCase, parameterized.TestCase):
         robust.train_on_batch(images, labels)
         deltas = [pixels - images for pixels in seen]
         self.assertGreaterEqual(len(deltas), 2)
+        if name == "trades":  # Its start is bounded by nothing.
+            del seen[1], deltas[1]
         for pixels, delta in zip(seen, deltas, strict=True):
             self.assertAllInRange(pixels, 0.0, 1.0)
-            if name != "trades" or delta is not deltas[1]:
-                # The start of `trades` is not bounded by epsilon.
-                self.assertLessEqual(sizes(delta).max(), epsilon * (1 + 1e-6))
+            self.assertLessEqual(sizes(delta).max(), epsilon * (1 + 1e-6))
         self.assertGreater(sizes(deltas[-1]).max(), 0.5 * min(epsilon, 1))
 
     @parameterized.parameters(*LINEARIZATIONS)
@@ -289,7 +294,7 @@ class BallTest(tf.test.TestCase, parameterized.TestCase):
         network = testing.small_network(width=2)
         options = {"linearization": linearization, "norm": "l2"}
         method = FastBAT(0.5, **options)
-        plan = methods_plan()
+        plan = Plan(epochs=2, steps_per_epoch=2, batch_size=6, examples=6)
         robust = build(network, method, plan=plan, run_eagerly=True)
         images, labels = testing.images_and_labels(6)
         outcome = robust.compute_gradients(
@@ -342,60 +347,6 @@ class BallTest(tf.test.TestCase, parameterized.TestCase):
             largest = sizes(outcome.solution.perturbation).max()
             self.assertLessEqual(largest, radius * (1 + 1e-6))
             self.assertGreaterEqual(largest, 0.8 * radius)
-
-
-def methods_plan():
-    from fastbat_tf import Plan
-
-    return Plan(epochs=2, steps_per_epoch=2, batch_size=6, examples=6)
-
-
-class NormOptionTest(tf.test.TestCase, parameterized.TestCase):
-    @parameterized.parameters("l2", "L2", "l_2", 2)
-    def test_spellings(self, norm):
-        self.assertEqual(FastBAT(norm=norm).norm, "l2")
-        self.assertEqual(FastBAT(norm=norm).get_config()["norm"], "l2")
-
-    @parameterized.parameters(*NAMES)
-    def test_defaults(self, name):
-        for norm, epsilon in DEFAULT_EPSILON.items():
-            self.assertEqual(methods.get(name, norm=norm).epsilon, epsilon)
-        cls = methods.get_class(name)
-        self.assertEqual(cls().norm, "linf")
-        self.assertEqual(cls(0.25).epsilon, 0.25)
-        self.assertEqual(cls(3.0, norm="l2").epsilon, 3.0)
-        for norm, epsilon in (("linf", 1.5), ("l2", math.inf), ("l2", -1)):
-            with self.assertRaisesRegex(InputError, f"epsilon={epsilon}$"):
-                cls(epsilon, norm=norm)
-
-    def test_step_sizes(self):
-        radius = 128 / 255
-        self.assertEqual(FastAT(norm="l2").step_size, 1.25 * radius)
-        self.assertEqual(PGD(norm="l2").step_size, 1.25 * radius)
-        self.assertEqual(PGD(1, 10, norm="l2").step_size, 0.25)
-        self.assertEqual(TRADES(norm="l2").step_size, 0.2 * radius)
-
-    @parameterized.parameters("l1", 3, None, 0.5, b"l2")
-    def test_other_norms(self, norm):
-        if norm is None:
-            self.assertEqual(PGD(norm=norm).norm, "linf")
-            return
-        with self.assertRaisesRegex(
-            InputError, "^`norm` is expected to be one of linf, l2. Received:"
-        ):
-            PGD(norm=norm)
-
-    def test_methods_without_the_option(self):
-        for make in (GAT, functools.partial(methods.get, "gat")):
-            with self.assertRaisesRegex(
-                InputError,
-                "^`norm` does not apply to the method gat, which has epsilon, "
-                ".*; it applies to fastat, fastbat, pgd, trades. Received: "
-                "norm=l2$",
-            ):
-                make(norm="l2")
-        with self.assertRaisesRegex(TypeError, "unexpected keyword"):
-            GAT(nonsense=3)
 
 
 class RobustnessTest(tf.test.TestCase):

@@ -18,6 +18,7 @@ INDEX = np.array([[7, 3, 0, 9, 4, 1, 6, 2], [9, 8, 7, 6, 5, 4, 3, 2]])
 # it is one for all examples.
 SHAPES = {
     "share": ((), False),
+    "start_radius": ((1, 1, 1), False),
     "smoothing": ((CLASSES,), False),
     "attack_smoothing": ((CLASSES,), False),
     "gray_smoothing": ((CLASSES, CLASSES), True),
@@ -55,14 +56,14 @@ class Replayed(RobustClassifier):
         return Recorded(replica, self.repeats)
 
 
-def train(name, replicas, compiled=False, run_eagerly=False):
+def train(name, replicas, compiled=False, run_eagerly=False, **options):
     strategy = tf.distribute.get_strategy()
     if replicas > 1:
         strategy = testing.two_cpu_strategy()
     repeats = name in OF_A_BATCH
     with strategy.scope():
         network = testing.small_network(normalization=None)
-        robust = Replayed(network, methods.get(name), seed=2)
+        robust = Replayed(network, methods.get(name, **options), seed=2)
         robust.repeats = repeats
         robust.compile(
             "sgd", plan=PLAN, jit_compile=compiled, run_eagerly=run_eagerly
@@ -85,9 +86,28 @@ class ReplicasTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.named_parameters(
         *zip(methods.METHODS, methods.METHODS, strict=True)
     )
+    # Each kind of state, of penalty and correction, and what looks at a whole
+    # batch. The others combine these.
+    @pytest.mark.quick(
+        "fastbat",
+        "trades",
+        "gat",
+        "liet",
+        "fgsm_mep_cs",
+        "fgsm_uap",
+        "free",
+        "ssat",
+        "aaer",
+        "fgsm_pco",
+    )
     def test_two_replicas_are_one_device(self, name):
         """Without BatchNormalization, weights and what is remembered."""
         self.assert_same(train(name, 1, run_eagerly=True), train(name, 2))
+
+    @parameterized.parameters("fastbat", "pgd")
+    def test_two_replicas_in_l2(self, name):
+        one = train(name, 1, run_eagerly=True, norm="l2")
+        self.assert_same(one, train(name, 2, norm="l2"))
 
     @parameterized.parameters("fgsm_mep_cs", "fgsm_fuap", "liet", "free")
     @pytest.mark.slow

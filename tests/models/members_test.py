@@ -40,7 +40,9 @@ class MembersTest(parameterized.TestCase):
         page = pydoc.plain(pydoc.render_doc(build))
         self.assertIn(f"{name}(num_classes: 'int' = 10, *, width: ", page)
         self.assertIn(f"Builds a {network}-{depth} with random", page)
-        self.assertIn(f"fb.models.{name}(num_classes=5, width=2)", page)
+        self.assertIn(
+            f"model = fb.models.{name}(num_classes=10, width=16)", page
+        )
 
     def test_every_argument_arrives(self):
         given = {

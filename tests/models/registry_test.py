@@ -7,6 +7,7 @@ import pathlib
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 
@@ -150,6 +151,10 @@ class OptionsTest(parameterized.TestCase):
 
 class ModelsTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters(*RESNETS, "wrn16_1", "wrn40_1", "wrn70_1")
+    # Both kinds of block of each family.
+    @pytest.mark.quick(
+        "resnet34", "resnet50", "preact_resnet18", "preact_resnet101", "wrn16_1"
+    )
     def test_forward(self, name):
         options = {} if name.startswith("wrn") else {"width": 1}
         model = models.get(
@@ -215,6 +220,13 @@ class ModelsTest(tf.test.TestCase, parameterized.TestCase):
         ("preact_resnet18", {"width": 2, "activation": "swish"}),
         ("keras:MobileNetV3Small", {}),
     )
+    # Each family, stem and further option once.
+    @pytest.mark.quick(
+        "resnet50 imagenet",
+        "preact_resnet18 swish",
+        "wrn10_1 dropout",
+        "MobileNetV3Small",
+    )
     def test_save_and_load(self, name, options):
         network = get(name, **NORMALIZED, **options)
         images, _ = testing.images_and_labels(2, size=32)
@@ -224,6 +236,8 @@ class ModelsTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllClose(loaded(images), network(images), 1e-6, 1e-6)
 
     @parameterized.parameters(*SMALL)
+    # Both orders of the layers of a block. Bottlenecks take most of the time.
+    @pytest.mark.quick("resnet18", "wrn10_1 dropout")
     def test_one_step(self, name, options):
         keras.utils.set_random_seed(0)
         model = models.get(

@@ -8,6 +8,7 @@ import pathlib
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 
@@ -117,6 +118,8 @@ class WideResNetTest(tf.test.TestCase, parameterized.TestCase):
         self.assertNotIn("group1.block1.dropout", names)
 
     @parameterized.parameters(("replicas", FastBAT), ("xla", FastAT))
+    # `randomness_test.py` compiles layers that draw.
+    @pytest.mark.quick("replicas")
     def test_dropout_in_a_step(self, where, method):
         strategy = tf.distribute.get_strategy()
         if where == "replicas":

@@ -37,7 +37,7 @@ class SavedModelsTest(parameterized.TestCase, tf.test.TestCase):
         ("open_classes", (None, 8, 8, 3), True),
         ("open_sizes", (None, None, None, 3), False),
         ("open_rank", None, False),
-        ("batch_of_one", (1, 8, 8, 3), True),
+        ("batch_of_one", (1, 8, 8, 3), False),
         ("batch_of_five", (5, 8, 8, 3), False),
         ("float64", (None, 8, 8, 3), False, tf.float64),
     )
@@ -104,7 +104,7 @@ class UnbuiltTest(tf.test.TestCase):
         flat = IMAGES.reshape(7, -1)
         expected = tf.nn.log_softmax(model.dense(flat))
         self.assertAllClose(eager, expected, 1e-4)
-        traced = tf.function(network)(tf.constant(IMAGES))
+        traced = tf.function(network, autograph=False)(tf.constant(IMAGES))
         self.assertAllClose(tf.nn.log_softmax(traced), expected, 1e-4)
 
 

@@ -11,6 +11,14 @@ import nbformat
 from tests.support.command_line import TOP
 
 PATH = TOP / "examples" / "quickstart.ipynb"
+METADATA = {
+    "kernelspec": {
+        "display_name": "Python 3",
+        "language": "python",
+        "name": "python3",
+    },
+    "language_info": {"name": "python"},
+}
 
 
 def read():
@@ -48,14 +56,7 @@ def execute(**environment):
                 for output in cell.outputs
                 if not is_start_message(output)
             ]
-    notebook.metadata = {
-        "kernelspec": {
-            "display_name": "Python 3",
-            "language": "python",
-            "name": "python3",
-        },
-        "language_info": {"name": "python"},
-    }
+    notebook.metadata = METADATA
     return notebook
 
 

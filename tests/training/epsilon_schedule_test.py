@@ -6,6 +6,7 @@ from unittest import mock
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
@@ -147,6 +148,8 @@ class MethodsTest(tf.test.TestCase, parameterized.TestCase):
                 self.assertAllClose(one, other, rtol=1e-4, atol=1e-5)
 
     @parameterized.parameters("fgsm_uap", "liet", "gradalign", "free")
+    # One with two attacks in a step, and one that replays.
+    @pytest.mark.quick("liet", "free")
     def test_modes(self, name):
         """Eager mode, graphs, XLA and two replicas make the same steps."""
         weights = {}

@@ -4,6 +4,7 @@ import warnings
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 
@@ -78,6 +79,10 @@ def data(count=COUNT):
 
 class FitTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.named_parameters(*METHODS.items())
+    # Each that a plan tells something: epochs, examples, batches, replays.
+    @pytest.mark.quick(
+        "fgsm_mep_cs", "fgsm_pgi", "fgsm_uap", "free", "fastbat_remembered"
+    )
     def test_fit_does_what_a_plan_says(self, make):
         """Bit for bit, with shuffled examples; the variables too."""
         results = []
@@ -218,7 +223,7 @@ class FitTest(tf.test.TestCase, parameterized.TestCase):
             robust = Counting(testing.small_network(width=2), fb.FGSM())
             robust.compile("adam", weighted_metrics=["accuracy"])
             if first == "evaluate":
-                robust.evaluate(**data(8), batch_size=4, verbose=0)
+                robust.evaluate(IMAGES[:8], LABELS[:8], batch_size=4, verbose=0)
             robust.fit(**data(8), batch_size=4, verbose=0)
             self.assertEqual(
                 counted, ["train"] if first == "fit" else ["test", "train"]

@@ -8,6 +8,7 @@ import functools
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 from keras import losses, optimizers
@@ -253,6 +254,8 @@ class KerasFitTest(tf.test.TestCase, parameterized.TestCase):
         )
 
     @parameterized.parameters("sum_over_batch_size", "sum", "none")
+    # `training_step_test.py` has replicas and a sum.
+    @pytest.mark.quick("sum_over_batch_size")
     def test_two_replicas(self, reduction):
         make_optimizer = sgd(
             loss_scale_factor=64.0, use_ema=True, weight_decay=0.1

@@ -4,6 +4,7 @@
 the file runs here, or is listed here with the reason why it does not.
 """
 
+import pytest
 import tensorflow as tf
 from absl.testing import absltest
 
@@ -102,10 +103,33 @@ def _runs(name):
     )
 
 
+# They count steps, which the way of running changes once: Keras' own loop runs
+# steps eagerly, another one in graphs. Quick are all counts in graphs, and one
+# of each test eagerly and compiled.
+_COUNT_STEPS = "test_steps_per_"
+_QUICK = (
+    "test_steps_per_execution_steps_count_3",
+    "test_steps_per_execution_steps_per_epoch_match_multi_epoch",
+    "test_steps_per_execution_steps_per_epoch_unknown_data_size_match",
+    "test_steps_per_epoch_match_multi_epoch",
+)
+
+
+def _is_slow(name):
+    stem, _, mode = name.replace("_non_jit", "_graph").rpartition("_")
+    return (
+        name.startswith(_COUNT_STEPS)
+        and mode in ("eager", "jit")
+        and stem not in _QUICK
+    )
+
+
 # A test that is None in a subclass is not run.
 for _name in dir(TESTS.TestTrainer):
     if _name.startswith("test_") and not _runs(_name):
         setattr(KerasTrainerTest, _name, None)
+    elif _name.startswith("test_") and _is_slow(_name):
+        pytest.mark.slow(getattr(TESTS.TestTrainer, _name))
 
 
 class AllTestsTest(absltest.TestCase):

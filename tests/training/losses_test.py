@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 
@@ -132,6 +133,8 @@ class TrainingTest(tf.test.TestCase, parameterized.TestCase):
         ("dlr", GradAlign, False),
         ("dlr", FastAT, False),
     )
+    # Each loss, and each way of running, once.
+    @pytest.mark.quick("crossentropy GradAlign", "dlr FastBAT")
     def test_trains_and_evaluates(self, name, method, compiled):
         options = {"label_smoothing": 0.3} if name == "crossentropy" else {}
         images, labels = testing.images_and_labels(8)

@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 
@@ -212,6 +213,8 @@ class ReplicasTest(tf.test.TestCase, parameterized.TestCase):
         # gradient of a half is longer still.
         ("sgd", 1.01),
     )
+    # Both ways to decay weights, and both sides of the clipping norm.
+    @pytest.mark.quick("sgd", "adamw 0.5")
     def test_two_replicas_are_one_device(self, name, share):
         images, labels = testing.images_and_labels(4)
         norm = self.norm(images, labels)

@@ -134,6 +134,18 @@ class ParityTest(tf.test.TestCase, parameterized.TestCase):
         parity.compare(self, TOLERANCE, make, **settings)
 
     @parameterized.parameters(*parity_networks.LOGITS)
+    # Each way in which a step treats weights: a pass writes them, they are
+    # penalized or constrained, or their gradient is None, sparse or a sum.
+    @pytest.mark.quick(
+        "batch_normalization",
+        "regularizers",
+        "constraint",
+        "unused_weight",
+        "sparse_gradient",
+        "spectral_normalization",
+        "shared_layer",
+        "subclassed",
+    )
     def test_logits(self, name):
         self.compare(parity_networks.LOGITS[name], loss=SPARSE())
 
@@ -142,16 +154,44 @@ class ParityTest(tf.test.TestCase, parameterized.TestCase):
         self.compare(parity_networks.PROBABILITIES[name])
 
     @parameterized.parameters(*LOGITS_LOSSES)
+    # Each kind of label, and each way to name a loss. The formulas are those
+    # of Keras. `test_class_weight` has columns and smoothed labels.
+    @pytest.mark.quick(
+        "floats",
+        "ignored_class",
+        "integer_one_hot",
+        "label_smoothing",
+        "hinge_name",
+        "function",
+        "function_by_class",
+        "subclass",
+    )
     def test_loss_of_logits(self, name):
         labels, loss = LOGITS_LOSSES[name]
         self.compare(parity_networks.CONVOLUTION, labels=labels, loss=loss)
 
     @parameterized.parameters(*PROBABILITIES_LOSSES)
+    # Each kind of label, and each way to name a loss.
+    @pytest.mark.quick(
+        "sparse_name",
+        "categorical_name",
+        "divergence",
+        "generalized",
+        "function",
+    )
     def test_loss_of_probabilities(self, name):
         labels, loss = PROBABILITIES_LOSSES[name]
         self.compare(parity_networks.SOFTMAX, labels=labels, loss=loss)
 
     @parameterized.product(name=list(BINARY_LOSSES), column=(False, True))
+    # Both outputs with both shapes of labels, and each kind of loss.
+    @pytest.mark.quick(
+        "logit False",
+        "sigmoid True",
+        "logit_smoothing True",
+        "logit_hinge False",
+        "sigmoid_focal False",
+    )
     def test_binary(self, name, column):
         kind, loss = BINARY_LOSSES[name]
         labels = parity.BINARY[:, None] if column else parity.BINARY
@@ -239,6 +279,8 @@ class ParityTest(tf.test.TestCase, parameterized.TestCase):
             {"run_eagerly": False, "compiled": {"steps_per_execution": 2}},
         ),
     )
+    # `contract_test.py` compares graphs and XLA.
+    @pytest.mark.quick("graph", "steps_per_execution")
     def test_compiled(self, settings):
         self.compare(
             parity_networks.PROBABILITIES["softmax_subclassed"],
@@ -334,6 +376,8 @@ class ParityTest(tf.test.TestCase, parameterized.TestCase):
             )
 
     @parameterized.parameters("float64", "float16", "tensor", "list", "dict")
+    # What is cast, what is no array, and what is nested.
+    @pytest.mark.quick("float16", "tensor", "dict")
     def test_kinds_of_arrays(self, kind):
         def data(images, labels):
             if kind == "tensor":

@@ -8,6 +8,7 @@ that were measured are 5e-9 in float64, 7e-6 in float32 and 0.05 in bfloat16.
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 
@@ -51,6 +52,33 @@ class StepMatrixTest(tf.test.TestCase, parameterized.TestCase):
         self.assertLess(np.sqrt(error) / norm, TOLERANCES[case.policy])
 
     @parameterized.parameters(*CASES)
+    # Each head, kind of label, weight, range, dtype, policy and way of running.
+    # The others differ in what Keras computes.
+    @pytest.mark.quick(
+        "body_batch",
+        "body_layer",
+        "body_regularized",
+        "body_frozen",
+        "subclassed",
+        "softmax",
+        "softmax_float64",
+        "logit",
+        "sigmoid_float64",
+        "uint8_one_hot",
+        "default_smoothed",
+        "default_sigmoid",
+        "squared",
+        "squared_softmax",
+        "divergence",
+        "attack_loss_of_logits",
+        "sample_weight_softmax",
+        "uint8",
+        "uneven",
+        "bfloat16",
+        "mixed_batch",
+        "graph",
+        "xla_sigmoid",
+    )
     def test_fastbat(self, name):
         case = CASES[name]
         method = FastBAT(EPSILON, step_size=STEP_SIZE, implicit_lambda=LAMBDA)

@@ -60,19 +60,16 @@ def train(method, replicas=1, compiled=False, normalization=None, batches=3):
 
 
 class StepTest(tf.test.TestCase, parameterized.TestCase):
-    @parameterized.parameters(
-        (FastBAT, ((1, True), (2, False), (2, True))),
-        (Standard, ((2, True),)),
-    )
-    def test_xla_and_two_replicas_give_the_same_numbers(self, method, cases):
-        self.check_same_numbers(method, cases)
-
     # `tests/methods/contract_test.py` has one device with XLA, and
     # `tests/methods/replicas_test.py` two replicas without it.
-    @parameterized.parameters(GradAlign, PGD, FastAT)
-    @pytest.mark.slow
+    @parameterized.parameters(FastBAT, Standard, GradAlign, PGD, FastAT)
+    @pytest.mark.quick("FastBAT")
     def test_two_compiled_replicas_give_the_same_numbers(self, method):
         self.check_same_numbers(method, ((2, True),))
+
+    @pytest.mark.slow
+    def test_xla_and_two_replicas_give_the_same_numbers(self):
+        self.check_same_numbers(FastBAT, ((1, True), (2, False)))
 
     def check_same_numbers(self, method, cases):
         """Compares BatchNorm, penalty, correction, weight decay, momentum and

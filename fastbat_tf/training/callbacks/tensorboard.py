@@ -30,7 +30,8 @@ class PerturbationPanel(keras.callbacks.Callback):
 
     The panel has three rows: images that are classified correctly, the same
     images with the perturbation that the validation found, and the difference,
-    in which -epsilon is black, 0 is gray and +epsilon is white.
+    in which 0 is gray, and the largest change, which is epsilon at most, is
+    black or white. In L2, it is far smaller than epsilon.
 
     Args:
         validation: The `RobustAccuracy` whose perturbations are shown.
@@ -63,7 +64,7 @@ class PerturbationPanel(keras.callbacks.Callback):
             return
         clean = as_pixels(self.validation.examples.images[shown])
         delta = result.perturbation[shown]
-        contrast = 0.5 + delta / (2 * max(self.validation.attack.epsilon, 1e-6))
+        contrast = 0.5 + delta / (2 * max(np.abs(delta).max(), 1e-6))
         rows = [np.hstack([*row]) for row in (clean, clean + delta, contrast)]
         panel = np.vstack(rows)
         # Enlarged, because TensorBoard shows images at their size.
