@@ -1,5 +1,6 @@
 """Tests of the public names: in Python, in the wheel; typing_test has types."""
 
+import inspect
 import pathlib
 import re
 import rlcompleter
@@ -14,6 +15,7 @@ from absl.testing import absltest, parameterized
 import fastbat_tf
 from tests.support.command_line import TOP, python
 from tests.support.documentation import read_blocks
+from tests.support.public_names import public_names
 
 
 class NamesTest(parameterized.TestCase):
@@ -68,6 +70,32 @@ class NamesTest(parameterized.TestCase):
             "assert not {'keras', 'numpy', 'tensorflow'} & sys.modules.keys()",
         )
         self.assertEqual(process.returncode, 0, process.stderr)
+        self.assertEqual(process.stdout + process.stderr, "")
+
+    def test_names_of_packages_are_completed(self):
+        """In a new process, which has imported nothing else."""
+        process = python(
+            "-c",
+            "import rlcompleter, fastbat_tf\n"
+            "completer = rlcompleter.Completer({'fastbat_tf': fastbat_tf})\n"
+            "for package in ('attacks', 'models'):\n"
+            "    print(*completer.attr_matches(f'fastbat_tf.{package}.'))",
+        )
+        for package in ("attacks", "models"):
+            found = re.findall(rf"tf\.{package}\.(\w+)", process.stdout)
+            listed = getattr(fastbat_tf, package).__all__
+            self.assertContainsSubset(listed, found, process.stderr)
+            self.assertGreater(len(listed), 15)
+
+    def test_signatures_and_docstrings(self):
+        """What `help` and an editor show of each."""
+        for name, value in public_names().items():
+            if not callable(value):
+                continue
+            self.assertTrue(inspect.getdoc(value), name)
+            parameters = inspect.signature(value).parameters.values()
+            named = [p for p in parameters if p.name not in ("args", "kwargs")]
+            self.assertTrue(named or not parameters, name)
 
 
 class WheelTest(absltest.TestCase):

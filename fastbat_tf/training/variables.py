@@ -56,7 +56,7 @@ def before_the_step():
     ```python
     if not optimizer.built and not tf.distribute.has_strategy():
         with before_the_step():
-            optimizer.build(variables)
+            optimizer.build(model.trainable_variables)
     ```
     """
 

@@ -113,7 +113,7 @@ class OverfittingGuard(keras.callbacks.Callback):
     ```python
     robust.compile(optimizer, epsilon_schedule=EpsilonSchedule())
     guard = OverfittingGuard("rollback", path=pathlib.Path("good.npz"))
-    robust.fit(data, epochs=20, callbacks=[validation, scores, guard])
+    robust.fit(data, epochs=20, callbacks=[robust_accuracy, scores, guard])
     ```
     """
 
