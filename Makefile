@@ -1,7 +1,8 @@
 # make demo         train, measure and export on 4,000 real images
 # make check        lint, and the three quarters of the tests that are quick
 # make test         all tests but the slow ones
-# make test-slow    the slow ones: many processes, 20 kills, the longest replays
+# make test-slow    the slow ones: many processes, 20 kills, the longest replays,
+#                   and the cases that `quick` leaves out
 # make lint         the checks that change nothing: style, imports, types, docs
 #
 # Tests run in two processes; PYTEST_FLAGS adds flags of pytest.
