@@ -66,16 +66,14 @@ def get_config(norm=None):
         norm: String, the norm if `--norm` is not given. Defaults to None, for
             the norm of the training.
     """
-    norm = NORM.value or norm
     return EvaluationConfig(
         attacks=tuple(ATTACK_NAMES.value),
         epsilons=tuple(EPSILONS.value or ()),
-        norm=norm,
+        norm=NORM.value or norm,
         max_examples=MAX_EXAMPLES.value,
         seed=EVALUATION_SEED.value,
         batch_size=EVALUATION_BATCH_SIZE.value,
         validation_attack=VALIDATION_ATTACK.value,
         validation_epsilon=VALIDATION_EPSILON.value,
         validation_examples=VALIDATION_EXAMPLES.value,
-        validation_norm=norm,
     )

@@ -183,7 +183,7 @@ class EvaluationConfig:
             options.EPSILON_OF_NORM.check(
                 "validation_epsilon",
                 self.validation_epsilon,
-                {"norm": self.validation_norm or LINF},
+                {"norm": self.validation_norm or self.norm or LINF},
             )
         if attacks.parse(self.validation_attack).needs_surrogate:
             raise InputError(

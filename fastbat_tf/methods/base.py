@@ -322,8 +322,8 @@ def _make_dataclass(cls):
     is_generated = not has_own_init(cls)
     dataclasses.dataclass(eq=False, repr=False, init=is_generated)(cls)
     if is_generated:
+        cls.__init__.is_generated = True
         cls.__init__ = registry.refusing(cls.__init__)
-        cls.__init__.is_generated = True  # type: ignore[attr-defined]
     cls.__annotations__ = {**cls.__annotations__, **annotations}
     fields = dataclasses.fields(cls)
     cls.options = {field.name: field.metadata["option"] for field in fields}

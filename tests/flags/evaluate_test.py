@@ -59,6 +59,30 @@ class EvaluateFlagsTest(CommandLineTest):
         )
         self.assertEqual(config.data, DataConfig("cifar10", "there", 0.2))
 
+    def test_norm_of_the_run(self):
+        for method in ("pgd", "standard"):
+            options = {"norm": "l2"} if method == "pgd" else {}
+            run = Config(
+                method=MethodConfig(method, options),
+                evaluation=EvaluationConfig(norm="l2"),
+            )
+            directory = f"{self.run_dir}-{method}"
+            RunDirectory(directory).create(run)
+            _, _, config = self.evaluate(f"--run_dir={directory}")
+            self.assertEqual(config.evaluation.norm, "l2")
+            self.assertEqual(config.evaluation.epsilons, (128 / 255,))
+            _, _, config = self.evaluate(
+                f"--run_dir={directory}", "--norm=Linf", "--epsilons=4/255"
+            )
+            self.assertEqual(config.evaluation.norm, "linf")
+
+    def test_norm_of_a_model(self):
+        _, _, config = self.evaluate(
+            "--model_path=a.keras", "--dataset=cifar10_mini", "--norm=l2"
+        )
+        self.assertEqual(config.evaluation.norm, "l2")
+        self.assertEqual(config.evaluation.epsilons, (128 / 255,))
+
     def test_a_model(self):
         _, run_dir, config = self.evaluate(
             "--model_path=a.keras",

@@ -14,7 +14,7 @@ from fastbat_tf import (
     FastBAT,
     Plan,
     RobustClassifier,
-    attacks,
+    evaluate_robustness,
     methods,
     perturbation,
 )
@@ -379,9 +379,14 @@ class RobustnessTest(tf.test.TestCase):
             robust = RobustClassifier(network, methods.get(name, **options))
             robust.compile(keras.optimizers.Adam(0.05))
             robust.fit(images, labels, epochs=15, batch_size=50, verbose=0)
-            attack = attacks.get("apgd-ce-20", network, norm="l2")
-            result = attack(images, labels, 0.3)
-            accuracies[name] = result.robust.mean()
+            results = evaluate_robustness(
+                network,
+                (images, labels),
+                attacks=("apgd-ce-20",),
+                epsilons=(0.3,),
+                norm="l2",
+            )
+            accuracies[name] = results["attacks"][0]["robust_accuracy"]
         self.assertGreater(accuracies["pgd"], 0.75)
         self.assertLess(accuracies["standard"], 0.5)
 
