@@ -143,7 +143,7 @@ class ModelsTest(parameterized.TestCase, tf.test.TestCase):
         clean = model.predict(PROBLEM.images, verbose=0)[:, 0]
         labels = clean > (0.5 if activation else 0)
         found = attacks.PGD(0.3)(
-            model, PROBLEM.images, np.float32(labels)[:, None]
+            model, PROBLEM.images, np.array(labels, np.float32)[:, None]
         )
         self.assertFalse(found.robust.any())
         self.assertAllEqual(found.predictions, np.logical_not(labels))
