@@ -15,9 +15,11 @@ import subprocess
 import sys
 import tempfile
 
-from absl.testing import absltest
+import keras
+from absl.testing import absltest, parameterized
 
 from fastbat_tf import methods
+from fastbat_tf.training.keras_signatures import Signatures
 from tests.support.command_line import TOP
 from tests.support.documentation import executed_pages, read_blocks
 from tests.support.public_names import public_names
@@ -201,6 +203,25 @@ class TypesTest(absltest.TestCase):
                         parameter.empty,
                         f"fb.{name}: annotate {parameter.name}",
                     )
+
+
+class SignaturesTest(parameterized.TestCase):
+    @parameterized.parameters("fit", "evaluate", "predict", "train_on_batch")
+    def test_those_of_keras(self, name):
+        """Our types are on Keras' arguments: the same names and defaults."""
+
+        def arguments(function):
+            parameters = inspect.signature(function).parameters
+            return [
+                (parameter.name, parameter.default)
+                for parameter in parameters.values()
+                if parameter.name != "kwargs"
+            ]
+
+        self.assertEqual(
+            arguments(getattr(Signatures, name)),
+            arguments(getattr(keras.Model, name)),
+        )
 
 
 if __name__ == "__main__":

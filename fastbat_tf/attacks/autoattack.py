@@ -1,7 +1,7 @@
 """AutoAttack: the ensemble that is the standard measure of robustness."""
 
 from collections.abc import Sequence
-from typing import Unpack
+from typing import Any, Unpack
 
 from fastbat_tf.attacks import registry
 from fastbat_tf.attacks.base import Attack, Settings, SteppedAttack
@@ -66,7 +66,7 @@ class AutoAttack(Attack):
                 "`attacks` and the version custom are expected together. "
                 f"Received: version={version}, attacks={attacks}"
             )
-        self._stages = [
+        self._stages: list[Any] = [
             registry.build(name, **settings)
             for name in VERSIONS.get(version, attacks)
         ]

@@ -234,28 +234,9 @@ class SteppedAttack(Attack):
 
     Example:
 
-    ```python
-    class Ascent(fb.attacks.SteppedAttack):
-        name = "ascent"
-        steps = 10
-
-        def start(self, images, labels, targets, epsilon, generators):
-            return {}, {"point": images}
-
-        def step(self, network, problem, state, epsilon):
-            point = state["point"]
-            answer = self.ask(network, losses.get("ce"), problem, point)
-            moved = point + epsilon / self.steps * tf.sign(answer.gradient)
-            return {
-                "fooled": ~answer.correct,
-                "found": point,
-                "loss": answer.loss,
-                "point": tf.clip_by_value(moved, 0.0, 1.0),
-            }
-
-
-    adversarial = Ascent(8 / 255)(model, images, labels)
-    ```
+    >>> attack: fb.attacks.SteppedAttack = fb.attacks.PGD(restarts=5)
+    >>> attack.steps, attack.rounds(classes=10)
+    (10, 5)
     """
 
     name = "attack"

@@ -58,9 +58,8 @@ class Solution(NamedTuple):
 
     Example:
 
-    >>> solution = Solution(tf.zeros_like(images), memory={"steps": 3})
-    >>> solution.memory
-    {'steps': 3}
+    >>> Solution(tf.zeros_like(images)).perturbation.shape
+    TensorShape([8, 8, 8, 3])
     """
 
     perturbation: Any
