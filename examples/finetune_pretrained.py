@@ -1,18 +1,19 @@
-"""Makes a pretrained network robust: first a new head, then all of it.
+"""Fine-tunes a pretrained network robustly: first a new head, then all of it.
 
     python examples/finetune_pretrained.py
     python examples/finetune_pretrained.py --weights=none
 
 The first command downloads weights of ImageNet. The second downloads nothing:
-it trains the backbone on clean images first. PGD attacks 200 test images with
-10 steps of at most 4/255 per pixel. With `--small` it takes seconds, and learns
-nothing. With `--weights=none` it took a few minutes on 2 CPU cores,
-and printed:
+it trains the backbone on clean images for a few epochs instead, which shows how
+the stages fit together, not how far they go. PGD attacks 200 test images with
+10 steps of at most 2/255 per pixel. With `--small` it takes seconds, and learns
+nothing. With `--weights=none` it took a few minutes on 2 CPU cores, and
+printed:
 
-    FT
+    head  clean accuracy  10.0%, under attack  10.0%
+    all   clean accuracy  18.0%, under attack   1.0%
 
-The features of a backbone that was trained on clean images are not robust, so a
-robust head on them helps little. The second stage makes the network robust.
+10 % is a guess: the second command is too short to make a network robust.
 """
 
 import argparse
@@ -23,7 +24,7 @@ import numpy as np
 
 import fastbat_tf as fb
 
-EPSILON = 4 / 255
+EPSILON = 2 / 255
 
 
 def load(size, limit, test_limit):
@@ -80,12 +81,12 @@ def main(weights, small):
     # ImageNet has larger images than CIFAR-10, which are enlarged to match.
     size = 64 if weights == "none" else 128
     (images, labels), test = load(
-        size, 64 if small else None, 20 if small else 200
+        size, 64 if small else 1800, 20 if small else 200
     )
     keras.utils.set_random_seed(0)
     backbone = build_backbone(size, None if weights == "none" else weights)
     if weights == "none":
-        pretrain(backbone, images, labels, epochs=1 if small else 8)
+        pretrain(backbone, images, labels, epochs=1 if small else 6)
 
     # `training=False`: BatchNormalization keeps its statistics in both stages,
     # as Keras' guide to fine-tuning advises.
@@ -93,11 +94,11 @@ def main(weights, small):
     features = backbone(inputs, training=False)
     model = keras.Model(inputs, keras.layers.Dense(10)(features))
     robust = fb.RobustClassifier(
-        model, fb.NFGSM(epsilon=EPSILON), pixel_range=(-1, 1)
+        model, fb.PGD(epsilon=EPSILON, steps=3), pixel_range=(-1, 1)
     )
     for stage, trainable, learning_rate, epochs in (
         ("head", False, 1e-2, 2),
-        ("all ", True, 3e-4, 5),
+        ("all ", True, 1e-3, 5),
     ):
         backbone.trainable = trainable  # Takes effect with `compile`.
         # On CPUs, XLA takes longer to compile so many layers than it saves.
