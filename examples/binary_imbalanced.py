@@ -40,7 +40,7 @@ def select(data, frogs=None):
         np.flatnonzero(labels == AIRPLANE),
         np.flatnonzero(labels == FROG)[:frogs],
     )
-    return images[chosen], np.int32(labels[chosen] == FROG)
+    return images[chosen], (labels[chosen] == FROG).astype("int32")
 
 
 def build_network():
