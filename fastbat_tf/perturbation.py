@@ -13,12 +13,32 @@ such as `8 / 255`. The norm is that of an image: its largest change of a pixel,
 import numpy as np
 import tensorflow as tf
 
+from fastbat_tf.errors import look_up
+
 # A coordinate this close to a bound counts as being on it.
 BOUND_TOLERANCE = 1e-7
 # A gradient whose largest entry is below this counts as zero: the derivative
 # of its cosine, one over its norm, would overflow float32.
 SMALLEST = 1e-19
 IMAGE_AXES = (1, 2, 3)
+
+
+def is_l2(norm):
+    """Whether a norm is L2.
+
+    Args:
+        norm: `"linf"` or `"l2"`. Other spellings are those of options, which
+            `fastbat_tf.attacks.parse_norm` turns into these.
+
+    Raises:
+        InputError: If it is neither; it would be taken for the other one.
+
+    Example:
+
+    >>> is_l2("linf")
+    False
+    """
+    return look_up({"linf": False, "l2": True}, "norm", norm=norm)
 
 
 def clip_to_pixels(perturbation, images):
@@ -45,7 +65,7 @@ def project(perturbation, images, epsilon, *, norm="linf"):
         epsilon: Float or scalar tensor, the radius.
         norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
     """
-    if norm == "l2":
+    if is_l2(norm):
         scaled = perturbation * _shrinkage(perturbation, epsilon)
         # Not `clip_to_pixels`, whose rounding may enlarge the perturbation.
         return tf.clip_by_value(scaled, -images, 1.0 - images)
@@ -86,7 +106,7 @@ def direction(gradient, norm="linf"):
         gradient: Tensor `(batch, height, width, channels)`.
         norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
     """
-    if norm == "linf":
+    if not is_l2(norm):
         return tf.sign(gradient)
     scaled, _ = _scaled(gradient)
     length = _root_of_squares(scaled)
@@ -167,7 +187,7 @@ def pull_back(vector, moved, images, epsilon, *, norm="linf"):
     """
     delta = project(moved, images, epsilon, norm=norm)
     held = interior_mask(delta, images, epsilon, norm=norm) * vector
-    if norm == "linf":
+    if not is_l2(norm):
         return held
     shrinkage = _shrinkage(moved, epsilon)
     outward = direction(moved, "l2")
@@ -187,7 +207,7 @@ def interior_mask(perturbation, images, epsilon, *, norm="linf"):
         A tensor of zeros and ones, with the shape and dtype of `perturbation`.
     """
     lower, upper = -images, 1.0 - images
-    if norm == "linf":
+    if not is_l2(norm):
         lower = tf.maximum(lower, -epsilon)
         upper = tf.minimum(upper, epsilon)
     lower, upper = lower + BOUND_TOLERANCE, upper - BOUND_TOLERANCE

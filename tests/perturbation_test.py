@@ -6,6 +6,7 @@ from absl.testing import parameterized
 
 from fastbat_tf import perturbation
 from fastbat_tf.draws import Draws, as_normal
+from fastbat_tf.errors import InputError
 
 SHAPE = (6, 4, 4, 3)
 
@@ -18,6 +19,23 @@ def sizes(delta):
     """L2 norms of the images, in float64."""
     delta = np.asarray(delta).astype("float64")
     return np.linalg.norm(delta.reshape(len(delta), -1), axis=-1)
+
+
+class NormTest(parameterized.TestCase):
+    @parameterized.parameters("L2", "Linf", 2, None)
+    def test_another_spelling_is_not_taken_for_the_other_norm(self, norm):
+        images = tf.fill(SHAPE, 0.5)
+        for call in (
+            lambda: perturbation.direction(images, norm),
+            lambda: perturbation.project(images, images, 0.1, norm=norm),
+            lambda: perturbation.interior_mask(images, images, 0.1, norm=norm),
+        ):
+            with self.assertRaisesRegex(
+                InputError,
+                "^Unknown norm. Expected one of linf, l2. Received: "
+                f"norm={norm}$",
+            ):
+                call()
 
 
 class DirectionTest(tf.test.TestCase, parameterized.TestCase):

@@ -11,6 +11,7 @@ from fastbat_tf.layers.randomness import forward_pass
 from fastbat_tf.methods.state import Progress
 from fastbat_tf.perturbation import (
     clip_to_pixels,
+    is_l2,
     project,
     uniform_in_l2_ball,
 )
@@ -243,8 +244,11 @@ class StepContext:
 
         Returns:
             A perturbation: `images + random_start(radius)` is in [0, 1].
+
+        Raises:
+            InputError: If the norm is neither.
         """
-        if norm == "linf":
+        if not is_l2(norm):
             return clip_to_pixels(self.uniform(name, radius), self.images)
         shape = (tf.shape(self.images)[0], 1, 1, 1)
         drawn = uniform_in_l2_ball(

@@ -2,11 +2,22 @@
 
 import functools
 import math
+import types
 
+import tensorflow as tf
 from absl.testing import absltest, parameterized
 
-from fastbat_tf import GAT, PGD, TRADES, FastAT, FastBAT, methods
+from fastbat_tf import (
+    GAT,
+    PGD,
+    TRADES,
+    FastAT,
+    FastBAT,
+    StepContext,
+    methods,
+)
 from fastbat_tf.attacks.registry import DEFAULT_EPSILON
+from fastbat_tf.draws import Draws
 from fastbat_tf.errors import InputError
 
 NAMES = ("fastat", "fastbat", "pgd", "trades")
@@ -52,6 +63,14 @@ class NormOptionTest(parameterized.TestCase):
             InputError, "^`norm` is expected to be one of linf, l2. Received:"
         ):
             PGD(norm=norm)
+
+    def test_a_start_in_no_known_norm(self):
+        """Of a method whose norm is no option, and so is not parsed."""
+        network = types.SimpleNamespace(trainable_variables=[])
+        images = tf.fill((1, 2, 2, 1), 0.5)
+        context = StepContext(network, min, images, None, draws=Draws(0, 0))
+        with self.assertRaisesRegex(InputError, "norm=L2$"):
+            context.random_start(0.1, norm="L2")
 
     def test_methods_without_the_option(self):
         for make in (GAT, functools.partial(methods.get, "gat")):
