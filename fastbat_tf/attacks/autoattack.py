@@ -70,7 +70,6 @@ class AutoAttack(Attack):
             registry.build(name, **settings)
             for name in VERSIONS.get(version, attacks)
         ]
-
         self.white_box = any(stage.white_box for stage in self._stages)
 
     def stages(self) -> list[SteppedAttack]:

@@ -19,7 +19,6 @@ from fastbat_tf.attacks.inputs import as_count, as_images, check_radius
 from fastbat_tf.attacks.models import as_network
 from fastbat_tf.attacks.records import AdversarialExamples
 from fastbat_tf.attacks.registry import DEFAULT_EPSILON
-from fastbat_tf.data.classes import as_classes, check_count
 from fastbat_tf.data.examples import describe
 from fastbat_tf.distribution import resolve_jit_compile
 from fastbat_tf.errors import InputError
@@ -139,15 +138,12 @@ class Attack(abc.ABC):
                 needs gradients that the model does not have.
         """
         bound, pixels = self._bind(model, pixel_range)
-        images = as_images(images)
-        labels, classes = as_classes(labels, len(images))
-        unit = pixels.to_unit_array(images)
+        unit = pixels.to_unit_array(as_images(images))
         clean = bound.classify(unit, labels)
-        check_count(classes, clean.logits.shape[-1])
         bound.check_gradient(clean)
         result = bound.attack_clean(clean, self.epsilon, seed=self.seed)
         found = np.clip(clean.images + result.perturbation, 0.0, 1.0)
-        logits = bound.classify(found, labels).logits
+        logits = bound.classify(found, clean.labels).logits
         return AdversarialExamples(
             np.asarray(pixels.from_unit(found), np.float32),
             logits.argmax(axis=-1).astype(np.int32),

@@ -8,12 +8,12 @@ import tensorflow as tf
 
 from fastbat_tf.attacks.inputs import (
     as_count,
-    as_labels,
     as_pixels,
     check_classes,
     check_pixel_range,
 )
 from fastbat_tf.attacks.records import Clean
+from fastbat_tf.data.classes import as_classes, check_count
 from fastbat_tf.errors import InputError
 
 
@@ -109,7 +109,8 @@ class Classifier:
         Args:
             images: uint8 array, or float array in [0, 1], of shape
                 `(examples, height, width, channels)`.
-            labels: Integer array `(examples,)`.
+            labels: Array of labels that `as_classes` takes, such as integers
+                `(examples,)`.
 
         Returns:
             A `Clean`.
@@ -119,7 +120,7 @@ class Classifier:
                 classes, or the network does not return logits.
         """
         images = as_pixels(images)
-        labels = as_labels(labels, len(images))
+        labels, count = as_classes(labels, len(images))
         if self._ask is None:
             self._ask = self._trace(images)
         logits = np.concatenate(
@@ -128,6 +129,7 @@ class Classifier:
                 for first in range(0, len(images), self.batch_size)
             ]
         )
+        check_count(count, logits.shape[-1])
         check_classes(labels, logits.shape[-1])
         return Clean(images, labels, logits)
 

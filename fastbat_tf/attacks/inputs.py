@@ -125,49 +125,6 @@ def as_pixels(images):
     return np.clip(images, 0.0, 1.0)
 
 
-def as_labels(labels, count):
-    """Converts labels to an int32 array `(count,)`.
-
-    Args:
-        labels: Array `(count,)` or `(count, 1)` of integers, or of floats that
-            are whole numbers, which models for two classes are trained on; or
-            one-hot labels `(count, classes)`.
-        count: Integer, the number of images.
-
-    Raises:
-        InputError: If they are not such labels.
-    """
-    labels = np.asarray(labels)
-    if labels.dtype.name == "bfloat16":  # NumPy does not know its kind.
-        labels = labels.astype(np.float32)
-    is_number = labels.dtype.kind in "biuf"
-    if is_number and labels.ndim == 2 and labels.shape[1] > 1:
-        labels = _from_one_hot(labels)
-    if (
-        labels.shape not in ((count,), (count, 1))
-        or not is_number
-        or not np.all(labels == np.floor(labels))
-    ):
-        raise InputError(
-            f"Labels are expected to be {count} integers, one per image, or "
-            "one-hot. "
-            f"Received: labels.shape={labels.shape}, dtype={labels.dtype}"
-        )
-    return labels.reshape(count).astype(np.int32)
-
-
-def _from_one_hot(labels):
-    if not np.all(
-        np.isin(labels, (0, 1)) & (labels.sum(1, keepdims=True) == 1)
-    ):
-        raise InputError(
-            "Labels (examples, classes) are expected to be one-hot: a single 1 "
-            "in each row, and 0 elsewhere. "
-            f"Received: labels.shape={labels.shape}, labels[0]={labels[0]}"
-        )
-    return labels.argmax(axis=1)
-
-
 def check_classes(labels, classes):
     """Raises an `InputError` if a label is not one of the classes."""
     if classes < 2:

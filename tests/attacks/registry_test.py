@@ -143,7 +143,7 @@ class DataTest(parameterized.TestCase, tf.test.TestCase):
         ({"images": np.zeros((0, 4, 4, 3))}, "at least one"),
         ({"images": np.full((2, 4, 4, 3), np.nan)}, r"range=\(.*nan"),
         ({"labels": np.zeros(3, int)}, r"2 integers.*labels.shape=\(3,\)"),
-        ({"labels": np.full(2, 0.5)}, "dtype=float64"),
+        ({"labels": np.full(2, 0.5)}, r"labels\[0\] with several of 0.5"),
         ({"labels": np.array([0, 2])}, r"in \[0, 2\).*range=\(0, 2\)"),
         ({"labels": np.array([-1, 0])}, r"range=\(-1, 0\)"),
         ({"epsilon": 8.0}, "epsilon=8.0"),
