@@ -205,7 +205,7 @@ class MethodExtremesTest(tf.test.TestCase, parameterized.TestCase):
             )
 
     @parameterized.product(name=IN_L2, epsilon=(0.0, 100.0))
-    @pytest.mark.quick("fastbat", "fastat 100.0")
+    @pytest.mark.quick("fastbat 100.0", "fastat 0.0")
     def test_ends_of_epsilon_in_l2(self, name, epsilon):
         """A radius of 0, and one that holds the whole pixel range."""
         network = testing.small_network(width=2)

@@ -55,13 +55,12 @@ def train_and_measure(method):
 class L2TrainingTest(tf.test.TestCase):
     @pytest.mark.slow
     def test_more_robust_than_standard_training(self):
-        found = [
-            train_and_measure(method)
-            for method in (Standard(), PGD(EPSILON, norm="l2"))
-        ]
-        (_, standard), (_, robust) = found
-        self.assertGreater(robust, standard + 0.05, found)
-        self.assertGreater(0.0, 1.0, found)
+        clean, standard = train_and_measure(Standard())
+        _, robust = train_and_measure(PGD(EPSILON, norm="l2"))
+        # Measured: 46 % clean and 12 % robust, and 27 % robust with PGD.
+        self.assertGreater(clean, 0.35)
+        self.assertGreater(robust, 0.2)
+        self.assertGreater(robust, standard + 0.08)
 
 
 if __name__ == "__main__":
