@@ -6,7 +6,7 @@ import tensorflow as tf
 from absl.testing import absltest, parameterized
 
 from fastbat_tf import GradientAlignment
-from fastbat_tf.draws import Draws
+from fastbat_tf.draws import Draws, as_normal
 from tests.support import testing
 
 
@@ -16,6 +16,20 @@ def linear_network(classes=2):
     inputs = keras.Input((8, 8, 3))
     x = keras.layers.Flatten()(inputs)
     return keras.Model(inputs, keras.layers.Dense(classes)(x))
+
+
+def draw_noise(norm, first, count):
+    """Uniform in the ball of radius 1."""
+    draws, shape = Draws(4, first), (count, 8, 8, 3)
+    if norm == "linf":
+        return draws.uniform("alignment", shape, -1.0, 1.0, tf.float32).numpy()
+    shares = draws.uniform("alignment", shape, 0.0, 1.0, tf.float32)
+    normal = as_normal(shares).numpy()
+    radius = draws.uniform(
+        "alignment_radius", (count, 1, 1, 1), 0.0, 1.0, tf.float32
+    )
+    lengths = np.sqrt(np.sum(normal**2, (1, 2, 3), keepdims=True))
+    return normal / lengths * radius.numpy() ** (1 / 192)
 
 
 class GradientAlignmentTest(tf.test.TestCase, parameterized.TestCase):
@@ -45,19 +59,19 @@ class GradientAlignmentTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAlmostEqual(*scores, places=3)
         self.assertLess(scores[0], 0.99)
 
-    @parameterized.parameters(1, 3, 7, 250)
-    def test_by_hand(self, batch_size):
+    @parameterized.parameters(
+        (1, "linf", 0.3),
+        (3, "linf", 0.3),
+        (7, "linf", 0.3),
+        (250, "linf", 0.3),
+        (3, "l2", 3.0),
+    )
+    def test_by_hand(self, batch_size, norm, epsilon):
         images, labels = testing.images_and_labels(7)
         network = testing.small_network(activation="relu")
-        noise = np.concatenate(
+        noise = epsilon * np.concatenate(
             [
-                Draws(4, first).uniform(
-                    "alignment",
-                    images[first : first + batch_size].shape,
-                    -0.3,
-                    0.3,
-                    tf.float32,
-                )
+                draw_noise(norm, first, min(batch_size, 7 - first))
                 for first in range(0, 7, batch_size)
             ]
         )
@@ -76,12 +90,14 @@ class GradientAlignmentTest(tf.test.TestCase, parameterized.TestCase):
             length = np.linalg.norm(first) * np.linalg.norm(second)
             cosines.append(first @ second / length)
         score = GradientAlignment(
-            lambda points: network(points, training=False), batch_size
+            lambda points: network(points, training=False),
+            batch_size,
+            norm=norm,
         )
-        found = score(images, labels, 0.3, seed=4)
+        found = score(images, labels, epsilon, seed=4)
         self.assertAlmostEqual(found, np.mean(cosines), places=5)
         self.assertLess(found, 0.99)
-        self.assertNotEqual(found, score(images, labels, 0.3, seed=5))
+        self.assertNotEqual(found, score(images, labels, epsilon, seed=5))
 
     def test_uint8_images(self):
         images, labels = testing.images_and_labels(4)

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 
-from fastbat_tf import Plan, RobustClassifier, methods
+from fastbat_tf import Plan, RobustClassifier, methods, perturbation
 from fastbat_tf.errors import InputError
 from fastbat_tf.methods import gradalign
 from fastbat_tf.training import losses
@@ -27,6 +27,7 @@ STEPS = (0, 5)
 GRAY = testing.images_and_labels(BATCH)[0]
 BLACK, WHITE = np.zeros_like(GRAY), np.ones_like(GRAY)
 BOTH = np.concatenate([BLACK[:2], WHITE[:2]])
+IN_L2 = ("fastat", "fastbat", "pgd", "trades")
 VARIANTS = (
     *(case for case in CASES if case[0] != "trades"),
     *(
@@ -39,6 +40,10 @@ VARIANTS = (
             ("fgsm_uap", "form", "benchmark"),
             ("nuat", "attack_mode", "training"),
         )
+    ),
+    *(
+        (f"{name}_l2", name, {"epsilon": 0.5, "norm": "l2"}, PASSES[name])
+        for name in IN_L2
     ),
 )
 
@@ -120,10 +125,13 @@ class MethodExtremesTest(tf.test.TestCase, parameterized.TestCase):
                 finite = np.isfinite(tensor).all()
                 self.assertTrue(finite, message)
             delta = outcome.solution.perturbation.numpy()
-            radius = np.float32(reach * epsilon)
-            if reach > 1:  # A sum, that may round.
+            sizes, radius = np.abs(delta), np.float32(reach * epsilon)
+            in_l2 = getattr(robust.method, "norm", "linf") == "l2"
+            if in_l2:
+                sizes = perturbation.l2_size(delta.astype("float64")).numpy()
+            if reach > 1 or in_l2:  # A sum, that may round.
                 radius *= 1 + 1e-6
-            self.assertLessEqual(np.abs(delta).max(), radius, message)
+            self.assertLessEqual(sizes.max(), radius, message)
             if PASSES[robust.method.name].in_range:
                 pixels = images + delta
                 self.assertGreaterEqual(pixels.min(), 0.0, message)
@@ -137,6 +145,8 @@ class MethodExtremesTest(tf.test.TestCase, parameterized.TestCase):
         "fastbat_random",
         "fastbat_finite_difference",
         "gradalign_benchmark",
+        "fastat_l2",
+        "fastbat_l2",
     )
     def test_draws_and_networks(self, name, options, passes):
         network = testing.small_network(width=2)
@@ -151,7 +161,7 @@ class MethodExtremesTest(tf.test.TestCase, parameterized.TestCase):
                     robust,
                     images,
                     reach=passes.reach,
-                    epsilon=EPSILON,
+                    epsilon=options.get("epsilon", EPSILON),
                     message=message,
                 )
 
@@ -193,6 +203,22 @@ class MethodExtremesTest(tf.test.TestCase, parameterized.TestCase):
                 epsilon=largest,
                 message=f"epsilon={epsilon}",
             )
+
+    @parameterized.product(name=IN_L2, epsilon=(0.0, 100.0))
+    @pytest.mark.quick("fastbat 100.0", "fastat 0.0")
+    def test_ends_of_epsilon_in_l2(self, name, epsilon):
+        """A radius of 0, and one that holds the whole pixel range."""
+        network = testing.small_network(width=2)
+        robust = build(network, name, epsilon=epsilon, norm="l2")
+        for highest in (False, True):
+            with testing.extreme_draws(highest):
+                self.check(
+                    robust,
+                    BOTH,
+                    reach=1,
+                    epsilon=epsilon,
+                    message=f"highest={highest}",
+                )
 
     @parameterized.parameters(silence, saturate)
     def test_dlr_of_equal_and_of_large_logits(self, state):

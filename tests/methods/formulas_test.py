@@ -119,6 +119,21 @@ class TradesTest(tf.test.TestCase):
             -statistics.NormalDist(0, 0.001).inv_cdf(2.0**-24),
         )
 
+    def test_a_start_in_l2_is_uniform_in_the_ball_of_each_image(self):
+        """In d dimensions, the share r^d of the starts is within r."""
+        gray = tf.fill((4000, 2, 2, 1), 0.5)
+        network = testing.small_network()
+        context = StepContext(network, None, gray, None, draws=Draws(3, 0))
+        start = context.random_start(0.3, norm="l2").numpy()
+        sizes = np.linalg.norm(start.reshape(4000, 4), axis=-1)
+        counts, _ = np.histogram((sizes / 0.3) ** 4, 5, (0, 1 + 1e-5))
+        self.assertAllInRange(counts, 700, 900)
+        self.assertEqual(sum(counts), 4000)
+        # The same starts, of images that are close to white.
+        context.images = tf.fill((4000, 2, 2, 1), 0.9)
+        clipped = context.random_start(0.3, norm="l2")
+        self.assertAllClose(clipped, np.minimum(start, 0.1), atol=1e-6)
+
 
 class ScheduleTest(tf.test.TestCase, parameterized.TestCase):
     def test_progress(self):
