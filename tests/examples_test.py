@@ -12,6 +12,7 @@ import warnings
 from unittest import mock
 
 import keras
+import pytest
 from absl.testing import absltest, parameterized
 
 from tests.support import notebook
@@ -85,6 +86,20 @@ class ScriptsTest(parameterized.TestCase):
         lines = (FOLDER / f"{name}.py").read_text().splitlines()
         self.assertBetween(len(lines), 30, 130)
 
+    @pytest.mark.slow
+    def test_a_file_of_weights(self):
+        """Which stands for the download: the network is the same."""
+        network = keras.applications.MobileNet(
+            (128, 128, 3), alpha=0.25, include_top=False, weights=None
+        )
+        network.save_weights("mobile.weights.h5")
+        text = run(
+            "finetune_pretrained", "--small", "--weights=mobile.weights.h5"
+        )
+        self.assertEqual(
+            form(text), form(printed_in_full("finetune_pretrained"))
+        )
+
     def test_a_download_that_fails(self):
         self.enterContext(
             mock.patch.object(
@@ -118,6 +133,7 @@ class NotebookTest(absltest.TestCase):
         super().setUpClass()
         cls.saved = notebook.read()
 
+    @pytest.mark.slow  # .ci/wheel runs it, too.
     def test_it_runs(self):
         """With small settings each cell shows what the saved one shows."""
         executed = notebook.execute(SMALL="1")
