@@ -3,16 +3,19 @@
     python examples/finetune_pretrained.py
     python examples/finetune_pretrained.py --weights=none
 
-The first command downloads a MobileNet with weights of ImageNet. The second
-downloads nothing: a small network, first trained as usual, stands for yours.
-PGD attacks 300 test images with 10 steps of at most 2/255 per pixel. With
-`--small` it takes seconds, and learns nothing. With `--weights=none` it took
-XXX minutes on 2 CPU cores, and printed:
+The first command downloads a MobileNet with weights of ImageNet, and is slow
+without a GPU. The second downloads nothing: a small network, first trained as
+usual, stands for yours. PGD attacks 300 test images with 10 steps of at most
+2/255 per pixel. With `--small` it takes seconds, and learns nothing. With
+`--weights=none` it took two and a half minutes of CPU time, and printed:
 
-    XXX
+    standard  head  clean accuracy  44.3%, under attack   2.7%
+    standard  all   clean accuracy  42.0%, under attack   0.7%
+    pgd       head  clean accuracy  44.7%, under attack  10.7%
+    pgd       all   clean accuracy  45.7%, under attack  29.3%
 
-A guess is right in 10 % of the cases. A new head cannot make a network robust
-whose features are not: all of it has to be trained.
+A guess is right in 10 % of the cases. A new head alone makes a network only a
+little more robust: its features have to be trained, too.
 """
 
 import argparse
@@ -75,7 +78,7 @@ def main(weights, small):
         backbone, size = load_backbone(weights)
     pretrained = backbone.get_weights()
 
-    for method in (fb.Standard(), fb.FastBAT(epsilon=EPSILON)):
+    for method in (fb.Standard(), fb.PGD(epsilon=EPSILON, steps=3)):
         keras.utils.set_random_seed(0)
         backbone.set_weights(pretrained)
         inputs = keras.Input((32, 32, 3))

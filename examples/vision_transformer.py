@@ -23,7 +23,7 @@ from keras import layers
 
 import fastbat_tf as fb
 
-WIDTH, PATCH, HEADS, BLOCKS = 64, 4, 4, 2
+WIDTH, PATCH, HEADS = 64, 4, 4
 
 
 @keras.saving.register_keras_serializable("examples")
@@ -40,13 +40,13 @@ class AddPositions(layers.Layer):
         return patches + self.positions
 
 
-def build_network():
+def build_network(blocks):
     """Returns a pre-norm transformer over patches of 4 x 4 pixels."""
     images = keras.Input((32, 32, 3))
     x = layers.Rescaling(4, offset=-2)(images)
     x = layers.Conv2D(WIDTH, PATCH, strides=PATCH)(x)
     x = AddPositions()(layers.Reshape((-1, WIDTH))(x))
-    for _ in range(BLOCKS):
+    for _ in range(blocks):
         y = layers.LayerNormalization()(x)
         x = x + layers.MultiHeadAttention(HEADS, WIDTH // HEADS)(y, y)
         y = layers.LayerNormalization()(x)
@@ -62,14 +62,15 @@ def main(small):
     (images, labels), _, (test_images, test_labels) = fb.load_data(
         "cifar10_mini"
     )
-    epochs, batch_size = 8, 64
+    blocks, epochs, batch_size = 2, 8, 64
     if small:
-        epochs, images, labels = 1, images[:128], labels[:128]
+        blocks, epochs = 1, 1
+        images, labels = images[:128], labels[:128]
         test_images, test_labels = test_images[:20], test_labels[:20]
     steps = epochs * math.ceil(len(images) / batch_size)
     for method in (fb.Standard(), fb.FastBAT(epsilon=8 / 255)):
         keras.utils.set_random_seed(0)
-        network = build_network()
+        network = build_network(blocks)
         robust = fb.RobustClassifier(network, method)
         # Transformers need a warm-up.
         rate = keras.optimizers.schedules.CosineDecay(
