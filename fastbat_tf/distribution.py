@@ -1,6 +1,7 @@
 """The devices of a training."""
 
 import functools
+import numbers
 import pathlib
 import re
 
@@ -62,7 +63,7 @@ def check_steps_per_execution(steps, replicas):
         InputError: If `steps` is not a positive integer, or if both are above
             1.
     """
-    if not isinstance(steps, int) or steps < 1:
+    if not isinstance(steps, numbers.Integral) or steps < 1:
         raise InputError(
             "`steps_per_execution` is expected to be an integer of at least 1. "
             f"Received: steps_per_execution={steps}"

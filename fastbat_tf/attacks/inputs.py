@@ -1,11 +1,13 @@
 """Checks the arguments of attacks."""
 
 import functools
+import numbers
 import operator
 
 import numpy as np
 
 from fastbat_tf.attacks import LARGEST_EPSILON, norms
+from fastbat_tf.data.examples import as_array
 from fastbat_tf.errors import InputError
 from fastbat_tf.layers.pixel_range import TOLERANCE
 
@@ -46,7 +48,7 @@ def check_positive(**counts):
 def check_above_zero(**values):
     """Raises an `InputError` unless all values are finite and above 0."""
     for name, value in values.items():
-        if not (isinstance(value, int | float) and 0 < value < np.inf):
+        if not (isinstance(value, numbers.Real) and 0 < value < np.inf):
             raise InputError(
                 f"`{name}` is expected to be a number above 0. "
                 f"Received: {name}={value}"
@@ -61,11 +63,14 @@ def check_radius(epsilon, norm):
     except (TypeError, ValueError):
         fits = False
     if not fits:
-        expected = "in [0, 1], such as 8/255"
+        expected = "in [0, 1], such as 8 / 255"
         if norm is not norms.Linf:
-            expected = "to be at least 0 and finite"
+            expected = "of at least 0, and finite"
+        # A fraction in quotes is no number.
+        shown = repr(epsilon) if isinstance(epsilon, str) else epsilon
         raise InputError(
-            f"`epsilon` is expected {expected}. Received: epsilon={epsilon}"
+            f"`epsilon` is expected to be a number {expected}. "
+            f"Received: epsilon={shown}"
         )
 
 
@@ -86,7 +91,7 @@ def check_pixel_range(network):
 
 def as_images(images):
     """Converts images to an array `(examples, height, width, channels)`."""
-    images = np.asarray(images)
+    images = as_array("images", images)
     if images.ndim != 4 or not images.size:
         raise InputError(
             "Images of shape (examples, height, width, channels) are expected, "

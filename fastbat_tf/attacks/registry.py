@@ -6,6 +6,7 @@ To add an attack, write its class in a file of this folder, and add one entry to
 
 import importlib
 import math
+import numbers
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -134,7 +135,7 @@ def parse_norm(value: str | float) -> str:
     ('linf', 'l2')
     """
     spelled = value
-    if isinstance(value, int | float) and value in (2, math.inf):
+    if isinstance(value, numbers.Real) and value in (2, math.inf):
         spelled = "l2" if value == 2 else "linf"
     spelled = re.sub("[-_ ]", "", str(spelled)).lower()
     if spelled not in _SPELLINGS:

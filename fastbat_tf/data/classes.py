@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastbat_tf.data.examples import as_array
 from fastbat_tf.errors import InputError
 
 # How far rounding may move a probability beyond 0 or 1.
@@ -73,7 +74,7 @@ def as_classes(labels: Any, count: int) -> Classes:
 
 
 def _as_numbers(labels):
-    labels = np.asarray(labels)
+    labels = as_array("labels", labels)
     if labels.dtype.name == "bfloat16":
         labels = labels.astype(np.float32)
     if labels.dtype.kind not in "biuf":

@@ -140,8 +140,8 @@ def _limited(elements):
 
 def _read_batch(element):
     images, labels, weights = _split(element)
-    images = _as_array("images", _only_input(images))
-    labels = _as_array("labels", labels)
+    images = as_array("images", _only_input(images))
+    labels = as_array("labels", labels)
     if images.ndim <= 2 and labels.ndim in (_EXAMPLE, _IMAGES):
         raise InputError(
             "The images are expected first: (images, labels). Received: "
@@ -209,7 +209,16 @@ def _only_input(inputs):
     )
 
 
-def _as_array(name, value):
+def as_array(name, value):
+    """Converts a list, array or tensor to an array of NumPy.
+
+    Args:
+        name: String, what it holds, for the message.
+        value: The value.
+
+    Raises:
+        InputError: If it is something else, or a list of unequal parts.
+    """
     try:
         array = np.asarray(value)
     except (TypeError, ValueError):

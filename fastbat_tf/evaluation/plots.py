@@ -8,7 +8,7 @@ import numpy as np
 from fastbat_tf.attacks.inputs import as_count, as_pixels
 from fastbat_tf.attacks.records import AdversarialExamples
 from fastbat_tf.data.classes import as_classes
-from fastbat_tf.data.examples import describe
+from fastbat_tf.data.examples import as_array, describe
 from fastbat_tf.errors import InputError
 from fastbat_tf.layers.pixel_range import PixelRange
 
@@ -28,9 +28,9 @@ def plot_adversarial(
     *,
     predictions: Any = None,
     clean_predictions: Any = None,
-    class_names: Sequence[str] | None = None,
+    class_names: Sequence[str] | np.ndarray | None = None,
     pixel_range: Sequence[float] = (0, 1),
-    index: Sequence[int] | None = None,
+    index: Sequence[int] | np.ndarray | None = None,
     max_examples: int = 8,
 ) -> "Figure":
     """Shows images beside their adversarial images and the perturbations.
@@ -223,7 +223,7 @@ class _ClassNames:
 
 
 def _as_images(name, images, pixels):
-    images = as_pixels(pixels.to_unit_array(images))
+    images = as_pixels(pixels.to_unit_array(as_array(name, images)))
     if images.shape[-1] not in (1, 3):
         raise InputError(
             "Images of 1 channel (gray) or 3 (RGB) are expected. "
@@ -235,7 +235,7 @@ def _as_images(name, images, pixels):
 def _as_predictions(name, values, count):
     if values is None:
         return None
-    values = np.asarray(values)
+    values = as_array(name, values)
     if values.dtype.kind in "iu" and values.shape in ((count,), (count, 1)):
         return _Predictions(values.reshape(count))
     is_float = values.dtype.kind == "f" or values.dtype.name == "bfloat16"

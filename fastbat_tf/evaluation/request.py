@@ -11,7 +11,7 @@ from fastbat_tf.attacks.registry import (
     check_surrogate,
     parse_norm,
 )
-from fastbat_tf.data.examples import describe
+from fastbat_tf.data.examples import as_array, describe
 from fastbat_tf.distribution import resolve_jit_compile
 from fastbat_tf.errors import InputError
 
@@ -122,16 +122,19 @@ def _as_attacks(attacks):
 def _as_epsilons(epsilons, norm):
     if epsilons is None:
         return [DEFAULT_EPSILON[norm]]
-    values = _as_list(epsilons)
+    numbered = epsilons
+    if hasattr(epsilons, "shape"):  # A tensor, or an array of one number.
+        numbered = as_array("epsilons", epsilons).tolist()
+    values = _as_list(numbered)
     # A string is no number: each of its letters would be a value.
-    if isinstance(epsilons, numbers.Real):
-        values = [epsilons]
+    if isinstance(numbered, numbers.Real):
+        values = [numbered]
     if values is None or not all(
         isinstance(value, numbers.Real) for value in values
     ):
         raise InputError(
-            "`epsilons` is expected to be a list of numbers, such as "
-            "[8 / 255]. "
+            "`epsilons` is expected to be a number or a list of numbers, such "
+            "as [8 / 255]. "
             f"Received: epsilons={_describe_all(epsilons, values)}"
         )
     if norm == "linf" and any(1 < value <= 255 for value in values):

@@ -1,5 +1,6 @@
 """The Keras model that trains, saves and serves a robust classifier."""
 
+import numbers
 import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -391,7 +392,7 @@ class RobustClassifier(Lifecycle, TrainingStep):
 
 
 def _check_averaging(weight_averaging):
-    is_number = isinstance(weight_averaging, int | float)
+    is_number = isinstance(weight_averaging, numbers.Real)
     if not is_number or not 0 <= weight_averaging < 1:
         raise InputError(
             "`weight_averaging` is expected to be a number in [0, 1). "

@@ -1,6 +1,7 @@
 """Training losses."""
 
 import inspect
+import numbers
 
 import keras
 import tensorflow as tf
@@ -221,7 +222,7 @@ def as_weight(loss_weights):
     values = keras.tree.flatten(loss_weights)
     if loss_weights is None:
         return None
-    if len(values) != 1 or not isinstance(values[0], int | float):
+    if len(values) != 1 or not isinstance(values[0], numbers.Real):
         raise InputError(
             "`loss_weights` is expected to be one float, since there is one "
             f"loss. Received: loss_weights={loss_weights}"

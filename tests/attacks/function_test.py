@@ -204,7 +204,15 @@ class ModelsTest(parameterized.TestCase, tf.test.TestCase):
             lambda: attacks.PGD(keras_model(), PROBLEM.images, PROBLEM.labels),
             r"PGD\(epsilon\)\(model, images, labels\)",
         ),
-        (lambda: attacks.PGD("oops"), "epsilon=oops"),
+        (
+            lambda: PGD(PROBLEM.network, [[1, 2], [3]], [0, 1]),
+            "images are expected as one array.*images=list of 2$",
+        ),
+        (
+            lambda: PGD(PROBLEM.network, PROBLEM.images, [[0, 1], [2]]),
+            "labels are expected as one array.*labels=list of 2$",
+        ),
+        (lambda: attacks.PGD("8/255"), "a number in.*epsilon='8/255'$"),
         (lambda: attacks.PGD(relative_step_size=0), "relative_step_size=0"),
         (lambda: attacks.PGD(norm="l1"), "linf, l2.*norm=l1"),
         (lambda: attacks.PGD(seed=-1), "seed=-1"),

@@ -95,7 +95,7 @@ class PGDAttackTest(parameterized.TestCase, tf.test.TestCase):
         for arguments, reached in (
             ({"steps": 8}, True),
             ({"steps": 7}, False),
-            ({"steps": 2, "relative_step_size": 1.0}, True),
+            ({"steps": 2, "relative_step_size": np.float32(1)}, True),
             ({"steps": 1, "relative_step_size": 1.0}, False),
         ):
             result = PGD(**arguments).on(network)(images, labels, epsilon)

@@ -119,7 +119,9 @@ class RegistryTest(parameterized.TestCase, tf.test.TestCase):
         self.assertEqual(attacks.parse_norm(norm), "linf")
         self.assertEqual(attacks.FGSM(norm=norm).norm.name, "linf")
 
-    @parameterized.parameters("l2", "L2", "l_2", "L-2", 2, 2.0, np.int64(2))
+    @parameterized.parameters(
+        *("l2", "L2", "l_2", "L-2", 2, 2.0, np.int64(2), np.float32(2))
+    )
     def test_spellings_of_l2(self, norm):
         self.assertEqual(attacks.parse_norm(norm), "l2")
         self.assertEqual(attacks.FGSM(norm=norm).epsilon, 128 / 255)

@@ -254,6 +254,7 @@ class PlotTest(parameterized.TestCase, tf.test.TestCase):
         ("labels", {"labels": LABELS[:5]}, r"12 integers.*\(5,\)"),
         ("floats", {"predictions": 0.5 * LABELS}, "`predictions` .*float64$"),
         ("few", {"predictions": np.eye(4)[:3]}, "12 images.*shape=.3, 4"),
+        ("ragged", {"predictions": [[1], [2, 3]]}, "predictions=list of 2$"),
         ("names", {"labels": LABELS, "class_names": "ab"}, "class_names='ab'"),
         (
             "names_missing",

@@ -57,6 +57,10 @@ class RefusedTest(parameterized.TestCase, tf.test.TestCase):
         ([float("nan")], "Received: epsilon=nan$"),
         ([8], "at most 1 for linf: for 8 gray levels 8/255.*epsilon=8.0$"),
         (300.0, "at most 1 for linf, .* Received: epsilon=300.0$"),
+        # Taken as numbers, too.
+        (np.array(8.0), "for 8 gray levels 8/255.*epsilon=8.0$"),
+        (tf.constant([0.1, 8.0]), "for 8 gray levels 8/255.*epsilon=8.0$"),
+        (np.array(["8"]), "a number or a list.*epsilons=ndarray of shape"),
         ([], r"`epsilons` .*at least one.* Received: epsilons=\[\]$"),
         ([0.1, 0.1], r"none twice.* Received: epsilons=\[0.1, 0.1\]$"),
         ("8/255", "`epsilons` .*Received: epsilons='8/255'$"),

@@ -1,6 +1,7 @@
 """RobustClassifier: saving, loading, and what it refuses."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
@@ -44,6 +45,16 @@ class SavingTest(tf.test.TestCase, parameterized.TestCase):
             model.train_on_batch(images, labels)
         for ours, theirs in zip(loaded.weights, robust.weights, strict=True):
             self.assertAllClose(ours, theirs, 1e-5, 1e-6)
+
+    def test_numbers_of_numpy(self):
+        robust = RobustClassifier(testing.small_network(), FastAT())
+        robust.compile(
+            weight_averaging=np.float32(0.5),
+            steps_per_execution=np.int64(2),
+            loss_weights=np.float32(0.5),
+        )
+        self.assertEqual(robust.steps_per_execution, 2)
+        self.assertIsNotNone(robust.weight_average)
 
     def test_load_in_another_process(self):
         """In a process that has imported only the package."""

@@ -249,6 +249,8 @@ adversarial = fb.attacks.PGD()(model, images, labels)
 assert_type(adversarial, fb.attacks.AdversarialExamples)
 print(adversarial.robust.mean(), adversarial.images, adversarial.predictions)
 fb.plot_adversarial(images, adversarial, labels).savefig("attack.png")
+fb.plot_adversarial(images, images, index=np.flatnonzero(labels)[:3])
+fb.plot_adversarial(images, images, class_names=np.array(["cat", "dog"]))
 fb.plot_adversarial(
     images,
     adversarial.images,

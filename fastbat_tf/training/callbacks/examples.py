@@ -56,16 +56,20 @@ class ExamplesCallback(keras.callbacks.Callback):
         self._pixel_range = pixel_range
         self._bound = None
         self._bound_to = None
+        self._traced = []
 
     def set_model(self, model):
         super().set_model(model)
-        if model is self._bound_to:  # In a second `fit`.
+        # Its layers may be others in a second `fit`.
+        variables_of_model = [id(variable) for variable in model.variables]
+        if model is self._bound_to and variables_of_model == self._traced:
             return
         network, pixels = as_network(model, self._pixel_range)
         images = pixels.to_unit_array(self._images)
         self.examples = self.examples._replace(images=images)
         self._bound = self.attack.on(network, pixels)
         self._bound_to = model
+        self._traced = variables_of_model
 
     def on_train_begin(self, logs=None):
         # What cannot be attacked is refused before an epoch is spent on it.

@@ -106,6 +106,26 @@ class PlainFitTest(parameterized.TestCase, tf.test.TestCase):
             atol=1 / 6 + 1e-6,
         )
 
+    def test_a_second_fit_of_other_layers(self):
+        model = keras.Sequential(
+            [
+                keras.Input(IMAGES.shape[1:]),
+                keras.layers.Flatten(),
+                keras.layers.Dense(3),
+            ]
+        )
+        measured = fb.RobustAccuracy(VALIDATION, ATTACK)
+        for _ in range(2):
+            model.compile("sgd", "mse")
+            fit(model, measured, epochs=1)
+            # Of the weights and layers of now.
+            expected = ATTACK(model, *VALIDATION).images - VALIDATION[0]
+            self.assertAllClose(
+                measured.result.perturbation, expected, atol=1e-6
+            )
+            model.pop()
+            model.add(keras.layers.Dense(3))
+
     def test_stops_and_saves_by_it(self):
         directory = self.enterContext(tempfile.TemporaryDirectory())
         path = pathlib.Path(directory, "best.keras")
