@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -159,6 +160,28 @@ class ImportTest(absltest.TestCase):
             ["fastbat_tf.methods.registry", "models.registry"], loaded
         )
         self.assertNoCommonElements(loaded, ["keras", "scipy", "tensorflow"])
+
+
+class BuildTest(absltest.TestCase):
+    """The dependencies in BUILD, which no import of a clone needs."""
+
+    def test_layers_are_built_with_what_they_import(self):
+        (layers,) = (
+            ast.literal_eval(node.value)
+            for node in ast.parse((TOP / "BUILD").read_text()).body
+            if isinstance(node, ast.Assign) and node.targets[0].id == "LAYERS"
+        )
+        reached = {}
+        for layer, below in layers.items():
+            reached[layer] = {layer}.union(*(reached[name] for name in below))
+            imported = {
+                name
+                for path in python_files(f"fastbat_tf/{layer}")
+                for name in re.findall(
+                    r"^\s*from fastbat_tf\.(\w+)", path.read_text(), re.M
+                )
+            }
+            self.assertLessEqual(imported & set(layers), reached[layer], layer)
 
 
 class FilesTest(parameterized.TestCase):

@@ -147,6 +147,7 @@ class WheelTest(absltest.TestCase):
         self.assertEqual(
             files(self.site),
             files(TOP) | {f"fastbat_tf/{name}" for name in moved},
+            "`packages` and `package-data` of pyproject.toml list each folder.",
         )
         (about,) = self.site.glob("*.dist-info")
         self.assertEqual(

@@ -18,7 +18,12 @@ import tempfile
 import keras
 from absl.testing import absltest, parameterized
 
-from fastbat_tf import methods
+from fastbat_tf import attacks, methods
+from fastbat_tf.attacks.base import Settings
+from fastbat_tf.layers.keras_arguments import (
+    BatchNormalizationArguments,
+    LayerArguments,
+)
 from fastbat_tf.training.keras_signatures import Signatures
 from tests.support.command_line import TOP
 from tests.support.documentation import executed_pages, read_blocks
@@ -206,6 +211,23 @@ class TypesTest(absltest.TestCase):
 
 
 class SignaturesTest(parameterized.TestCase):
+    @parameterized.parameters(
+        (Settings, attacks.Attack),
+        (LayerArguments, keras.layers.Layer),
+        (BatchNormalizationArguments, keras.layers.BatchNormalization),
+    )
+    def test_arguments_that_are_handed_on(self, types, to):
+        """The types have the names of all arguments, and no others."""
+        expected = set(inspect.signature(to.__init__).parameters)
+        if issubclass(to, keras.layers.Layer):
+            expected |= set(
+                inspect.signature(keras.layers.Layer.__init__).parameters
+            )
+        expected -= {"self", "kwargs"}
+        if types is Settings:  # Each attack states its radius itself.
+            expected.remove("epsilon")
+        self.assertEqual(set(types.__annotations__), expected)
+
     @parameterized.parameters("fit", "evaluate", "predict", "train_on_batch")
     def test_those_of_keras(self, name):
         """Our types are on Keras' arguments: the same names and defaults."""

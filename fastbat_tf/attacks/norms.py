@@ -16,7 +16,6 @@ from fastbat_tf import perturbation
 from fastbat_tf.attacks.registry import parse_norm
 
 PIXEL_AXES = (1, 2, 3)
-TINY = 1e-12  # Keeps a division by a norm of zero at zero.
 
 
 def per_image(values):
@@ -69,34 +68,22 @@ class L2:
     @staticmethod
     def size(delta):
         """`||delta||_2` per image, of shape `(batch, 1, 1, 1)`."""
-        # Scaled, since the square of a tiny gradient is zero in float32.
-        largest = Linf.size(delta) + tf.cast(1e-30, delta.dtype)
-        squares = tf.square(delta / largest)
-        return largest * tf.sqrt(
-            tf.reduce_sum(squares, PIXEL_AXES, keepdims=True)
-        )
+        return perturbation.l2_size(delta)
 
-    @classmethod
-    def direction(cls, gradient):
+    @staticmethod
+    def direction(gradient):
         """The steepest step of size 1; zero for a gradient of zero."""
-        return tf.math.divide_no_nan(gradient, cls.size(gradient))
+        return perturbation.direction(gradient, "l2")
 
     @staticmethod
     def speed(gradient):
         """How fast each pixel moves along the shortest way to a hyperplane."""
         return tf.abs(gradient)
 
-    @classmethod
-    def project(cls, delta, images, epsilon):
-        """Scales `delta` to the ball, then clips it to the pixel range.
-
-        Clipping moves each pixel toward its original value, so the result
-        stays in the ball.
-        """
-        epsilon = tf.cast(epsilon, delta.dtype)
-        size = cls.size(delta)
-        shrink = tf.where(size > epsilon, epsilon / (size + TINY), 1.0)
-        return perturbation.clip_to_pixels(delta * shrink, images)
+    @staticmethod
+    def project(delta, images, epsilon):
+        """Scales `delta` to the ball, then clips it to the pixel range."""
+        return perturbation.project(delta, images, epsilon, norm="l2")
 
     @classmethod
     def uniform(cls, generator, shape):

@@ -4,6 +4,7 @@ import inspect
 
 
 def find_type(annotation, option):
+    """Returns the type of an argument: its annotation, or the option's type."""
     # A dataclass would make no argument of a `ClassVar`.
     has_type = annotation is not None and "ClassVar" not in str(annotation)
     return annotation if has_type else option.type
