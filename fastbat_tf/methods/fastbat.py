@@ -77,8 +77,9 @@ class FastBAT(Method):
             Defaults to `8 / 255, in L2 128 / 255`.
         step_size: Float, the factor of the gradient in the lower level, which
             takes no sign of it. Defaults to `5000/255 up to epsilon = 8/255,
-            else 2000/255; in L2 6`. The former are the published ones; 6
-            reaches the sphere from gradients as small as 5000/255 does.
+            else 2000/255; in L2 6`. The former are the published ones. In L2, 6
+            reaches the sphere of the default radius with gradients of length
+            0.1, and nearly all gradients of a short training are longer.
         implicit_lambda: Float, lambda of the implicit term. `inf` switches the
             term off, which leaves two-step PGD without a sign. Defaults to
             `10, in L2 1 / step_size`.
