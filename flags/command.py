@@ -88,7 +88,7 @@ def get_command():
     mode, run_dir = runtime.MODE.value, runtime.RUN_DIR.value
     if mode == "export":
         _refuse_others("--mode=export with --run_dir", {"run_dir"})
-        _expect_run_dir(run_dir)
+        _expect_run_dir(run_dir, "--run_dir")
         return Command(mode, run_dir, verbosity=_verbosity())
     if mode == "evaluate":
         return _get_evaluation(run_dir)
@@ -139,7 +139,7 @@ def _get_evaluation(run_dir):
     else:
         applicable |= {"run_dir"}
         _refuse_others("--mode=evaluate with --run_dir", applicable)
-        _expect_run_dir(run_dir)
+        _expect_run_dir(run_dir, "--run_dir or --model_path")
         config = RunDirectory(run_dir).load_config()
         if data.DATA_DIR.value is not None:
             moved = dataclasses.replace(
@@ -178,15 +178,17 @@ def _refuse_others(where, applicable):
     _refuse(where, every - applicable - {"mode"})
 
 
-def _expect_run_dir(run_dir):
+def _expect_run_dir(run_dir, flags):
     if not run_dir:
         raise InputError(
-            f"--mode={runtime.MODE.value} expects --run_dir. "
+            f"--mode={runtime.MODE.value} expects {flags}. "
             f"Received: run_dir={run_dir}"
         )
 
 
 def fail(error):
     """Prints an error in one line and exits with status 2."""
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    # absl begins its message about a missing flagfile with "ERROR:: ".
+    message = " ".join(str(error).removeprefix("ERROR:: ").split())
+    print(f"error: {message}", file=sys.stderr)
     sys.exit(2)

@@ -4,6 +4,7 @@ They are lines that begin with `>>>`, or blocks of Python. A comment
 `# doctest: +SKIP`, or `<!-- not executed: why -->` above a block, skips one.
 """
 
+import ast
 import contextlib
 import doctest
 import functools
@@ -109,6 +110,17 @@ class DocstringsTest(parameterized.TestCase):
         runner = doctest.DocTestRunner(verbose=False, optionflags=flags)
         result = runner.run(test, out=printed.append)
         self.assertEqual(result.failed, 0, "".join(printed))
+
+    def test_public_names_are_those_of_fb(self):
+        """A reader pastes an example after `import fastbat_tf as fb`."""
+        for docstring in DOCSTRINGS:
+            if not docstring.name:
+                continue  # That of a module, for those who change it.
+            code = [example.source for example in docstring.sessions]
+            code += [block.text for block in docstring.blocks]
+            nodes = list(ast.walk(ast.parse("\n".join(code))))
+            used = {node.id for node in nodes if isinstance(node, ast.Name)}
+            self.assertEmpty(used & set(fastbat_tf.__all__), docstring.title)
 
     def test_few_are_skipped(self):
         self.assertEqual(

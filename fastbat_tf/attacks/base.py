@@ -19,6 +19,7 @@ from fastbat_tf.attacks.inputs import as_count, as_images, check_radius
 from fastbat_tf.attacks.models import as_network
 from fastbat_tf.attacks.records import AdversarialExamples
 from fastbat_tf.attacks.registry import DEFAULT_EPSILON
+from fastbat_tf.attacks.shown import Shown
 from fastbat_tf.data.classes import as_classes, check_count
 from fastbat_tf.data.examples import describe
 from fastbat_tf.distribution import resolve_jit_compile
@@ -35,7 +36,7 @@ class Settings(TypedDict, total=False):
     jit_compile: bool | str
 
 
-class Attack(abc.ABC):
+class Attack(Shown, abc.ABC):
     """An attack, a function of a model, images and labels.
 
     It is a single attack, or an ensemble of several in order.
@@ -340,12 +341,8 @@ class SteppedAttack(Attack):
         problem, state = self.start(
             images, labels, targets, np.float32(epsilon), generators
         )
-        problem = {
-            "images": images,
-            "labels": labels,
-            "targets": targets,
-            **problem,
-        }
+        given = {"images": images, "labels": labels, "targets": targets}
+        problem = {**given, **problem}
         state = {
             "iteration": np.zeros(len(images), np.int32),
             "fooled": np.zeros(len(images), bool),

@@ -59,6 +59,13 @@ class AdversarialExamples(NamedTuple):
     predictions: np.ndarray
     robust: np.ndarray
 
+    def __repr__(self) -> str:
+        # A shell shows what a call returns: not millions of pixels.
+        return (
+            f"<AdversarialExamples: images {self.images.shape}, "
+            f"{int(np.sum(self.robust))} of {len(self.robust)} robust>"
+        )
+
 
 class AttackResult(NamedTuple):
     """The result of an attack.

@@ -230,6 +230,8 @@ def describe(value):
         return f"{type(value).__name__} of {len(value)}"
     if isinstance(value, str | int | float):
         return repr(value)
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
     kind = type(value).__name__
     shape = getattr(value, "shape", None)
     return kind if shape is None else f"{kind} of shape {tuple(shape)}"

@@ -84,7 +84,7 @@ def load_data(
 
     Example:
 
-    >>> (images, labels), validation, test = load_data("cifar10_mini")
+    >>> (images, labels), validation, test = fb.load_data("cifar10_mini")
     >>> images.shape, images.dtype, float(images.max())
     ((3600, 32, 32, 3), dtype('float32'), 1.0)
     """

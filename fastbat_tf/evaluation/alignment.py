@@ -46,7 +46,7 @@ class GradientAlignment:
 
     Example:
 
-    >>> score = GradientAlignment(model)(images, labels, epsilon=8 / 255)
+    >>> score = fb.GradientAlignment(model)(images, labels, epsilon=8 / 255)
     """
 
     def __init__(

@@ -192,7 +192,8 @@ class _Outcomes(NamedTuple):
             broken, robust = ((self.order == k).sum() for k in (0, 1))
             text += f" The attack breaks {broken} of {broken + robust}"
             wrong = count - broken - robust
-            text += f"; {wrong} misclassified before." if wrong else "."
+            verb = "was" if wrong == 1 else "were"
+            text += f"; {wrong} {verb} misclassified before." if wrong else "."
         return text
 
 

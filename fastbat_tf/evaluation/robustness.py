@@ -115,7 +115,7 @@ def evaluate_robustness(
     Example:
 
     ```python
-    results = evaluate_robustness(
+    results = fb.evaluate_robustness(
         model, (images, labels), attacks=["pgd-50-10", "autoattack"]
     )
     results["attacks"][1]["robust_accuracy"]

@@ -48,7 +48,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 
     Example:
 
-    >>> layer = FusedBatchNormalization(unbiased=True)
+    >>> layer = fb.FusedBatchNormalization(unbiased=True)
     >>> outputs = layer(images, training=True)
     """
 

@@ -56,7 +56,7 @@ class AAER(Method):
 
     Example:
 
-    >>> AAER(epsilon=8 / 255, base_attack="fastat").loss_coefficient
+    >>> fb.AAER(epsilon=8 / 255, base_attack="fastat").loss_coefficient
     2.5
     """
 

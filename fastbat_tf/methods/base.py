@@ -58,7 +58,7 @@ class Solution(NamedTuple):
 
     Example:
 
-    >>> Solution(tf.zeros_like(images)).perturbation.shape
+    >>> fb.Solution(tf.zeros_like(images)).perturbation.shape
     TensorShape([8, 8, 8, 3])
     """
 
@@ -128,16 +128,16 @@ class Method(abc.ABC):
     Example:
 
     ```python
-    class Noise(Method):
+    class Noise(fb.Method):
         \"\"\"Trains on images with uniform noise.\"\"\"
 
-        epsilon: float = option(8 / 255, "Radius of the noise.")
+        epsilon: float = fb.option(8 / 255, "Radius of the noise.")
 
         def solve(self, context):
-            return Solution(context.random_start(self.epsilon))
+            return fb.Solution(context.random_start(self.epsilon))
 
 
-    robust = RobustClassifier(model, Noise(epsilon=16 / 255))
+    robust = fb.RobustClassifier(model, Noise(epsilon=16 / 255))
     ```
     """
 

@@ -55,7 +55,7 @@ class ELLE(Method):
 
     Example:
 
-    >>> ELLE(epsilon=8 / 255).coefficient
+    >>> fb.ELLE(epsilon=8 / 255).coefficient
     1.0
     """
 

@@ -31,7 +31,7 @@ class FastAT(Method):
 
     Example:
 
-    >>> FastAT(epsilon=8 / 255).step_size * 255
+    >>> fb.FastAT(epsilon=8 / 255).step_size * 255
     10.0
     """
 

@@ -97,7 +97,7 @@ class FastBAT(Method):
 
     Example:
 
-    >>> method = FastBAT(epsilon=8 / 255)
+    >>> method = fb.FastBAT(epsilon=8 / 255)
     >>> method.step_size * 255
     5000.0
     """

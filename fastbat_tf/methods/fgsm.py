@@ -29,7 +29,7 @@ class FGSM(Method):
 
     Example:
 
-    >>> FGSM(epsilon=8 / 255).step_size * 255
+    >>> fb.FGSM(epsilon=8 / 255).step_size * 255
     8.0
     """
 

@@ -31,7 +31,7 @@ class FGSMCUAP(FGSMUAP):
 
     Example:
 
-    >>> FGSMCUAP(epsilon=8 / 255).uap_epsilon * 255
+    >>> fb.FGSMCUAP(epsilon=8 / 255).uap_epsilon * 255
     10.0
     """
 

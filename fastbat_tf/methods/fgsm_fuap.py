@@ -51,7 +51,7 @@ class FGSMFUAP(UniversalStart, Method):
 
     Example:
 
-    >>> FGSMFUAP(epsilon=8 / 255).uaps
+    >>> fb.FGSMFUAP(epsilon=8 / 255).uaps
     50
     """
 

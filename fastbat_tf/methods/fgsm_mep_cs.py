@@ -50,7 +50,7 @@ class FGSMMEPCS(SmoothConvergence, Method):
 
     Example:
 
-    >>> FGSMMEPCS(epsilon=8 / 255).momentum_decay
+    >>> fb.FGSMMEPCS(epsilon=8 / 255).momentum_decay
     0.3
     """
 

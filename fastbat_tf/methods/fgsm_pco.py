@@ -44,7 +44,7 @@ class FGSMPCO(Method):
 
     Example:
 
-    >>> FGSMPCO(epsilon=8 / 255).reach
+    >>> fb.FGSMPCO(epsilon=8 / 255).reach
     1.5
     """
 

@@ -46,7 +46,7 @@ class FGSMPGI(Method):
 
     Example:
 
-    >>> FGSMPGI(epsilon=8 / 255).reset_epochs
+    >>> fb.FGSMPGI(epsilon=8 / 255).reset_epochs
     40
     """
 

@@ -44,7 +44,7 @@ class FGSMRSCS(SmoothConvergence, Method):
 
     Example:
 
-    >>> FGSMRSCS(epsilon=8 / 255).tolerance
+    >>> fb.FGSMRSCS(epsilon=8 / 255).tolerance
     0.03
     """
 

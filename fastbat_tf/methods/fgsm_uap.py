@@ -145,7 +145,7 @@ class FGSMUAP(UniversalStart, Method):
 
     Example:
 
-    >>> FGSMUAP(epsilon=8 / 255).uap_epsilon * 255
+    >>> fb.FGSMUAP(epsilon=8 / 255).uap_epsilon * 255
     10.0
     """
 

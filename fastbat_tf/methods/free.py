@@ -44,7 +44,7 @@ class Free(Method):
 
     Example:
 
-    >>> Free(epsilon=8 / 255, replays=8).replays
+    >>> fb.Free(epsilon=8 / 255, replays=8).replays
     8
     """
 

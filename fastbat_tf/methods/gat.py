@@ -44,7 +44,7 @@ class GAT(Method):
 
     Example:
 
-    >>> GAT(epsilon=8 / 255).coefficient
+    >>> fb.GAT(epsilon=8 / 255).coefficient
     10.0
     """
 

@@ -37,7 +37,7 @@ class GradAlign(Method):
 
     Example:
 
-    >>> GradAlign(epsilon=8 / 255).coefficient
+    >>> fb.GradAlign(epsilon=8 / 255).coefficient
     0.2
     """
 

@@ -57,7 +57,7 @@ class LIET(Method):
 
     Example:
 
-    >>> LIET(epsilon=8 / 255).coefficient
+    >>> fb.LIET(epsilon=8 / 255).coefficient
     100.0
     """
 

@@ -33,7 +33,7 @@ class NFGSM(Method):
 
     Example:
 
-    >>> NFGSM(epsilon=8 / 255).noise_scale
+    >>> fb.NFGSM(epsilon=8 / 255).noise_scale
     2.0
     """
 

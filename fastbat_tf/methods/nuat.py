@@ -38,7 +38,7 @@ class NuAT(Method):
 
     Example:
 
-    >>> NuAT(epsilon=8 / 255).coefficient
+    >>> fb.NuAT(epsilon=8 / 255).coefficient
     4.5
     """
 

@@ -207,11 +207,11 @@ def option(
     Example:
 
     ```python
-    class Noise(Method):
-        epsilon: float = option(8 / 255, "Radius.", interval="[0, 1]")
-        scale: float = option(2.0, "Scale of noise.", interval="(0, inf)")
-        steps: int = option(3, "Number of steps.", interval="[1, inf)")
-        start: float = option(formula="scale * epsilon")
+    class Noise(fb.Method):
+        epsilon: float = fb.option(8 / 255, "Radius.", interval="[0, 1]")
+        scale: float = fb.option(2.0, "Scale of noise.", interval="(0, inf)")
+        steps: int = fb.option(3, "Number of steps.", interval="[1, inf)")
+        start: float = fb.option(formula="scale * epsilon")
     ```
     """
     if kind is None:

@@ -40,7 +40,7 @@ class PGD(Method):
 
     Example:
 
-    >>> method = PGD(epsilon=8 / 255, steps=10)
+    >>> method = fb.PGD(epsilon=8 / 255, steps=10)
     >>> method.step_size * 255
     2.0
     """

@@ -33,7 +33,7 @@ class SSAT(Method):
 
     Example:
 
-    >>> SSAT(epsilon=8 / 255).checkpoints
+    >>> fb.SSAT(epsilon=8 / 255).checkpoints
     3
     """
 

@@ -14,7 +14,7 @@ class Standard(Method):
 
     Example:
 
-    >>> Standard()
+    >>> fb.Standard()
     Standard()
     """
 

@@ -25,7 +25,7 @@ class Plan(NamedTuple):
 
     Example:
 
-    >>> plan = Plan(epochs=20, steps_per_epoch=390, batch_size=128)
+    >>> plan = fb.Plan(epochs=20, steps_per_epoch=390, batch_size=128)
     >>> plan.epochs * plan.steps_per_epoch
     7800
     """

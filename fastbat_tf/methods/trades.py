@@ -44,7 +44,7 @@ class TRADES(Method):
 
     Example:
 
-    >>> TRADES(epsilon=8 / 255).coefficient
+    >>> fb.TRADES(epsilon=8 / 255).coefficient
     6.0
     """
 

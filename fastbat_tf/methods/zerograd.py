@@ -38,7 +38,7 @@ class ZeroGrad(Method):
 
     Example:
 
-    >>> ZeroGrad(epsilon=8 / 255).step_size * 255
+    >>> fb.ZeroGrad(epsilon=8 / 255).step_size * 255
     16.0
     """
 

@@ -169,7 +169,7 @@ def resolve_options(
 
     Raises:
         ValueError: If an option does not apply to the model or is out of
-            range, or if the images are too small for the model.
+            range, or if `input_shape` is too small or not of three numbers.
 
     Example:
 
@@ -177,6 +177,11 @@ def resolve_options(
     {'width': 16, 'activation': 'relu', 'stem': 'imagenet'}
     """
     spec = parse(name)
+    if len(input_shape) != 3:
+        raise ValueError(
+            "`input_shape` is expected to be (height, width, channels). "
+            f"Received: input_shape={tuple(input_shape)}"
+        )
     smallest = APPLICATIONS.get(spec.arguments.get("application", ""), 1)
     if min(input_shape[:2]) < smallest:
         raise ValueError(

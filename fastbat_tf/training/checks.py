@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from fastbat_tf.attacks.base import Attack
 from fastbat_tf.errors import InputError
 from fastbat_tf.methods.base import Method
 from fastbat_tf.methods.state import Plan
@@ -103,6 +104,8 @@ def check_method(method):
         expected = f"an instance, {method.__name__}(...), not the class"
     elif isinstance(method, str):
         expected += "; fastbat_tf.methods.get makes one of a name"
+    elif isinstance(method, Attack):
+        expected += "; attacks, such as fastbat_tf.attacks.PGD, measure"
     raise InputError(
         f"`method` is expected to be {expected}. "
         f"Received: method={_shown(method)}"

@@ -95,7 +95,7 @@ class RobustClassifier(Lifecycle, TrainingStep):
     Example:
 
     ```python
-    robust = RobustClassifier(model, FastBAT(epsilon=8 / 255))
+    robust = fb.RobustClassifier(model, fb.FastBAT(epsilon=8 / 255))
     robust.compile(keras.optimizers.SGD(0.1, momentum=0.9), weight_decay=5e-4)
     robust.fit(images, labels, batch_size=128, epochs=20)
     ```
@@ -103,8 +103,8 @@ class RobustClassifier(Lifecycle, TrainingStep):
     With uint8 pixels and a classifier that rescales them itself:
 
     ```python
-    robust = RobustClassifier(
-        model, FastBAT(epsilon=8 / 255), pixel_range=(0, 255)
+    robust = fb.RobustClassifier(
+        model, fb.FastBAT(epsilon=8 / 255), pixel_range=(0, 255)
     )
     ```
     """

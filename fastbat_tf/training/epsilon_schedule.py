@@ -33,7 +33,7 @@ class EpsilonSchedule(keras.layers.Layer):
 
     Example:
 
-    >>> float(EpsilonSchedule(clean_steps=2, ramp_steps=4).share(3))
+    >>> float(fb.EpsilonSchedule(clean_steps=2, ramp_steps=4).share(3))
     0.5
     """
 

@@ -164,7 +164,7 @@ class PlotTest(parameterized.TestCase, tf.test.TestCase):
             self.assertEqual(
                 texts(figure)[0],
                 f"{count} of 12 images. The attack breaks 2 of 11; 1 "
-                "misclassified before.",
+                "was misclassified before.",
             )
 
     def test_without_labels(self):

@@ -163,6 +163,11 @@ class BadFlagsTest(CommandLineTest):
             r"--mode=export expects --run_dir\. Received: run_dir=None$",
         )
 
+    def test_a_missing_flagfile(self):
+        process = main("--flagfile=recipes/none.cfg")
+        self.assert_refused(process, "'recipes/none.cfg'$")
+        self.assertStartsWith(process.stderr, "error: Unable to open flagfile")
+
     def test_without_tensorflow(self):
         for flags, status in (
             ("--epochs=0", 2),

@@ -108,8 +108,12 @@ class EvaluateFlagsTest(CommandLineTest):
         )
 
     @parameterized.parameters(
-        ("", r"--mode=evaluate expects --run_dir\. Received: run_dir=None$"),
-        ("--run_dir=", r"expects --run_dir\. Received: run_dir=$"),
+        (
+            "",
+            r"--mode=evaluate expects --run_dir or --model_path\. "
+            "Received: run_dir=None$",
+        ),
+        ("--run_dir=", r"--run_dir or --model_path\. Received: run_dir=$"),
         (
             "--run_dir=RUN --epochs=3 --width=2",
             "A flag does not apply to --mode=evaluate with --run_dir. "

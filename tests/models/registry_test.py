@@ -135,6 +135,7 @@ class OptionsTest(parameterized.TestCase):
         ("wrn16_8", {"dropout": -0.1}, r"in \[0, 1\)"),
         ("resnet18", {"num_classes": 1}, "at least 2"),
         ("resnet18", {"mean": (0.5,)}, "together"),
+        ("resnet18", {"input_shape": (8, 8)}, "be .height, width, channels"),
         (
             "keras:InceptionV3",
             {"input_shape": (74, 80, 3)},

@@ -6,6 +6,7 @@ import tensorflow as tf
 from absl.testing import absltest, parameterized
 
 from fastbat_tf import EpsilonSchedule, FastAT, FastBAT, Plan, RobustClassifier
+from fastbat_tf.attacks.pgd import PGD
 from fastbat_tf.errors import InputError
 from tests.support import testing
 from tests.training.lifecycle_test import Subclassed, compiled, functional
@@ -44,6 +45,7 @@ class RefusedTest(parameterized.TestCase):
         ("fastbat", "fastbat_tf.methods.get.*method='fastbat'"),
         (Subclassed(), "instance of a fastbat_tf.Method.*Subclassed"),
         (None, "instance of a fastbat_tf.Method.*None"),
+        (PGD(), r"attacks.PGD, measure\. Received: method=PGD\(\)$"),
     )
     def test_method(self, method, message):
         self.assert_refused(message, RobustClassifier, functional(), method)

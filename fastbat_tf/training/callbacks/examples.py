@@ -44,7 +44,8 @@ class ExamplesCallback(keras.callbacks.Callback):
         if not isinstance(attack, Attack):
             raise InputError(
                 "`attack` is expected to be an attack, such as "
-                "fastbat_tf.attacks.PGD(steps=10). "
+                "fastbat_tf.attacks.PGD(steps=10); methods, such as "
+                "fastbat_tf.PGD, train. "
                 f"Received: attack={describe(attack)}"
             )
         self.attack = attack

@@ -111,8 +111,8 @@ class OverfittingGuard(keras.callbacks.Callback):
     Example:
 
     ```python
-    robust.compile(optimizer, epsilon_schedule=EpsilonSchedule())
-    guard = OverfittingGuard("rollback", path=pathlib.Path("good.npz"))
+    robust.compile(optimizer, epsilon_schedule=fb.EpsilonSchedule())
+    guard = fb.OverfittingGuard("rollback", path=pathlib.Path("good.npz"))
     robust.fit(data, epochs=20, callbacks=[robust_accuracy, scores, guard])
     ```
     """

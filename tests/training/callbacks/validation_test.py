@@ -83,6 +83,15 @@ class RobustAccuracyTest(tf.test.TestCase):
         # The result is that of the raw weights.
         self.assertAllClose(validation.result.robust.mean(), raw[1])
 
+    def test_what_is_no_attack(self):
+        """Of attacks and methods, some have the same name."""
+        for given, received in ((FastAT(), "FastAT"), (PGD, "the class PGD")):
+            with self.assertRaisesRegex(
+                InputError,
+                f"fastbat_tf.PGD, train. Received: attack={received}$",
+            ):
+                RobustAccuracy(images_and_labels(4), given)
+
     def test_examples_in_the_range_of_the_classifier(self):
         images, labels = images_and_labels(4)
         for pixel_range, given in (
