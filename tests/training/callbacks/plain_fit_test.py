@@ -116,7 +116,8 @@ class PlainFitTest(parameterized.TestCase, tf.test.TestCase):
         )
         measured = fb.RobustAccuracy(VALIDATION, ATTACK)
         for _ in range(2):
-            model.compile("sgd", "mse")
+            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+            model.compile("sgd", loss)
             fit(model, measured, epochs=1)
             # Of the weights and layers of now.
             expected = ATTACK(model, *VALIDATION).images - VALIDATION[0]
