@@ -103,6 +103,9 @@ class ContractTest(tf.test.TestCase, parameterized.TestCase):
     # A variant computes other numbers by the same operations.
     @pytest.mark.quick(*PASSES)
     def test_training(self, name, options, passes):
+        self.check_training(name, options)
+
+    def check_training(self, name, options):
         """Eagerly and as a graph: the same, finite, traced once."""
         robust = build(name, options, jit_compile=False)
         before = [v.numpy() for v in robust.trainable_variables]
