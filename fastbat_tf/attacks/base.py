@@ -131,14 +131,14 @@ class Attack(Shown, abc.ABC):
                 `RobustClassifier`, and `(0, 1)` for any other model.
 
         Returns:
-            `AdversarialExamples`, three NumPy arrays: `images`, `predictions`
-            and `robust`.
+            `AdversarialExamples`: `images`, `predictions` and `robust`.
 
         Raises:
             InputError: If an argument is not as described, or if the attack
                 needs gradients that the model does not have.
         """
-        bound, pixels = self._bind(model, pixel_range)
+        shape = tuple(getattr(images, "shape", ()))[1:]
+        bound, pixels = self._bind(model, pixel_range, shape)
         unit = pixels.to_unit_array(as_images(images))
         clean = bound.classify(unit, labels)
         bound.check_gradient(clean)
@@ -172,7 +172,7 @@ class Attack(Shown, abc.ABC):
         del pixel_range
         return BoundAttack(self, network)
 
-    def _bind(self, model, pixel_range):
+    def _bind(self, model, pixel_range, shape):
         """Returns a `BoundAttack` and the `PixelRange`, old ones if possible.
 
         Only Keras models are remembered: other callables may be functions of
@@ -183,7 +183,7 @@ class Attack(Shown, abc.ABC):
             return self.on(network, pixels), pixels
         if pixel_range is not None:
             pixel_range = PixelRange.parse(pixel_range)
-        key = pixel_range, [id(variable) for variable in model.variables]
+        key = pixel_range, shape, [id(v) for v in model.variables]
         known, *bound = self._bound.get(model, (None,))
         if known != key:
             _, pixels = as_network(model, pixel_range)

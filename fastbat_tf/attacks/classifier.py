@@ -44,7 +44,8 @@ class NumpyNetwork:
 
     def _ask(self, images):
         try:
-            logits = np.asarray(self.function(images), np.float32)
+            # A function may write to what it is given.
+            logits = np.asarray(self.function(images.copy()), np.float32)
             expected = len(images), self.classes
             if logits.shape != expected:
                 raise InputError(
@@ -164,7 +165,7 @@ class Classifier:
     def _as_numpy(self, batch, reason):
         """Asks the network as a function of NumPy arrays, about one image."""
         try:
-            logits = np.asarray(self.network(batch[:1]))
+            logits = np.asarray(self.network(batch[:1].copy()))
             is_logits = logits.dtype.kind in "iuf" and logits.ndim == 2
         except Exception as error:
             is_logits = False

@@ -54,6 +54,7 @@ class Transfer(SteppedAttack):
     ) -> None:
         super().__init__(epsilon, **settings)
         self.surrogate = surrogate
+        self._traced: list = []
         self.attack: Any = registry.build(attack, **settings)
         self.attack.stops = False
         self.loss_name = self.attack.loss_name
@@ -69,6 +70,15 @@ class Transfer(SteppedAttack):
         )
         check_pixel_range(attack.surrogate)
         return BoundAttack(attack, network)
+
+    def _bind(self, model, pixel_range, shape):
+        """Forgets what is known of a surrogate whose layers are others now."""
+        variables = getattr(self.surrogate, "variables", ())
+        traced = [id(variable) for variable in variables]
+        if traced != self._traced:
+            self._bound.clear()
+            self._traced = traced
+        return super()._bind(model, pixel_range, shape)
 
     def differentiates(self, network):
         """The surrogate."""

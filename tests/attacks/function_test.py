@@ -287,6 +287,30 @@ class RepeatedTest(tf.test.TestCase):
         attack(model, PROBLEM.images[:5], PROBLEM.labels[:5])
         self.assertGreater(len(traces), count)
 
+    def test_a_surrogate_of_other_layers(self):
+        model, surrogate = keras_model(), keras_model()
+        attack = attacks.Transfer(surrogate, "fgsm", EPSILON)
+        before = attack(model, PROBLEM.images, PROBLEM.labels)
+        surrogate.pop()
+        surrogate.add(keras.layers.Dense(3))
+        after = attack(model, PROBLEM.images, PROBLEM.labels)
+        self.assertNotAllClose(after.images, before.images)
+        again = attacks.Transfer(surrogate, "fgsm", EPSILON)
+        again = again(model, PROBLEM.images, PROBLEM.labels)
+        self.assertAllEqual(after.images, again.images)
+
+    def test_images_of_another_size(self):
+        model = keras.Sequential(
+            [
+                keras.Input((None, None, SHAPE[-1])),
+                keras.layers.GlobalAveragePooling2D(),
+                keras.layers.Dense(3),
+            ]
+        )
+        for images in (PROBLEM.images, PROBLEM.images[:, 1:]):
+            found = PGD(model, images, PROBLEM.labels)
+            self.assertEqual(found.images.shape, images.shape)
+
     def test_no_model_is_kept(self):
         model = keras_model()
         PGD(model, PROBLEM.images, PROBLEM.labels)
