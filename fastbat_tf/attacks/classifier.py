@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -90,8 +91,9 @@ class Classifier:
         batch_size: Integer, images per call of the network. Defaults to 250.
 
     Attributes:
-        network: The network; a `NumpyNetwork` of it from the first call on, if
-            TensorFlow cannot trace it, but NumPy arrays are what it takes.
+        network: The network. From the first call on, it is a `NumpyNetwork` if
+            TensorFlow cannot trace it, but NumPy arrays are what it takes; and
+            its logits have a known number of classes, which losses need.
 
     Raises:
         InputError: If the network is a `RobustClassifier` with a pixel range
@@ -103,6 +105,7 @@ class Classifier:
         self.network = network
         self.batch_size = as_count("batch_size", batch_size)
         self._ask = None
+        self._is_open = False
 
     def __call__(self, images, labels):
         """Checks images and labels, and computes the logits.
@@ -132,6 +135,11 @@ class Classifier:
         )
         check_count(count, logits.shape[-1])
         check_classes(labels, logits.shape[-1])
+        if self._is_open:
+            self._is_open = False
+            self.network = functools.partial(
+                _with_classes, self.network, logits.shape[-1]
+            )
         return Clean(images, labels, logits)
 
     def _trace(self, images):
@@ -154,7 +162,10 @@ class Classifier:
         # A function of NumPy may raise anything if it is given a tensor.
         except Exception as error:
             failure = error
-        if failure is None and not isinstance(found.pop(), np.ndarray):
+        answer = found.pop() if failure is None else None
+        if failure is None and not isinstance(answer, np.ndarray):
+            shape = getattr(answer, "shape", ())
+            self._is_open = shape == (None,) or shape[-1:] == [None]
             return ask
         reason = "it returns a NumPy array" if failure is None else failure
         self.network = self._as_numpy(images[: self.batch_size], reason)
@@ -164,25 +175,26 @@ class Classifier:
 
     def _as_numpy(self, batch, reason):
         """Asks the network as a function of NumPy arrays, about one image."""
+        logits: Any = None
         try:
             logits = np.asarray(self.network(batch[:1].copy()))
-            is_logits = logits.dtype.kind in "iuf" and logits.ndim == 2
         except Exception as error:
-            is_logits = False
             # Tensors have not all attributes of arrays, and a symbolic one is
             # not converted: the function is of NumPy, and this is its error.
             if isinstance(reason, AttributeError | NotImplementedError):
                 reason = error
-        if is_logits:
+        is_array = logits is not None and logits.dtype.kind in "iuf"
+        if is_array and logits.ndim == 2:
             reason = _first_line(reason)
             return NumpyNetwork(self.network, logits.shape[-1], reason)
-        if isinstance(reason, Exception):
+        if not is_array and isinstance(reason, Exception):
             if isinstance(reason, TypeError | ValueError | tf.errors.OpError):
                 raise _refusal(batch, reason) from reason
             raise reason
+        shape = getattr(logits, "shape", None)
         raise InputError(
             "The model is expected to return logits of shape (batch, "
-            f"classes). Received: shape={logits.shape} for 1 image"
+            f"classes). Received: shape={shape} for 1 image"
         )
 
     def _ask_batch(self, batch):
@@ -203,6 +215,10 @@ class Classifier:
                 f"classes). Received: shape={shape} for {len(batch)} images"
             )
         return np.asarray(answer, np.float32)
+
+
+def _with_classes(network, classes, images):
+    return tf.ensure_shape(network(images), (None, classes))
 
 
 def check_gradient(network, images):

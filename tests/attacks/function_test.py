@@ -60,6 +60,24 @@ class Subclassed(keras.Model):
         return self.dense(self.flatten(images))
 
 
+class ClassesTest(tf.test.TestCase):
+    def test_a_number_that_the_trace_does_not_know(self):
+        """The targeted ratio takes the four highest logits."""
+        problem = linear_problem(12, classes=5)
+
+        def network(images):
+            logits = problem.network(images)
+            return tf.reshape(logits, [-1, 5 + 0 * tf.shape(images)[0]])
+
+        attack = attacks.APGDTargeted(
+            between(problem.radii["linf"], 4), steps=10, jit_compile=False
+        )
+        known = attack(problem.network, problem.images, problem.labels)
+        found = attack(network, problem.images, problem.labels)
+        self.assertAllEqual(found.images, known.images)
+        self.assertLess(found.robust.sum(), (problem.radii["linf"] > 0).sum())
+
+
 class ReturnedTest(parameterized.TestCase, tf.test.TestCase):
     @parameterized.parameters("linf", "L2")
     def test_images_predictions_outcomes(self, norm):

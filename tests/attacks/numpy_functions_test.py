@@ -75,7 +75,13 @@ class NumpyTest(parameterized.TestCase, tf.test.TestCase):
 
     @parameterized.parameters(
         lambda images: tf.ensure_shape(
-            tf.numpy_function(numpy_network, [images], tf.float64), (None, 3)
+            # TensorFlow hands out its own memory.
+            tf.numpy_function(
+                lambda images: numpy_network(images.copy()),
+                [images],
+                tf.float64,
+            ),
+            (None, 3),
         ),
         lambda images: PROBLEM.network(tf.stop_gradient(images)),
         lambda images: PROBLEM.network(tf.round(images)),
@@ -84,6 +90,15 @@ class NumpyTest(parameterized.TestCase, tf.test.TestCase):
         with self.assertRaisesRegex(InputError, "Square.*without gradient"):
             PGD(network, PROBLEM.images, PROBLEM.labels)
         attacks.Square(EPSILON, 2)(network, PROBLEM.images, PROBLEM.labels)
+
+    @parameterized.parameters(
+        (lambda images: images.argmax(axis=3).sum((1, 2)), r"\(1,\)"),
+        (lambda images: images.astype(np.float64), r"\(1, .* for 1 image"),
+        (lambda images: None, "None"),
+    )
+    def test_no_logits(self, network, shape):
+        with self.assertRaisesRegex(InputError, f"logits.*shape={shape}"):
+            attacks.Square(EPSILON, 2)(network, PROBLEM.images, PROBLEM.labels)
 
     def test_errors_of_the_function(self):
         calls = []
