@@ -79,8 +79,8 @@ def logits_of(model):
 def _check_callable(model):
     if isinstance(model, str | os.PathLike):
         raise InputError(
-            "A model in memory is expected; load the file first, with "
-            "keras.models.load_model(path). "
+            "A model in memory is expected, such as keras.models.load_model("
+            "path); evaluate_robustness takes the path of a SavedModel, too. "
             f"Received: model={os.fspath(model)!r}"
         )
     if not callable(model):

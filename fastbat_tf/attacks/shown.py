@@ -1,11 +1,12 @@
-"""What `help`, an editor and the shell show of an attack."""
+"""What `help`, an editor and the shell show of an attack; its copies."""
 
+import functools
 import inspect
 from typing import Any, Self, Unpack, get_origin
 
 
 class Shown:
-    """Shows arguments: of a class in its signature, and of an object.
+    """Keeps and shows arguments: of a class in its signature, and of an object.
 
     The classes below the first one pass settings on to it as
     `**settings: Unpack[Settings]`. Type checkers see what these are;
@@ -33,6 +34,12 @@ class Shown:
         shown = super().__new__(cls)
         shown._given = args, kwargs
         return shown
+
+    def __reduce__(self) -> tuple:
+        """Copies, also to another process, are built from the arguments."""
+        args, kwargs = self._given
+        build = functools.partial(type(self), **kwargs)
+        return build, args, {"title": getattr(self, "title", None)}
 
     def __repr__(self) -> str:
         args, kwargs = self._given

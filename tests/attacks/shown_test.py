@@ -5,6 +5,7 @@ import inspect
 import pickle
 
 import numpy as np
+import tensorflow as tf
 from absl.testing import absltest, parameterized
 
 from fastbat_tf import attacks
@@ -54,7 +55,20 @@ class ShownTest(parameterized.TestCase):
     )
     def test_an_attack_prints_what_it_was_given(self, attack, expected):
         self.assertEqual(repr(attack), expected)
-        self.assertEqual(repr(copy.copy(attack)), expected)
+
+    def test_copies_are_built_from_the_arguments(self):
+        attack = attacks.build("pgd-3-2", epsilon=0.5, norm="l2")
+        labels, images = np.array([0]), np.full((1, 8, 8, 1), 0.5, np.float32)
+        attack(lambda x: tf.reshape(x, [-1, 64])[:, :2], images, labels)
+        for again in (
+            copy.copy(attack),
+            copy.deepcopy(attack),
+            pickle.loads(pickle.dumps(attack)),
+        ):
+            self.assertEqual(repr(again), repr(attack))
+            self.assertEqual(again.title, "pgd-3-2")
+            self.assertEqual((again.steps, again.restarts), (3, 2))
+            self.assertEqual((again.epsilon, again.norm.name), (0.5, "l2"))
 
     def test_unknown_arguments_are_refused(self):
         with self.assertRaisesRegex(TypeError, "unexpected keyword .*'step'"):
