@@ -289,15 +289,19 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
         self.assertTrue(of_bytes.perturbation.any())
 
     def test_labels_of_floats(self):
-        """Those of two classes often are; what is no whole number is wrong."""
+        """Those of two classes often are; other numbers are no classes."""
         problem = linear_problem(12)
         attack = PGD(steps=1).on(problem.network)
         labels = np.float32(problem.labels)[:, None]
         of_floats = attack(problem.images, labels, 0.01)
         of_integers = attack(problem.images, problem.labels, 0.01)
         self.assertAllEqual(of_floats.robust, of_integers.robust)
-        for wrong in (0.5, np.nan):
-            with self.assertRaisesRegex(InputError, "12 integers.*float32"):
+        for wrong, message in (
+            (0.5, r"likeliest class.*labels\[0\] with several of 0.5"),
+            (2.5, "integers.*label=2.5, dtype=float32"),
+            (np.nan, "integers.*label=nan"),
+        ):
+            with self.assertRaisesRegex(InputError, message):
                 attack(problem.images, 0 * labels + wrong, 0.01)
 
     def test_gradients_leave_the_weights_alone(self):
