@@ -88,7 +88,8 @@ class DocstringsTest(parameterized.TestCase):
     )
     def test_runs(self, docstring):
         module = importlib.import_module(docstring.module)
-        names = {**given_names(), **vars(module)}
+        # Where a user runs it, so that its classes are no classes of ours.
+        names = {**given_names(), **vars(module), "__name__": "__main__"}
         names["optimizer"] = keras.optimizers.SGD()
         # Another example may have compiled them, too.
         names["model"].compile("sgd", "sparse_categorical_crossentropy")

@@ -70,6 +70,7 @@ class TrainingTest(absltest.TestCase):
                     "implicit_lambda": 10.0,
                     "linearization": "ns-pgd",
                     "implicit_gradient": "exact",
+                    "norm": "linf",
                 },
             },
         )

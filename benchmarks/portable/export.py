@@ -139,7 +139,7 @@ def export(config, run_dir, build_model, data_file=None):
         "stages": {
             name: {
                 "seeded_by": attack.name,
-                "steps": attack.steps,
+                "steps": attack.attack.steps,
                 "rounds": attack.rounds(robust.classifier.output_shape[-1]),
             }
             for name, attack in stages.items()
@@ -226,7 +226,7 @@ def classify(config, robust, examples):
 
 
 def advance(config, attack, name, examples):
-    """A stride of an attack on a batch: its name, function and arguments.
+    """A stride of a bound attack on a batch: name, function and arguments.
 
     The arguments are the problem and the state of a `SteppedAttack`, named
     `problem/...` and `state/...`, and epsilon.
@@ -237,7 +237,8 @@ def advance(config, attack, name, examples):
     images = examples.images[:size].astype("float32")
     labels = examples.labels[:size]
     generators = [np.random.default_rng(0)] * size
-    problem, state = attack.begin(images, labels, labels, 0.0, generators)
+    stepped = attack.attack
+    problem, state = stepped.begin(images, labels, labels, 0.0, generators)
     given = {f"problem/{key}": value for key, value in problem.items()}
     given |= {f"state/{key}": value for key, value in state.items()}
     arguments = {
@@ -254,7 +255,7 @@ def advance(config, attack, name, examples):
             }
             for kind in ("problem", "state")
         )
-        return attack.advance(problem, state, values[-1])
+        return stepped.advance(attack.network, problem, state, values[-1])
 
     return name, stride, {**arguments, "epsilon": tf.TensorSpec([], tf.float32)}
 

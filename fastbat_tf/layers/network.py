@@ -26,11 +26,15 @@ class Network:
     Attributes:
         classifier: The `keras.Model`.
         outputs: The `Outputs`, the form of what the classifier returns.
+        pixel_range: The pixels that it takes, `(0, 1)`; None after
+            `in_own_range`.
 
     Raises:
         InputError: If the images or the classified output are not found, or
             are not of the expected shape.
     """
+
+    pixel_range: tuple[float, float] | None = (0, 1)
 
     def __init__(
         self,
@@ -103,7 +107,7 @@ class Network:
 
     def in_own_range(self):
         """Returns this network as a function of pixels in its own range."""
-        return self._with(_pixel_range=PixelRange())
+        return self._with(_pixel_range=PixelRange(), pixel_range=None)
 
     def beside(self, others):
         """Returns this network for the other inputs of a batch.

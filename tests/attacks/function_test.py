@@ -186,6 +186,22 @@ class ModelsTest(parameterized.TestCase, tf.test.TestCase):
         )
         self.assertAllEqual(transferred.robust, wide.robust)
 
+    def test_a_network_is_of_pixels_from_0_to_1(self):
+        classifier = keras_model(scale=1 / 255)
+        robust = fb.RobustClassifier(
+            classifier, fb.Standard(), pixel_range=(0, 255)
+        )
+        found = PGD(robust.network, PROBLEM.images, PROBLEM.labels)
+        known = PGD(keras_model(), PROBLEM.images, PROBLEM.labels)
+        self.assertAllEqual(found.robust, known.robust)
+        with self.assertRaisesRegex(InputError, r"the model's, \(0, 1\)"):
+            PGD(
+                robust.network,
+                255 * PROBLEM.images,
+                PROBLEM.labels,
+                pixel_range=(0, 255),
+            )
+
     def test_subclassed(self):
         model = Subclassed()
         labels = np.zeros(len(PROBLEM.images), int)

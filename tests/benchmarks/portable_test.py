@@ -192,7 +192,7 @@ class MeasureTest(parameterized.TestCase, tf.test.TestCase):
             InTensorFlow(function, arguments),
             {
                 "seeded_by": attack.name,
-                "steps": attack.steps,
+                "steps": attack.attack.steps,
                 "rounds": attack.rounds(4),
             },
             {},
