@@ -75,12 +75,6 @@ def project(perturbation, images, epsilon, *, norm="linf"):
     return tf.clip_by_value(inside, -epsilon, epsilon)
 
 
-def signed_step(perturbation, gradient, step_size, images, epsilon):
-    """Computes `P_C(perturbation + step_size * sign(gradient))`."""
-    ascent = step_size * tf.sign(gradient)
-    return project(perturbation + ascent, images, epsilon)
-
-
 def step(perturbation, gradient, step_size, images, epsilon, *, norm="linf"):
     """Computes `P_C(perturbation + step_size * direction(gradient))`.
 

@@ -164,8 +164,7 @@ class Classifier:
             failure = error
         answer = found.pop() if failure is None else None
         if failure is None and not isinstance(answer, np.ndarray):
-            shape = getattr(answer, "shape", ())
-            self._is_open = shape == (None,) or shape[-1:] == [None]
+            self._is_open = _is_open(answer)
             return ask
         reason = "it returns a NumPy array" if failure is None else failure
         self.network = self._as_numpy(images[: self.batch_size], reason)
@@ -217,6 +216,13 @@ class Classifier:
         return np.asarray(answer, np.float32)
 
 
+def _is_open(answer):
+    """Whether a trace does not tell how many classes a network has."""
+    if not isinstance(answer, tf.Tensor):  # It is refused where it is called.
+        return False
+    return answer.shape.rank is None or answer.shape[-1:] == [None]
+
+
 def _with_classes(network, classes, images):
     return tf.ensure_shape(network(images), (None, classes))
 
@@ -251,7 +257,7 @@ def _missing_gradient(network, images):
         gradient = tape.gradient(logits, images)
     except LookupError:  # `losses.ask` names the operation.
         return None
-    except Exception as error:
+    except Exception as error:  # The user's function may raise anything.
         return _untraceable(network, images, error)
     if gradient is None:
         return "an operation between images and logits has none"
@@ -263,7 +269,7 @@ def _untraceable(network, images, error):
     call = tf.function(functools.partial(network), autograph=False)
     try:
         call.get_concrete_function(tf.TensorSpec(images.shape, images.dtype))
-    except Exception:
+    except Exception:  # Again; the first error says more.
         return _first_line(error)
     return None
 

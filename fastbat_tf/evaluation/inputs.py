@@ -19,18 +19,15 @@ UNWEIGHTED = "The sample weights are ignored: each example counts once."
 
 
 def as_network(model, pixel_range=None, default=(0, 1)):
-    """Converts a model of any form to a callable from images to logits.
+    """Does what `fastbat_tf.attacks.models.as_network` does, also for a path.
 
     Args:
         model: A `keras.Model`, the path of a model, or a callable.
-        pixel_range: Pair of floats, the range of the pixels that the model
-            takes. Defaults to None, the range of a `RobustClassifier`, and
-            `default` for any other model.
-        default: Pair of floats. Defaults to `(0, 1)`.
+        pixel_range: As for that function. Defaults to None.
+        default: As for that function. Defaults to `(0, 1)`.
 
     Returns:
-        A callable from images in [0, 1] to logits, in inference mode for a
-        Keras model, and the `PixelRange` of the model.
+        What that function returns.
 
     Raises:
         InputError: If `model` is not a model, or if it is a `RobustClassifier`

@@ -47,7 +47,7 @@ class FGSM(Method):
         start = tf.zeros_like(context.images)
         gradient = context.input_gradient(start)
         return Solution(
-            perturbation.signed_step(
+            perturbation.step(
                 start, gradient, self.step_size, context.images, self.epsilon
             )
         )

@@ -86,7 +86,7 @@ class FGSMMEPCS(SmoothConvergence, Method):
             lambda z: relaxed(context.attack_losses, z, self.label_factor),
         )
         context.note(gradient=gradient, start=start, momentum=momentum)
-        delta = perturbation.signed_step(
+        delta = perturbation.step(
             start, gradient, self.step_size, context.images, self.epsilon
         )
         return Solution(delta, tf.zeros_like(context.images))

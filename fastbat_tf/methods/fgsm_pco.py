@@ -78,7 +78,7 @@ class FGSMPCO(Method):
             lambda z: relaxed(context.attack_losses, z, self.label_factor),
         )
         gradient = tf.stop_gradient(gradient)
-        moved = perturbation.signed_step(
+        moved = perturbation.step(
             start, gradient, self.step_size, context.images, self.epsilon
         )
         context.note(moved=moved)

@@ -80,7 +80,7 @@ class FGSMPGI(Method):
         )
         gradient = tf.stop_gradient(gradient)
         context.note(gradient=gradient, start=start, momentum=momentum)
-        delta = perturbation.signed_step(
+        delta = perturbation.step(
             start, gradient, self.step_size, context.images, self.epsilon
         )
         return Solution(delta, logits)

@@ -60,7 +60,7 @@ class UniversalStart:
             loss = tf.reduce_mean(context.attack_losses(logits))
         gradient = tf.stop_gradient(connected(tape.gradient(loss, start)))
         context.note(gradient=gradient, chosen=chosen)
-        delta = perturbation.signed_step(
+        delta = perturbation.step(
             start, gradient, self.step_size, context.images, self.epsilon
         )
         return Solution(delta, (tape, start, logits))

@@ -87,7 +87,7 @@ class Free(Method):
 
     def correct(self, context, solution, gradients, perturbation_gradient):
         if self.start == "zero":
-            moved = perturbation.signed_step(
+            moved = perturbation.step(
                 solution.perturbation,
                 perturbation_gradient,
                 self.step_size,

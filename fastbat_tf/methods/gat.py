@@ -89,7 +89,7 @@ class GAT(Method):
         )
         gradient = context.input_gradient(start, losses, training=False)
         return Solution(
-            perturbation.signed_step(
+            perturbation.step(
                 start, gradient, self.step_size, context.images, self.epsilon
             )
         )

@@ -67,7 +67,7 @@ class GradAlign(Method):
     def solve(self, context):
         start = tf.zeros_like(context.images)
         clean_gradient = context.input_gradient(start)
-        delta = perturbation.signed_step(
+        delta = perturbation.step(
             start, clean_gradient, self.step_size, context.images, self.epsilon
         )
         return Solution(delta, memory=clean_gradient)

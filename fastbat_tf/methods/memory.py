@@ -104,7 +104,7 @@ def accumulate(context, epsilon, step_size):
     momentum = (
         tf.math.divide_no_nan(gradient, length) + context.notes["momentum"]
     )
-    delta = perturbation.signed_step(
+    delta = perturbation.step(
         context.notes["start"], momentum, step_size, context.images, epsilon
     )
     return record(context, delta=delta, momentum=momentum)

@@ -71,7 +71,7 @@ class NuAT(Method):
             start, loss, self.attack_mode == options.TRAINING
         )
         return Solution(
-            perturbation.signed_step(
+            perturbation.step(
                 start, gradient, self.step_size, context.images, self.epsilon
             )
         )

@@ -94,9 +94,13 @@ def climb(context, start, gradient, *, steps, step_size, epsilon, norm="linf"):
     """
 
     def climbed(delta):
-        direction = perturbation.direction(gradient(delta), norm)
-        return perturbation.project(
-            delta + step_size * direction, context.images, epsilon, norm=norm
+        return perturbation.step(
+            delta,
+            gradient(delta),
+            step_size,
+            context.images,
+            epsilon,
+            norm=norm,
         )
 
     # A loop of the graph, not of Python: the trace does not grow with K.

@@ -52,7 +52,7 @@ class SSAT(Method):
     def solve(self, context):
         start = context.random_start(self.epsilon)
         gradient, logits = context.input_gradient_and_logits(start)
-        delta = perturbation.signed_step(
+        delta = perturbation.step(
             start, gradient, self.step_size, context.images, self.epsilon
         )
         fraction = self._fractions(context, delta)

@@ -60,14 +60,19 @@ class Subclassed(keras.Model):
         return self.dense(self.flatten(images))
 
 
-class ClassesTest(tf.test.TestCase):
-    def test_a_number_that_the_trace_does_not_know(self):
+class ClassesTest(parameterized.TestCase, tf.test.TestCase):
+    @parameterized.parameters(
+        lambda shape: [-1, shape[1]],
+        lambda shape: shape[: 2 + 0 * shape[0]],  # Not even the rank is known.
+    )
+    def test_a_number_that_the_trace_does_not_know(self, reshaped):
         """The targeted ratio takes the four highest logits."""
         problem = linear_problem(12, classes=5)
 
         def network(images):
             logits = problem.network(images)
-            return tf.reshape(logits, [-1, 5 + 0 * tf.shape(images)[0]])
+            unknown = tf.shape(images)[0] * [1, 0] + [0, 5]
+            return tf.reshape(logits, reshaped(unknown))
 
         attack = attacks.APGDTargeted(
             between(problem.radii["linf"], 4), steps=10, jit_compile=False
