@@ -139,7 +139,9 @@ def _check_jobs(jobs):
     addresses = []
     for job, listed in jobs.items():
         if not isinstance(listed, list) or not listed:
-            raise _refusal("a list of addresses for each job", f"{job}={listed}")
+            raise _refusal(
+                "a list of addresses for each job", f"{job}={listed}"
+            )
         addresses += listed
     for address in addresses:
         host, _, port = str(address).rpartition(":")

@@ -60,7 +60,9 @@ def _multi_worker(found, timeout):
     resolver = _resolver(found)
     spec = resolver.cluster_spec()
     addresses = [
-        address for job in cluster.JOBS for address in spec.as_dict().get(job, ())
+        address
+        for job in cluster.JOBS
+        for address in spec.as_dict().get(job, ())
     ]
     cluster.wait_for_all(addresses[0], found, timeout)
     _watch_workers(spec, timeout)

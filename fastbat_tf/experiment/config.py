@@ -4,13 +4,12 @@ This module does not import TensorFlow, so a wrong setting is rejected at once.
 """
 
 import dataclasses
-import math
 import typing
 
 from fastbat_tf import attacks, methods
 from fastbat_tf.attacks.registry import DEFAULT_EPSILON
 from fastbat_tf.data.options import DataConfig
-from fastbat_tf.errors import InputError, at_least, one_of
+from fastbat_tf.errors import InputError, at_least
 from fastbat_tf.methods import options
 from fastbat_tf.runtime.options import RuntimeConfig
 from fastbat_tf.training.options import (
