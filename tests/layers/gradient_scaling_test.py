@@ -22,7 +22,7 @@ def multiply(x, *factors):
     """Multiplies in float16, one factor at a time."""
     x = tf.cast(x, tf.float16)
     for factor in factors:
-        x *= tf.constant(factor, tf.float16)
+        x *= factor
     return tf.cast(tf.reduce_sum(x, [1, 2, 3]), tf.float32)[:, tf.newaxis]
 
 
@@ -53,7 +53,9 @@ class GradientScalingTest(tf.test.TestCase, parameterized.TestCase):
                 call = gradient
                 if graph:
                     call = tf.function(gradient, autograph=False)
-                found = call(x, tf.fill((2, 1), size), factors)
+                # Tensors: TensorFlow would multiply constants beforehand.
+                tensors = [tf.constant(f, tf.float16) for f in factors]
+                found = call(x, tf.fill((2, 1), size), tensors)
                 expected = exact(size, factors)
                 # Powers of two: a number keeps its 11 bits, or 4 if it is
                 # 1e-6 of the gradient of the logits.
