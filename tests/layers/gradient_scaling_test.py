@@ -53,8 +53,8 @@ class GradientScalingTest(tf.test.TestCase, parameterized.TestCase):
                 call = gradient
                 if graph:
                     call = tf.function(gradient, autograph=False)
-                # Tensors: TensorFlow would multiply constants beforehand.
-                tensors = [tf.constant(f, tf.float16) for f in factors]
+                # Not scalars, which TensorFlow multiplies first in a graph.
+                tensors = [tf.fill(x.shape, np.float16(f)) for f in factors]
                 found = call(x, tf.fill((2, 1), size), tensors)
                 expected = exact(size, factors)
                 # Powers of two: a number keeps its 11 bits, or 4 if it is
