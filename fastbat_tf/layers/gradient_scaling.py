@@ -17,10 +17,11 @@ second derivatives need.
 bfloat16 has the range of float32, and needs none of this.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.eager import record
 
 # The largest entry of the scaled gradient of the logits. float16 has room for
 # 64 times as much, and for 6e-11 of it.
@@ -194,31 +195,86 @@ def spoil_unless(finite: Any, gradient: Any) -> Any:
     return guarded(gradient)
 
 
-def vector_product(
-    tape: tf.GradientTape,
-    gradient: Any,
-    variables: list[Any],
-    vector: Any,
-    scale: Any,
-) -> list[Any]:
-    """Computes `d <gradient, vector> / d variables` in float16.
+class ScaledPass:
+    """The derivatives that a training step takes of a network in float16.
+
+    A first derivative is repeated if it overflows. One that is differentiated
+    again has one attempt, as its pass is part of a larger one. If it overflows,
+    so does the gradient of the weights, and the optimizer skips the step; the
+    next one begins with a lower ceiling.
 
     Args:
-        tape: `tf.GradientTape` that has recorded `gradient`.
-        gradient: Float tensor, the first derivative.
-        variables: List of tensors or variables.
-        vector: Tensor like `gradient`.
-        scale: Float32 scalar, with which the backward pass of `gradient` was
-            scaled.
-
-    Returns:
-        List of float tensors or None.
+        ceiling: Scalar tensor, a power of two: the largest entry of the scaled
+            gradient of the logits, in a pass that is differentiated again.
+        differentiates_twice: Boolean, whether the method does that. Outside of
+            the tapes, it does not.
     """
-    # The tape divides the vector by `scale`: g = (1 / scale) (scale g).
-    factor = scale * scale_to(VECTOR_CEILING, vector)
-    factor = tf.cast(factor, vector.dtype)
-    found = tape.gradient(gradient, variables, output_gradients=vector * factor)
-    return [
-        None if product is None else tf.convert_to_tensor(product) / factor
-        for product in found
-    ]
+
+    def __init__(self, ceiling: Any, differentiates_twice: bool) -> None:
+        self._ceiling = ceiling
+        self._differentiates_twice = differentiates_twice
+        self._scales: dict[Any, Any] = {}
+
+    def gradient_and_logits(
+        self,
+        source: Any,
+        forward: Callable[[Any], Any],
+        losses: Callable[[Any], Any],
+    ) -> tuple[Any, Any]:
+        """Computes the gradient of the summed losses, and the logits.
+
+        Args:
+            source: Float32 tensor, such as a perturbation.
+            forward: Function from it to logits `(batch, classes)`.
+            losses: Function from logits to losses.
+
+        Returns:
+            A tensor like `source`, or None if the logits do not depend on it,
+            and the logits.
+        """
+        with tf.GradientTape(
+            persistent=True, watch_accessed_variables=False
+        ) as tape:
+            tape.watch(source)
+            logits = forward(source)
+        with tf.GradientTape(watch_accessed_variables=False) as loss_tape:
+            loss_tape.watch(logits)
+            values = losses(logits)
+        upstream = loss_tape.gradient(values, logits)
+        if upstream is None:
+            return None, logits
+        if not (self._differentiates_twice and record.could_possibly_record()):
+            return retried_gradient(tape, logits, upstream, source), logits
+        gradient, scale = scaled_gradient(
+            tape, logits, upstream, source, self._ceiling
+        )
+        if gradient is None:
+            return None, logits
+        gradient = spoil_unless(all_finite([gradient]), gradient)
+        self._scales[gradient.ref()] = scale
+        return gradient, logits
+
+    def product(
+        self, tape: tf.GradientTape, gradient: Any, variables: Any, vector: Any
+    ) -> list[Any]:
+        """Computes `d <gradient, vector> / d variables`.
+
+        Args:
+            tape: `tf.GradientTape` that has recorded `gradient`.
+            gradient: Tensor that `gradient_and_logits` returned.
+            variables: List of tensors or variables.
+            vector: Tensor like `gradient`.
+
+        Returns:
+            List of tensors or None.
+        """
+        # The tape divides the vector by the scale of the first pass.
+        scale = self._scales.get(gradient.ref(), 1.0)
+        factor = tf.cast(scale * scale_to(VECTOR_CEILING, vector), vector.dtype)
+        found = tape.gradient(
+            gradient, variables, output_gradients=vector * factor
+        )
+        return [
+            None if product is None else tf.convert_to_tensor(product) / factor
+            for product in found
+        ]

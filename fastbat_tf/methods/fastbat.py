@@ -230,10 +230,8 @@ class FastBAT(Method):
     def _implicit_term(self, context, found, vector):
         """Returns the derivative of `<g(z), vector>` to the weights."""
         if self.differentiates_twice:
-            implicit = found["tape"].gradient(
-                found["lower_gradient"],
-                context.variables,
-                output_gradients=vector,
+            implicit = context.vector_product(
+                found["tape"], found["lower_gradient"], vector
             )
             return _filled(implicit, context.variables)
         # Not `h` itself: it overflows where the vector is tiny.

@@ -88,6 +88,23 @@ def _is_in_scope(variable, strategy):
     return strategy.extended.variable_created_in_scope(variable.value)
 
 
+def check_averaging(weight_averaging):
+    """Rejects a decay of averaged weights that is out of range.
+
+    Args:
+        weight_averaging: The argument of `compile`.
+
+    Raises:
+        InputError: If it is rejected.
+    """
+    is_number = isinstance(weight_averaging, numbers.Real)
+    if not is_number or not 0 <= weight_averaging < 1:
+        raise InputError(
+            "`weight_averaging` is expected to be a number in [0, 1). "
+            f"Received: weight_averaging={weight_averaging}"
+        )
+
+
 def check_method(method):
     """Rejects what is not an instance of a `Method`.
 
