@@ -113,6 +113,8 @@ class Method(abc.ABC):
             expects a `Plan`. Defaults to False.
         remembers_examples: Whether its state has a row for each example.
             Defaults to False.
+        takes_differences: Whether half precision is too coarse for the method,
+            which compares nearby points. Defaults to False.
         needs_features: Whether the method calls `StepContext.features`.
             Defaults to False.
         radii: Tuple of the names of the options that `scaled` multiplies.
@@ -152,6 +154,7 @@ class Method(abc.ABC):
     trains_through_solve = False
     needs_plan = False
     remembers_examples = False
+    takes_differences = False
     needs_features = False
     radii = ("epsilon", "step_size")
     whole = None
@@ -180,8 +183,7 @@ class Method(abc.ABC):
         """Returns a copy of this method with a share of its radii.
 
         Args:
-            share: Scalar tensor in [0, 1]. The options in `radii` are tensors
-                in the hooks of the copy.
+            share: Scalar tensor in [0, 1]. The options in `radii` become tensors.
         """
         method = copy.copy(self)
         method.whole = self

@@ -157,6 +157,11 @@ class FastBAT(Method):
         return math.isfinite(self.implicit_lambda)
 
     @property
+    def takes_differences(self):
+        exact = self.implicit_gradient == "exact"
+        return self.needs_perturbation_gradient and not exact
+
+    @property
     def remembers_examples(self):
         return self.linearization == "remembered"
 

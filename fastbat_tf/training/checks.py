@@ -105,6 +105,26 @@ def check_averaging(weight_averaging):
         )
 
 
+def check_precision(method, layers):
+    """Rejects layers in half precision that are too coarse for a method.
+
+    Args:
+        method: A `Method`.
+        layers: List of the classifier's layers.
+
+    Raises:
+        InputError: If there are such layers.
+    """
+    half = [x for x in layers if x.compute_dtype in ("float16", "bfloat16")]
+    if method.takes_differences and half:
+        raise InputError(
+            f"{type(method).__name__} with these options compares points that "
+            "half precision does not tell apart; expected float32, or "
+            'implicit_gradient="exact". Received: '
+            f"layer={half[0].name} in {half[0].compute_dtype}"
+        )
+
+
 def check_method(method):
     """Rejects what is not an instance of a `Method`.
 

@@ -14,7 +14,7 @@ from fastbat_tf.layers.keras_arguments import LayerArguments
 from fastbat_tf.layers.network import Network
 from fastbat_tf.methods.base import Method
 from fastbat_tf.methods.state import Plan
-from fastbat_tf.runtime import hints, onednn
+from fastbat_tf.runtime import half_precision, hints, onednn
 from fastbat_tf.training import (
     checks,
     loss_scaling,
@@ -301,6 +301,7 @@ class RobustClassifier(Lifecycle, TrainingStep):
         optimizer = keras.optimizers.get(optimizer)
         self._check_optimizer(optimizer, rule, steps_per_execution)
         layers = structure.flatten(self.classifier)
+        checks.check_precision(self.method, layers)
         optimizer = loss_scaling.wrap(optimizer, layers, auto_scale_loss)
         self.computes_in_float16 = gradient_scaling.is_needed(layers)
         checks.check_epsilon_schedule(epsilon_schedule)
@@ -310,6 +311,7 @@ class RobustClassifier(Lifecycle, TrainingStep):
         self.compiles_step = distribution.resolve_jit_compile(
             jit_compile, layers
         )
+        half_precision.require_kernels(layers, self.compiles_step)
         derivatives.refuse_silent_gaps(self)
         super().compile(
             optimizer=optimizer,
