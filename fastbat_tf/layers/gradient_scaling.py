@@ -23,6 +23,8 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.eager import record
 
+from fastbat_tf.layers import structure
+
 # The largest entry of the scaled gradient of the logits. float16 has room for
 # 64 times as much, and for 6e-11 of it.
 CEILING = 2.0**10
@@ -43,9 +45,7 @@ def is_needed(layers: Iterable[Any]) -> bool:
     Args:
         layers: Keras layers, with those inside of them.
     """
-    return any(
-        getattr(layer, "compute_dtype", None) == "float16" for layer in layers
-    )
+    return bool(structure.computing_in(layers, "float16"))
 
 
 def scale_to(ceiling: Any, tensor: Any) -> Any:

@@ -7,8 +7,6 @@ import tensorflow as tf
 from fastbat_tf import distribution
 from fastbat_tf.errors import InputError
 
-HALF = ("float16", "bfloat16")
-
 
 def require_kernels(layers, compiled):
     """Rejects layers in half precision if TensorFlow cannot compute them here.
@@ -16,16 +14,14 @@ def require_kernels(layers, compiled):
     It computes one small convolution and its gradients in that precision.
 
     Args:
-        layers: Keras layers, with those inside of them.
+        layers: Keras layers in half precision.
         compiled: Boolean, whether XLA compiles the step.
 
     Raises:
         InputError: If there is no kernel.
     """
     for layer in layers:
-        dtype = getattr(layer, "compute_dtype", None)
-        if dtype not in HALF:
-            continue
+        dtype = layer.compute_dtype
         reason = missing_kernel(dtype, bool(compiled))
         if reason:
             raise InputError(

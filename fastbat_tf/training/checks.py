@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from fastbat_tf.attacks.base import Attack
 from fastbat_tf.errors import InputError
+from fastbat_tf.layers import structure
 from fastbat_tf.methods.base import Method
 from fastbat_tf.methods.state import Plan
 from fastbat_tf.training.epsilon_schedule import EpsilonSchedule
@@ -115,7 +116,7 @@ def check_precision(method, layers):
     Raises:
         InputError: If there are such layers.
     """
-    half = [x for x in layers if x.compute_dtype in ("float16", "bfloat16")]
+    half = structure.computing_in(layers, "float16", "bfloat16")
     if method.takes_differences and half:
         raise InputError(
             f"{type(method).__name__} with these options compares points that "

@@ -311,7 +311,8 @@ class RobustClassifier(Lifecycle, TrainingStep):
         self.compiles_step = distribution.resolve_jit_compile(
             jit_compile, layers
         )
-        half_precision.require_kernels(layers, self.compiles_step)
+        half = structure.computing_in(layers, "float16", "bfloat16")
+        half_precision.require_kernels(half, self.compiles_step)
         derivatives.refuse_silent_gaps(self)
         super().compile(
             optimizer=optimizer,

@@ -59,7 +59,7 @@ def refuse_half_weights(layers: Iterable[Any]) -> None:
         InputError: If there is such a layer.
     """
     for layer in layers:
-        for variable in layer.trainable_variables:
+        for variable in layer._trainable_variables:  # Not of sublayers.
             dtype = keras.backend.standardize_dtype(variable.dtype)
             if dtype in ("float16", "bfloat16"):
                 raise InputError(
