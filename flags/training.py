@@ -9,6 +9,7 @@ from fastbat_tf.training.options import (
     ATTACK_LOSSES,
     LOSSES,
     OPTIMIZERS,
+    PRECISIONS,
     SCHEDULE_UNITS,
     SCHEDULES,
     WEIGHT_DECAY_MODES,
@@ -124,6 +125,12 @@ SETTINGS = (
     _integer(
         "epsilon_ramp_epochs",
         "Epochs after the clean ones in which epsilon rises linearly.",
+    ),
+    _string(
+        "precision",
+        "Precision of the network; the mixed ones compute in 16 bits and keep "
+        "weights, perturbations and sums in float32",
+        PRECISIONS,
     ),
 )
 SEEDS = absl_flags.DEFINE_list(

@@ -1,5 +1,6 @@
 """Builds a run's classifier from its config."""
 
+import contextlib
 import functools
 
 import keras
@@ -15,7 +16,7 @@ from fastbat_tf.saving.earlier_weights import load_weights
 from fastbat_tf.training import losses, optimizers, schedules
 from fastbat_tf.training.classifier import RobustClassifier
 from fastbat_tf.training.epsilon_schedule import EpsilonSchedule
-from fastbat_tf.training.options import ROLLBACK
+from fastbat_tf.training.options import FLOAT32, ROLLBACK
 from fastbat_tf.training.variables import take_from_chief
 
 # The networks' own momentum and epsilon are PyTorch's, as this variance is.
@@ -40,18 +41,38 @@ def build_robust(config, build_model):
     spec = config.data.spec
     method = methods.get(config.method.method, **config.method.options)
     try:
-        classifier = build_model(
-            config.model.model,
-            num_classes=spec.num_classes,
-            mean=spec.mean if config.model.normalize else None,
-            std=spec.std if config.model.normalize else None,
-            input_shape=spec.image_shape,
-            batch_normalization=BATCH_NORMALIZATION,
-            **config.model.options,
-        )
-        return RobustClassifier(classifier, method, seed=config.training.seed)
+        with in_precision(config.training.precision):
+            classifier = build_model(
+                config.model.model,
+                num_classes=spec.num_classes,
+                mean=spec.mean if config.model.normalize else None,
+                std=spec.std if config.model.normalize else None,
+                input_shape=spec.image_shape,
+                batch_normalization=BATCH_NORMALIZATION,
+                **config.model.options,
+            )
+            return RobustClassifier(
+                classifier, method, seed=config.training.seed
+            )
     except ValueError as error:  # From Keras or the model zoo.
         raise InputError(str(error)) from error
+
+
+@contextlib.contextmanager
+def in_precision(name):
+    """A context in which layers are created with a dtype policy.
+
+    Args:
+        name: One of `fastbat_tf.training.options.PRECISIONS`. `"float32"`
+            leaves Keras' policy as it is.
+    """
+    before = keras.config.dtype_policy()
+    if name != FLOAT32:
+        keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def build_initial(config, build_model, everyone=None):

@@ -214,6 +214,7 @@ class Config:
 
     def __post_init__(self):
         self._check_attack()
+        self.training.check_method(self.method.options)
         replays = self.method.options.get("replays", 1)
         if self.training.epochs % replays:
             raise InputError(

@@ -97,7 +97,8 @@ def make_variables(robust):
     images = tf.zeros(shape + robust.classifier.input_shape[1:])
     logits = tf.zeros(shape + robust.classifier.output_shape[1:])
     with robust.distribute_strategy.scope():
-        robust.optimizer.build(robust.trainable_variables)
+        if not robust.optimizer.built:
+            robust.optimizer.build(robust.trainable_variables)
         robust.compute_metrics(images, tf.zeros(shape, tf.int32), logits)
     robust.reset_metrics()
 

@@ -24,7 +24,7 @@ from fastbat_tf.experiment.backup import Backup
 from fastbat_tf.experiment.checkpointer import Checkpointer, Interval
 from fastbat_tf.experiment.preemption import Preemption
 from fastbat_tf.experiment.run_directory import RunDirectory
-from fastbat_tf.runtime import display, formatting, hints
+from fastbat_tf.runtime import display, formatting, half_precision, hints
 from fastbat_tf.saving.earlier_weights import load_weights
 from fastbat_tf.saving.export import export
 from fastbat_tf.training import variables
@@ -219,6 +219,7 @@ def _build(config, build_model, examples, everyone):
 def _show_settings(config, strategy, notes):
     groups = config.to_dict().items()
     display.say("\n".join(f"{k}: {json.dumps(group)}" for k, group in groups))
+    notes = (*half_precision.notes(config.training.precision), *notes)
     for line in (_device_line(config, strategy), *notes):
         display.say(line)
 

@@ -11,6 +11,24 @@ def flatten(model):
     return list(model._flatten_layers(include_self=False, recursive=True))
 
 
+def computing_in(layers, *dtypes):
+    """Finds the layers that compute in one of several types.
+
+    Args:
+        layers: Keras layers. The inputs of a model compute nothing.
+        *dtypes: Strings, such as `"float16"`.
+
+    Returns:
+        List of layers.
+    """
+    return [
+        layer
+        for layer in layers
+        if getattr(layer, "compute_dtype", None) in dtypes
+        and not isinstance(layer, keras.layers.InputLayer)
+    ]
+
+
 def input_specs(model, batch=2):
     """The inputs that a model or layer was built for.
 

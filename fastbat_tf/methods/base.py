@@ -19,7 +19,6 @@ A method declares the variables that it keeps in `initial_state`, reads them
 from `StepContext.state` and returns their new values from `update`. They are
 saved with the weights. If a variable has a row for each example, a step sees
 the rows of its own examples. `StepContext.note` passes tensors to `update`.
-
 CONTRIBUTING.md describes how to add a method.
 """
 
@@ -91,8 +90,7 @@ class Method(abc.ABC):
     Attributes:
         name: String, the value of `--method`, for methods of the library.
             Defaults to None.
-        summary: String, what the method does, in a few words. Defaults to
-            `""`.
+        summary: String, what the method does. Defaults to `""`.
         paper: A `fastbat_tf.methods.spec.Paper`. Defaults to None.
         passes: A `fastbat_tf.methods.spec.Passes`, the cost of a step and the
             reach of its perturbation; for methods of the library. Defaults to
@@ -113,6 +111,8 @@ class Method(abc.ABC):
             expects a `Plan`. Defaults to False.
         remembers_examples: Whether its state has a row for each example.
             Defaults to False.
+        takes_differences: Whether half precision is too coarse for the method,
+            which compares nearby points. Defaults to False.
         needs_features: Whether the method calls `StepContext.features`.
             Defaults to False.
         radii: Tuple of the names of the options that `scaled` multiplies.
@@ -152,6 +152,7 @@ class Method(abc.ABC):
     trains_through_solve = False
     needs_plan = False
     remembers_examples = False
+    takes_differences = False
     needs_features = False
     radii = ("epsilon", "step_size")
     whole = None
@@ -180,8 +181,7 @@ class Method(abc.ABC):
         """Returns a copy of this method with a share of its radii.
 
         Args:
-            share: Scalar tensor in [0, 1]. The options in `radii` are tensors
-                in the hooks of the copy.
+            share: Scalar tensor in [0, 1], which scales the options in `radii`.
         """
         method = copy.copy(self)
         method.whole = self

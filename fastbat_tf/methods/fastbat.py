@@ -157,6 +157,11 @@ class FastBAT(Method):
         return math.isfinite(self.implicit_lambda)
 
     @property
+    def takes_differences(self):
+        exact = self.implicit_gradient == "exact"
+        return self.needs_perturbation_gradient and not exact
+
+    @property
     def remembers_examples(self):
         return self.linearization == "remembered"
 
@@ -230,10 +235,8 @@ class FastBAT(Method):
     def _implicit_term(self, context, found, vector):
         """Returns the derivative of `<g(z), vector>` to the weights."""
         if self.differentiates_twice:
-            implicit = found["tape"].gradient(
-                found["lower_gradient"],
-                context.variables,
-                output_gradients=vector,
+            implicit = context.vector_product(
+                found["tape"], found["lower_gradient"], vector
             )
             return _filled(implicit, context.variables)
         # Not `h` itself: it overflows where the vector is tiny.

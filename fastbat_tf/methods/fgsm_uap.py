@@ -3,7 +3,6 @@
 import tensorflow as tf
 
 from fastbat_tf import perturbation
-from fastbat_tf.layers.derivatives import connected
 from fastbat_tf.methods import options
 from fastbat_tf.methods.base import Method, Solution
 from fastbat_tf.methods.spec import Paper, Passes
@@ -58,7 +57,9 @@ class UniversalStart:
             tape.watch(start)
             logits = context.logits(context.images + start)
             loss = tf.reduce_mean(context.attack_losses(logits))
-        gradient = tf.stop_gradient(connected(tape.gradient(loss, start)))
+        gradient = tf.stop_gradient(
+            context.backward(tape, logits, tape.gradient(loss, logits), start)
+        )
         context.note(gradient=gradient, chosen=chosen)
         delta = perturbation.step(
             start, gradient, self.step_size, context.images, self.epsilon
@@ -72,12 +73,8 @@ class UniversalStart:
         distance = context.reduce(tf.reduce_mean(apart**2, -1))
         if self.form == options.BENCHMARK:
             size = tf.cast(tf.size(apart), apart.dtype)
-            extra = tape.gradient(
-                at_start,
-                start,
-                output_gradients=-2.0 * self.coefficient * apart / size,
-                unconnected_gradients=tf.UnconnectedGradients.ZERO,
-            )
+            upstream = -2.0 * self.coefficient * apart / size
+            extra = context.backward(tape, at_start, upstream, start)
             context.note(gradient=context.notes["gradient"] + extra)
         loss = context.reduce(context.losses(logits))
         return loss + self.coefficient * distance, logits

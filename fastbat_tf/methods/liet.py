@@ -3,7 +3,6 @@
 import tensorflow as tf
 
 from fastbat_tf import perturbation
-from fastbat_tf.layers.derivatives import connected
 from fastbat_tf.methods import options
 from fastbat_tf.methods.base import Method, Solution
 from fastbat_tf.methods.options import option
@@ -138,16 +137,13 @@ class LIET(Method):
         def renew():
             gray = tf.fill(tf.shape(old), tf.cast(GRAY, old.dtype))
             labels = tf.range(old.shape[0])
-            with tf.GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch(gray)
-                losses = self._losses(
-                    context,
-                    context.logits(gray, training=False),
-                    "gray_smoothing",
-                    labels,
-                    attack=True,
-                )
-            gradient = connected(tape.gradient(losses, gray))
+            gradient, _ = context.gradient_and_logits(
+                gray,
+                lambda gray: context.logits(gray, training=False),
+                lambda z: self._losses(
+                    context, z, "gray_smoothing", labels, attack=True
+                ),
+            )
             return self.epsilon * tf.sign(gradient)
 
         due = tf.equal(context.progress.batch % self.refresh_batches, 0)

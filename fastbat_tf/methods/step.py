@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from fastbat_tf.draws import Draws, as_normal
-from fastbat_tf.layers.derivatives import connected
+from fastbat_tf.layers.gradient_scaling import ScaledPass
 from fastbat_tf.layers.randomness import forward_pass
+from fastbat_tf.methods.input_gradients import InputGradients
 from fastbat_tf.methods.state import Progress
 from fastbat_tf.perturbation import (
     clip_to_pixels,
@@ -17,7 +18,7 @@ from fastbat_tf.perturbation import (
 )
 
 
-class StepContext:
+class StepContext(InputGradients):
     """One replica's view of one training step.
 
     A method uses only this object, as if there were one device. It provides
@@ -47,6 +48,8 @@ class StepContext:
             the upper level. Defaults to None, for equal weights.
         reduction: String, the reduction of the Keras loss. Defaults to
             `"mean"`.
+        scaled_pass: A `fastbat_tf.layers.gradient_scaling.ScaledPass`, for a
+            network in float16. Defaults to None.
 
     Attributes:
         images, labels, index, network, progress, state, sample_weight: The
@@ -92,6 +95,7 @@ class StepContext:
         features: Any = None,
         sample_weight: Any = None,
         reduction: str | None = "mean",
+        scaled_pass: ScaledPass | None = None,
     ) -> None:
         self.images = images
         self.labels = labels
@@ -111,6 +115,7 @@ class StepContext:
         self._draws = draws
         self._features = features
         self._reduction = reduction
+        self._scaled_pass = scaled_pass
 
     @property
     def label_ids(self) -> Any:
@@ -297,54 +302,6 @@ class StepContext:
             name: String, the name of the draw.
         """
         return self.draw(name, ()) < 0.5
-
-    def input_gradient(
-        self,
-        perturbation: Any,
-        losses: Callable[[Any], Any] | None = None,
-        training: bool = True,
-    ) -> Any:
-        """Computes per-example gradients of the attack's loss.
-
-        No weight gradient is computed. Second derivatives are possible only if
-        a tape of the caller records this call.
-
-        Args:
-            perturbation: Tensor like the images.
-            losses: Function from logits to losses `(batch,)`. Defaults to
-                `attack_losses`.
-            training: The mode of the forward pass. Defaults to True.
-
-        Returns:
-            The gradient of the SUM of the losses over the batch at
-            `images + perturbation` with respect to `perturbation`, so that
-            each example has its own gradient.
-        """
-        return self.input_gradient_and_logits(perturbation, losses, training)[0]
-
-    def input_gradient_and_logits(
-        self,
-        perturbation: Any,
-        losses: Callable[[Any], Any] | None = None,
-        training: bool = True,
-    ) -> tuple[Any, Any]:
-        """Computes per-example gradients of the attack's loss, and logits.
-
-        Args:
-            perturbation: Tensor like the images.
-            losses: Function from logits to losses `(batch,)`. Defaults to
-                `attack_losses`.
-            training: The mode of the forward pass. Defaults to True.
-
-        Returns:
-            The gradient, as `input_gradient` returns it, and the logits at
-            `images + perturbation`.
-        """
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(perturbation)
-            logits = self.logits(self.images + perturbation, training)
-            values = (losses or self.attack_losses)(logits)
-        return connected(tape.gradient(values, perturbation)), logits
 
     def report(self, **scalars: Any) -> None:
         """Logs scalars. Their names must be in `Method.reports`."""

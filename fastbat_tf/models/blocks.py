@@ -47,6 +47,15 @@ def he_normal():
     )
 
 
+def full_precision():
+    """The dtype of layers that half precision would harm.
+
+    They normalize pixels, and add and return logits. It is that of the weights:
+    float32 under `mixed_bfloat16` and `mixed_float16`.
+    """
+    return keras.config.dtype_policy().variable_dtype
+
+
 class Layers:
     """Adds layers with the activation and initializer of a network.
 
@@ -130,6 +139,7 @@ def begin(input_shape, mean, std):
     normalization = keras.layers.Normalization(
         mean=np.array(mean),
         variance=np.array(std) ** 2,
+        dtype=full_precision(),
         name="normalization",
     )
     return inputs, normalization(inputs)
@@ -159,12 +169,15 @@ def groups(x, counts, filters, block):
 
 def head(x, num_classes):
     """Adds global average pooling and the dense layer of the logits."""
-    x = keras.layers.GlobalAveragePooling2D(name="head.pool")(x)
+    x = keras.layers.GlobalAveragePooling2D(
+        dtype=full_precision(), name="head.pool"
+    )(x)
     limit = x.shape[-1] ** -0.5
     return keras.layers.Dense(
         num_classes,
         kernel_initializer=uniform_fan_in(),
         bias_initializer=keras.initializers.RandomUniform(-limit, limit),
+        dtype=full_precision(),
         name="head.dense",
     )(x)
 

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from fastbat_tf.attacks.base import Attack
 from fastbat_tf.errors import InputError
+from fastbat_tf.layers import structure
 from fastbat_tf.methods.base import Method
 from fastbat_tf.methods.state import Plan
 from fastbat_tf.training.epsilon_schedule import EpsilonSchedule
@@ -86,6 +87,43 @@ def check_optimizer_scope(optimizer, strategy):
 
 def _is_in_scope(variable, strategy):
     return strategy.extended.variable_created_in_scope(variable.value)
+
+
+def check_averaging(weight_averaging):
+    """Rejects a decay of averaged weights that is out of range.
+
+    Args:
+        weight_averaging: The argument of `compile`.
+
+    Raises:
+        InputError: If it is rejected.
+    """
+    is_number = isinstance(weight_averaging, numbers.Real)
+    if not is_number or not 0 <= weight_averaging < 1:
+        raise InputError(
+            "`weight_averaging` is expected to be a number in [0, 1). "
+            f"Received: weight_averaging={weight_averaging}"
+        )
+
+
+def check_precision(method, layers):
+    """Rejects layers in half precision that are too coarse for a method.
+
+    Args:
+        method: A `Method`.
+        layers: List of the classifier's layers.
+
+    Raises:
+        InputError: If there are such layers.
+    """
+    half = structure.computing_in(layers, "float16", "bfloat16")
+    if method.takes_differences and half:
+        raise InputError(
+            f"{type(method).__name__} with these options compares points that "
+            "half precision does not tell apart; expected float32, or "
+            'implicit_gradient="exact". Received: '
+            f"layer={half[0].name} in {half[0].compute_dtype}"
+        )
 
 
 def check_method(method):

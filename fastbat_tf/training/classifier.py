@@ -1,6 +1,5 @@
 """The Keras model that trains, saves and serves a robust classifier."""
 
-import numbers
 import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -10,15 +9,15 @@ import keras
 
 from fastbat_tf import distribution
 from fastbat_tf.data.indexing import split_index
-from fastbat_tf.errors import InputError
-from fastbat_tf.layers import derivatives, structure
+from fastbat_tf.layers import derivatives, gradient_scaling, structure
 from fastbat_tf.layers.keras_arguments import LayerArguments
 from fastbat_tf.layers.network import Network
 from fastbat_tf.methods.base import Method
 from fastbat_tf.methods.state import Plan
-from fastbat_tf.runtime import hints, onednn
+from fastbat_tf.runtime import half_precision, hints, onednn
 from fastbat_tf.training import (
     checks,
+    loss_scaling,
     losses,
     optimizers,
     schedules,  # noqa: F401  Registers what Keras finds in saved files.
@@ -235,8 +234,9 @@ class RobustClassifier(Lifecycle, TrainingStep):
                 computes: perturbation, loss and gradients. Defaults to
                 `"auto"`, which compiles on GPUs only: on CPUs, the uncompiled
                 step was measured to be faster.
-            auto_scale_loss: Boolean. Loss scaling is not supported, and
-                `mixed_float16` is rejected. Defaults to `True`.
+            auto_scale_loss: Boolean, whether the optimizer is wrapped in a
+                `keras.optimizers.LossScaleOptimizer` if a layer computes in
+                float16, as in `mixed_float16`. Defaults to `True`.
             weight_decay: Float, the coefficient of the weight decay. Defaults
                 to `0.0`.
             weight_decay_mode: `"l2"` adds `weight_decay * w` to the gradient,
@@ -283,7 +283,7 @@ class RobustClassifier(Lifecycle, TrainingStep):
         )
         ```
         """
-        _check_averaging(weight_averaging)
+        checks.check_averaging(weight_averaging)
         user_metrics = step_metrics.user_names(
             self._report_metrics, metrics, weighted_metrics
         )
@@ -300,13 +300,19 @@ class RobustClassifier(Lifecycle, TrainingStep):
         )
         optimizer = keras.optimizers.get(optimizer)
         self._check_optimizer(optimizer, rule, steps_per_execution)
+        layers = structure.flatten(self.classifier)
+        checks.check_precision(self.method, layers)
+        optimizer = loss_scaling.wrap(optimizer, layers, auto_scale_loss)
+        self.computes_in_float16 = gradient_scaling.is_needed(layers)
         checks.check_epsilon_schedule(epsilon_schedule)
         plan = checks.as_plan(plan)
         for hint in hints.new_hints():
             warnings.warn(hint, stacklevel=3)
         self.compiles_step = distribution.resolve_jit_compile(
-            jit_compile, structure.flatten(self.classifier)
+            jit_compile, layers
         )
+        half = structure.computing_in(layers, "float16", "bfloat16")
+        half_precision.require_kernels(half, self.compiles_step)
         derivatives.refuse_silent_gaps(self)
         super().compile(
             optimizer=optimizer,
@@ -387,12 +393,3 @@ class RobustClassifier(Lifecycle, TrainingStep):
     def _averaged_variables(self):
         # Integers, such as counters, are not averaged.
         return [v for v in self.classifier.weights if v.value.dtype.is_floating]
-
-
-def _check_averaging(weight_averaging):
-    is_number = isinstance(weight_averaging, numbers.Real)
-    if not is_number or not 0 <= weight_averaging < 1:
-        raise InputError(
-            "`weight_averaging` is expected to be a number in [0, 1). "
-            f"Received: weight_averaging={weight_averaging}"
-        )

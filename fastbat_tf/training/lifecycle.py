@@ -146,7 +146,8 @@ class Lifecycle(keras.Model):
 
     def compile_from_config(self, config):
         self.compile(**loading.deserialize(config))
-        self.optimizer.build(self.trainable_variables)
+        if not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
 
     @classmethod
     def from_config(cls, config, custom_objects=None):

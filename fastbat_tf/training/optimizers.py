@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from fastbat_tf.errors import InputError, at_least, look_up, one_of
+from fastbat_tf.training import loss_scaling
 from fastbat_tf.training.options import WEIGHT_DECAY_MODES, WEIGHT_DECAY_ON
 
 # `epsilon` as in the papers: Kingma & Ba, ICLR 2015 (arXiv 1412.6980);
@@ -51,24 +52,15 @@ def check(optimizer, layers):
         layers: List of the classifier's layers.
 
     Raises:
-        InputError: If it is None, or if training would need dynamic loss
-            scaling, as float16 gradients do.
+        InputError: If it is None, or if the layers have weights in half
+            precision.
     """
     if optimizer is None:
         raise InputError(
             "`optimizer` is expected to be a keras.optimizers.Optimizer or "
             "its name. Received: optimizer=None"
         )
-    half = [x.name for x in layers if x.compute_dtype == "float16"]
-    received = f"layer={half[0]} in float16" if half else ""
-    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        received = f"optimizer={optimizer.name}"
-    if received:
-        raise InputError(
-            "Loss scaling is not supported; expected a plain optimizer, "
-            "and float32 or mixed_bfloat16 instead of mixed_float16. "
-            f"Received: {received}"
-        )
+    loss_scaling.refuse_half_weights(layers)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +117,7 @@ class UpdateRule:
                 setting that would be wrong with clipping or on several
                 replicas.
         """
+        optimizer = loss_scaling.inner(optimizer)
         self._refuse_second_decay(optimizer, variables)
         if self.clip_norm and optimizer.gradient_accumulation_steps:
             steps = optimizer.gradient_accumulation_steps
@@ -137,7 +130,7 @@ class UpdateRule:
         if _replicas() > 1:
             _refuse_on_replicas(optimizer)
 
-    def apply(self, optimizer, gradients, variables):
+    def apply(self, optimizer, gradients, variables, finite=True):
         """Updates the weights with the gradients of one replica.
 
         Args:
@@ -146,13 +139,21 @@ class UpdateRule:
                 the loss does not depend on the variable, which then neither
                 the optimizer nor the weight decay changes.
             variables: List of the trainable variables.
+            finite: Boolean, whether the gradients of all replicas are finite;
+                if not, nothing is updated. Defaults to True, if the optimizer
+                does not scale the loss.
 
         Returns:
             Whether the weights were updated: True or, if the optimizer
-            accumulates gradients, a scalar boolean tensor.
+            accumulates gradients or scales the loss, a scalar boolean tensor.
         """
+        scaling, optimizer = optimizer, loss_scaling.inner(optimizer)
         updates = _is_update(optimizer)
-        gradients = self._clip(list(gradients))
+        gradients = list(gradients)
+        if finite is not True:
+            updates = tf.logical_and(updates, finite)
+            gradients = loss_scaling.spoil_unless(finite, gradients)
+        gradients = self._clip(gradients)
         if self.weight_decay and self.weight_decay_mode == "l2":
             gradients = [
                 self._add_decay(gradient, variable)
@@ -168,14 +169,12 @@ class UpdateRule:
             self._decay(optimizer, moved, updates)
         # We want the mean over the replicas, but the optimizer sums over them.
         # It also divides by its loss scale.
-        scale = optimizer.loss_scale_factor
+        scale = loss_scaling.divisor(scaling)
         gradients = [
-            gradient
-            if gradient is None
-            else gradient / _replicas() * (1.0 if scale is None else scale)
+            gradient if gradient is None else gradient / _replicas() * scale
             for gradient in gradients
         ]
-        optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        scaling.apply_gradients(zip(gradients, variables, strict=True))
         return updates
 
     def _refuse_second_decay(self, optimizer, variables):

@@ -65,6 +65,8 @@ WEIGHT_DECAY_MODES = ("l2", "decoupled")
 WEIGHT_DECAY_ON = ("all", "kernels")
 ON_OVERFITTING = OFF, WARN, STOP, ROLLBACK = "off", "warn", "stop", "rollback"
 ATTACK_LOSSES = ("same", "crossentropy")
+FLOAT32, BFLOAT16, FLOAT16 = "float32", "mixed_bfloat16", "mixed_float16"
+PRECISIONS = FLOAT32, BFLOAT16, FLOAT16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,6 +121,9 @@ class TrainingConfig:
             Defaults to `0`.
         epsilon_ramp_epochs: Integer, epochs after that in which epsilon rises
             linearly, batch by batch, to its value. Defaults to `0`.
+        precision: One of `PRECISIONS`, Keras' dtype policy of the network:
+            `"float32"`, or `"mixed_bfloat16"` or `"mixed_float16"`, which
+            compute convolutions in half precision. Defaults to `"float32"`.
     """
 
     epochs: int = 20
@@ -145,6 +150,7 @@ class TrainingConfig:
     weight_averaging: float = 0.0
     clean_epochs: int = 0
     epsilon_ramp_epochs: int = 0
+    precision: str = FLOAT32
 
     def __post_init__(self):
         for choice, table in _CHOICES.items():
@@ -162,6 +168,7 @@ class TrainingConfig:
         one_of(self, "weight_decay_mode", WEIGHT_DECAY_MODES)
         one_of(self, "weight_decay_on", WEIGHT_DECAY_ON)
         one_of(self, "attack_loss", ATTACK_LOSSES)
+        one_of(self, "precision", PRECISIONS)
         self._below("weight_averaging", 1)
         at_least(self, "epsilon_ramp_epochs", 0)
         self._below("clean_epochs", self.epochs)
@@ -193,6 +200,25 @@ class TrainingConfig:
         """
         chosen = _CHOICES[choice][getattr(self, choice)]
         return {name: getattr(self, name) for name in chosen}
+
+    def check_method(self, options):
+        """Rejects a precision that is too coarse for a method.
+
+        Args:
+            options: Dict of the options of the method.
+
+        Raises:
+            InputError: If the implicit term is a finite difference, and the
+                precision is half.
+        """
+        gradient = options.get("implicit_gradient")
+        if self.precision != FLOAT32 and gradient == "finite_difference":
+            raise InputError(
+                "`implicit_gradient` is expected to be exact in half "
+                "precision, which rounds a move of a tenth of a gray level "
+                f"away. Received: implicit_gradient={gradient}, "
+                f"precision={self.precision}"
+            )
 
     def _resolve(self, choice, table):
         one_of(self, choice, table)

@@ -18,10 +18,20 @@ import tensorflow as tf
 
 from fastbat_tf.draws import Draws
 from fastbat_tf.errors import InputError
-from fastbat_tf.layers import derivatives, randomness, structure
+from fastbat_tf.layers import (
+    derivatives,
+    gradient_scaling,
+    randomness,
+    structure,
+)
 from fastbat_tf.layers.moments import exact_moments
 from fastbat_tf.methods.step import StepContext, StepResult
-from fastbat_tf.training import losses, step_metrics, variables
+from fastbat_tf.training import (
+    loss_scaling,
+    losses,
+    step_metrics,
+    variables,
+)
 from fastbat_tf.training.fitting import FittedModel
 from fastbat_tf.training.lifecycle import in_own_scope
 
@@ -82,6 +92,7 @@ class TrainingStep(FittedModel):
     def _build_step_functions(self):
         """Compiles as much of the step with XLA as possible."""
         self.probed = set()  # Shapes of images, see `refuse_wrong_layers`.
+        loss_scaling.build(self.optimizer, self.trainable_variables)
         self._whole_step, self._replica_step = self._update, self._gradients
         if self.run_eagerly:
             return
@@ -125,7 +136,9 @@ class TrainingStep(FittedModel):
                 others=others,
                 sample_weight=sample_weight,
             )
-            self.apply_gradients(gradients)
+            finite = loss_scaling.all_finite(self.optimizer, gradients)
+            excused = loss_scaling.is_excused(self.optimizer, finite)
+            self.apply_gradients(gradients, finite)
             context = self._make_context(
                 images,
                 labels,
@@ -140,9 +153,10 @@ class TrainingStep(FittedModel):
             method = self._method_at(self.step.value, images.dtype)
             with randomness.same_draw(self, notes):
                 values = method.update(context)
+            values = loss_scaling.keep_unless(finite, values, state)
             self.method_state.write(values, *rows)
             self.step.assign_add(1)
-        self._update_reports(loss, reports, images)
+        self._update_reports(loss, reports, images, excused)
         return self.compute_metrics(
             images,
             labels,
@@ -209,6 +223,7 @@ class TrainingStep(FittedModel):
             step=step,
             others=others,
             sample_weight=sample_weight,
+            scaled_pass=self._scaled_pass(),
         )
         if not context.variables:
             raise InputError(
@@ -241,11 +256,12 @@ class TrainingStep(FittedModel):
             # Regularizers, and losses that layers add.
             for extra in self.classifier.losses:
                 loss += tf.reduce_sum(tf.cast(extra, loss.dtype))
-        found = tape.gradient(loss, sources)
+            scaled = loss_scaling.scale(self.optimizer, loss)
+        found = tape.gradient(scaled, sources)
         filled = [
             tf.zeros_like(source)
             if gradient is None
-            else tf.convert_to_tensor(gradient)
+            else loss_scaling.unscale(self.optimizer, gradient)
             for source, gradient in zip(sources, found, strict=True)
         ]
         gradients, delta_gradient = list(filled), None
@@ -272,7 +288,16 @@ class TrainingStep(FittedModel):
         """Returns the random draws of a step. Tests override this."""
         return Draws(self.seed, step, replica)
 
-    def apply_gradients(self, gradients):
+    def _scaled_pass(self):
+        """Returns what scales the attack's gradients, in float16 alone."""
+        if not self.computes_in_float16:
+            return None
+        share = loss_scaling.share(self.optimizer)
+        return gradient_scaling.ScaledPass(
+            gradient_scaling.CEILING * share, self.method.differentiates_twice
+        )
+
+    def apply_gradients(self, gradients, finite=True):
         """Updates the weights, and their moving average if there is one."""
         if not (self.optimizer.built or tf.distribute.has_strategy()):
             with (
@@ -281,7 +306,7 @@ class TrainingStep(FittedModel):
             ):
                 self.optimizer.build(self.trainable_variables)
         updated = self.update_rule.apply(
-            self.optimizer, gradients, self.trainable_variables
+            self.optimizer, gradients, self.trainable_variables, finite=finite
         )
         if self.weight_average is not None:
             self.weight_average.update(self._averaged_variables, updated)
@@ -347,13 +372,14 @@ class TrainingStep(FittedModel):
         trained.add(step_metrics.EPSILON_SHARE)
         return {k: v for k, v in results.items() if k not in trained}
 
-    def _update_reports(self, loss, reports, images):
+    def _update_reports(self, loss, reports, images, excused=False):
         batch = tf.shape(images)[0]
         if self.loss.reduction in ("none", None):
             # Keras minimizes the sum, and reports the mean.
             loss /= tf.cast(batch, loss.dtype)
         self._loss_tracker.update_state(loss, sample_weight=batch)
-        step_metrics.update(self._report_metrics, reports, batch)
+        reports, weight = loss_scaling.without(excused, reports, batch)
+        step_metrics.update(self._report_metrics, reports, weight)
 
     @property
     def _image_dtype(self):

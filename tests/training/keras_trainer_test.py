@@ -67,7 +67,7 @@ LEFT_OUT = {
     "test_internal_only_loss": "needs no loss; our default is cross-entropy",
     "test_jit_compile_with_tf_determinism": _NO_FIT,
     "test_jit_fit_with_out_shardings_logic": _OTHER_BACKEND,
-    "test_loss_scaling_prevents_underflow": "trains in float16: refused",
+    "test_loss_scaling_prevents_underflow": _OWN_CLASS,
     "test_loss_weights": _STRUCTURES + "; see parity_test.py",
     "test_metric_tracking": _OWN_CLASS,
     "test_metric_update_in_compute_loss": _OWN_LOSS,

@@ -18,7 +18,7 @@ from fastbat_tf.attacks.base import Attack
 from fastbat_tf.errors import InputError, one_of
 from fastbat_tf.files import replacing
 from fastbat_tf.runtime import display
-from fastbat_tf.training import variables
+from fastbat_tf.training import loss_scaling, variables
 from fastbat_tf.training.callbacks import columns
 from fastbat_tf.training.callbacks.examples import ExamplesCallback
 from fastbat_tf.training.options import ROLLBACK, STOP, WARN
@@ -222,7 +222,7 @@ class OverfittingGuard(keras.callbacks.Callback):
             for variable in (
                 model.step,
                 # `iterations` is not a variable if gradients accumulate.
-                model.optimizer._iterations,
+                loss_scaling.inner(model.optimizer)._iterations,
                 *model.epsilon_schedule.variables,
                 *model.metrics_variables,
             )
