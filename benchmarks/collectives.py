@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 from benchmarks.shared import TOP, build_classifier
 from fastbat_tf.methods import METHODS
-from fastbat_tf.methods.generate import fill
 from fastbat_tf.methods.spec import costs
 
 PAGE = TOP / "docs/distributed.md"
@@ -219,6 +218,25 @@ def read_row(row: str, batch: int) -> tuple[str, Traffic]:
     )
 
 
+def read_table(page: str, batch: int) -> dict[str, Traffic]:
+    """Reads the table of the page.
+
+    Args:
+        page: String.
+        batch: Integer, the number of images of one replica.
+
+    Returns:
+        Dict of `Traffic`s by the names of the methods.
+    """
+    _, _, rest = page.partition(f"<!-- begin: {BLOCK} -->")
+    table, _, _ = rest.partition(f"<!-- end: {BLOCK} -->")
+    return dict(
+        read_row(row, batch)
+        for row in table.splitlines()
+        if row.startswith("| `")
+    )
+
+
 def write_table(rows: list[str]) -> str:
     """Writes the table of the page.
 
@@ -242,6 +260,8 @@ def write_block(name: str, text: str) -> None:
         name: String, the name between the lines that begin and end it.
         text: String.
     """
+    from fastbat_tf.methods.generate import fill
+
     begin, end = f"<!-- begin: {name} -->", f"<!-- end: {name} -->"
     PAGE.write_text(fill(PAGE.read_text(), begin, end, f"\n{text}\n"))
 
