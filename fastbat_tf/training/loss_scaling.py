@@ -96,56 +96,37 @@ def unscale(optimizer: Any, gradient: Any) -> Any:
     return gradient / tf.cast(factor, gradient.dtype)
 
 
-def share(optimizer: Any) -> Any:
-    """Returns how far the scale has fallen below its first value, at most 1.
+def scaled_pass(robust: Any) -> gradient_scaling.ScaledPass | None:
+    """Returns what scales the gradients of the attack, in float16 alone.
 
     Args:
-        optimizer: A Keras optimizer.
-
-    Returns:
-        A float32 scalar, a power of two; 1 without scaling.
+        robust: A compiled `RobustClassifier`.
     """
-    factor = _factor(optimizer)
-    if factor is None:
-        return tf.constant(1.0)
-    return tf.minimum(factor / optimizer.initial_scale, 1.0)
+    if not robust.computes_in_float16:
+        return None
+    share = tf.constant(1.0)
+    factor = _factor(robust.optimizer)
+    if factor is not None:
+        # The attack follows the loss scale if it falls below its first value.
+        share = tf.minimum(factor / robust.optimizer.initial_scale, 1.0)
+    return gradient_scaling.ScaledPass(
+        gradient_scaling.CEILING * share, robust.method.differentiates_twice
+    )
 
 
 def all_finite(optimizer: Any, gradients: Iterable[Any]) -> Any:
-    """Returns whether the gradients of all replicas are finite.
+    """Returns whether gradients are finite.
 
     Args:
         optimizer: A Keras optimizer.
-        gradients: Iterable of tensors or None, on one replica.
+        gradients: Iterable of tensors or None, the same on all replicas.
 
     Returns:
         A boolean scalar, or True if the optimizer skips no step.
     """
     if _factor(optimizer) is None:
         return True
-    finite = gradient_scaling.all_finite(gradients)
-    context = tf.distribute.get_replica_context()
-    if context.num_replicas_in_sync == 1:
-        return finite
-    failed = tf.cast(tf.logical_not(finite), tf.float32)
-    return tf.equal(context.all_reduce(tf.distribute.ReduceOp.SUM, failed), 0.0)
-
-
-def spoil_unless(finite: Any, gradients: list[Any]) -> list[Any]:
-    """Makes the gradients of all replicas NaN if those of one are not finite.
-
-    Keras looks at the first replica alone.
-
-    Args:
-        finite: What `all_finite` returned.
-        gradients: List of tensors or None, on one replica.
-    """
-    return [
-        None
-        if gradient is None
-        else tf.where(finite, gradient, float("nan") * tf.ones_like(gradient))
-        for gradient in gradients
-    ]
+    return gradient_scaling.all_finite(gradients)
 
 
 def divisor(optimizer: Any) -> Any:

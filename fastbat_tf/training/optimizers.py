@@ -9,6 +9,7 @@ import tensorflow as tf
 from fastbat_tf.errors import InputError, at_least, look_up, one_of
 from fastbat_tf.training import loss_scaling
 from fastbat_tf.training.options import WEIGHT_DECAY_MODES, WEIGHT_DECAY_ON
+from fastbat_tf.training.summed_gradients import summed_before
 
 # `epsilon` as in the papers: Kingma & Ba, ICLR 2015 (arXiv 1412.6980);
 # Loshchilov & Hutter, ICLR 2019 (1711.05101); You et al., ICLR 2020
@@ -131,16 +132,17 @@ class UpdateRule:
             _refuse_on_replicas(optimizer)
 
     def apply(self, optimizer, gradients, variables, finite=True):
-        """Updates the weights with the gradients of one replica.
+        """Updates the weights with gradients that all replicas have.
 
         Args:
             optimizer: The Keras optimizer.
-            gradients: List of tensors, one for each variable. It is None if
-                the loss does not depend on the variable, which then neither
-                the optimizer nor the weight decay changes.
+            gradients: List of tensors, one for each variable, the same on all
+                replicas. It is None if the loss does not depend on the
+                variable, which then neither the optimizer nor the weight decay
+                changes.
             variables: List of the trainable variables.
-            finite: Boolean, whether the gradients of all replicas are finite;
-                if not, nothing is updated. Defaults to True, if the optimizer
+            finite: Boolean, whether the gradients are finite; if not, nothing
+                is updated. Defaults to True, if the optimizer
                 does not scale the loss.
 
         Returns:
@@ -149,11 +151,9 @@ class UpdateRule:
         """
         scaling, optimizer = optimizer, loss_scaling.inner(optimizer)
         updates = _is_update(optimizer)
-        gradients = list(gradients)
         if finite is not True:
             updates = tf.logical_and(updates, finite)
-            gradients = loss_scaling.spoil_unless(finite, gradients)
-        gradients = self._clip(gradients)
+        gradients = self._clip(list(gradients))
         if self.weight_decay and self.weight_decay_mode == "l2":
             gradients = [
                 self._add_decay(gradient, variable)
@@ -167,14 +167,14 @@ class UpdateRule:
                 if gradient is not None
             ]
             self._decay(optimizer, moved, updates)
-        # We want the mean over the replicas, but the optimizer sums over them.
-        # It also divides by its loss scale.
+        # The optimizer divides by its loss scale.
         scale = loss_scaling.divisor(scaling)
         gradients = [
-            gradient if gradient is None else gradient / _replicas() * scale
+            gradient if gradient is None else gradient * scale
             for gradient in gradients
         ]
-        scaling.apply_gradients(zip(gradients, variables, strict=True))
+        with summed_before():
+            scaling.apply_gradients(zip(gradients, variables, strict=True))
         return updates
 
     def _refuse_second_decay(self, optimizer, variables):
@@ -200,15 +200,7 @@ class UpdateRule:
     def _clip(self, gradients):
         if not self.clip_norm:
             return gradients
-        indices = [i for i, g in enumerate(gradients) if g is not None]
-        context = tf.distribute.get_replica_context()
-        means = context.all_reduce(
-            tf.distribute.ReduceOp.MEAN, [gradients[i] for i in indices]
-        )
-        clipped, _ = tf.clip_by_global_norm(means, self.clip_norm)
-        for i, gradient in zip(indices, clipped, strict=True):
-            gradients[i] = gradient
-        return gradients
+        return tf.clip_by_global_norm(gradients, self.clip_norm)[0]
 
     def _add_decay(self, gradient, variable):
         if gradient is None or not self._decays(variable):
