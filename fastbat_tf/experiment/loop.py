@@ -8,6 +8,7 @@ the same callbacks.
 import keras
 import tensorflow as tf
 
+from fastbat_tf.experiment import execution
 from fastbat_tf.experiment.preemption import Preempted
 
 
@@ -21,6 +22,8 @@ def fit(
     callbacks,
     checkpointer,
     preemption,
+    steps_per_execution=1,
+    resident=None,
 ):
     """Trains from the last checkpoint to the end.
 
@@ -35,6 +38,11 @@ def fit(
         callbacks: List of the other callbacks.
         checkpointer: A `Checkpointer`.
         preemption: A `Preemption`.
+        steps_per_execution: Integer, the most steps of a call of TensorFlow.
+            Calls end at the end of an epoch, and where a checkpoint is due.
+            Defaults to `1`.
+        resident: A `ResidentBatches` of the same batches, if the data are in
+            memory. Defaults to `None`.
 
     Returns:
         Whether there was anything left to do.
@@ -51,11 +59,15 @@ def fit(
     epoch, batch = resume_point
     if epoch == epochs:
         return False
-    batches = make_batches(epoch * steps_per_epoch + batch)
-    strategy = robust.distribute_strategy
     loop = _Loop(
         robust,
-        iter(strategy.experimental_distribute_dataset(batches)),
+        execution.create(
+            robust,
+            steps=steps_per_execution,
+            make_batches=make_batches,
+            resident=resident,
+            first=epoch * steps_per_epoch + batch,
+        ),
         resume_point,
         epochs=epochs,
         steps_per_epoch=steps_per_epoch,
@@ -94,7 +106,7 @@ class _Loop:
     def __init__(
         self,
         robust,
-        iterator,
+        execution,
         resume_point,
         *,
         epochs,
@@ -106,7 +118,7 @@ class _Loop:
     ):
         self.epoch, self.batch = resume_point
         self._robust = robust
-        self._iterator = iterator
+        self._execution = execution
         self._epochs, self._steps = epochs, steps_per_epoch
         self._validations = validations
         self._callbacks = keras.callbacks.CallbackList(
@@ -121,32 +133,37 @@ class _Loop:
         """Trains to the end, and saves if it is preempted."""
         for validation in self._validations:
             validation.set_model(self._robust)
-        self._robust.make_train_function()
         self._robust.stop_training = False
         self._callbacks.on_train_begin()
         try:
             while self.epoch < self._epochs and not self._robust.stop_training:
                 self._callbacks.on_epoch_begin(self.epoch)
                 while self.batch < self._steps:
-                    self._run_step()
+                    self._run_steps()
                 self._end_epoch()
         except Preempted:
             self._checkpointer.save(self._snapshot or self._take_snapshot())
             raise
         self._callbacks.on_train_end()
 
-    def _run_step(self):
+    def _run_steps(self):
+        """Makes the steps of one call."""
+        count = min(
+            self._execution.steps,
+            self._steps - self.batch,
+            self._checkpointer.steps_until_due,
+        )
         with self._preemption.deferred():
             self._callbacks.on_train_batch_begin(self.batch)
             # The first step compiles; until it ends, the last checkpoint is
             # up to date.
             with self._preemption.expendable(not self._is_compiled):
-                logs = self._robust.train_function(self._iterator)
+                logs, made = self._execution.run(self.epoch, self.batch, count)
             self._is_compiled = True
-            self._callbacks.on_train_batch_end(self.batch, logs)
-            self.batch += 1
+            self._callbacks.on_train_batch_end(self.batch + made - 1, logs)
+            self.batch += made
             if self.batch < self._steps:
-                self._checkpointer.save_if_due(self.epoch, self.batch)
+                self._checkpointer.save_if_due(self.epoch, self.batch, made)
 
     def _end_epoch(self):
         results = self._robust.get_metrics_result()
