@@ -11,7 +11,7 @@ import sys
 
 from absl import app, logging
 
-from fastbat_tf.errors import InputError, NonFiniteError
+from fastbat_tf.errors import InputError, NonFiniteError, WorkerLostError
 from fastbat_tf.experiment import preemption
 from fastbat_tf.runtime import environment
 
@@ -58,7 +58,7 @@ def main(_):
             )
         else:
             train.train(resume=command.resume, **arguments)
-    except (InputError, NonFiniteError) as error:
+    except (InputError, NonFiniteError, WorkerLostError) as error:
         command_line.fail(error)
 
 

@@ -8,6 +8,7 @@ from fastbat_tf.attacks.classifier import Classifier, check_gradient, is_numpy
 from fastbat_tf.attacks.inputs import check_radius
 from fastbat_tf.attacks.loop import AttackLoop, Strides
 from fastbat_tf.attacks.records import AttackResult, Record
+from fastbat_tf.attacks.sharding import Sharding
 
 
 class BoundAttack:
@@ -33,8 +34,9 @@ class BoundAttack:
     def __init__(self, attack, network):
         self.attack = attack
         self.classify = Classifier(network, attack.batch_size)
+        self._sharding = Sharding()
         self._stages = []
-        self._strides = None
+        self._strides = {}  # By device.
         self._is_checked = False
         self._refuse_numpy()
 
@@ -72,12 +74,28 @@ class BoundAttack:
         """The largest number of rounds per example, given the classes."""
         return self.attack.rounds(classes)
 
+    def over(self, sharding):
+        """Shares examples among devices and workers.
+
+        Args:
+            sharding: A `Sharding`. All of its workers must call this attack
+                with the same arguments.
+
+        Returns:
+            This attack.
+        """
+        self._sharding = self.classify.sharding = sharding
+        self._stages = []
+        return self
+
     def stages(self):
         """The single attacks that it consists of, in order, all bound."""
         if not self._stages:
             parts = self.attack.stages()
             self._stages = [
-                self if part is self.attack else part.on(self.network)
+                self
+                if part is self.attack
+                else part.on(self.network).over(self._sharding)
                 for part in parts
             ]
         return self._stages
@@ -146,10 +164,33 @@ class BoundAttack:
             listener: Function without arguments, called after every few steps,
                 when the record is up to date. Defaults to None.
         """
-        if self._strides is None:
-            self._strides = Strides(self.attack, self.network)
-        loop = AttackLoop(self.attack, self._strides, clean, epsilon, seed=seed)
-        loop.run(record, listener)
+        open_ones = np.flatnonzero(
+            record.robust
+            & (record.rounds < self.rounds(clean.logits.shape[-1]))
+        )
+        size = min(self.attack.batch_size, len(clean.images))
+
+        def attack(device, examples, lock, hear):
+            if device not in self._strides:
+                self._strides[device] = Strides(self.attack, self.network)
+            loop = AttackLoop(
+                self.attack,
+                self._strides[device],
+                clean,
+                epsilon,
+                seed=seed,
+                size=size,
+                lock=lock,
+            )
+            loop.run(record, examples, hear)
+
+        self._sharding.attack(
+            attack,
+            record,
+            open_ones,
+            listener=listener,
+            one_by_one=is_numpy(self.network),
+        )
 
     def check_gradient(self, clean):
         """Raises an `InputError` if a gradient that is needed does not exist.

@@ -14,6 +14,7 @@ from fastbat_tf.attacks.inputs import (
     check_pixel_range,
 )
 from fastbat_tf.attacks.records import Clean
+from fastbat_tf.attacks.sharding import Sharding
 from fastbat_tf.data.classes import as_classes, check_count
 from fastbat_tf.errors import InputError
 
@@ -89,21 +90,25 @@ class Classifier:
         network: Any callable from float32 images `(batch, height, width,
             channels)` in [0, 1] to logits `(batch, classes)`.
         batch_size: Integer, images per call of the network. Defaults to 250.
+        sharding: The `Sharding` whose workers share the examples. Defaults to
+            None: one worker.
 
     Attributes:
         network: The network. From the first call on, it is a `NumpyNetwork` if
             TensorFlow cannot trace it, but NumPy arrays are what it takes; and
             its logits have a known number of classes, which losses need.
+        sharding: The `Sharding`.
 
     Raises:
         InputError: If the network is a `RobustClassifier` with a pixel range
             other than [0, 1].
     """
 
-    def __init__(self, network, batch_size=250):
+    def __init__(self, network, batch_size=250, sharding=None):
         check_pixel_range(network)
         self.network = network
         self.batch_size = as_count("batch_size", batch_size)
+        self.sharding = sharding or Sharding()
         self._ask = None
         self._is_open = False
 
@@ -127,11 +132,8 @@ class Classifier:
         labels, count = as_classes(labels, len(images))
         if self._ask is None:
             self._ask = self._trace(images)
-        logits = np.concatenate(
-            [
-                self._ask_batch(images[first : first + self.batch_size])
-                for first in range(0, len(images), self.batch_size)
-            ]
+        logits = self.sharding.rows(
+            lambda share: self._ask_all(images[share]), len(images)
         )
         check_count(count, logits.shape[-1])
         check_classes(labels, logits.shape[-1])
@@ -194,6 +196,14 @@ class Classifier:
         raise InputError(
             "The model is expected to return logits of shape (batch, "
             f"classes). Received: shape={shape} for 1 image"
+        )
+
+    def _ask_all(self, images):
+        return np.concatenate(
+            [
+                self._ask_batch(images[first : first + self.batch_size])
+                for first in range(0, len(images), self.batch_size)
+            ]
         )
 
     def _ask_batch(self, batch):

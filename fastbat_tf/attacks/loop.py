@@ -7,6 +7,7 @@ next ones, so that the network is rarely evaluated on examples that are decided.
 
 import collections
 import functools
+import threading
 import zlib
 from typing import NamedTuple
 
@@ -23,6 +24,9 @@ from fastbat_tf.attacks.classifier import (
 # to epsilon.
 ROUNDING = 1e-6
 RELATIVE_ROUNDING = 1e-4
+
+# Keras traces a model in one thread at a time.
+_tracing = threading.Lock()
 
 
 class Round(NamedTuple):
@@ -50,30 +54,31 @@ class AttackLoop:
         clean: A `Clean`.
         epsilon: Float, the radius.
         seed: Integer.
+        size: Integer, the largest batch.
+        lock: Context that is entered to write to the record.
     """
 
-    def __init__(self, attack, strides, clean, epsilon, *, seed):
+    def __init__(self, attack, strides, clean, epsilon, *, seed, size, lock):
         self._attack, self._strides, self._clean = attack, strides, clean
         self._epsilon, self._seed = epsilon, seed
+        self._size, self._lock = size, lock
         self._rounds = attack.rounds(clean.logits.shape[-1])
         self._targets = _wrong_classes(clean)
 
-    def run(self, record, listener=None):
-        """Attacks the robust examples of a record, and updates the record.
+    def run(self, record, examples, listener=None):
+        """Attacks some examples of a record, and updates the record.
 
         Args:
             record: A `Record`, new or from an interrupted run.
+            examples: Integer array, the indices of robust examples that have
+                rounds left.
             listener: Function without arguments, called after every few steps,
                 when the record is up to date. Defaults to None.
         """
-        attack = self._attack
+        attack, size = self._attack, self._size
         waiting = collections.deque(
-            Round(example, record.rounds[example])
-            for example in np.flatnonzero(
-                record.robust & (record.rounds < self._rounds)
-            )
+            Round(example, record.rounds[example]) for example in examples
         )
-        size = min(attack.batch_size, len(self._clean.images))
         slots, tensors = [], None
         while waiting or slots:
             free = min(size - len(slots), len(waiting))
@@ -88,7 +93,8 @@ class AttackLoop:
             tensors = (tensors[0], state)
             ended = fooled | (state["iteration"].numpy() > attack.steps)
             if ended.any():
-                self._record(record, slots, state, np.flatnonzero(ended))
+                with self._lock:
+                    self._record(record, slots, state, np.flatnonzero(ended))
                 again = [
                     slots[slot].next()
                     for slot in np.flatnonzero(ended & ~fooled)
@@ -183,7 +189,8 @@ class Strides:
             tensors[1]["fooled"] |= tf.range(size) >= count
         key = size if compiles else None
         if key not in self._compiled:
-            self._compiled[key] = self._compile(tensors)
+            with _tracing:
+                self._compiled[key] = self._compile(tensors)
         with raises_own_errors(self._network):
             state = self._compiled[key](
                 *tensors, tf.constant(epsilon, tf.float32)
@@ -200,12 +207,15 @@ class Strides:
             return tf.TensorSpec([batch, *tensor.shape[1:]], tensor.dtype)
 
         signature = (*tf.nest.map_structure(spec, tensors),)
-        return tf.function(
+        advance = tf.function(
             functools.partial(self._attack.advance, self._network),
             (*signature, tf.TensorSpec([], tf.float32)),
             autograph=False,
             jit_compile=compiles,
         )
+        if not tf.config.functions_run_eagerly():
+            advance.get_concrete_function()
+        return advance
 
 
 def _wrong_classes(clean):

@@ -20,6 +20,10 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from fastbat_tf.attacks.half_precision import (
+    computes_in_float16,
+    scaled_gradient,
+)
 from fastbat_tf.errors import InputError, look_up
 from fastbat_tf.layers.derivatives import missing_operation
 
@@ -174,16 +178,24 @@ def ask(network, loss, *, images, labels, targets, samples=1):
     )
 
 
+def _gradient(tape, values, logits, images):
+    zero = tf.UnconnectedGradients.ZERO
+    if not computes_in_float16(logits):
+        return tape.gradient(values, images, unconnected_gradients=zero)
+    upstream = tape.gradient(values, logits, unconnected_gradients=zero)
+    return scaled_gradient(tape, logits, upstream, images)
+
+
 def _ask_once(network, loss, images, labels, targets):
     # Variables are not watched: only gradients to the images are needed.
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
+    with tf.GradientTape(persistent=True, watch_accessed_variables=False) as (
+        tape
+    ):
         tape.watch(images)
         logits = tf.cast(network(images), tf.float32)
         values = loss(logits, labels, targets)
     try:
-        gradient = tape.gradient(
-            values, images, unconnected_gradients=tf.UnconnectedGradients.ZERO
-        )
+        gradient = _gradient(tape, values, logits, images)
     except LookupError as error:
         operation = missing_operation(error)
         if operation is None:

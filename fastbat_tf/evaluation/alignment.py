@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from fastbat_tf.attacks import losses
 from fastbat_tf.attacks.inputs import as_pixels, check_pixel_range
 from fastbat_tf.attacks.registry import parse_norm
+from fastbat_tf.attacks.sharding import Sharding, strategy_of
 from fastbat_tf.data.classes import as_classes
 from fastbat_tf.draws import Draws, as_normal
 from fastbat_tf.perturbation import cosines, uniform_in_l2_ball
@@ -28,7 +30,8 @@ class GradientAlignment:
 
     It is 1 if the loss is linear within the ball, and near 0 after catastrophic
     overfitting. The noise is not clipped to the pixel range. Images whose
-    gradient is zero are left out.
+    gradient is zero are left out. The workers of the network's distribution
+    strategy share the images: all of them make the same call.
 
     Reference: Andriushchenko & Flammarion, "Understanding and Improving Fast
     Adversarial Training", NeurIPS 2020 (arXiv 2007.02617).
@@ -57,6 +60,7 @@ class GradientAlignment:
         norm: str | float = "linf",
     ) -> None:
         check_pixel_range(network)
+        self._network = network
         self._norm = parse_norm(norm)
         self._batch_size = batch_size
         self._cosines = tf.function(
@@ -83,14 +87,33 @@ class GradientAlignment:
         """
         images = np.asarray(images)
         labels, _ = as_classes(labels, len(images))
-        found = []
-        for first in range(0, len(images), self._batch_size):
-            part = slice(first, first + self._batch_size)
-            batch = as_pixels(images[part])
-            noise = self._draw(Draws(seed, first), batch.shape, epsilon)
-            found.append(self._cosines(batch, labels[part], noise))
-        cosines = np.concatenate([cosine for cosine, _ in found])
-        valid = np.concatenate([valid for _, valid in found])
+
+        def compute(share):
+            share = np.arange(len(images))[share]
+            found = []
+            for first in range(0, len(images), self._batch_size):
+                # The noise of the batch, of which this worker takes its rows.
+                last = min(first + self._batch_size, len(images))
+                rows = share[(first <= share) & (share < last)]
+                if not len(rows):
+                    continue
+                noise = self._draw(
+                    Draws(seed, first),
+                    (last - first, *images.shape[1:]),
+                    epsilon,
+                )
+                found.append(
+                    self._cosines(
+                        as_pixels(images[rows]),
+                        labels[rows],
+                        tf.gather(noise, rows - first),
+                    )
+                )
+            return np.concatenate([np.stack(pair, -1) for pair in found])
+
+        sharding = Sharding(strategy_of(self._network))
+        cosines, valid = sharding.rows(compute, len(images)).T
+        valid = valid > 0
         return float(cosines[valid].mean()) if valid.any() else 1.0
 
     def _draw(self, draws, shape, epsilon):
@@ -110,15 +133,12 @@ class GradientAlignment:
 
 def _cosines(network, images, labels, noise):
     def gradient(points):
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(points)
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
-                labels, network(points)
-            )
-        return tape.gradient(
-            losses,
-            points,
-            unconnected_gradients=tf.UnconnectedGradients.ZERO,
-        )
+        return losses.ask(
+            network,
+            losses.cross_entropy,
+            images=points,
+            labels=labels,
+            targets=labels,
+        ).gradient
 
     return cosines(gradient(images), gradient(images + noise))

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from fastbat_tf.attacks import losses
 from fastbat_tf.attacks.classifier import is_numpy
+from fastbat_tf.attacks.sharding import Sharding
 from fastbat_tf.layers.pixel_range import PixelRange
 
 PROBABILITY_TOLERANCE = 1e-3
@@ -22,7 +23,7 @@ PGD_GAP = 0.1  # Robust accuracy under PGD above that under AutoAttack.
 SIGNIFICANCE = 0.01
 
 
-def check_network(network, clean, count=250, pixels=None):
+def check_network(network, clean, count=250, pixels=None, *, sharding=None):
     """Checks the outputs and gradients of a model before any attack.
 
     Args:
@@ -31,11 +32,21 @@ def check_network(network, clean, count=250, pixels=None):
         count: Integer, the number of examples to check. Defaults to 250.
         pixels: The `PixelRange` that the model is taken to have. Defaults to
             None, [0, 1].
+        sharding: The `Sharding`, whose chief looks for all. Defaults to None:
+            one worker.
 
     Returns:
         A dict of warnings, whose keys are among `"probabilities"`, `"chance"`,
         `"random"` and `"zero_gradients"`.
     """
+    sharding = sharding or Sharding()
+    found = sharding.on_chief(
+        lambda: _check_network(network, clean, count, pixels)
+    )
+    return sharding.workers.object_from_chief(found)
+
+
+def _check_network(network, clean, count, pixels):
     found = {
         "probabilities": _probabilities(clean.logits),
         "chance": _chance(clean, pixels or PixelRange()),

@@ -12,6 +12,7 @@ import fastbat_tf
 from fastbat_tf.attacks import get as get_attack
 from fastbat_tf.attacks import losses
 from fastbat_tf.attacks.classifier import Classifier
+from fastbat_tf.attacks.sharding import Sharding, strategy_of
 from fastbat_tf.data.classes import check_count
 from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation import checks, inputs
@@ -44,6 +45,12 @@ def evaluate_robustness(
     Each attack runs on its own at each radius, on every example that the model
     classifies correctly. An example is robust if the attack finds no
     misclassified image within the radius.
+
+    The devices of a `tf.distribute.MirroredStrategy`, and the workers of a
+    `MultiWorkerMirroredStrategy`, share the examples. The strategy is that in
+    whose scope the model was created; for a path or a function, the current
+    one. All workers call this function with the same arguments, and get the
+    same results; only the chief reads and writes the directory.
 
     Args:
         model: A `keras.Model`, any callable from float32 images `(batch,
@@ -133,13 +140,20 @@ def evaluate_robustness(
         directory=directory,
         save_images=save_images,
     )
+    sharding = Sharding(strategy_of(model))
+    is_chief = sharding.workers.is_chief
     # The display of main.py, if it calls this function.
-    shown = display.get(1 if verbose else -1)
+    shown = display.get(1 if verbose and is_chief else -1)
     network, pixels = inputs.as_network(model, pixel_range)
-    sample = inputs.take(dataset, request.max_examples, request.seed)
-    sample = inputs.to_unit(sample, pixels)
-    clean, network = _classify(network, sample, request, shown)
-    signs = checks.check_network(network, clean, request.batch_size, pixels)
+    sample = sharding.together(
+        lambda: inputs.to_unit(
+            inputs.take(dataset, request.max_examples, request.seed), pixels
+        )
+    )
+    clean, network = _classify(network, sample, request, sharding, shown)
+    signs = checks.check_network(
+        network, clean, request.batch_size, pixels, sharding=sharding
+    )
     other_network, other_pixels = None, None
     if surrogate is not None:
         other_network, other_pixels = inputs.as_network(
@@ -153,17 +167,21 @@ def evaluate_robustness(
         surrogate=surrogate,
         surrogate_pixels=other_pixels,
     )
-    with EvaluationState(directory, settings, save_images) as state:
+    writes = directory is not None
+    sharding.workers.agree("evaluation", {**settings, "directory": writes})
+    with EvaluationState(
+        directory, settings, save_images, sharding=sharding
+    ) as state:
         clean = clean._replace(
             logits=state.clean_logits(clean.logits, "random" not in signs)
         )
         found = [*signs.values()]
         if surrogate is not None:
             texts, other_network = _check_surrogate(
-                other_network, clean, request.batch_size
+                other_network, clean, request.batch_size, sharding
             )
             found += texts
-        built = _build_attacks(request, network, other_network)
+        built = _build_attacks(request, network, other_network, sharding)
         notes = _notes(sample, pixels, built, clean.logits.shape[-1])
         _announce(directory, notes, shown)
         warnings = _Warnings(found, shown)
@@ -186,7 +204,7 @@ def evaluate_robustness(
             warnings=warnings.texts,
             notes=notes,
         )
-        if not verbose:
+        if not verbose and is_chief:
             for text in warnings.texts:
                 python_warnings.warn(text, stacklevel=2)
         if directory is not None:
@@ -194,9 +212,9 @@ def evaluate_robustness(
     return results
 
 
-def _classify(network, sample, request, shown):
+def _classify(network, sample, request, sharding, shown):
     with shown.task("clean accuracy"):
-        classify = Classifier(network, request.batch_size)
+        classify = Classifier(network, request.batch_size, sharding)
         clean = classify(sample.images, sample.labels)
     check_count(sample.classes, clean.logits.shape[-1])
     # The function that was given, or what makes one of NumPy a network.
@@ -224,13 +242,13 @@ def _settings(request, clean, *, model, pixels, surrogate, surrogate_pixels):
     return settings
 
 
-def _check_surrogate(surrogate, clean, batch_size):
+def _check_surrogate(surrogate, clean, batch_size, sharding):
     """Rejects a surrogate with other classes.
 
     Returns:
         Warnings about it, and the network to attack.
     """
-    classify = Classifier(surrogate, batch_size)
+    classify = Classifier(surrogate, batch_size, sharding)
     # Every model has the label 0, so the number of classes is checked first.
     answers = classify(clean.images, np.zeros_like(clean.labels))
     answers = answers._replace(labels=clean.labels)
@@ -240,12 +258,14 @@ def _check_surrogate(surrogate, clean, batch_size):
             f"The surrogate is expected to have the model's {ours} classes. "
             f"Received: classes={theirs}"
         )
-    signs = checks.check_network(classify.network, answers, batch_size)
+    signs = checks.check_network(
+        classify.network, answers, batch_size, sharding=sharding
+    )
     texts = [f"The surrogate: {text}" for text in signs.values()]
     return texts, classify.network
 
 
-def _build_attacks(request, network, surrogate):
+def _build_attacks(request, network, surrogate, sharding):
     return {
         name: get_attack(
             name,
@@ -254,7 +274,7 @@ def _build_attacks(request, network, surrogate):
             norm=request.norm,
             batch_size=request.batch_size,
             jit_compile=request.jit_compile,
-        )
+        ).over(sharding)
         for name in request.attacks
     }
 

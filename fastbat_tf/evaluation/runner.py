@@ -111,12 +111,18 @@ class _Progress:
 
     def close(self):
         """Saves the record; returns the seconds that the attack has taken."""
-        seconds = self._before
-        # Otherwise it had finished before, or there was nothing to attack.
-        if self._moved:
-            seconds = self._seconds()
-            self._state.save(self._key, self._record, seconds)
+        sharding = self._state.sharding
+        seconds = sharding.on_chief(self._save)
+        seconds = sharding.workers.object_from_chief(seconds)
         self._shown.say(self._line(seconds))
+        return seconds
+
+    def _save(self):
+        # Otherwise it had finished before, or there was nothing to attack.
+        if not self._moved:
+            return self._before
+        seconds = self._seconds()
+        self._state.save(self._key, self._record, seconds)
         return seconds
 
     def _seconds(self):

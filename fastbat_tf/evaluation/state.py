@@ -10,6 +10,7 @@ import zlib
 import numpy as np
 
 from fastbat_tf.attacks.records import Record
+from fastbat_tf.attacks.sharding import Sharding
 from fastbat_tf.errors import InputError
 from fastbat_tf.files import locked, make_directory, replacing, write_json
 
@@ -23,12 +24,14 @@ class EvaluationState:
     """Saves the records of the attacks in a directory, if there is one.
 
     It is a context manager that locks the directory against other processes.
+    Of several workers, the chief reads and writes for all.
 
     Args:
         directory: Path, or None to save nothing.
         settings: Dict of JSON types, everything that the outcome depends on.
         keep_perturbations: Whether to save the perturbations. Defaults to
             False.
+        sharding: The `Sharding`. Defaults to None: one worker.
 
     Attributes:
         keeps_perturbations: Whether the perturbations are saved.
@@ -38,16 +41,19 @@ class EvaluationState:
             another process, or is not writable.
     """
 
-    def __init__(self, directory, settings, keep_perturbations=False):
+    def __init__(
+        self, directory, settings, keep_perturbations=False, *, sharding=None
+    ):
+        self.sharding = sharding or Sharding()
+        if not self.sharding.workers.is_chief:
+            directory = None
         self.directory = directory and pathlib.Path(directory)
         self.keeps_perturbations = keep_perturbations
         self._fields = FIELDS if keep_perturbations else FIELDS[:-1]
         self._written = 0.0
         self._closing = contextlib.ExitStack()
-        if self.directory is None:
-            return
         with self._closing as closing:
-            self._open(settings, closing)
+            self.sharding.on_chief(lambda: self._open(settings, closing))
             self._closing = closing.pop_all()
 
     def __enter__(self):
@@ -57,6 +63,8 @@ class EvaluationState:
         self._closing.close()
 
     def _open(self, settings, closing):
+        if self.directory is None:
+            return
         known = self.directory / "settings.json"
         try:
             make_directory(self.directory / "state")
@@ -115,6 +123,12 @@ class EvaluationState:
         Raises:
             InputError: If a different model started the evaluation.
         """
+        before = self.sharding.on_chief(
+            lambda: self._clean_logits(logits, deterministic)
+        )
+        return self.sharding.workers.from_chief(before)
+
+    def _clean_logits(self, logits, deterministic):
         path = self._path("clean")
         if path is None or not path.exists():
             if path is not None:
@@ -144,13 +158,24 @@ class EvaluationState:
             A `Record`, and the seconds that the attack has taken so far.
         """
         record = Record.start(robust, images, self.keeps_perturbations)
-        path = self._path(name)
-        if path is None or not path.exists():
+        content = self.sharding.on_chief(lambda: self._load(name, record))
+        everyone = self.sharding.workers
+        if not everyone.object_from_chief(bool(content)):
             return record, 0.0
-        fields = {name: getattr(record, name).shape for name in self._fields}
-        content = _read(path, {**fields, "seconds": ()})
+        content = {
+            name: everyone.from_chief(content and content[name])
+            for name in (*self._fields, "seconds")
+        }
         seconds = float(content.pop("seconds"))
         return Record(**{"perturbation": None, **content}), seconds
+
+    def _load(self, name, record):
+        """Reads the fields of a record; None if there is no file."""
+        path = self._path(name)
+        if path is None or not path.exists():
+            return None
+        fields = {name: getattr(record, name).shape for name in self._fields}
+        return _read(path, {**fields, "seconds": ()})
 
     def save(self, name, record, seconds, now=True):
         """Saves a record; if not `now`, only when enough time has passed."""
@@ -167,14 +192,20 @@ class EvaluationState:
         self._written = end + 10 * (end - start)
 
     def write_npz(self, name, **content):
-        """Writes arrays to a file of the directory."""
-        self._write(self.directory / name, **content)
+        """Writes arrays to a file of the directory, on the chief."""
+        self.sharding.on_chief(
+            lambda: self._write(self.directory / name, **content)
+        )
 
     def write_results(self, results):
         """Writes `results.json`, the last file of an evaluation."""
-        path = self.directory / "results.json"
-        with _refuse_unwritable(path):
-            write_json(path, results)
+
+        def write():
+            path = self.directory / "results.json"
+            with _refuse_unwritable(path):
+                write_json(path, results)
+
+        self.sharding.on_chief(write)
 
     def _write(self, path, **content):
         with _refuse_unwritable(path):

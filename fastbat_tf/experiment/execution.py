@@ -9,14 +9,14 @@ from fastbat_tf.training.step_metrics import GRADIENT_NORM
 WATCHED = ("loss", GRADIENT_NORM)
 
 
-def create(robust, *, steps, make_batches, resident=None, first=0):
+def create(robust, *, steps, make_iterator, resident=None, first=0):
     """Creates what makes the steps of a run.
 
     Args:
         robust: A compiled `RobustClassifier`, whose variables exist.
         steps: Integer, the most steps of a call.
-        make_batches: Function from the number of batches to skip, an integer,
-            to an endless `tf.data.Dataset`.
+        make_iterator: Function from the number of batches to skip, an integer,
+            to an endless iterator of distributed batches.
         resident: A `fastbat_tf.data.resident.ResidentBatches` of the same
             batches, or None if the data do not fit in the memory of a device.
             Defaults to None.
@@ -35,9 +35,7 @@ def create(robust, *, steps, make_batches, resident=None, first=0):
     # single steps anyway, and those leave the augmentation to other threads.
     if resident is not None and (steps > 1 or robust.compiles_whole_step):
         return ResidentSteps(robust, resident, steps)
-    batches = make_batches(first)
-    strategy = robust.distribute_strategy
-    iterator = iter(strategy.experimental_distribute_dataset(batches))
+    iterator = make_iterator(first)
     if steps > 1:
         return IteratorSteps(robust, iterator, steps)
     return SingleSteps(robust, iterator)

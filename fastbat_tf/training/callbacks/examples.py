@@ -9,6 +9,7 @@ import keras
 from fastbat_tf.attacks.base import Attack
 from fastbat_tf.attacks.inputs import check_classes
 from fastbat_tf.attacks.models import as_network
+from fastbat_tf.attacks.sharding import Sharding, strategy_of
 from fastbat_tf.data.classes import as_classes, check_count
 from fastbat_tf.data.examples import describe, read_examples
 from fastbat_tf.data.sources import Examples
@@ -20,11 +21,12 @@ class ExamplesCallback(keras.callbacks.Callback):
     """A callback that attacks the model in training on some examples.
 
     Measuring changes nothing of the training: the model is in inference mode,
-    and the states of its random layers are restored.
+    and the states of its random layers are restored. The devices and workers
+    of the model's distribution strategy share the examples.
 
     Args:
         data: Images and labels, in any form that `fit` takes. They are read
-            into memory.
+            into memory. All workers have the same.
         attack: An `Attack`.
         pixel_range: Pair of floats, the range of the pixels, if the model is
             no `RobustClassifier`. Defaults to None, [0, 1].
@@ -67,7 +69,8 @@ class ExamplesCallback(keras.callbacks.Callback):
         network, pixels = as_network(model, self._pixel_range)
         images = pixels.to_unit_array(self._images)
         self.examples = self.examples._replace(images=images)
-        self._bound = self.attack.on(network, pixels)
+        sharding = Sharding(strategy_of(model))
+        self._bound = self.attack.on(network, pixels).over(sharding)
         self._bound_to = model
         self._traced = variables_of_model
 
