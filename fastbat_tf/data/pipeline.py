@@ -97,7 +97,7 @@ def training_batches(
     epochs = tf.data.Dataset.range(first_batch // batches, tf.int64.max)
     chosen = epochs.flat_map(shuffled_epoch).skip(first_batch % batches)
     dataset = chosen.map(make_batch, tf.data.AUTOTUNE, deterministic=True)
-    return dataset.prefetch(tf.data.AUTOTUNE)
+    return endless(dataset.prefetch(tf.data.AUTOTUNE))
 
 
 class _DrawsOfRows(NamedTuple):
@@ -151,7 +151,19 @@ def _batched(images, batch_size):
     dataset = dataset.map(
         lambda images, labels: (to_pixels(images), labels), tf.data.AUTOTUNE
     )
-    return dataset.prefetch(tf.data.AUTOTUNE)
+    return endless(dataset.prefetch(tf.data.AUTOTUNE))
+
+
+def endless(dataset):
+    """Says that a data set never ends.
+
+    Otherwise, the workers of a `MultiWorkerMirroredStrategy` would ask each
+    other before each batch whether there is one, and batches would have no
+    static shape.
+    """
+    return dataset.apply(
+        tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
+    )
 
 
 def epoch_order(count, batch_size, seed, epoch):
