@@ -52,26 +52,18 @@ def check_batch_size(batch_size, strategy):
         )
 
 
-def check_steps_per_execution(steps, replicas):
-    """Rejects a number of steps per execution that Keras does not support.
+def check_steps_per_execution(steps):
+    """Rejects a number of steps per execution that is none.
 
     Args:
         steps: Integer, the `steps_per_execution` of `compile`.
-        replicas: Integer, the number of replicas.
 
     Raises:
-        InputError: If `steps` is not a positive integer, or if both are above
-            1.
+        InputError: If `steps` is not a positive integer.
     """
     if not isinstance(steps, numbers.Integral) or steps < 1:
         raise InputError(
             "`steps_per_execution` is expected to be an integer of at least 1. "
-            f"Received: steps_per_execution={steps}"
-        )
-    if steps > 1 and replicas > 1:
-        raise InputError(
-            "Keras cannot run several steps in one execution on several "
-            f"replicas; expected 1 on {replicas} replicas. "
             f"Received: steps_per_execution={steps}"
         )
 

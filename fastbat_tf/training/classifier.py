@@ -338,9 +338,7 @@ class RobustClassifier(Lifecycle, TrainingStep):
         strategy = self.distribute_strategy
         checks.check_optimizer_scope(optimizer, strategy)
         rule.prepare(optimizer, self.trainable_variables)
-        distribution.check_steps_per_execution(
-            steps_per_execution, strategy.num_replicas_in_sync
-        )
+        distribution.check_steps_per_execution(steps_per_execution)
 
     def _create_tracked_layers(self, weight_averaging, epsilon_schedule):
         """Creates the state of the training that is saved with the weights."""

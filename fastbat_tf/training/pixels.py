@@ -1,15 +1,15 @@
 """A Keras model that checks the range of its pixels."""
 
-import keras
 import tensorflow as tf
 
 from fastbat_tf.layers.assertions import raises_input_error
 from fastbat_tf.layers.pixel_range import PixelRange
 from fastbat_tf.methods.batch import unpack
 from fastbat_tf.training import variables
+from fastbat_tf.training.execution import ReplicatedModel
 
 
-class PixelModel(keras.Model):
+class PixelModel(ReplicatedModel):
     """A model that checks that its images are in a given range.
 
     Images of any numeric type are first cast to float32, or to float64 if the
