@@ -11,24 +11,22 @@ state    = method.update(context)
 """
 
 import contextlib
-import functools
 
 import keras
 import tensorflow as tf
 
 from fastbat_tf import replicas
-from fastbat_tf.draws import Draws
 from fastbat_tf.errors import InputError
 from fastbat_tf.layers import derivatives, randomness, structure
 from fastbat_tf.layers.moments import exact_moments
-from fastbat_tf.methods.step import StepContext, StepResult
-from fastbat_tf.training import loss_scaling, losses, reductions, variables
+from fastbat_tf.methods.step import StepResult
+from fastbat_tf.training import loss_scaling, reductions, variables
+from fastbat_tf.training.contexts import ContextualModel
 from fastbat_tf.training.lifecycle import in_own_scope
-from fastbat_tf.training.reporting import ReportingModel
 from fastbat_tf.training.summed_gradients import mean_over_replicas
 
 
-class TrainingStep(ReportingModel):
+class TrainingStep(ContextualModel):
     """A model with the training step that all methods share.
 
     `RobustClassifier` sets the attributes that the step uses: the constructor
@@ -339,10 +337,6 @@ class TrainingStep(ReportingModel):
             )
         ]
 
-    def draws(self, step):
-        """Returns the random draws of a step. Tests override this."""
-        return Draws(self.seed, step)
-
     def apply_gradients(self, gradients, finite=True):
         """Updates the weights, and their moving average if there is one."""
         if not (self.optimizer.built or tf.distribute.has_strategy()):
@@ -356,52 +350,3 @@ class TrainingStep(ReportingModel):
         )
         if self.weight_average is not None:
             self.weight_average.update(self._averaged_variables, updated)
-
-    def _method_at(self, step, dtype):
-        """Returns the method, with the share of its radius at a step."""
-        if self.epsilon_schedule is None:
-            return self.method
-        return self.method.scaled(
-            tf.cast(self.epsilon_schedule.share(step), dtype)
-        )
-
-    def _make_context(
-        self, images, labels, *, step, others=None, sample_weight=None, **given
-    ):
-        form = self.network.outputs
-        network = self.network.beside(others)
-        features = self.features
-        weights = reductions.weigh_ignored(self.loss, labels, sample_weight)
-        return StepContext(
-            network=network,
-            loss=losses.by_example(
-                self.loss, form, self.loss.reduction, weights is not None
-            ),
-            attack_loss=losses.by_example(self.attack_loss or self.loss, form),
-            reduction=self.loss.reduction,
-            images=images,
-            labels=labels,
-            sample_weight=weights,
-            progress=self.progress(step),
-            features=features and functools.partial(network.apply, features),
-            scaled_pass=loss_scaling.scaled_pass(self),
-            **given,
-        )
-
-    def unpack(self, data, needs_index=False):
-        batch = super().unpack(data, needs_index)
-        # There may be labels for each of several outputs.
-        return batch._replace(
-            labels=self.network.pick(batch.labels),
-            sample_weight=self.network.pick(batch.sample_weight),
-        )
-
-    def images_of(self, inputs):
-        return self.network.split(inputs)[0]
-
-    @property
-    def _image_dtype(self):
-        # float64 if the classifier computes in it, but never half precision.
-        return keras.backend.result_type(
-            "float32", self.classifier.compute_dtype
-        )
