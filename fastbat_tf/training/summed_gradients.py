@@ -3,9 +3,11 @@
 import contextlib
 import threading
 
+import tensorflow as tf
 from keras.src.backend.tensorflow.optimizer import TFOptimizer
 
 from fastbat_tf import replicas
+from fastbat_tf.layers import structure
 from fastbat_tf.layers.replacement import Replacement
 
 # Replicas of a MirroredStrategy are traced in threads of their own.
@@ -36,6 +38,31 @@ def mean_over_replicas(gradients, shard):
     for i, gradient in zip(indices, means, strict=True):
         gradients[i] = gradient
     return gradients
+
+
+@contextlib.contextmanager
+def statistics_kept(classifier, shard):
+    """Keeps moving statistics in a `with` block, if there are no examples.
+
+    The statistics of no examples are no numbers.
+
+    Args:
+        classifier: A `keras.Model`.
+        shard: The `Shard` of this replica.
+    """
+    if shard.weight is None:
+        yield
+        return
+    kept = [
+        (variable, tf.identity(variable.value))
+        for layer in structure.flatten(classifier)
+        for variable in layer._non_trainable_variables
+        if tf.as_dtype(variable.dtype).is_floating
+    ]
+    yield
+    for variable, old in kept:
+        new = tf.convert_to_tensor(variable.value)
+        variable.assign(replicas.unless_empty(shard, new, old))
 
 
 @contextlib.contextmanager

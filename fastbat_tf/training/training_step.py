@@ -20,10 +20,14 @@ from fastbat_tf.errors import InputError
 from fastbat_tf.layers import derivatives, randomness, structure
 from fastbat_tf.layers.moments import exact_moments
 from fastbat_tf.methods.step import StepResult
-from fastbat_tf.training import loss_scaling, reductions, variables
+from fastbat_tf.training import (
+    loss_scaling,
+    reductions,
+    summed_gradients,
+    variables,
+)
 from fastbat_tf.training.contexts import ContextualModel
 from fastbat_tf.training.lifecycle import in_own_scope
-from fastbat_tf.training.summed_gradients import mean_over_replicas
 
 
 class TrainingStep(ContextualModel):
@@ -131,18 +135,22 @@ class TrainingStep(ContextualModel):
     def _compute_part(self, given):
         """Computes a replica's step, and the mean gradient of all replicas."""
         shard = given["shard"]
-        result = self._replica_step(**given)
         if shard is None:
-            return result
+            return self._replica_step(**given)
+        with summed_gradients.statistics_kept(self.classifier, shard):
+            result = self._replica_step(**given)
         if self.method.needs_largest:
             largest = replicas.largest(shard, result.largest)
+            others = {k: v for k, v in given.items() if k != "images"}
             gradients, reports, notes = self._correction(
-                result=result._replace(largest=largest), **given
+                given["images"],
+                result=result._replace(largest=largest),
+                **others,
             )
             result = result._replace(
                 gradients=gradients, reports=reports, notes=notes
             )
-        gradients = mean_over_replicas(result.gradients, shard)
+        gradients = summed_gradients.mean_over_replicas(result.gradients, shard)
         norm = tf.linalg.global_norm(gradients)
         reports = {**result.reports, "gradient_norm": norm}
         return result._replace(
@@ -182,8 +190,9 @@ class TrainingStep(ContextualModel):
         return shard is not None and self.method.needs_largest
 
     @derivatives.named
-    def _corrected(self, *, result, **given):
+    def _corrected(self, images, *, result, **given):
         """Computes `correct` for a result that lacks it."""
+        given = {"images": images, **given}
         context = self._context_of(
             given, notes=result.notes, largest=result.largest
         )
