@@ -71,6 +71,11 @@ PROFILE = absl_flags.DEFINE_string(
     "START,END: record a profile of these steps, such as 11,20, for "
     "TensorBoard.",
 )
+COMPILATION_CACHE = absl_flags.DEFINE_string(
+    "compilation_cache",
+    None,
+    "Directory in which XLA keeps what it has compiled, for later processes.",
+)
 
 
 def get_config():
