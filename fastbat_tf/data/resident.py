@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from fastbat_tf.data.augmentation import augment
-from fastbat_tf.data.pipeline import epoch_order
+from fastbat_tf.data.pipeline import DrawsOfRows, epoch_order
 from fastbat_tf.draws import Draws
 
 # The quotients themselves: a compiler would multiply by the rounded 1 / 255.
@@ -92,35 +92,11 @@ class ResidentBatches:
         if replicas > 1:
             count = self._batch_size // replicas
             first = context.replica_id_in_sync_group * count
-            draws = _PartOfDraws(draws, first, self._batch_size)
-            rows = _part(rows, first, count)
+            draws = DrawsOfRows(draws, first, self._batch_size)
+            rows = rows[first : first + count]
         rows = tf.ensure_shape(rows, (self._batch_size // replicas,))
         images = augment(tf.gather(images, rows), draws, self._augmentation)
         images = tf.gather(PIXELS, tf.cast(images, tf.int32))
         if self._with_index:
             images = {"images": images, "index": rows}
         return images, tf.gather(labels, rows)
-
-
-class _PartOfDraws:
-    """The draws of the whole batch, of which a replica takes its rows.
-
-    Args:
-        draws: The `Draws` of the batch.
-        first: Integer tensor, the first row.
-        whole: Integer, the rows of the batch.
-    """
-
-    def __init__(self, draws, first, whole):
-        self._draws, self._first, self._whole = draws, first, whole
-
-    def uniform(self, name, shape, minval, maxval, dtype):
-        drawn = self._draws.uniform(
-            name, (self._whole, *shape[1:]), minval, maxval, dtype
-        )
-        return _part(drawn, self._first, shape[0])
-
-
-def _part(tensor, first, count):
-    zeros = [0] * (tensor.shape.rank - 1)
-    return tf.slice(tensor, [first, *zeros], [count, *tensor.shape[1:]])

@@ -93,6 +93,10 @@ class ResidentSteps:
         robust: A compiled `RobustClassifier`.
         batches: The `ResidentBatches`.
         steps: Integer, the most steps of a call.
+
+    Attributes:
+        traces: Integer, how often the steps have been traced: once, for any
+            number of steps.
     """
 
     def __init__(self, robust, batches, steps):
@@ -101,6 +105,7 @@ class ResidentSteps:
         self._placed = batches.place(robust.distribute_strategy)
         self._repeat = _Repeat(robust)
         self._epoch = self._order = None
+        self.traces = 0
         self._call = _in_a_graph(
             robust, self._steps, jit_compile=robust.compiles_whole_step
         )
@@ -118,6 +123,8 @@ class ResidentSteps:
         return logs, int(made)
 
     def _steps(self, placed, order, *, epoch, first, count):
+        self.traces += 1
+
         def arguments(number):
             return placed, first + tf.cast(number, tf.int64)
 
