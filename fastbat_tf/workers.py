@@ -112,7 +112,7 @@ class Workers:
 
     def highest(self, number: int) -> int:
         """Returns the highest of all workers' numbers, integers."""
-        return number
+        return max(int(each) for each in self.gather(number))
 
     def agree(self, name: str, value: Any) -> None:
         """Refuses, on all workers, a value that is not the same on all.

@@ -11,6 +11,7 @@ import sys
 
 from absl import app, logging
 
+from fastbat_tf import cluster
 from fastbat_tf.errors import InputError, NonFiniteError, WorkerLostError
 from fastbat_tf.experiment import preemption
 from fastbat_tf.runtime import compilation_cache, environment
@@ -41,6 +42,10 @@ def main(_):
             environment.hide_errors()
         # TensorFlow is imported only once the settings are known to be good.
         with environment.silent_start():
+            if command.config and cluster.check(
+                command.config.runtime.strategy
+            ):
+                environment.hide_errors()
             from fastbat_tf import distribution, models
             from fastbat_tf.experiment import evaluate, seeds, train
 

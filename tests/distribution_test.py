@@ -8,9 +8,9 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import absltest
 
-from fastbat_tf import distribution
+from fastbat_tf import cluster, distribution
 from fastbat_tf.errors import InputError
-from tests.support import testing
+from tests.support import many_workers, testing
 
 
 class StrategyTest(absltest.TestCase):
@@ -31,6 +31,64 @@ class StrategyTest(absltest.TestCase):
             self.assertIs(distribution.get_strategy("mirrored"), first)
         made.assert_called_once()
         distribution._mirrored.cache_clear()
+
+
+class ManyWorkersTest(absltest.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.addCleanup(distribution._multi_worker.cache_clear)
+        self.made = mock.Mock(side_effect=lambda resolver: [resolver])
+        for patched in (
+            mock.patch.object(
+                tf.distribute, "MultiWorkerMirroredStrategy", self.made
+            ),
+            mock.patch.object(distribution, "_watch_workers"),
+            mock.patch.object(distribution.cluster, "wait_for_all"),
+        ):
+            self.wait = self.enterContext(patched)
+
+    def test_tf_config_is_made_once(self):
+        config = many_workers.tf_config(1, [21, 22])
+        with mock.patch.dict("os.environ", {"TF_CONFIG": config}):
+            (found,) = made = distribution.get_strategy("auto", 7)
+            again = distribution.get_strategy("multiworker", 7)
+            task = found.task_type, found.task_id
+        self.assertIs(made, again)
+        self.made.assert_called_once()
+        self.assertEqual(task, ("worker", 1))
+        described = cluster.Cluster("TF_CONFIG", 2, 1)
+        self.wait.assert_called_once_with("127.0.0.1:21", described, 7)
+
+    def test_slurm(self):
+        step = {
+            "SLURM_JOB_ID": "70003",
+            "SLURM_PROCID": "2",
+            "SLURM_STEP_NUM_TASKS": "3",
+            "SLURM_STEP_NODELIST": "node[07-08]",
+            "SLURM_STEP_TASKS_PER_NODE": "2,1",
+        }
+        with mock.patch.dict("os.environ", step):
+            (found,) = distribution.get_strategy("auto", 7)
+        self.assertEqual((found.task_type, found.task_id), ("worker", 2))
+        self.assertEqual(
+            found.cluster_spec().as_dict(),
+            {"worker": ["node07:15003", "node07:15004", "node08:15003"]},
+        )
+        self.assertEqual(found.num_accelerators()["GPU"], 0)
+        with (
+            mock.patch.dict("os.environ", step | {"SLURM_PROCID": "1"}),
+            self.assertRaisesRegex(InputError, "Slurm.*: .*3 tasks but only 2"),
+        ):
+            distribution.os.environ["SLURM_STEP_TASKS_PER_NODE"] = "1,1"
+            distribution.get_strategy("auto", 7)
+
+    def test_no_workers_and_no_tpu(self):
+        with self.assertRaisesRegex(InputError, "strategy=multiworker expects"):
+            distribution.get_strategy("multiworker")
+        with self.assertRaisesRegex(
+            InputError, "expects a TPU.* Received: Please provide a TPU Name"
+        ):
+            distribution.get_strategy("tpu")
 
 
 class ResolveJitCompileTest(absltest.TestCase):

@@ -154,6 +154,21 @@ class TrainingBatchesTest(parameterized.TestCase, tf.test.TestCase):
             self.assertAllEqual(images["index"], labels)
             self.assertAllEqual(images["images"], expected)
 
+    @parameterized.parameters(
+        {"first_batch": 2, "with_index": True},
+        {"augmentation": Augmentation(padding=1, degrees=9)},
+    )
+    def test_rows_of_workers(self, **kwargs):
+        """Together, workers read what one process reads."""
+        whole = self.take(4, batch_size=6, **kwargs)
+        parts = [
+            self.take(4, batch_size=6, rows=rows, **kwargs)
+            for rows in (range(0, 2), range(2, 4), range(4, 6))
+        ]
+        for batch, *own in zip(whole, *parts, strict=True):
+            together = tf.nest.map_structure(lambda *x: np.concatenate(x), *own)
+            tf.nest.map_structure(self.assertAllEqual, batch, together)
+
     def test_rotation(self):
         turned = self.take(1, augmentation=CROP._replace(degrees=15))[0][0]
         upright = self.take(1)[0][0]

@@ -240,6 +240,18 @@ class TFRecordsTest(parameterized.TestCase, tf.test.TestCase):
             self.assertAllEqual(labels, other_labels)
             self.assertAllEqual(images, others)
 
+    def test_rows_of_workers(self):
+        """Together, workers read what one process reads."""
+        whole = self.take(8, first_batch=5)
+        parts = [
+            self.take(8, first_batch=5, rows=rows)
+            for rows in (range(0, 3), range(3, 6))
+        ]
+        for (images, labels), *own in zip(whole, *parts, strict=True):
+            found = [np.concatenate(part) for part in zip(*own, strict=True)]
+            self.assertAllEqual(images, found[0])
+            self.assertAllEqual(labels, found[1])
+
     def test_repeats_for_a_seed_alone(self):
         first = self.take(7, seed=7)
         tf.random.set_seed(5)  # This changes nothing.
