@@ -1,27 +1,48 @@
 """The devices of a training."""
 
+import contextlib
+import faulthandler
 import functools
 import numbers
+import os
 import pathlib
 import re
 
 import keras
 import tensorflow as tf
 
+from fastbat_tf import cluster
 from fastbat_tf.errors import InputError
 
 
-def get_strategy(name):
+def get_strategy(name: str, timeout: float = 300) -> tf.distribute.Strategy:
     """Returns the distribution strategy for a name.
+
+    A strategy of several workers must be made before TensorFlow runs an
+    operation. It waits for all workers.
 
     Args:
         name: `"none"`, one device; `"mirrored"`, all GPUs, or all logical CPU
-            devices if there is no GPU; or `"auto"`, mirrored if there is more
-            than one GPU.
+            devices if there is no GPU; `"multiworker"`, all GPUs of all workers
+            that `TF_CONFIG` or Slurm describes; `"tpu"`, a TPU, which nobody
+            has tried; or `"auto"`: multiworker if there are several workers,
+            else mirrored if there is more than one GPU.
+        timeout: Float, seconds within which all workers must come up, and
+            after which one that does not answer is lost. Defaults to `300`.
 
     Returns:
-        A `tf.distribute.Strategy`.
+        A `tf.distribute.Strategy`, the same one in each call.
+
+    Raises:
+        InputError: If there are no workers or no TPU, or if the environment
+            does not describe them as expected.
+        WorkerLostError: If workers do not come up.
     """
+    found = cluster.check(name)
+    if found is not None:
+        return _multi_worker(found, timeout)
+    if name == "tpu":
+        return _tpu()
     gpus = tf.config.list_logical_devices("GPU")
     if name == "mirrored" or (name == "auto" and len(gpus) > 1):
         devices = gpus or tf.config.list_logical_devices("CPU")
@@ -32,6 +53,100 @@ def get_strategy(name):
 @functools.cache  # A second strategy would use the same collective keys.
 def _mirrored(devices):
     return tf.distribute.MirroredStrategy(devices)
+
+
+@functools.cache  # A process belongs to one cluster.
+def _multi_worker(found, timeout):
+    resolver = _resolver(found)
+    spec = resolver.cluster_spec()
+    addresses = [
+        address
+        for job in cluster.JOBS
+        for address in spec.as_dict().get(job, ())
+    ]
+    cluster.wait_for_all(addresses[0], found, timeout)
+    _watch_workers(spec, timeout)
+    # All workers were up a moment ago. TensorFlow waits for them with Python
+    # locked, so that only this timer can end a process that waits in vain.
+    with _ends_after(timeout):
+        return tf.distribute.MultiWorkerMirroredStrategy(resolver)
+
+
+def _resolver(found):
+    resolvers = tf.distribute.cluster_resolver
+    if found.source == cluster.VARIABLE:
+        return resolvers.TFConfigClusterResolver()
+    # Slurm shows each task its own GPUs, as with --gpus-per-task; TensorFlow's
+    # resolver divides those of a host.
+    gpus = len(tf.config.list_physical_devices("GPU"))
+    # Jobs that share a host need different ports.
+    port = 15000 + int(os.environ.get("SLURM_JOB_ID", 0)) % 10000
+    try:
+        slurm = resolvers.SlurmClusterResolver(
+            port_base=port,
+            gpus_per_node=found.count,
+            gpus_per_task=1,
+            auto_set_gpu=False,
+        )
+        spec = slurm.cluster_spec()
+    except (RuntimeError, ValueError) as error:
+        raise InputError(
+            "Slurm's variables are expected to describe the tasks of one srun. "
+            f"Received: {error}"
+        ) from error
+    return resolvers.SimpleClusterResolver(
+        spec,
+        task_type=slurm.task_type,
+        task_id=slurm.task_id,
+        rpc_layer="grpc",
+        num_accelerators={"GPU": gpus},
+    )
+
+
+def _watch_workers(spec, timeout):
+    """Sets the time after which a worker without heartbeats is lost.
+
+    The strategy would set up the same service with TensorFlow's own times.
+    """
+    from tensorflow.compiler.xla.tsl.protobuf import coordination_config_pb2
+    from tensorflow.python.eager import context
+
+    jobs = [job for job in cluster.JOBS if job in spec.jobs]
+    milliseconds = round(1000 * timeout)
+    context.context().configure_coordination_service(
+        service_type="standalone",
+        service_leader=f"/job:{jobs[0]}/replica:0/task:0",
+        cluster_register_timeout_in_ms=milliseconds,
+        heartbeat_timeout_in_ms=milliseconds,
+        coordinated_jobs=[
+            coordination_config_pb2.CoordinatedJob(
+                name=job, num_tasks=spec.num_tasks(job)
+            )
+            for job in jobs
+        ],
+    )
+
+
+@contextlib.contextmanager
+def _ends_after(seconds):
+    """Ends the process if a `with` block takes longer."""
+    faulthandler.dump_traceback_later(seconds, exit=True)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+@functools.cache
+def _tpu():
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect()
+    except (ValueError, RuntimeError, tf.errors.OpError) as error:
+        raise InputError(
+            "--strategy=tpu expects a TPU, by its name in TPU_NAME. "
+            f"Received: {str(error).splitlines()[0]}"
+        ) from error
+    return tf.distribute.TPUStrategy(resolver)
 
 
 def check_batch_size(batch_size, strategy):

@@ -11,6 +11,10 @@ class InputError(ValueError):
     """
 
 
+class WorkerLostError(RuntimeError):
+    """Another worker of the training has ended, or does not answer."""
+
+
 class NonFiniteError(ArithmeticError):
     """A loss or a gradient became infinite or NaN in training."""
 

@@ -83,6 +83,37 @@ class Workers:
         text = np.frombuffer(json.dumps(value).encode(), np.uint8)
         return [json.loads(each.tobytes()) for each in self.gather(text)]
 
+    def on_chief(self, function: Callable[[], Any]) -> Any:
+        """Calls a function on the chief alone.
+
+        Args:
+            function: Function without arguments that returns a value of JSON's
+                types.
+
+        Returns:
+            Its value, on all workers.
+
+        Raises:
+            InputError: On all workers, if the chief's function raises it.
+        """
+        if self.count == 1:
+            return function()
+        outcome = None
+        if self.is_chief:
+            try:
+                outcome = [function(), None]
+            except (InputError, OSError) as error:
+                self.object_from_chief([None, str(error)])
+                raise
+        value, error = self.object_from_chief(outcome)
+        if error is not None:
+            raise InputError(error)
+        return value
+
+    def highest(self, number: int) -> int:
+        """Returns the highest of all workers' numbers, integers."""
+        return number
+
     def agree(self, name: str, value: Any) -> None:
         """Refuses, on all workers, a value that is not the same on all.
 
@@ -112,10 +143,8 @@ class _ManyWorkers(Workers):
         self._strategy = strategy
         self.count = count
         self.index = _index(strategy)
-        # A trace for each shape, which are few: headers, and sizes that are
-        # rounded to powers of 2.
-        self._gather = tf.function(self._gather_words, autograph=False)
-        self._broadcast = tf.function(self._sum_words, autograph=False)
+        # A graph for each size. They are few: powers of 2.
+        self._graphs: dict[tuple[Callable, int], Callable] = {}
 
     def gather(self, array):
         words = _to_words(np.asarray(array))
@@ -132,17 +161,29 @@ class _ManyWorkers(Workers):
         words = _padded(words, size) if self.is_chief else np.zeros(size, _WORD)
         # In parts, because a host need not have the memory for much more.
         parts = [
-            self._broadcast(tf.constant(_padded(part, _rounded(part.size))))
+            self._call(self._sum_words, _padded(part, _rounded(part.size)))
             for part in np.split(words, range(_PART, size, _PART))
         ]
-        received = np.concatenate([part.numpy()[:_PART] for part in parts])
+        received = np.concatenate([part[:_PART] for part in parts])
         return _from_words(received[:size])
+
+    def highest(self, number):
+        return int(self._exchange(np.array([number], _WORD)).max())
 
     def _exchange(self, words):
         """Returns `(workers, size)`: the words of all, as many each."""
-        gathered = self._gather(tf.constant(words)).numpy()
+        gathered = self._call(self._gather_words, words)
         rows = gathered.reshape(self.count, -1, words.size)
         return rows[:, 0]  # All replicas of a worker have the same.
+
+    def _call(self, function, words):
+        key = function, words.size
+        if key not in self._graphs:
+            # Not many traces of one function, against which TensorFlow warns.
+            spec = tf.TensorSpec(words.shape, tf.int64)
+            graph = tf.function(function, autograph=False)
+            self._graphs[key] = graph.get_concrete_function(spec)
+        return self._graphs[key](tf.constant(words)).numpy()
 
     def _gather_words(self, words):
         def gather():

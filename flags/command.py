@@ -7,6 +7,7 @@ from typing import NamedTuple
 from absl import flags as absl_flags
 from absl import logging  # noqa: F401 Defines --verbosity.
 
+from fastbat_tf import cluster
 from fastbat_tf.attacks import check_surrogate
 from fastbat_tf.errors import InputError
 from fastbat_tf.experiment.config import Config, MethodConfig, Target
@@ -104,6 +105,7 @@ def get_command():
         runtime=runtime.get_config(),
     )
     check_surrogate(config.evaluation.attacks, None)
+    cluster.check(config.runtime.strategy)
     resume = runtime.RESUME_FLAG.value
     seeds = training.get_seeds()
     if not run_dir:

@@ -11,7 +11,8 @@ import sys
 
 from absl import app, logging
 
-from fastbat_tf.errors import InputError, NonFiniteError
+from fastbat_tf import cluster
+from fastbat_tf.errors import InputError, NonFiniteError, WorkerLostError
 from fastbat_tf.experiment import preemption
 from fastbat_tf.runtime import environment
 
@@ -37,6 +38,10 @@ def main(_):
         environment.enable_onednn()
         # TensorFlow is imported only once the settings are known to be good.
         with environment.silent_start():
+            if command.config and cluster.check(
+                command.config.runtime.strategy
+            ):
+                environment.hide_errors()
             from fastbat_tf import distribution, models
             from fastbat_tf.experiment import evaluate, seeds, train
 
@@ -58,7 +63,7 @@ def main(_):
             )
         else:
             train.train(resume=command.resume, **arguments)
-    except (InputError, NonFiniteError) as error:
+    except (InputError, NonFiniteError, WorkerLostError) as error:
         command_line.fail(error)
 
 

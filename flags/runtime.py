@@ -2,7 +2,7 @@
 
 from absl import flags as absl_flags
 
-from fastbat_tf.experiment.config import (
+from fastbat_tf.runtime.options import (
     JIT_COMPILE,
     RESUME,
     STRATEGIES,
@@ -33,7 +33,10 @@ RESUME_FLAG = absl_flags.DEFINE_enum(
     "run; must: resume, or end with an error.",
 )
 STRATEGY = absl_flags.DEFINE_string(
-    "strategy", _DEFAULT.strategy, f"Devices: {', '.join(STRATEGIES)}."
+    "strategy",
+    _DEFAULT.strategy,
+    f"Devices: {', '.join(STRATEGIES)}. auto: the workers that TF_CONFIG or "
+    "Slurm describes; else the GPUs of this host.",
 )
 JIT = absl_flags.DEFINE_string(
     "jit_compile",
@@ -51,6 +54,12 @@ SAVE_EVERY = absl_flags.DEFINE_string(
     _DEFAULT.save_every,
     "Interval of checkpoints within an epoch: steps (500) or minutes (15min).",
 )
+COLLECTIVE_TIMEOUT = absl_flags.DEFINE_string(
+    "collective_timeout",
+    _DEFAULT.collective_timeout,
+    "Time after which a worker that does not come up, or does not answer, is "
+    "lost: seconds (300) or minutes (5min).",
+)
 
 
 def get_config():
@@ -60,4 +69,5 @@ def get_config():
         jit_compile=JIT.value,
         deterministic=DETERMINISTIC.value,
         save_every=SAVE_EVERY.value,
+        collective_timeout=COLLECTIVE_TIMEOUT.value,
     )

@@ -1,5 +1,7 @@
 """Makes training batches from a split of a data set."""
 
+from typing import NamedTuple
+
 import tensorflow as tf
 
 from fastbat_tf.data import sources
@@ -16,6 +18,7 @@ def training_batches(
     augmentation=None,
     first_batch=0,
     with_index=False,
+    rows=None,
 ):
     """Makes endless shuffled and augmented training batches.
 
@@ -34,10 +37,13 @@ def training_batches(
         with_index: Whether the images are a dict `{"images": images, "index":
             index}` with their indices in `examples`, int32 `(batch_size,)`.
             Defaults to False.
+        rows: A range, the rows of each batch that this worker trains on, with
+            the images that a single process has there. Defaults to None: all.
 
     Returns:
         A `tf.data.Dataset` of `(images, labels)`: float32 `(batch_size,
-        height, width, channels)` in [0, 1], and int32 `(batch_size,)`.
+        height, width, channels)` in [0, 1], and int32 `(batch_size,)`; with
+        `rows`, as many as these.
 
     Raises:
         InputError: If there are fewer examples than a batch, or if `TFRecords`
@@ -65,8 +71,9 @@ def training_batches(
             seed,
             crop=augmentation is not None,
             first_batch=first_batch,
+            rows=rows,
         )
-        return _batched(images, batch_size)
+        return _batched(images, batch_size if rows is None else len(rows))
     read = examples.reader()
 
     def shuffled_epoch(epoch):
@@ -77,8 +84,11 @@ def training_batches(
 
     def make_batch(epoch, batch, chosen):
         chosen = tf.ensure_shape(chosen, (batch_size,))
-        images, labels = read(chosen)
         draws = Draws(seed, epoch, batch)
+        if rows is not None:
+            chosen = chosen[rows.start : rows.stop]
+            draws = _DrawsOfRows(draws, rows, batch_size)
+        images, labels = read(chosen)
         images = to_pixels(augment(images, draws, augmentation))
         if with_index:
             images = {"images": images, "index": chosen}
@@ -88,6 +98,20 @@ def training_batches(
     chosen = epochs.flat_map(shuffled_epoch).skip(first_batch % batches)
     dataset = chosen.map(make_batch, tf.data.AUTOTUNE, deterministic=True)
     return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+class _DrawsOfRows(NamedTuple):
+    """The draws of some rows of a batch."""
+
+    draws: Draws
+    rows: range
+    batch_size: int
+
+    def uniform(self, name, shape, *arguments):
+        whole = self.draws.uniform(
+            name, (self.batch_size, *shape[1:]), *arguments
+        )
+        return whole[self.rows.start : self.rows.stop]
 
 
 def batches_per_epoch(examples, batch_size, with_index=False):

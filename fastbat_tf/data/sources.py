@@ -258,7 +258,9 @@ class TFRecords(Stream):
         """Makes reading fail if the files hold fewer records than stated."""
         return records.apply(tf.data.experimental.assert_cardinality(self.size))
 
-    def training_images(self, batches, batch_size, seed, *, crop, first_batch):
+    def training_images(
+        self, batches, batch_size, seed, *, crop, first_batch, rows=None
+    ):
         """Makes endless training images, one by one.
 
         Each epoch reads the files in a different order, many in turn, and
@@ -271,6 +273,8 @@ class TFRecords(Stream):
             crop: Whether crops are random rather than centered.
             first_batch: Integer, the number of batches to skip. Their images
                 are read, but not decoded.
+            rows: A range, the rows of each batch that are decoded. Defaults to
+                None: all.
 
         Returns:
             A `tf.data.Dataset` of `(image, label)`, uint8 and int32.
@@ -310,6 +314,13 @@ class TFRecords(Stream):
         epochs = tf.data.Dataset.range(first_batch // batches, tf.int64.max)
         images = epochs.flat_map(shuffled_epoch)
         images = images.skip(first_batch % batches * batch_size)
+        if rows is not None:
+            first, last = rows.start, rows.stop
+            images = images.filter(
+                lambda _, index, record: (
+                    (first <= index % batch_size) & (index % batch_size < last)
+                )
+            )
         return images.map(decode, tf.data.AUTOTUNE, deterministic=True)
 
 

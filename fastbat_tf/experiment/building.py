@@ -5,7 +5,7 @@ import functools
 import keras
 import tensorflow as tf
 
-from fastbat_tf import distribution, methods
+from fastbat_tf import distribution, methods, workers
 from fastbat_tf.errors import InputError
 from fastbat_tf.experiment.run_directory import weights_file
 from fastbat_tf.layers import FusedBatchNormalization
@@ -16,6 +16,7 @@ from fastbat_tf.training import losses, optimizers, schedules
 from fastbat_tf.training.classifier import RobustClassifier
 from fastbat_tf.training.epsilon_schedule import EpsilonSchedule
 from fastbat_tf.training.options import ROLLBACK
+from fastbat_tf.training.variables import take_from_chief
 
 # The networks' own momentum and epsilon are PyTorch's, as this variance is.
 BATCH_NORMALIZATION = functools.partial(FusedBatchNormalization, unbiased=True)
@@ -53,12 +54,14 @@ def build_robust(config, build_model):
         raise InputError(str(error)) from error
 
 
-def build_initial(config, build_model):
+def build_initial(config, build_model, everyone=None):
     """Builds the `RobustClassifier` that a training begins with.
 
     Args:
         config: A `Config`. If it has `init_weights`, they are loaded.
         build_model: Function; see `build_robust`.
+        everyone: The `Workers`, of which the chief has the `init_weights`.
+            Defaults to `None`: this is the only one.
 
     Returns:
         A `RobustClassifier`, not compiled.
@@ -67,12 +70,18 @@ def build_initial(config, build_model):
         InputError: If the network cannot be built, or `init_weights` do not
             fit it.
     """
+    everyone = workers.Workers() if everyone is None else everyone
     robust = build_robust(config, build_model)
-    if config.model.init_weights is not None:
-        path = config.model.init_weights
-        initial_weights.load(
-            robust.classifier, weights_file(path), received=path
-        )
+    path = config.model.init_weights
+    if path is None:
+        return robust
+
+    def load():
+        file = weights_file(path)
+        initial_weights.load(robust.classifier, file, received=path)
+
+    everyone.on_chief(load)
+    take_from_chief(robust.classifier.variables, everyone)
     return robust
 
 

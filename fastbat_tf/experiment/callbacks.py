@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from fastbat_tf import attacks, distribution
+from fastbat_tf import attacks, distribution, workers
 from fastbat_tf.evaluation.alignment import GradientAlignment
 from fastbat_tf.experiment.building import compiles_with_xla
 from fastbat_tf.experiment.history import History
@@ -51,9 +51,18 @@ def build(config, robust, examples, directory):
         directory.best, monitored_column(config), averaged_weights
     )
     timing = callbacks.Timing(directory.timing)
+    others = _in_order(directory, validation, best, guards, timing=timing)
+    if not workers.of(robust.distribute_strategy).is_chief:
+        # These decide, or read variables that all workers read together.
+        shared = callbacks.StopOnNonFinite, callbacks.LastWeights
+        others = [
+            callback
+            for callback in others
+            if isinstance(callback, shared) or callback in (best, *guards)
+        ]
     return RunCallbacks(
         validations=[validation, *scores],
-        others=_in_order(directory, validation, best, guards, timing=timing),
+        others=others,
         checkpointed=[best, timing, *guards],
         best=best,
         timing=timing,

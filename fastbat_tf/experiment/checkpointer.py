@@ -2,9 +2,10 @@
 
 import time
 
+from fastbat_tf import workers
 from fastbat_tf.errors import InputError
-from fastbat_tf.experiment.config import parse_interval
 from fastbat_tf.runtime import display
+from fastbat_tf.runtime.options import parse_interval
 from fastbat_tf.training import variables
 
 
@@ -34,6 +35,9 @@ class Interval:
 class Checkpointer:
     """Saves and restores a training: variables, epoch, callbacks, files.
 
+    All workers of a training call its methods, but only the chief reads and
+    writes files.
+
     Args:
         robust: The `RobustClassifier`.
         backup: The `Backup` that holds the checkpoints.
@@ -47,6 +51,7 @@ class Checkpointer:
         self._backup = backup
         self._interval = interval
         self._callbacks = callbacks
+        self._workers = workers.of(robust.distribute_strategy)
 
     def restore(self):
         """Restores the last checkpoint.
@@ -58,30 +63,40 @@ class Checkpointer:
             InputError: If all checkpoints are damaged, or the last one is of
                 another model.
         """
-        saved = self._backup.restore()
+        kept = variables.state_variables(self._robust)
+        arrays = []  # Of the chief.
+
+        def read():
+            saved = self._backup.restore()
+            if saved is None:
+                return None
+            shapes = [tuple(variable.shape) for variable in kept]
+            if shapes != [array.shape[1:] for array in saved.arrays]:
+                raise InputError(
+                    "The checkpoint is of another model or optimizer; expected "
+                    "that of this version of the program. "
+                    f"Received: path={saved.files.parent}"
+                )
+            arrays.extend(saved.arrays)
+            return saved.state
+
+        saved = self._workers.on_chief(read)
         if saved is None:
             return None
-        kept = variables.state_variables(self._robust)
-        shapes = [tuple(variable.shape) for variable in kept]
-        if shapes != [array.shape[1:] for array in saved.arrays]:
-            raise InputError(
-                "The checkpoint is of another model or optimizer; expected "
-                "that of this version of the program. "
-                f"Received: path={saved.files.parent}"
-            )
-        for variable, array in zip(kept, saved.arrays, strict=True):
-            variables.assign(variable, array)
-        states = saved.state["callbacks"]
+        for number, variable in enumerate(kept):
+            own = arrays[number] if arrays else None
+            array = self._workers.from_chief(own)
+            variables.assign(variable, array, self._workers.index)
+        states = saved["callbacks"]
         for callback, state in zip(self._callbacks, states, strict=True):
             callback.state = state
-        epoch, batch = saved.state["epoch"], saved.state["batch"]
+        epoch, batch = saved["epoch"], saved["batch"]
         display.say(f"Resuming: {epoch} epochs and {batch} steps are done.")
         return epoch, batch
 
-    def save_if_due(self, epoch, batch):
-        """Saves the training if the interval is over."""
-        if self._interval.has_passed():
-            self.save(self.snapshot(epoch, batch))
+    def is_due(self):
+        """Counts a step, and returns whether the interval is over."""
+        return self._interval.has_passed()
 
     def snapshot(self, epoch, batch):
         """Copies everything that a checkpoint holds.
@@ -93,9 +108,8 @@ class Checkpointer:
         Returns:
             List of arrays, and a state of JSON's types.
         """
-        arrays = [
-            variables.values(v) for v in variables.state_variables(self._robust)
-        ]
+        kept = variables.state_variables(self._robust)
+        arrays = variables.all_values(kept, self._workers)
         state = {
             "epoch": epoch,
             "batch": batch,
@@ -105,5 +119,6 @@ class Checkpointer:
 
     def save(self, snapshot):
         """Writes what `snapshot` returned, and restarts the interval."""
-        self._backup.save(*snapshot)
+        if self._workers.is_chief:
+            self._backup.save(*snapshot)
         self._interval.restart()

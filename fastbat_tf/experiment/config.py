@@ -4,14 +4,14 @@ This module does not import TensorFlow, so a wrong setting is rejected at once.
 """
 
 import dataclasses
-import math
 import typing
 
 from fastbat_tf import attacks, methods
 from fastbat_tf.attacks.registry import DEFAULT_EPSILON
 from fastbat_tf.data.options import DataConfig
-from fastbat_tf.errors import InputError, at_least, one_of
+from fastbat_tf.errors import InputError, at_least
 from fastbat_tf.methods import options
+from fastbat_tf.runtime.options import RuntimeConfig
 from fastbat_tf.training.options import (
     OFF,
     WARN,
@@ -19,9 +19,6 @@ from fastbat_tf.training.options import (
     TrainingConfig,
 )
 
-STRATEGIES = ("auto", "none", "mirrored")
-JIT_COMPILE = ("auto", "true", "false")
-RESUME = ("auto", "never", "must")
 NORMS = options.NORM.choices
 LINF = options.NORM.default
 # Of an L-infinity or L2 ball, such as errors suggest.
@@ -48,31 +45,6 @@ def parse_fraction(text):
             "Expected a number such as 0.0314 or a quotient such as 8/255. "
             f"Received: {text!r}"
         ) from None
-
-
-def parse_interval(text):
-    """Parses `"500"` or `"15min"` as a number of steps and of seconds.
-
-    Args:
-        text: String, steps or minutes.
-
-    Returns:
-        The numbers of steps and seconds. The one not given is infinite.
-
-    Raises:
-        InputError: If `text` is neither, or not above zero.
-    """
-    number, minutes, rest = text.partition("min")
-    try:
-        count = float(number) if minutes else int(number)
-    except ValueError:
-        count = 0
-    if rest or not 0 < count < math.inf:
-        raise InputError(
-            "`save_every` is expected to be a number of steps such as 500, or "
-            f"of minutes such as 15min. Received: save_every={text}"
-        )
-    return (math.inf, 60 * count) if minutes else (count, math.inf)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,36 +167,6 @@ class EvaluationConfig:
         at_least(self, "seed", 0)
         at_least(self, "validation_examples", 0)
         at_least(self, "batch_size", 1)
-
-
-@dataclasses.dataclass(frozen=True)
-class RuntimeConfig:
-    """The settings of devices, compilation and checkpoints.
-
-    Attributes:
-        strategy: `"auto"`, `"none"` or `"mirrored"`. Defaults to `"auto"`.
-        jit_compile: `"auto"`, `"true"` or `"false"`. Defaults to `"auto"`.
-        deterministic: Boolean, whether the same command gives the same bits.
-            Defaults to `False`.
-        save_every: Interval of checkpoints within an epoch: steps such as
-            `"500"`, or minutes such as `"15min"`. A run may resume with
-            another value. Defaults to `"15min"`.
-    """
-
-    strategy: str = "auto"
-    jit_compile: str = "auto"
-    deterministic: bool = False
-    save_every: str = dataclasses.field(default="15min", compare=False)
-
-    def __post_init__(self):
-        one_of(self, "strategy", STRATEGIES)
-        one_of(self, "jit_compile", JIT_COMPILE)
-        parse_interval(self.save_every)
-
-    @property
-    def compiles(self):
-        """`jit_compile` as Keras takes it: True, False or `"auto"`."""
-        return {"true": True, "false": False}.get(self.jit_compile, "auto")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,6 +8,7 @@ the same callbacks.
 import keras
 import tensorflow as tf
 
+from fastbat_tf import workers
 from fastbat_tf.experiment.preemption import Preempted
 
 
@@ -27,7 +28,7 @@ def fit(
     Args:
         robust: A compiled `RobustClassifier`.
         make_batches: Function from the number of batches to skip, an integer,
-            to an endless `tf.data.Dataset`.
+            to an endless `tf.data.Dataset` of the rows of this worker.
         epochs: Integer.
         steps_per_epoch: Integer.
         validations: List of callbacks that add to the logs of an epoch. They
@@ -52,10 +53,9 @@ def fit(
     if epoch == epochs:
         return False
     batches = make_batches(epoch * steps_per_epoch + batch)
-    strategy = robust.distribute_strategy
     loop = _Loop(
         robust,
-        iter(strategy.experimental_distribute_dataset(batches)),
+        iter(_distribute(batches, robust.distribute_strategy)),
         resume_point,
         epochs=epochs,
         steps_per_epoch=steps_per_epoch,
@@ -66,6 +66,25 @@ def fit(
     )
     loop.run()
     return (loop.epoch, loop.batch) != resume_point
+
+
+def _distribute(batches, strategy):
+    """Gives each replica of this worker its part of the batches."""
+    everyone = workers.of(strategy)
+    if everyone.count == 1:
+        return strategy.experimental_distribute_dataset(batches)
+    # TensorFlow would divide the files or the batches among the workers; these
+    # are their own rows already.
+    local = strategy.num_replicas_in_sync // everyone.count
+    rows = tf.nest.flatten(batches.element_spec)[0].shape[0]
+    batches = batches.rebatch(rows // local, drop_remainder=True)
+    # Else, workers would ask each other before each step whether all have data.
+    endless = tf.data.experimental.assert_cardinality(
+        tf.data.INFINITE_CARDINALITY
+    )
+    return strategy.distribute_datasets_from_function(
+        lambda _: batches.apply(endless)
+    )
 
 
 def make_variables(robust):
@@ -114,8 +133,10 @@ class _Loop:
         )
         self._checkpointer = checkpointer
         self._preemption = preemption
+        self._workers = workers.of(robust.distribute_strategy)
         self._snapshot = None  # While validations run.
         self._is_compiled = False
+        self._has_ended = False
 
     def run(self):
         """Trains to the end, and saves if it is preempted."""
@@ -125,15 +146,29 @@ class _Loop:
         self._robust.stop_training = False
         self._callbacks.on_train_begin()
         try:
-            while self.epoch < self._epochs and not self._robust.stop_training:
-                self._callbacks.on_epoch_begin(self.epoch)
-                while self.batch < self._steps:
-                    self._run_step()
-                self._end_epoch()
+            # Workers can only stop together.
+            with self._preemption.held(self._workers.count > 1):
+                self._run_epochs()
         except Preempted:
-            self._checkpointer.save(self._snapshot or self._take_snapshot())
+            # The last epoch of several workers is saved, and they have left the
+            # loop: nothing can be copied from them.
+            if self._workers.count == 1 or not self._has_ended:
+                self._checkpointer.save(self._snapshot or self._take_snapshot())
+            raise
+        except tf.errors.OpError:
+            # Another worker has ended. What was copied before can be saved.
+            if self._workers.count > 1 and self._snapshot:
+                self._checkpointer.save(self._snapshot)
             raise
         self._callbacks.on_train_end()
+
+    def _run_epochs(self):
+        while self.epoch < self._epochs and not self._robust.stop_training:
+            self._callbacks.on_epoch_begin(self.epoch)
+            while self.batch < self._steps:
+                self._run_step()
+            self._end_epoch()
+        self._has_ended = True
 
     def _run_step(self):
         with self._preemption.deferred():
@@ -145,8 +180,21 @@ class _Loop:
             self._is_compiled = True
             self._callbacks.on_train_batch_end(self.batch, logs)
             self.batch += 1
-            if self.batch < self._steps:
-                self._checkpointer.save_if_due(self.epoch, self.batch)
+            number, is_due = self._agree(self._checkpointer.is_due())
+            if is_due and self.batch < self._steps:
+                self._checkpointer.save(self._take_snapshot())
+        if number:
+            raise Preempted(number)
+
+    def _agree(self, is_due):
+        """Returns which signal any worker got, and whether any wants to save.
+
+        A single process hears signals by itself.
+        """
+        if self._workers.count == 1:
+            return 0, is_due
+        both = 2 * self._preemption.requested + bool(is_due)
+        return divmod(self._workers.highest(both), 2)
 
     def _end_epoch(self):
         results = self._robust.get_metrics_result()

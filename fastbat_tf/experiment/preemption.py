@@ -63,6 +63,7 @@ class Preemption:
         self._requested = None  # The number of the signal that came first.
         self._raised = False
         self._deferred = False
+        self._held = False
         self._expendable = False
         self._over = threading.Event()
         self._own = 0  # The number of signals that this object has sent.
@@ -104,7 +105,31 @@ class Preemption:
             yield
         finally:
             self._deferred = False
-        if self._requested:
+        if self._requested and not self._held:
+            raise Preempted(self._requested)
+
+    @property
+    def requested(self):
+        """The number of the signal that came first, or 0."""
+        return self._requested or 0
+
+    @contextlib.contextmanager
+    def held(self, is_held=True):
+        """Delays `Preempted` to the end of a `with` block, or of the process.
+
+        Inside, only `interruptible` raises it. The caller reads `requested`
+        when it suits all workers.
+
+        Args:
+            is_held: Boolean; if false, the block has no effect. Defaults to
+                `True`.
+        """
+        self._held = is_held
+        try:
+            yield
+        finally:
+            self._held = False
+        if is_held and self._requested:
             raise Preempted(self._requested)
 
     @contextlib.contextmanager
@@ -133,17 +158,22 @@ class Preemption:
         TensorFlow's C++ may turn the exception into another one. The block
         still raises `Preempted`.
         """
+        held, self._held = self._held, False
         try:
+            if held and self._requested:
+                raise Preempted(self._requested)
             yield
         except Exception as error:
             if self._raised:
                 raise Preempted(self._requested) from error
             raise
+        finally:
+            self._held = held
 
     def _handle(self, number, _):
         # A second signal must not interrupt the handling of the first.
         first, self._requested = not self._requested, self._requested or number
-        if first and not self._deferred:
+        if first and not (self._deferred or self._held):
             self._raised = True
             raise Preempted(number)
 

@@ -5,9 +5,10 @@ import statistics
 
 import keras
 
+from fastbat_tf import workers
 from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation.table import radius
-from fastbat_tf.experiment import train
+from fastbat_tf.experiment import launch, train
 from fastbat_tf.experiment.preemption import Preemption
 from fastbat_tf.experiment.run_directory import (
     RunDirectory,
@@ -46,8 +47,17 @@ def train_each(
             runs.
         NonFiniteError: If a training diverges.
     """
-    with display.shown(verbosity), Preemption(tells=True):
-        _check(config, seeds, pathlib.Path(run_dir), resume)
+    everyone = workers.of(launch.start(config))
+    if not everyone.is_chief:
+        verbosity = -1
+    with (
+        display.shown(verbosity),
+        Preemption(tells=True),
+        launch.refuse_lost(everyone),
+    ):
+        everyone.on_chief(
+            lambda: _check(config, seeds, pathlib.Path(run_dir), resume)
+        )
         results = []
         for number, seed in enumerate(seeds, start=1):
             # Keras numbers layer names per process; each run starts anew.
@@ -57,9 +67,10 @@ def train_each(
             seed_config = config.with_seed(seed)
             results.append(train.train(seed_config, path, build_model))
         summary = summarize(config, seeds, results)
-        with train.refuse_unwritable(run_dir):
-            write_json(seeds_summary(run_dir), summary)
-        show(config, summary)
+        if everyone.is_chief:
+            with train.refuse_unwritable(run_dir):
+                write_json(seeds_summary(run_dir), summary)
+            show(config, summary)
     return summary
 
 

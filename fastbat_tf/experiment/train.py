@@ -9,11 +9,17 @@ import time
 import keras
 import tensorflow as tf
 
-from fastbat_tf import attacks, distribution, files
+from fastbat_tf import attacks, distribution, files, workers
 from fastbat_tf.data import loading, pipeline, sources
 from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation import inputs, robustness, table
-from fastbat_tf.experiment import building, callbacks, loop, results_file
+from fastbat_tf.experiment import (
+    building,
+    callbacks,
+    launch,
+    loop,
+    results_file,
+)
 from fastbat_tf.experiment.backup import Backup
 from fastbat_tf.experiment.checkpointer import Checkpointer, Interval
 from fastbat_tf.experiment.preemption import Preemption
@@ -21,12 +27,15 @@ from fastbat_tf.experiment.run_directory import RunDirectory
 from fastbat_tf.runtime import display, formatting, hints
 from fastbat_tf.saving.earlier_weights import load_weights
 from fastbat_tf.saving.export import export
+from fastbat_tf.training import variables
 
 
 def train(config, run_dir, build_model, *, resume="auto", verbosity=0):
     """Trains, measures the best weights, exports them, and prints a table.
 
-    A run that was killed, at any point, resumes from its last checkpoint.
+    A run that was killed, at any point, resumes from its last checkpoint. All
+    workers of a training on several hosts call this; the chief alone reads and
+    writes the directory, and prints.
 
     Args:
         config: A `Config`.
@@ -47,14 +56,25 @@ def train(config, run_dir, build_model, *, resume="auto", verbosity=0):
         InputError: If something cannot be used; if possible, before anything
             is written.
         NonFiniteError: If the training diverges.
+        WorkerLostError: If another worker does not come up, or ends.
     """
+    # Before all else: TensorFlow's own handler of SIGTERM would replace ours.
+    strategy = launch.start(config)
+    everyone = workers.of(strategy)
+    if not everyone.is_chief:
+        verbosity = -1
     with display.shown(verbosity), Preemption(tells=True) as preemption:
         directory = RunDirectory(run_dir)
         try:
-            with refuse_unwritable(run_dir), preemption.interruptible():
+            with (
+                launch.refuse_lost(everyone),
+                refuse_unwritable(run_dir),
+                preemption.interruptible(),
+            ):
                 return _train(
                     config,
                     directory,
+                    strategy=strategy,
                     build_model=build_model,
                     resume=resume,
                     preemption=preemption,
@@ -75,21 +95,23 @@ def refuse_unwritable(run_dir):
         ) from error
 
 
-def _train(config, directory, *, build_model, resume, preemption):
+def _train(config, directory, *, strategy, build_model, resume, preemption):
     start = time.perf_counter()
-    if config.runtime.deterministic:
-        distribution.make_deterministic()
+    everyone = workers.of(strategy)
+    launch.agree_on_program(everyone, config)
     attacks.check_surrogate(config.evaluation.attacks, None)
-    if directory.check(config, resume) and directory.has_ended:
-        return _show_finished(config, directory)
-    splits, validation = _read_data(config)
-    strategy = distribution.get_strategy(config.runtime.strategy)
     distribution.check_batch_size(config.training.batch_size, strategy)
+    if everyone.on_chief(lambda: _is_finished(config, directory, resume)):
+        return _show_finished(config, directory, everyone)
+    splits, validation = _read_data(config)
+    launch.agree_on_data(everyone, splits)
     keras.utils.set_random_seed(config.training.seed)
     notes = hints.new_hints()  # Before `compile` warns about them.
     with strategy.scope():
-        robust, steps_per_epoch = _build(config, build_model, splits.train)
-    directory.create(config)
+        robust, steps_per_epoch = _build(
+            config, build_model, splits.train, everyone
+        )
+    everyone.on_chief(lambda: directory.create(config))
     _show_settings(config, strategy, notes)
     run_callbacks = callbacks.build(config, robust, validation, directory)
     trained = _fit(
@@ -101,9 +123,11 @@ def _train(config, directory, *, build_model, resume, preemption):
         run_callbacks=run_callbacks,
         preemption=preemption,
     )
-    if trained:  # An earlier evaluation measured other weights.
+    if trained and everyone.is_chief:
+        # An earlier evaluation measured other weights.
         shutil.rmtree(directory.evaluations / "training", ignore_errors=True)
-    load_weights(robust, directory.best)
+    everyone.on_chief(lambda: load_weights(robust, directory.best))
+    variables.take_from_chief(robust.variables, everyone)
     results = _measure(
         config,
         directory,
@@ -111,20 +135,38 @@ def _train(config, directory, *, build_model, resume, preemption):
         test=splits.test,
         run_callbacks=run_callbacks,
     )
-    _export(config, robust, directory)
-    directory.end()
+    everyone.on_chief(
+        lambda: _finish(config, robust, directory, build_model, everyone)
+    )
+    if not everyone.is_chief:
+        return results
     _show(config, results)
     display.say(f"time: {formatting.duration(time.perf_counter() - start)}")
     display.say(f"Run directory: {directory.path}")
     return results
 
 
-def _show_finished(config, directory):
+def _is_finished(config, directory, resume):
+    return directory.check(config, resume) and directory.has_ended
+
+
+def _show_finished(config, directory, everyone):
     """Shows the results of a run that has nothing left to do."""
-    results = results_file.read(directory.results)
-    _show(config, results)
+    results = everyone.on_chief(lambda: results_file.read(directory.results))
+    if everyone.is_chief:
+        _show(config, results)
     display.say(f"This run is finished: {directory.path}")
     return results
+
+
+def _finish(config, robust, directory, build_model, everyone):
+    """Exports the best weights, and marks the run as ended."""
+    if everyone.count > 1:
+        # What the replicas of several workers share can be read by all of them
+        # together only, so the chief exports a network of its own.
+        robust = building.load_best(directory, config, build_model)
+    _export(config, robust, directory)
+    directory.end()
 
 
 def _read_data(config):
@@ -162,9 +204,9 @@ def first(examples, count):
     return examples.first(count or examples.size)
 
 
-def _build(config, build_model, examples):
+def _build(config, build_model, examples, everyone):
     """Returns the compiled `RobustClassifier`, and the steps per epoch."""
-    robust = building.build_initial(config, build_model)
+    robust = building.build_initial(config, build_model, everyone)
     steps_per_epoch = pipeline.batches_per_epoch(
         examples, config.training.batch_size, robust.method.remembers_examples
     )
@@ -187,8 +229,11 @@ def _device_line(config, strategy):
     reason = ""
     if config.runtime.jit_compile == "auto":
         reason = f" (the default on {devices}s: docs/xla.md)"
-    replicas = strategy.num_replicas_in_sync
-    return f"Running on {devices}, replicas: {replicas}, XLA: {xla}{reason}."
+    replicas = f"replicas: {strategy.num_replicas_in_sync}"
+    count = workers.of(strategy).count
+    if count > 1:
+        replicas = f"workers: {count}, {replicas}"
+    return f"Running on {devices}, {replicas}, XLA: {xla}{reason}."
 
 
 def _fit(
@@ -209,6 +254,7 @@ def _fit(
         training,
         augmentation=config.data.augmentation,
         with_index=robust.method.remembers_examples,
+        rows=_rows(training.batch_size, robust.distribute_strategy),
     )
     checkpointer = Checkpointer(
         robust,
@@ -229,7 +275,18 @@ def _fit(
         )
 
 
-def _make_batches(examples, training, skipped, *, augmentation, with_index):
+def _rows(batch_size, strategy):
+    """The rows of each batch that this worker trains on; None of one worker."""
+    everyone = workers.of(strategy)
+    if everyone.count == 1:
+        return None
+    size = batch_size // everyone.count
+    return range(size * everyone.index, size * (everyone.index + 1))
+
+
+def _make_batches(
+    examples, training, skipped, *, augmentation, with_index, rows
+):
     return pipeline.training_batches(
         examples,
         training.batch_size,
@@ -237,6 +294,7 @@ def _make_batches(examples, training, skipped, *, augmentation, with_index):
         augmentation=augmentation,
         first_batch=skipped,
         with_index=with_index,
+        rows=rows,
     )
 
 
@@ -257,13 +315,17 @@ def _measure(config, directory, *, robust, test, run_callbacks):
         directory=directory.evaluations / "training",
         verbose=True,
     )
-    results = {
-        **measured,
-        "weights": f"best {run_callbacks.best.column}",
-        "weights_sha256": files.sha256(directory.best),
-        "training_seconds": round(run_callbacks.timing.total(), 1),
-    }
-    return results_file.add(directory.results, results, of_training=True)
+
+    def add():
+        results = {
+            **measured,
+            "weights": f"best {run_callbacks.best.column}",
+            "weights_sha256": files.sha256(directory.best),
+            "training_seconds": round(run_callbacks.timing.total(), 1),
+        }
+        return results_file.add(directory.results, results, of_training=True)
+
+    return workers.of(robust.distribute_strategy).on_chief(add)
 
 
 def export_run(run_dir, build_model, verbosity=0):

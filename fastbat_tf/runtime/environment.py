@@ -54,6 +54,16 @@ def silent_start():
             _messages.append(file.read().decode(errors="replace"))
 
 
+def hide_errors():
+    """Hides the error lines of TensorFlow's C++, unless the user has asked.
+
+    If a worker ends, C++ prints a page in each of the others, before the line
+    with which they end. TensorFlow reads the variable once, so call this before
+    importing it.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
 def _scratch_file():
     try:
         return tempfile.TemporaryFile()

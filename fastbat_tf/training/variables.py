@@ -1,6 +1,7 @@
 """Creates, reads and assigns the variables of a training."""
 
 import contextlib
+import hashlib
 
 import numpy as np
 import tensorflow as tf
@@ -31,13 +32,68 @@ def values(variable):
     return np.stack(copies[:1] if equal else copies)
 
 
-def assign(variable, values):
-    """Assigns the array that `values` returned.
+def all_values(variables, everyone):
+    """Reads variables as `values` does, with the copies of all workers.
+
+    Workers exchange only what differs between them. All of them call this.
+
+    Args:
+        variables: List of variables.
+        everyone: The `Workers`.
+
+    Returns:
+        List of arrays `(copies, *shape)`.
+    """
+    arrays = [values(variable) for variable in variables]
+    if everyone.count == 1:
+        return arrays
+    digests = everyone.gather(np.array([_digest(array) for array in arrays]))
+    for number, (variable, array) in enumerate(
+        zip(variables, arrays, strict=True)
+    ):
+        if len({digest[number] for digest in digests}) > 1:
+            # Some workers may have found all of their copies to be equal.
+            shape = len(_copies(variable)), *array.shape[1:]
+            own = np.broadcast_to(array, shape)
+            arrays[number] = np.concatenate(everyone.gather(own))
+    return arrays
+
+
+def _digest(array):
+    data = np.ascontiguousarray(array).tobytes()
+    digest = hashlib.blake2b(data, digest_size=8).digest()
+    return int.from_bytes(digest, signed=True)
+
+
+def assign(variable, values, worker=0):
+    """Assigns the array that `values` or `all_values` returned.
 
     The number of replicas may have changed since then.
+
+    Args:
+        variable: A variable.
+        values: Array `(copies, *shape)`.
+        worker: Integer, the number of this worker. Defaults to `0`.
     """
-    for i, copy in enumerate(_copies(variable)):
+    copies = _copies(variable)
+    for i, copy in enumerate(copies, worker * len(copies)):
         copy.assign(values[i % len(values)])
+
+
+def take_from_chief(variables, everyone):
+    """Gives variables the values that they have on the chief.
+
+    All workers call this.
+
+    Args:
+        variables: List of variables.
+        everyone: The `Workers`.
+    """
+    if everyone.count == 1:
+        return
+    for variable in variables:
+        own = values(variable) if everyone.is_chief else None
+        assign(variable, everyone.from_chief(own))
 
 
 def _copies(variable):

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
+from fastbat_tf import workers
 from fastbat_tf.attacks.base import Attack
 from fastbat_tf.errors import InputError, one_of
 from fastbat_tf.files import replacing
@@ -188,9 +189,12 @@ class OverfittingGuard(keras.callbacks.Callback):
         if self.action == STOP:
             self.model.stop_training = self._has_stopped = True
             return "Training ends."
-        with np.load(self.path) as kept:
-            for number, variable in enumerate(self._variables()):
-                variables.assign(variable, kept[f"arr_{number}"])
+        everyone = workers.of(self.model.distribute_strategy)
+        kept = np.load(self.path) if everyone.is_chief else None
+        for number, variable in enumerate(self._variables()):
+            array = None if kept is None else kept[f"arr_{number}"]
+            array = everyone.from_chief(array)
+            variables.assign(variable, array, everyone.index)
         schedule = self.model.epsilon_schedule
         schedule.lower(self.factor)
         self._best = 0.0  # With a smaller radius it may stay lower.
@@ -203,8 +207,11 @@ class OverfittingGuard(keras.callbacks.Callback):
         )
 
     def _keep(self, epoch):
-        with replacing(self.path) as file:
-            np.savez(file, *map(variables.values, self._variables()))
+        everyone = workers.of(self.model.distribute_strategy)
+        arrays = variables.all_values(self._variables(), everyone)
+        if everyone.is_chief:
+            with replacing(self.path) as file:
+                np.savez(file, *arrays)
         self._good_epoch = epoch
 
     def _variables(self):

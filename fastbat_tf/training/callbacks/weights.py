@@ -6,6 +6,7 @@ import math
 
 import keras
 
+from fastbat_tf import workers
 from fastbat_tf.files import replacing
 from fastbat_tf.training.callbacks import columns
 from fastbat_tf.training.callbacks.validation import AVERAGED
@@ -88,7 +89,8 @@ class _Memory(io.BytesIO):
 def save_weights(model, path):
     """Saves the weights of a model to a file, completely or not at all.
 
-    The file is first written to memory, which takes as much as its size.
+    The file is first written to memory, which takes as much as its size. All
+    workers of a training call this; the chief alone writes the file.
 
     Args:
         model: A compiled `keras.Model`.
@@ -100,6 +102,8 @@ def save_weights(model, path):
     # HDF5 would end the process without a message if the disk were full, so
     # it writes to memory.
     memory = _Memory(path)
+    # On all workers: what differs between replicas is reduced over them.
     model.save_weights(memory)
-    with replacing(path) as file:
-        file.write(memory.getbuffer())
+    if workers.of(model.distribute_strategy).is_chief:
+        with replacing(path) as file:
+            file.write(memory.getbuffer())

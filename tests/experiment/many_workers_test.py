@@ -1,0 +1,128 @@
+"""Two processes train a run, are killed, resume, and are refused."""
+
+import json
+import pathlib
+import shutil
+import signal
+import tempfile
+
+import numpy as np
+from absl.testing import absltest
+
+from fastbat_tf.experiment import train
+from tests.support import chaos, many_workers, worker_training
+from tests.support.worker_training import CONFIG, build_model, change
+
+TOLERANCE = 1e-6  # Of float32 sums in another order.
+
+
+def weights(run_dir):
+    arrays = chaos._arrays(run_dir / "checkpoints" / "last.weights.h5")
+    return {name: array for name, array in arrays.items() if array.ndim}
+
+
+class ManyWorkersTest(absltest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        directory = cls.enterClassContext(tempfile.TemporaryDirectory())
+        cls.directory = pathlib.Path(directory)
+        cls.run_dirs = [cls.directory / f"run{index}" for index in range(2)]
+        arguments = []
+        for index, run_dir in enumerate(cls.run_dirs):
+            other_seed = change(CONFIG, training={"seed": index})
+            other_data = change(
+                CONFIG, data={"training_examples": 24, "augment": not index}
+            )
+            runs = [
+                (CONFIG, run_dir),
+                (CONFIG, run_dir),
+                (other_seed, cls.directory / "seed"),
+                (other_data, cls.directory / "data"),
+            ]
+            report = cls.directory / f"{index}.json"
+            arguments.append((report, *runs))
+        cls.ended = many_workers.run(
+            worker_training.train_runs, *arguments, directory=directory
+        )
+        for worker in cls.ended:
+            assert worker.status == 0, worker.output
+        cls.found = [
+            json.loads((cls.directory / f"{index}.json").read_text())
+            for index in range(2)
+        ]
+
+    def test_only_the_chief_writes_and_prints(self):
+        names = {path.name for path in self.directory.iterdir()}
+        self.assertEqual(
+            names, {"run0", "0.json", "1.json", "worker0.log", "worker1.log"}
+        )
+        chief, other = (worker.output for worker in self.ended)
+        self.assertIn("workers: 2, replicas: 2", chief)
+        self.assertIn("none (clean)", chief)
+        self.assertEqual(chief.count("This run is finished: "), 1)
+        lines = [line for line in other.splitlines() if "0000 00" not in line]
+        self.assertEqual(lines, [])
+
+    def test_all_return_the_results(self):
+        written = json.loads((self.run_dirs[0] / "results.json").read_text())
+        for found in self.found:
+            self.assertEqual(found[0], written)
+            self.assertEqual(found[1], written)
+
+    def test_other_settings_are_refused(self):
+        for found in self.found:
+            self.assertEqual(
+                found[2:],
+                [
+                    "All workers are expected to have the same configuration; "
+                    f"worker 1 has {name}={theirs}, and the chief "
+                    f"{name}={ours}. Received: {name}={theirs}"
+                    for name, theirs, ours in (
+                        ("seed", 1, 0),
+                        ("augment", False, True),
+                    )
+                ],
+            )
+
+    def test_one_process_ends_with_the_same(self):
+        run_dir = self.directory / "one"
+        self.addCleanup(shutil.rmtree, run_dir)
+        train.train(CONFIG, run_dir, build_model)
+        ours, theirs = weights(self.run_dirs[0]), weights(run_dir)
+        self.assertEqual(ours.keys(), theirs.keys())
+        for name, array in theirs.items():
+            np.testing.assert_allclose(ours[name], array, atol=TOLERANCE)
+
+    def test_a_killed_worker(self):
+        """The other one says so in a line, and both resume exactly."""
+        run_dir = self.directory / "killed"
+        self.addCleanup(shutil.rmtree, run_dir)
+        ended = self.train(run_dir, die_at=4)
+        self.assertEqual(ended[1].status, -signal.SIGKILL)
+        self.assertEqual(ended[0].status, 2)
+        *_, line = ended[0].output.splitlines()
+        self.assertRegex(
+            line,
+            "^error: Another worker has ended, .* all 2 until .* resumes from "
+            "the last checkpoint. Received: worker 1: ",
+        )
+        self.assertNotIn("Traceback", ended[0].output)
+        expected = chaos.resume_line(run_dir)
+        ended = self.train(run_dir)
+        self.assertEqual([worker.status for worker in ended], [0, 0])
+        self.assertIn(expected, ended[0].output)
+        self.assertEqual(chaos.differences(run_dir, self.run_dirs[0]), [])
+
+    def train(self, run_dir, die_at=None):
+        scratch = self.enterContext(tempfile.TemporaryDirectory())
+        return many_workers.run(
+            worker_training.train_run,
+            (CONFIG, run_dir),
+            (CONFIG, f"{scratch}/nothing", die_at),
+            directory=scratch,
+        )
+
+
+if __name__ == "__main__":
+    absltest.main()
