@@ -37,6 +37,14 @@ GROUPS = (
 )
 
 
+RUNTIME_OF_EVALUATION = (
+    "jit_compile",
+    "strategy",
+    "collective_timeout",
+    "compilation_cache",
+)
+
+
 class Command(NamedTuple):
     """A command, as parsed from the command line.
 
@@ -132,9 +140,7 @@ def _verbosity():
 
 def _get_evaluation(run_dir):
     chosen = target.get_target()
-    applicable = {"data_dir", "jit_compile", "compilation_cache"} | _names(
-        target
-    )
+    applicable = {"data_dir", *RUNTIME_OF_EVALUATION} | _names(target)
     applicable |= {
         name for name in _names(evaluation) if not name.startswith("validation")
     }
@@ -157,11 +163,10 @@ def _get_evaluation(run_dir):
     config = dataclasses.replace(
         config,
         evaluation=evaluation.get_config(config.training_norm),
-        runtime=dataclasses.replace(
-            config.runtime, jit_compile=runtime.get_config().jit_compile
-        ),
+        runtime=runtime.get_config(),
     )
     check_surrogate(config.evaluation.attacks, chosen.surrogate)
+    cluster.check(config.runtime.strategy)
     return Command(
         "evaluate",
         run_dir,

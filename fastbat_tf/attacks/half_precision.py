@@ -22,9 +22,10 @@ from tensorflow.core.framework import types_pb2
 # The largest entry of `s_i d_i` in the first attempt. float16 has room for 64
 # times as much.
 CEILING = 2.0**10
-# An attempt is repeated with a smaller factor if it overflows, and with a
-# larger one if no pixel has a gradient of at least FAINT, as others of the
-# image could have vanished: so that the largest is 1, or by RAISE if all have.
+# An attempt is repeated with a smaller factor if it overflows. It is repeated
+# with a larger one if no pixel has a gradient of at least FAINT, as others of
+# the image could have vanished: so that the largest is 1, or by RAISE if all
+# have vanished.
 BACKOFF = 2.0**-16
 FAINT = 2.0**-6
 RAISE = 2.0**24

@@ -106,13 +106,15 @@ def build_initial(config, build_model, everyone=None):
     return robust
 
 
-def load_best(directory, config, build_model):
+def load_best(directory, config, build_model, everyone=None):
     """Builds the `RobustClassifier` of a run, with its best weights.
 
     Args:
         directory: A `RunDirectory`.
         config: The `Config` of its network.
         build_model: Function; see `build_robust`.
+        everyone: The `Workers`, of which the chief reads the weights. Defaults
+            to `None`: this is the only one.
 
     Returns:
         A `RobustClassifier`, not compiled.
@@ -120,21 +122,38 @@ def load_best(directory, config, build_model):
     Raises:
         InputError: If there are no weights, or those of another model.
     """
+    everyone = workers.Workers() if everyone is None else everyone
+    everyone.on_chief(lambda: _expect_weights(directory))
+    with _refuse_unreadable(directory):
+        robust = build_robust(config, build_model)
+    everyone.on_chief(lambda: _load(robust, directory))
+    take_from_chief(robust.variables, everyone)
+    return robust
+
+
+def _load(robust, directory):
+    with _refuse_unreadable(directory):
+        load_weights(robust, directory.best)
+
+
+def _expect_weights(directory):
     if not directory.best.exists():
         raise InputError(
             "The run has no weights yet; expected at least one finished "
             f"epoch. Received: run_dir={directory.path}"
         )
+
+
+@contextlib.contextmanager
+def _refuse_unreadable(directory):
     try:
-        robust = build_robust(config, build_model)
-        load_weights(robust, directory.best)
+        yield
     except (KeyError, OSError, ValueError, tf.errors.OpError) as error:
         raise InputError(
             "The run cannot be read; expected undamaged weights of the model "
             "in its config.json. "
             f"Received: run_dir={directory.path} ({error})"
         ) from error
-    return robust
 
 
 def compile_robust(config, robust, steps_per_epoch, examples=0):

@@ -5,12 +5,12 @@ import json
 import pathlib
 import zlib
 
-from fastbat_tf import files
+from fastbat_tf import files, workers
 from fastbat_tf.data import loading
 from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation import table
 from fastbat_tf.evaluation.robustness import evaluate_robustness
-from fastbat_tf.experiment import results_file
+from fastbat_tf.experiment import launch, results_file
 from fastbat_tf.experiment.building import load_best
 from fastbat_tf.experiment.preemption import Preemption
 from fastbat_tf.experiment.run_directory import RunDirectory
@@ -23,7 +23,8 @@ def evaluate(config, target, run_dir, build_model, verbosity=0):
     Everything is written to a directory of its own; the rows of a run are also
     added to its `results.json`. The same call resumes an interrupted
     measurement. A run may be measured while it trains: its weights are the
-    best so far.
+    best so far. All workers of `--strategy=multiworker` call this, and share
+    the examples; the chief alone reads the weights of a run, writes and prints.
 
     Args:
         config: A `Config`, whose `evaluation` says what is measured.
@@ -39,24 +40,39 @@ def evaluate(config, target, run_dir, build_model, verbosity=0):
 
     Raises:
         InputError: If something cannot be used.
+        WorkerLostError: If another worker does not come up, or ends.
     """
+    # Before all else: TensorFlow's own handler of SIGTERM would replace ours.
+    strategy = launch.start(config)
+    everyone = workers.of(strategy)
+    if not everyone.is_chief:
+        verbosity = -1
     with display.shown(verbosity), Preemption(tells=True) as preemption:
-        with preemption.interruptible():
-            results = _evaluate(config, target, run_dir, build_model)
-        table.show(results)
+        with (
+            launch.refuse_lost(everyone),
+            preemption.interruptible(),
+            strategy.scope(),
+        ):
+            launch.agree_on_program(everyone, config)
+            results = _evaluate(config, target, run_dir, build_model, everyone)
+        if everyone.is_chief:
+            table.show(results)
     return results
 
 
-def _evaluate(config, target, run_dir, build_model):
+def _evaluate(config, target, run_dir, build_model, everyone):
     settings = config.evaluation
-    directory = results_directory(config, target, run_dir)
+    directory = everyone.on_chief(
+        lambda: str(results_directory(config, target, run_dir))
+    )
     model = target.model_path
     if model is None:
         run = RunDirectory(run_dir)
-        results_file.read(run.results)  # Fails now, not after hours.
-        weights = _weights_checksum(run_dir)
+        # Fails now, not after hours.
+        everyone.on_chief(lambda: results_file.read(run.results))
+        weights = everyone.on_chief(lambda: _weights_checksum(run_dir))
         with display.task("reading the weights"):
-            model = load_best(run, config, build_model).classifier
+            model = load_best(run, config, build_model, everyone).classifier
     with display.task("reading the data"):
         test = loading.load_test(config.data)
     for hint in hints.new_hints():
@@ -77,7 +93,8 @@ def _evaluate(config, target, run_dir, build_model):
         verbose=True,
     )
     if target.model_path is None:
-        _add(run, {**results, "weights_sha256": weights})
+        added = {**results, "weights_sha256": weights}
+        everyone.on_chief(lambda: _add(run, added))
     return results
 
 

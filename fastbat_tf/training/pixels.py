@@ -1,11 +1,13 @@
 """A Keras model that checks the range of its pixels."""
 
+import functools
+
 import tensorflow as tf
 
 from fastbat_tf.layers.assertions import raises_input_error
 from fastbat_tf.layers.pixel_range import PixelRange
 from fastbat_tf.methods.batch import unpack
-from fastbat_tf.training import variables
+from fastbat_tf.training import empty_batches, variables
 from fastbat_tf.training.execution import ReplicatedModel
 
 
@@ -59,11 +61,12 @@ class PixelModel(ReplicatedModel):
     def test_step(self, data):
         batch = self.unpack(data)
         checked = self.check_labels(batch.labels)
-        return self._check_first(super().test_step, batch, checked)
+        step = functools.partial(empty_batches.test, self, super().test_step)
+        return self._check_first(step, batch, checked)
 
     def predict_step(self, data):
         # A single image may be that dark.
-        step = super().predict_step
+        step = functools.partial(empty_batches.predict, super().predict_step)
         return self._check_first(step, self.unpack(data), guess=False)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
