@@ -15,10 +15,12 @@ import numpy as np
 import tensorflow as tf
 
 from fastbat_tf import RobustClassifier
+from fastbat_tf.layers import gradient_scaling
 from tests.support import golden_methods, golden_network, golden_steps
 
 # Of a rounding to nearest, relative.
 ROUNDOFF = {"mixed_bfloat16": 2.0**-8, "mixed_float16": 2.0**-11}
+LARGEST_COUNT_OF_SKIPPED_STEPS = 4
 
 
 class Errors(NamedTuple):
@@ -67,12 +69,18 @@ def first_step(recording, policy, jit_compile=False):
 
     if jit_compile:
         compute = tf.function(compute, jit_compile=True, autograph=False)
-    gradients, plain, points = compute(
+    given = (
         tf.constant(arrays["x1"], tf.float32),
         tf.constant(arrays["y1"], tf.int32),
         tf.constant(index, tf.int32),
         noise,
     )
+    scale = getattr(robust.optimizer, "dynamic_scale", None)
+    for _ in range(LARGEST_COUNT_OF_SKIPPED_STEPS):
+        gradients, plain, points = compute(*given)
+        if scale is None or gradient_scaling.all_finite(gradients):
+            break
+        scale.assign(scale / 2)  # As the optimizer does after such a step.
     names = [
         variable.path.replace(".", "/")
         for variable in robust.classifier.trainable_variables
@@ -97,12 +105,33 @@ def first_step(recording, policy, jit_compile=False):
     return Errors(**errors)
 
 
+def with_rounded_kernels(recording, policy):
+    """The recording with the kernels that a step in half precision sees.
+
+    Those of the head stay in float32, as there.
+    """
+    dtype = policy.removeprefix("mixed_")
+
+    def is_rounded(name):
+        kernel = name.startswith("weights0/") and name.endswith("/kernel")
+        return kernel and "/head/" not in name
+
+    arrays = {
+        name: tf.cast(tf.cast(array, dtype), tf.float32).numpy()
+        if is_rounded(name)
+        else array
+        for name, array in recording.arrays.items()
+    }
+    return recording._replace(arrays=arrays)
+
+
 def _build(recording):
     """The classifier of a file, its draws, and the indices of its images."""
     meta, arrays = recording.meta, recording.arrays
     if "method" in meta:
         case = golden_methods.case_of(recording)
         robust = golden_methods._build(recording, case)
+        robust.outcomes = []
         golden_methods._set_state(recording, robust)
         draws = golden_methods._draws(recording, case, "1")
         noise = {k: tf.cast(v, tf.float32) for k, v in draws.items()}
