@@ -220,7 +220,9 @@ def _build(config, build_model, examples, everyone):
 def _show_settings(config, strategy, notes):
     groups = config.to_dict().items()
     display.say("\n".join(f"{k}: {json.dumps(group)}" for k, group in groups))
-    notes = (*half_precision.notes(config.training.precision), *notes)
+    compiled = building.compiles_with_xla(config)
+    precision = half_precision.notes(config.training.precision, compiled)
+    notes = (*precision, *notes)
     for line in (_device_line(config, strategy), *notes):
         display.say(line)
 

@@ -65,18 +65,20 @@ def missing_kernel(dtype, compiled):
     return None
 
 
-def notes(precision):
+def notes(precision, compiled):
     """Lists what a user should know about a precision on this machine.
 
     Args:
         precision: One of `fastbat_tf.training.options.PRECISIONS`.
+        compiled: Boolean, whether XLA compiles the step.
 
     Returns:
         List of lines.
     """
     if precision == "float32" or distribution.has_accelerator():
         return []
+    remedy = "" if compiled else ", least with --jit_compile=true"
     return [
         f"{precision} saves time on GPUs and TPUs; on most CPUs it is slower "
-        "than float32 (docs/precision.md)."
+        f"than float32{remedy} (docs/precision.md)."
     ]

@@ -86,6 +86,7 @@ class FlagsConfigTest(CommandLineTest):
             "--weight_averaging=0.9995",
             "--clean_epochs=1",
             "--epsilon_ramp_epochs=2",
+            "--precision=mixed_bfloat16",
             "--on_overfitting=rollback",
             "--overfitting_threshold=0.2",
             "--rollback_factor=0.3",
@@ -172,6 +173,7 @@ class FlagsConfigTest(CommandLineTest):
                     "weight_averaging": 0.9995,
                     "clean_epochs": 1,
                     "epsilon_ramp_epochs": 2,
+                    "precision": "mixed_bfloat16",
                     "seed": 1,
                 },
                 "overfitting": {
