@@ -125,7 +125,9 @@ class TrainingStep(FittedModel):
                 others=others,
                 sample_weight=sample_weight,
             )
-            self.apply_gradients(gradients)
+            import os
+            with tf.control_dependencies(gradients if not os.environ.get("F_NOWAIT") else []):
+                self.apply_gradients(gradients)
             context = self._make_context(
                 images,
                 labels,
@@ -154,6 +156,9 @@ class TrainingStep(FittedModel):
         result = self.compute_gradients(
             images, labels, self.draws(given["step"], replica), **given
         )
+        if not self.run_eagerly and not self.compiles_step:
+            from fastbat_tf.training import operation_order
+            operation_order.run_in_order_of_creation(tf.compat.v1.get_default_graph())
         return result[:5]  # XLA returns tensors; the solution may hold others.
 
     @derivatives.named
