@@ -21,7 +21,7 @@ from fastbat_tf.errors import InputError
 from fastbat_tf.layers import derivatives, randomness, structure
 from fastbat_tf.layers.moments import exact_moments
 from fastbat_tf.methods.step import StepContext, StepResult
-from fastbat_tf.training import losses, step_metrics, variables
+from fastbat_tf.training import losses, step_graph, step_metrics, variables
 from fastbat_tf.training.fitting import FittedModel
 from fastbat_tf.training.lifecycle import in_own_scope
 
@@ -92,8 +92,13 @@ class TrainingStep(FittedModel):
             return  # Replicas cannot meet inside of a nested `tf.function`.
         # Even without XLA, this part is a `tf.function`: where a step creates
         # variables, as some metrics do, it is traced twice, but this part once.
+        gradients = self._gradients
+        if not self.compiles_step:
+            gradients = step_graph.with_less_memory(
+                gradients, recomputes=self.method.differentiates_twice
+            )
         self._replica_step = tf.function(
-            self._gradients,
+            gradients,
             jit_compile=self.compiles_step and not whole,
             autograph=False,
         )
@@ -125,8 +130,10 @@ class TrainingStep(FittedModel):
                 others=others,
                 sample_weight=sample_weight,
             )
-            import os
-            with tf.control_dependencies(gradients if not os.environ.get("F_NOWAIT") else []):
+            # Or products with the weights would be there before they are used.
+            with tf.control_dependencies(
+                [gradient for gradient in gradients if gradient is not None]
+            ):
                 self.apply_gradients(gradients)
             context = self._make_context(
                 images,
@@ -156,9 +163,6 @@ class TrainingStep(FittedModel):
         result = self.compute_gradients(
             images, labels, self.draws(given["step"], replica), **given
         )
-        if not self.run_eagerly and not self.compiles_step:
-            from fastbat_tf.training import operation_order
-            operation_order.run_in_order_of_creation(tf.compat.v1.get_default_graph())
         return result[:5]  # XLA returns tensors; the solution may hold others.
 
     @derivatives.named
