@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from fastbat_tf.draws import Draws
+from fastbat_tf.layers import randomness
 from fastbat_tf.methods.step import StepContext
 from fastbat_tf.training import loss_scaling, losses, reductions
 from fastbat_tf.training.reporting import ReportingModel
@@ -54,6 +55,18 @@ class ContextualModel(ReportingModel):
             scaled_pass=loss_scaling.scaled_pass(self),
             **given,
         )
+
+    def _new_state(self, given, notes):
+        context = self._context_of(given, notes=notes)
+        method = self._method_at(given["step"], context.images.dtype)
+        with randomness.same_draw(self, notes, given["shard"]):
+            return method.update(context)
+
+    def _context_of(self, given, **others):
+        given = {**given, **others}
+        images, labels = given.pop("images"), given.pop("labels")
+        draws = self.draws(given["step"])
+        return self._make_context(images, labels, draws=draws, **given)
 
     def unpack(self, data, needs_index=False):
         batch = super().unpack(data, needs_index)

@@ -23,6 +23,7 @@ from fastbat_tf.methods.step import StepResult
 from fastbat_tf.training import (
     loss_scaling,
     reductions,
+    step_graph,
     summed_gradients,
     variables,
 )
@@ -80,13 +81,18 @@ class TrainingStep(ContextualModel):
             return  # Replicas cannot meet inside of a nested `tf.function`.
         # Even without XLA, this part is a `tf.function`: where a step creates
         # variables, as some metrics do, it is traced twice, but this part once.
+        gradients = self._gradients
+        if not self.compiles_step:
+            gradients = step_graph.with_less_memory(
+                gradients, recomputes=self.method.differentiates_twice
+            )
         self._replica_step, self._correction = (
             tf.function(
                 part,
                 jit_compile=self.compiles_step and not whole,
                 autograph=False,
             )
-            for part in (self._gradients, self._corrected)
+            for part in (gradients, self._corrected)
         )
         if whole:
             self._whole_step = tf.function(
@@ -118,7 +124,11 @@ class TrainingStep(ContextualModel):
             result = self._compute_part(given)
             finite = loss_scaling.all_finite(self.optimizer, result.gradients)
             excused = loss_scaling.is_excused(self.optimizer, finite)
-            self.apply_gradients(result.gradients, finite)
+            # Or products with the weights would be there before they are used.
+            with tf.control_dependencies(
+                [each for each in result.gradients if each is not None]
+            ):
+                self.apply_gradients(result.gradients, finite)
             values = loss_scaling.keep_unless(
                 finite, self._new_state(given, result.notes), given["state"]
             )
@@ -161,18 +171,6 @@ class TrainingStep(ContextualModel):
                 for name, value in reports.items()
             },
         )
-
-    def _new_state(self, given, notes):
-        context = self._context_of(given, notes=notes)
-        method = self._method_at(given["step"], context.images.dtype)
-        with randomness.same_draw(self, notes, given["shard"]):
-            return method.update(context)
-
-    def _context_of(self, given, **others):
-        given = {**given, **others}
-        images, labels = given.pop("images"), given.pop("labels")
-        draws = self.draws(given["step"])
-        return self._make_context(images, labels, draws=draws, **given)
 
     def _gradients(self, *, images, labels, **given):
         result = self.compute_gradients(
