@@ -23,7 +23,7 @@ import sys
 import time
 from typing import Any
 
-from benchmarks import cluster, collectives
+from benchmarks import collectives, scaling_model
 from benchmarks.collectives import IMAGE_SHAPE
 
 
@@ -200,11 +200,11 @@ def main(given: list[str] | None = None) -> None:
         serve(arguments)
     elif arguments.model:
         text = collectives.PAGE.read_text()
-        traffics = collectives.read_table(text, cluster.BATCH)
-        table = cluster.write_table(traffics)
+        traffics = collectives.read_table(text, scaling_model.BATCH)
+        table = scaling_model.write_table(traffics)
         print(table)
         if arguments.write:
-            collectives.write_block(cluster.BLOCK, table)
+            collectives.write_block(scaling_model.BLOCK, table)
     else:
         rows = measure(arguments)
         if arguments.json:
