@@ -9,17 +9,25 @@ exchanged`.
 """
 
 import argparse
+import functools
 import math
 import os
+import re
 from typing import Any, NamedTuple
 
-from benchmarks.shared import TOP, build_classifier
+from benchmarks.shared import TOP
 from fastbat_tf.methods import METHODS
 from fastbat_tf.methods.spec import costs
 
 PAGE = TOP / "docs/distributed.md"
 BLOCK = "bytes exchanged"
 IMAGE_SHAPE = (32, 32, 3)
+SYNCHRONIZED = " --sync_batch_norm"
+ROWS = (
+    *costs(METHODS),
+    f"standard{SYNCHRONIZED}",
+    f"fastbat{SYNCHRONIZED}",
+)
 
 
 class Traffic(NamedTuple):
@@ -108,7 +116,9 @@ def build(name: str, *, width: int, batch: int, strategy: Any) -> Any:
     """Builds a PreActResNet-18 that is trained by a method.
 
     Args:
-        name: String, `METHOD` or `METHOD-VARIANT`.
+        name: String, `METHOD` or `METHOD-VARIANT`, with the suffix
+            ` --sync_batch_norm` if the replicas share the statistics of
+            BatchNormalization.
         width: Integer, channels of the first group.
         batch: Integer, the number of images of one replica.
         strategy: A `tf.distribute.Strategy`.
@@ -116,15 +126,22 @@ def build(name: str, *, width: int, batch: int, strategy: Any) -> Any:
     Returns:
         A compiled `RobustClassifier`.
     """
-    from fastbat_tf import Plan, RobustClassifier, methods
+    import keras
 
-    name, _, variant = name.partition("-")
-    options = METHODS[name].variants[variant].options if variant else {}
+    from fastbat_tf import Plan, RobustClassifier, methods, models
+
+    method, _, flag = name.partition(" ")
+    method, _, variant = method.partition("-")
+    options = METHODS[method].variants[variant].options if variant else {}
+    normalization = keras.layers.BatchNormalization
+    if flag:
+        normalization = functools.partial(normalization, synchronized=True)
     whole = batch * strategy.num_replicas_in_sync
     with strategy.scope():
-        robust = RobustClassifier(
-            build_classifier(width), methods.get(name, **options)
+        network = models.preact_resnet18(
+            width=width, batch_normalization=normalization
         )
+        robust = RobustClassifier(network, methods.get(method, **options))
         return robust.compile("sgd", plan=Plan(2, 1, whole, examples=whole))
 
 
@@ -182,44 +199,32 @@ def traffic(robust: Any, image_shape: tuple, batch: int) -> Traffic:
     )
 
 
-def write_row(name: str, found: Traffic, batch: int) -> str:
-    """Writes a row of the table.
+def write_table(found: dict[str, Traffic], batch: int) -> str:
+    """Writes the table of the page, with a row for methods that are alike.
 
     Args:
-        name: String, the name of the method.
-        found: The `Traffic` of a replica.
+        found: Dict of the `Traffic`s of a replica by the names of the methods.
         batch: Integer, the number of images of one replica.
     """
-    gathered = found.gathered / batch
-    return (
-        f"| `{name}` | {found.reduced / 1e6:.1f} | {found.reductions} | "
-        f"{gathered / 1e3:.1f} | {found.gathers} |"
-    )
-
-
-def read_row(row: str, batch: int) -> tuple[str, Traffic]:
-    """Reads a row that `write_row` wrote, as exactly as it was rounded.
-
-    Args:
-        row: String.
-        batch: Integer, the number of images of one replica.
-
-    Returns:
-        The name of the method and its `Traffic`.
-    """
-    name, reduced, reductions, gathered, gathers = (
-        cell.strip(" `") for cell in row.strip("|").split("|")
-    )
-    return name, Traffic(
-        round(float(reduced) * 1e6),
-        round(float(gathered) * 1e3 * batch),
-        int(reductions),
-        int(gathers),
+    rows = {}
+    for name, traffic in found.items():
+        cells = (
+            f"{traffic.reduced / 1e6:.1f} | {traffic.reductions} | "
+            f"{traffic.gathered / batch / 1e3:.1f} | {traffic.gathers}"
+        )
+        rows.setdefault(cells, []).append(f"`{name}`")
+    return "\n".join(
+        [
+            "| method | all-reduced (MB) | in how many sums | gathered (kB an "
+            "image) | in how many gathers |",
+            "|---|---|---|---|---|",
+            *(f"| {', '.join(names)} | {row} |" for row, names in rows.items()),
+        ]
     )
 
 
 def read_table(page: str, batch: int) -> dict[str, Traffic]:
-    """Reads the table of the page.
+    """Reads the table of the page, as exactly as it was rounded.
 
     Args:
         page: String.
@@ -230,27 +235,17 @@ def read_table(page: str, batch: int) -> dict[str, Traffic]:
     """
     _, _, rest = page.partition(f"<!-- begin: {BLOCK} -->")
     table, _, _ = rest.partition(f"<!-- end: {BLOCK} -->")
-    return dict(
-        read_row(row, batch)
-        for row in table.splitlines()
-        if row.startswith("| `")
-    )
-
-
-def write_table(rows: list[str]) -> str:
-    """Writes the table of the page.
-
-    Args:
-        rows: List of strings, as `write_row` returns them.
-    """
-    return "\n".join(
-        [
-            "| method | all-reduced (MB) | in how many sums | gathered (kB an "
-            "image) | in how many gathers |",
-            "|---|---|---|---|---|",
-            *rows,
-        ]
-    )
+    read = {}
+    for row in re.findall(r"(?m)^\| (`.*) \|$", table):
+        names, reduced, reductions, gathered, gathers = row.split(" | ")
+        traffic = Traffic(
+            round(float(reduced) * 1e6),
+            round(float(gathered) * 1e3 * batch),
+            int(reductions),
+            int(gathers),
+        )
+        read |= dict.fromkeys(re.findall("`(.*?)`", names), traffic)
+    return read
 
 
 def write_block(name: str, text: str) -> None:
@@ -269,7 +264,7 @@ def write_block(name: str, text: str) -> None:
 def main() -> None:
     """Prints the table, or writes it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--methods", default=",".join(costs(METHODS)))
+    parser.add_argument("--methods", default=",".join(ROWS))
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument(
         "--batch_size", type=int, default=128, help="Images of one replica."
@@ -284,17 +279,17 @@ def main() -> None:
         [tf.config.LogicalDeviceConfiguration()] * 2,
     )
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    rows = []
+    rows, batch = {}, arguments.batch_size
     for name in arguments.methods.split(","):
-        batch = arguments.batch_size
         robust = build(
             name, width=arguments.width, batch=batch, strategy=strategy
         )
-        found = traffic(robust, IMAGE_SHAPE, batch)
-        rows.append(write_row(name, found, batch))
-        print(rows[-1], flush=True)
+        rows[name] = traffic(robust, IMAGE_SHAPE, batch)
+        print(name, *rows[name], flush=True)
+    table = write_table(rows, batch)
+    print(table)
     if arguments.write:
-        write_block(BLOCK, write_table(rows))
+        write_block(BLOCK, table)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import sys
 import time
 from typing import Any
 
-from benchmarks import cluster, collectives
+from benchmarks import collectives, scaling_model
 from benchmarks.collectives import IMAGE_SHAPE
 
 
@@ -98,65 +98,80 @@ class Server:
         self._process.wait()
 
 
-def summarize(
-    replicas: int, first: float, times: list[tuple[float, float]]
-) -> dict[str, Any]:
-    """Summarizes the times of a number of replicas.
-
-    Args:
-        replicas: Integer.
-        first: Float, seconds of the first step, with its tracing.
-        times: List of pairs, seconds of the clock and of the CPU.
-    """
-    return {
-        "replicas": replicas,
-        "first_seconds": first,
-        "median_seconds": statistics.median(wall for wall, _ in times),
-        "median_cpu_seconds": statistics.median(cpu for _, cpu in times),
-        "seconds": times,
-    }
-
-
-def share_not_computation(seconds: float, replicas: int, one: float) -> float:
+def share_not_computation(seconds: float, computing: float) -> float:
     """The share of a step that is not computation.
 
     Args:
         seconds: Float, CPU seconds of a step on all replicas.
-        replicas: Integer, the number of replicas.
-        one: Float, CPU seconds of a step of one device on the images of one
-            replica.
+        computing: Float, CPU seconds of as many steps of one device as there
+            are replicas, each on the images of one of them.
     """
-    return 1 - replicas * one / seconds
+    return 1 - computing / seconds
+
+
+def time_replicas(
+    counts: list[int], passed: list[str], rounds: int
+) -> list[dict[str, Any]]:
+    """Times steps of several numbers of replicas, which take turns.
+
+    Before each step on R replicas, one device makes R steps, so that other load
+    on the machine affects both alike.
+
+    Args:
+        counts: List of integers, the numbers of replicas.
+        passed: List of strings, the arguments of the processes.
+        rounds: Integer, the number of timed steps of each.
+
+    Returns:
+        Dict for each number of replicas.
+    """
+    servers = {count: Server(count, passed) for count in {1, *counts}}
+    first = {count: server.ask()[0] for count, server in servers.items()}
+    times: dict[int, list] = {count: [] for count in counts}
+    shares: dict[int, list] = {count: [] for count in counts}
+    for _ in range(rounds):
+        for count in counts:
+            alone = [servers[1].ask()[1] for _ in range(count)]
+            times[count].append(servers[count].ask())
+            cpu = times[count][-1][1]
+            shares[count].append(share_not_computation(cpu, sum(alone)))
+    for server in servers.values():
+        server.stop()
+    return [
+        {
+            "replicas": count,
+            "first_seconds": first[count],
+            "median_seconds": statistics.median(x for x, _ in times[count]),
+            "median_cpu_seconds": statistics.median(x for _, x in times[count]),
+            "share_not_computation": statistics.median(shares[count]),
+            "shares_not_computation": shares[count],
+            "seconds": times[count],
+        }
+        for count in counts
+    ]
 
 
 def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Times the replicas, which take turns; prints and returns the rows."""
-    counts = sorted({1, *map(int, arguments.replicas.split(","))})
-    passed = [
-        f"--{name}={getattr(arguments, name)}"
+    """Times the replicas; prints and returns the rows."""
+    settings = {
+        name: getattr(arguments, name)
         for name in ("method", "width", "batch_size")
-    ]
-    servers = {count: Server(count, passed) for count in counts}
-    first = {count: server.ask()[0] for count, server in servers.items()}
-    times: dict[int, list] = {count: [] for count in counts}
-    for _ in range(arguments.rounds):
-        for count, server in servers.items():
-            times[count].append(server.ask())
-    for server in servers.values():
-        server.stop()
-    rows = [summarize(n, first[n], times[n]) for n in counts]
-    one = rows[0]["median_cpu_seconds"]
-    print("| replicas | step (s) | CPU (s) | not computation |")
-    print("|---|---|---|---|")
+    }
+    rows = time_replicas(
+        [int(count) for count in arguments.replicas.split(",")],
+        [f"--{name}={value}" for name, value in settings.items()],
+        arguments.rounds,
+    )
+    print("| replicas | first (s) | step (s) | CPU (s) | not computation |")
+    print("|---|---|---|---|---|")
     for row in rows:
-        cpu = row["median_cpu_seconds"]
-        share = share_not_computation(cpu, row["replicas"], one)
-        row["share_not_computation"] = share
-        row |= {"method": arguments.method, "width": arguments.width}
-        row["batch_size"] = arguments.batch_size
+        row |= settings
+        shares = sorted(row["shares_not_computation"])
         print(
-            f"| {row['replicas']} | {row['median_seconds']:.3f} | {cpu:.3f} | "
-            f"{100 * share:.1f} % |"
+            f"| {row['replicas']} | {row['first_seconds']:.1f} | "
+            f"{row['median_seconds']:.3f} | {row['median_cpu_seconds']:.3f} | "
+            f"{100 * row['share_not_computation']:.1f} % "
+            f"({100 * shares[0]:.1f} to {100 * shares[-1]:.1f}) |"
         )
     return rows
 
@@ -185,11 +200,11 @@ def main(given: list[str] | None = None) -> None:
         serve(arguments)
     elif arguments.model:
         text = collectives.PAGE.read_text()
-        traffics = collectives.read_table(text, cluster.BATCH)
-        table = cluster.write_table(traffics)
+        traffics = collectives.read_table(text, scaling_model.BATCH)
+        table = scaling_model.write_table(traffics)
         print(table)
         if arguments.write:
-            collectives.write_block(cluster.BLOCK, table)
+            collectives.write_block(scaling_model.BLOCK, table)
     else:
         rows = measure(arguments)
         if arguments.json:

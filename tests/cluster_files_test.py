@@ -131,6 +131,10 @@ class KubernetesTest(absltest.TestCase):
 class SlurmTest(absltest.TestCase):
     script = FOLDER / "slurm.sh"
 
+    def options(self):
+        text = self.script.read_text()
+        return dict(re.findall(r"(?m)^#SBATCH --([\w-]+)=(\S+)$", text))
+
     def test_bash_accepts_it(self):
         subprocess.run(["bash", "-n", self.script], check=True, timeout=60)
 
@@ -159,32 +163,31 @@ class SlurmTest(absltest.TestCase):
         """With the options of the script, on two hosts."""
         import tensorflow as tf
 
-        options = dict(
-            re.findall(
-                r"(?m)^#SBATCH --([\w-]+)=(\S+)$", self.script.read_text()
-            )
-        )
-        hosts, tasks, gpus = (
-            int(options[name])
-            for name in ("nodes", "ntasks-per-node", "gpus-per-node")
-        )
-        self.assertNotIn("gpus-per-task", options)
+        options = self.options()
+        hosts, tasks = int(options["nodes"]), int(options["ntasks-per-node"])
+        addresses = [f"gpu{host + 1:02}:8888" for host in range(hosts)]
         for rank in range(hosts * tasks):
             environment = {
                 "SLURM_PROCID": str(rank),
                 "SLURM_STEP_NUM_TASKS": str(hosts * tasks),
                 "SLURM_STEP_NODELIST": f"gpu[01-{hosts:02}]",
                 "SLURM_STEP_TASKS_PER_NODE": f"{tasks}(x{hosts})",
-                "CUDA_VISIBLE_DEVICES": ",".join(map(str, range(gpus))),
             }
             with mock.patch.dict(os.environ, environment):
-                resolver = tf.distribute.cluster_resolver.SlurmClusterResolver()
+                resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(
+                    gpus_per_node=tasks, gpus_per_task=1, auto_set_gpu=False
+                )
                 spec = resolver.cluster_spec().as_dict()
-                seen = os.environ["CUDA_VISIBLE_DEVICES"].split(",")
-            addresses = [f"gpu{host + 1:02}:8888" for host in range(hosts)]
             self.assertEqual(spec, {"worker": addresses})
             self.assertEqual(resolver.task_id, rank)
-            self.assertLen(seen, gpus // tasks)
+
+    def test_every_process_sees_its_own_gpus(self):
+        """Else, each of several would take all GPUs of the host."""
+        options = self.options()
+        if int(options["ntasks-per-node"]) > 1:
+            self.assertIn("gpus-per-task", options)
+        else:
+            self.assertIn("gpus-per-node", options)
 
 
 class DockerfileTest(absltest.TestCase):

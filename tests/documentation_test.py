@@ -36,9 +36,11 @@ from tests.support.documentation import (
 FOREIGN_FLAGS = {
     "check": "sha256sum",
     "flagfile": "absl",
+    "gpus-per-task": "Slurm",
     "helpshort": "absl",
     "logdir": "tensorboard",
     "no-deps": "pip",
+    "ntasks-per-node": "Slurm",
     "record-long": "pytest",
     "requeue": "Slurm",
     "signal": "Slurm",

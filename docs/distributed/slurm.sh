@@ -13,13 +13,12 @@
 #   sbatch docs/distributed/slurm.sh
 #
 # `srun` starts the same command once on each host, and Slurm's variables tell
-# each process its place. Do not set --gpus-per-task: each process must see all
-# GPUs of its host, which TensorFlow then divides among the processes there.
+# each process its place. For several processes on a host, change
+# --ntasks-per-node and add --gpus-per-task, so that each sees its own GPUs.
 
 set -euo pipefail
 
-# One worker cannot train alone. The others end by themselves, with a message
-# and a checkpoint, so they are not killed with the first.
+# If one worker fails, the others end by themselves, with a message.
 exec srun --kill-on-bad-exit=0 .venv/bin/python main.py \
     --method=fastbat --dataset=cifar10 --strategy=multiworker \
     --run_dir=runs/slurm

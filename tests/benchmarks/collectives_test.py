@@ -8,7 +8,6 @@ from absl.testing import absltest, parameterized
 from benchmarks import collectives
 from benchmarks.collectives import Traffic
 from fastbat_tf import Plan, RobustClassifier, methods, models
-from fastbat_tf.methods.spec import costs
 from tests.support import testing
 
 BATCH, SHAPE = 3, (8, 8, 3)
@@ -118,13 +117,13 @@ class PageTest(absltest.TestCase):
         )
 
     def test_every_method_has_a_row(self):
-        self.assertSameElements(self.table, costs(methods.METHODS))
+        self.assertSameElements(self.table, collectives.ROWS)
 
     def test_gradients(self):
         """Once for each replay, of PreActResNet-18 of width 64.
 
-        The methods exchange little else: `fgsm_fuap` a perturbation for each
-        class, 1.6 % of the weights.
+        The methods sum little else: `fgsm_fuap` a perturbation for each class,
+        1.6 % of the weights.
         """
         size = 4 * testing.count_trainable(models.preact_resnet18)
         self.assertAlmostEqual(size, 44.7e6, delta=0.05e6)
@@ -135,10 +134,13 @@ class PageTest(absltest.TestCase):
             )
 
     def test_rows_are_read_as_they_are_written(self):
-        found = Traffic(44_700_000, 128 * 12_300, 1, 4)
-        row = collectives.write_row("pgd", found, 128)
-        self.assertEqual(row, "| `pgd` | 44.7 | 1 | 12.3 | 4 |")
-        self.assertEqual(collectives.read_row(row, 128), ("pgd", found))
+        pgd = Traffic(44_700_000, 0, 1, 0)
+        found = {"a": pgd, "b-c": Traffic(1_000_000, 128 * 12_300, 2, 4)}
+        found["d --e"] = pgd
+        text = collectives.write_table(found, 128)
+        self.assertIn("| `a`, `d --e` | 44.7 | 1 | 0.0 | 0 |\n", text)
+        page = f"<!-- begin: {collectives.BLOCK} -->\n{text}\n"
+        self.assertEqual(collectives.read_table(page, 128), found)
 
 
 if __name__ == "__main__":
