@@ -3,6 +3,7 @@
 import statistics
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 
@@ -10,9 +11,14 @@ from fastbat_tf.draws import Draws, as_normal
 from tests.support import testing
 
 
-def draw(seed=1, step=2, replica=0, name="start", count=1000):
-    draws = Draws(seed, step, replica)
+def draw(seed=1, step=2, part=0, name="start", count=1000):
+    draws = Draws(seed, step, part)
     return draws.uniform(name, (count,), -0.5, 1.5, "float32")
+
+
+def rows(step, first, shape, dtype="float32"):
+    draws = Draws(1, step)
+    return draws.uniform("start", shape, -0.5, 1.5, dtype, first=first)
 
 
 class DrawsTest(tf.test.TestCase, parameterized.TestCase):
@@ -39,7 +45,7 @@ class DrawsTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllEqual(draw(), draw())
 
     @parameterized.parameters(
-        {"seed": 2}, {"step": 3}, {"replica": 1}, {"name": "other"}
+        {"seed": 2}, {"step": 3}, {"part": 1}, {"name": "other"}
     )
     def test_every_part_of_the_key_counts(self, **changed):
         correlation = np.corrcoef(draw(), draw(**changed))[0, 1]
@@ -51,6 +57,23 @@ class DrawsTest(tf.test.TestCase, parameterized.TestCase):
         for step in range(20):
             result = compiled(step=tf.constant(step, tf.int64))
             self.assertAllEqual(result, draw(step=step))
+
+    @parameterized.product(
+        mode=("eager", "graph", "xla"),
+        # Philox draws four numbers at once.
+        row=((), (3,), (2, 2, 3)),
+        dtype=("float32", "float64", "bfloat16"),
+    )
+    @pytest.mark.quick("eager", "xla 2 3 float32")
+    def test_rows_of_a_draw(self, mode, row, dtype):
+        """The rows of a replica are those of the draw of all."""
+        function = rows
+        if mode != "eager":
+            function = tf.function(rows, jit_compile=mode == "xla")
+        whole = Draws(1, 4).uniform("start", (9, *row), -0.5, 1.5, dtype)
+        for first, count in ((0, 4), (4, 5), (7, 1), (9, 0)):
+            part = function(4, tf.constant(first), (count, *row), dtype)
+            self.assertAllEqual(part, whole[first : first + count])
 
     @parameterized.product(
         ends=((0, 1), (-8 / 255, 8 / 255), (0.1, 0.5), (100, 101), (-1e-3, 0)),

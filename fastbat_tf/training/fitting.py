@@ -79,6 +79,9 @@ class FittedModel(PixelModel):
         given["x"] = data.x
         if self.plan is None:
             self._size_state(data)
+        note = replicas_note(method, self.distribute_strategy)
+        if note:
+            warnings.warn(note, stacklevel=2)
         follower = _Follower(self, data, given["epochs"])
         callbacks = given["callbacks"]
         try:
@@ -202,6 +205,27 @@ class FittedModel(PixelModel):
         if index is None or examples is None:
             return []
         return labels.check_index(index, examples)
+
+
+def replicas_note(method, strategy):
+    """Says how a method differs on several replicas from one device.
+
+    Args:
+        method: A `Method`.
+        strategy: A `tf.distribute.Strategy`.
+
+    Returns:
+        A line, or None if it computes the same.
+    """
+    count = strategy.num_replicas_in_sync
+    if count == 1 or not method.batch_wide:
+        return None
+    name = method.name or type(method).__name__
+    return (
+        f"The method {name} looks at the batch as a whole; each of the {count} "
+        "replicas computes these terms of its own examples, so that the update "
+        "differs from that of one device."
+    )
 
 
 class _Clock:

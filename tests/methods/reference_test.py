@@ -72,7 +72,7 @@ class Draws:
 class Recorded(RobustClassifier):
     """Takes those draws, and keeps what each update computed."""
 
-    def draws(self, step, replica):
+    def draws(self, step):
         return Draws(int(step))
 
     def compute_gradients(self, *args, **kwargs):

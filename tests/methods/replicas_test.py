@@ -1,130 +1,223 @@
-"""Every method on one device and on two: the same step."""
+"""Every method on one device and on several: the same weights."""
 
+import contextlib
+
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 
-from fastbat_tf import Plan, RobustClassifier, methods
-from fastbat_tf.draws import Draws
+from fastbat_tf import RobustClassifier, methods
 from tests.support import testing
 
-BATCH, REPLICAS, CLASSES = 4, 2, 4
-WHOLE = BATCH * REPLICAS
-PLAN = Plan(epochs=1, steps_per_epoch=2, batch_size=WHOLE, examples=10)
-INDEX = np.array([[7, 3, 0, 9, 4, 1, 6, 2], [9, 8, 7, 6, 5, 4, 3, 2]])
-
-# Draws that are no noise: the shape of one example's, or of all, and whether
-# it is one for all examples.
-SHAPES = {
-    "share": ((), False),
-    "start_radius": ((1, 1, 1), False),
-    "smoothing": ((CLASSES,), False),
-    "attack_smoothing": ((CLASSES,), False),
-    "gray_smoothing": ((CLASSES, CLASSES), True),
-    "mask_ratio": ((), True),
-    "sign": ((), True),
+EXAMPLES, BATCH, EPOCHS = 18, 8, 3  # The last batch has two examples.
+# The largest difference of a weight.
+TOLERANCES = {"float32": 1e-5, "float64": 1e-10}
+# Each kind of state, of penalty and of correction.
+CASES = {
+    "finite_difference": (
+        "fastbat",
+        {"implicit_gradient": "finite_difference"},
+    ),
+    "remembered": ("fastbat", {"linearization": "remembered"}),
+    "l2": ("fastbat", {"norm": "l2"}),
+    "pgd_l2": ("pgd", {"norm": "l2"}),
+    "free_replays": ("free", {"replays": 3}),
+    "adaptive": ("elle", {"coefficient_schedule": "adaptive"}),
+    "uap_benchmark": ("fgsm_uap", {"form": "benchmark"}),
+    **{name: (name, {}) for name in methods.METHODS},
 }
-# Their losses look at a batch as a whole: the replicas get the same images.
-OF_A_BATCH = ("aaer", "fgsm_pco")
+# They look at the batch as a whole.
+BATCH_WIDE = ("aaer", "fgsm_mep_cs", "fgsm_pco", "fgsm_rs_cs", "nuat")
 
 
-class Recorded:
-    """The same numbers for an example, wherever it is."""
-
-    def __init__(self, replica, repeats):
-        self._replica, self._repeats = replica, repeats
-
-    def uniform(self, name, shape, minval, maxval, dtype):
-        trailing, shared = SHAPES.get(name, ((8, 8, 3), False))
-        if shared:
-            drawn = Draws(5, 0).uniform(name, trailing, 0.0, 1.0, dtype)
-            return minval + drawn * (maxval - minval)
-        count = BATCH if self._repeats else WHOLE
-        drawn = Draws(5, 0).uniform(name, (count, *trailing), 0.0, 1.0, dtype)
-        drawn = minval + drawn * (maxval - minval)
-        if self._repeats:
-            drawn = tf.concat([drawn, drawn], 0)
-        first = shape[0] * tf.cast(self._replica, tf.int32)
-        return drawn[first : first + shape[0]]
+@contextlib.contextmanager
+def precision(dtype):
+    keras.config.set_floatx(dtype)
+    keras.config.set_dtype_policy(dtype)
+    try:
+        yield
+    finally:
+        keras.config.set_floatx("float32")
+        keras.config.set_dtype_policy("float32")
 
 
-class Replayed(RobustClassifier):
-    repeats = False
-
-    def draws(self, step, replica):
-        return Recorded(replica, self.repeats)
+def plain():
+    return testing.small_network(normalization=None)
 
 
-def train(name, replicas, compiled=False, run_eagerly=False, **options):
-    strategy = tf.distribute.get_strategy()
-    if replicas > 1:
-        strategy = testing.two_cpu_strategy()
-    repeats = name in OF_A_BATCH
-    with strategy.scope():
-        network = testing.small_network(normalization=None)
-        robust = Replayed(network, methods.get(name, **options), seed=2)
-        robust.repeats = repeats
-        robust.compile(
-            "sgd", plan=PLAN, jit_compile=compiled, run_eagerly=run_eagerly
-        )
-    images, labels = testing.images_and_labels(BATCH if repeats else WHOLE)
-    if repeats:
-        images, labels = np.tile(images, (2, 1, 1, 1)), np.tile(labels, 2)
-    batches = [
-        tf.data.Dataset.from_tensors(
-            ({"images": images, "index": index.astype("int32")}, labels)
-        )
-        for index in INDEX
-    ]
-    data = batches[0].concatenate(batches[1])
-    robust.fit(data, shuffle=False, verbose=0)
-    return robust
+def random_layers():
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            layers.RandomFlip(seed=1),
+            layers.Conv2D(4, 3, strides=2),
+            layers.GaussianNoise(0.1, seed=2),
+            layers.Activation("softplus"),
+            layers.SpatialDropout2D(0.2, seed=3),
+            layers.Flatten(),
+            layers.Dropout(0.3, seed=4),
+            layers.Dense(4),
+        ]
+    )
+
+
+def strategy_of(replicas):
+    if replicas == 1:
+        return tf.distribute.get_strategy()
+    return testing.two_cpu_strategy()
+
+
+def train(case, replicas, dtype="float64", build=plain, **settings):
+    """Trains on batches of several sizes, with Keras' `fit`."""
+    name, options = CASES[case]
+    loss = settings.pop("loss", None)
+    sample_weight = settings.pop("sample_weight", None)
+    count = settings.pop("examples", EXAMPLES)
+    with precision(dtype):
+        with strategy_of(replicas).scope():
+            method = methods.get(name, **options)
+            robust = RobustClassifier(build(), method, seed=2)
+            robust.compile(
+                keras.optimizers.SGD(0.05, momentum=0.9), loss, **settings
+            )
+        images, labels = testing.images_and_labels(count, dtype=dtype)
+        history = robust.fit(
+            images,
+            labels,
+            batch_size=BATCH,
+            epochs=EPOCHS,
+            shuffle=False,
+            verbose=0,
+            sample_weight=sample_weight,
+        ).history
+    return robust, history
 
 
 class ReplicasTest(tf.test.TestCase, parameterized.TestCase):
-    @parameterized.named_parameters(
-        *zip(methods.METHODS, methods.METHODS, strict=True)
+    @parameterized.product(
+        case=tuple(name for name in CASES if name not in BATCH_WIDE),
+        dtype=("float64", "float32"),
     )
-    # Each kind of state, of penalty and correction, and what looks at a whole
-    # batch. The others combine these.
     @pytest.mark.quick(
-        "fastbat",
-        "trades",
-        "gat",
-        "liet",
-        "fgsm_mep_cs",
-        "fgsm_uap",
-        "free",
-        "ssat",
-        "aaer",
-        "fgsm_pco",
+        "fastbat float64",
+        "finite_difference float64",
+        "remembered float64",
+        "gradalign float64",
+        "fgsm_pgi float64",
+        "free_replays float64",
+        "trades float32",
+        "liet float64",
+        "fgsm_fuap float64",
     )
-    def test_two_replicas_are_one_device(self, name):
-        """Without BatchNormalization, weights and what is remembered."""
-        self.assert_same(train(name, 1, run_eagerly=True), train(name, 2))
+    def test_two_replicas_are_one_device(self, case, dtype):
+        self.assert_same(dtype, *(train(case, n, dtype) for n in (1, 2)))
 
-    @parameterized.parameters("fastbat", "pgd")
-    def test_two_replicas_in_l2(self, name):
-        one = train(name, 1, run_eagerly=True, norm="l2")
-        self.assert_same(one, train(name, 2, norm="l2"))
-
-    @parameterized.parameters("fgsm_mep_cs", "fgsm_fuap", "liet", "free")
+    @parameterized.parameters(
+        "standard", "fastbat", "finite_difference", "gradalign", "fgsm_pgi"
+    )
     @pytest.mark.slow
-    def test_two_compiled_replicas(self, name):
+    def test_two_compiled_replicas(self, case):
+        """The whole step is compiled on one device, a part on two."""
+        one = train(case, 1, jit_compile=False)
+        self.assert_same("float64", one, train(case, 2, jit_compile=True))
+
+    @parameterized.parameters(
+        ("fastbat", 17),  # A replica without examples.
+        ("fgsm_fuap", 17),
+        ("free_replays", 17),
+    )
+    @pytest.mark.quick("fastbat 17")
+    def test_a_replica_without_examples(self, case, examples):
+        def build():
+            network = testing.small_network()
+            network.get_layer("bn").trainable = False
+            return network
+
         self.assert_same(
-            train(name, 1, run_eagerly=True), train(name, 2, compiled=True)
+            "float64",
+            *(train(case, n, build=build, examples=examples) for n in (1, 2)),
         )
 
-    def assert_same(self, one, two):
+    @parameterized.parameters(True, False)
+    @pytest.mark.quick("False")
+    def test_random_layers(self, compiled):
+        settings = {"build": random_layers, "jit_compile": compiled}
+        one, two = (train("fastbat", n, **settings) for n in (1, 2))
+        self.assert_same("float64", one, two)
+        seeds = [v for v in two[0].variables if "seed" in v.path]
+        self.assertLen(seeds, 4)
+
+    @parameterized.product(
+        reduction=("sum", "none", "mean_with_sample_weight"),
+        ignored=(None, 1),
+    )
+    @pytest.mark.quick("mean_with_sample_weight None", "sum None")
+    def test_reductions(self, reduction, ignored):
+        random = np.random.default_rng(0)
+        weights = random.uniform(0, 2, EXAMPLES).astype("float64")
+
+        def trained(replicas):
+            loss = keras.losses.SparseCategoricalCrossentropy(
+                from_logits=True,
+                reduction=reduction,
+                ignore_class=ignored,
+                dtype="float64",
+            )
+            return train(
+                "fastbat",
+                replicas,
+                loss=loss,
+                sample_weight=weights,
+                clip_norm=0.1,
+            )
+
+        self.assert_same("float64", trained(1), trained(2))
+
+    def test_ignored_labels(self):
+        def trained(replicas):
+            loss = keras.losses.SparseCategoricalCrossentropy(
+                from_logits=True, ignore_class=1, dtype="float64"
+            )
+            return train("standard", replicas, loss=loss)
+
+        self.assert_same("float64", trained(1), trained(2))
+
+    def test_batch_size_and_learning_rate_are_global(self):
+        robust, _ = train("standard", 2)
+        self.assertAllClose(robust.optimizer.learning_rate, 0.05)
+        batches = -(-EXAMPLES // BATCH)
+        self.assertEqual(int(robust.step), EPOCHS * batches)
+
+    @parameterized.parameters(*BATCH_WIDE)
+    @pytest.mark.quick("nuat")
+    def test_methods_that_look_at_the_whole_batch(self, case):
+        """They say so; the weights differ as soon as these terms count."""
+        self.assertTrue(methods.get(case).batch_wide)
+        with self.assertWarnsRegex(UserWarning, "batch as a whole.*2 replicas"):
+            train(case, 2)
+
+    def assert_same(self, dtype, one, two):
+        (one, logs), (two, others) = one, two
         self.assertEqual(len(one.weights), len(two.weights))
         for ours, theirs in zip(one.weights, two.weights, strict=True):
-            self.assertAllClose(ours, theirs, 1e-4, 2e-6, msg=ours.path)
-        for variable in two.method_state.variables:
-            value = variable.value
-            if isinstance(value, tf.distribute.DistributedValues):
-                first, second = (v.numpy() for v in value.values)
+            self.assertAllClose(
+                ours, theirs, 0, TOLERANCES[dtype], msg=ours.path
+            )
+        for variable in two.weights:
+            if isinstance(variable.value, tf.distribute.DistributedValues):
+                first, second = (v.numpy() for v in variable.value.values)
                 self.assertAllEqual(first, second, variable.path)
+        for name, values in logs.items():
+            # These compare the gradients of each replica.
+            if name not in ("robust_implicit_ratio", "robust_implicit_cosine"):
+                tolerance = 10 * TOLERANCES[dtype]
+                self.assertAllClose(
+                    values, others[name], tolerance, tolerance, msg=name
+                )
 
 
 if __name__ == "__main__":

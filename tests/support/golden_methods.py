@@ -42,7 +42,7 @@ STATE = {
 class Replayed(RobustClassifier):
     """Trains with recorded draws, and keeps what each update computed."""
 
-    def draws(self, step, replica):
+    def draws(self, step):
         return golden_network.RecordedDraws(self.recorded)
 
     def compute_gradients(self, *args, **kwargs):

@@ -28,12 +28,12 @@ class RecordedNoise:
         random = np.random.default_rng(0)
         self.noise = random.uniform(-1, 1, shape).astype("float32")
 
-    def uniform(self, name, shape, minval, maxval, dtype):
+    def uniform(self, name, shape, minval, maxval, dtype, first=None):
         return tf.constant(self.noise, dtype) * maxval
 
 
 class Recorded(RobustClassifier):
-    def draws(self, step, replica):
+    def draws(self, step):
         return RecordedNoise((4, 8, 8, 3))
 
 
@@ -107,25 +107,6 @@ class StepTest(tf.test.TestCase, parameterized.TestCase):
             weights.append([v.numpy() for v in robust.weights])
         for one, two in zip(*weights, strict=True):
             self.assertAllClose(one, two, 1e-5, 1e-6)
-
-    def test_replicas_draw_different_noise(self):
-        def start(replica):
-            return Draws(1, 5, replica).uniform("start", (9,), 0, 1, "float32")
-
-        strategy = testing.two_cpu_strategy()
-
-        @tf.function
-        def both():
-            def run():
-                context = tf.distribute.get_replica_context()
-                return start(context.replica_id_in_sync_group)
-
-            return strategy.run(run)
-
-        first, second = strategy.experimental_local_results(both())
-        self.assertNotAllClose(first, second)
-        self.assertAllEqual(first, start(0))
-        self.assertAllEqual(second, start(1))
 
     def test_weight_decay_is_in_the_gradient(self):
         """Two steps with a zero gradient, by hand, with L2 coefficient c:
@@ -356,9 +337,9 @@ class StepTest(tf.test.TestCase, parameterized.TestCase):
         drawn = []
 
         class Watched(RobustClassifier):
-            def draws(self, step, replica):
+            def draws(self, step):
                 drawn.append(int(step))
-                return super().draws(step, replica)
+                return super().draws(step)
 
         robust = Watched(testing.small_network(), FastAT())
         robust.compile(
