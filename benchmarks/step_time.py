@@ -54,6 +54,12 @@ STEPS_PER_EXECUTION = flags.DEFINE_integer(
     "Time runs of main.py's kind, on data that lie on the device: so many "
     "steps in a call. Its time is divided by them.",
 )
+AS_ONE_PROGRAM = flags.DEFINE_bool(
+    "as_one_program",
+    None,
+    "Whether XLA compiles the steps of a call as one program (default: on a "
+    "GPU, as in main.py).",
+)
 TORCH_PYTHON = flags.DEFINE_string(
     "torch_python", None, "A Python with PyTorch, for its standard step."
 )
@@ -165,6 +171,7 @@ def timed_call(robust):
     from fastbat_tf.data import Augmentation
     from fastbat_tf.data.resident import ResidentBatches
     from fastbat_tf.data.sources import Examples
+    from fastbat_tf.distribution import has_accelerator
     from fastbat_tf.experiment import execution, loop
 
     count = STEPS_PER_EXECUTION.value
@@ -182,7 +189,10 @@ def timed_call(robust):
         with_index=robust.method.remembers_examples,
     )
     loop.make_variables(robust)
-    steps = execution.ResidentSteps(robust, batches, count)
+    as_one = AS_ONE_PROGRAM.value
+    if as_one is None:
+        as_one = robust.compiles_step and has_accelerator()
+    steps = execution.ResidentSteps(robust, batches, count, as_one=as_one)
 
     def call():
         start = time.perf_counter()
