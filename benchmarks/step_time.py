@@ -1,6 +1,7 @@
 """Times a training step of every method against the standard step.
 
     python -m benchmarks.step_time --width=16 --batch_size=128
+    python -m benchmarks.step_time --jit_compile=true --steps_per_execution=50
     python -m benchmarks.step_time --torch_python=PATH/python --json=FILE
 
 The methods take turns for several rounds, so that other load on the machine
@@ -8,7 +9,9 @@ affects all of them alike. The table lists the first step (tracing and
 compilation), the median seconds with the spread from fastest to slowest, the
 ratio to the standard step, this ratio on paper (a forward pass costs 1, a
 backward pass to the images or to the weights 1 each), and the peak memory of a
-process that does nothing else. `--torch_python` takes an interpreter that has
+process that does nothing else. With `--steps_per_execution`, a timed step is
+one of those of a call, which also makes their batches; without it, it is a call
+of `train_on_batch`. `--torch_python` takes an interpreter that has
 PyTorch, whose plain training step of the same network takes turns, too.
 """
 
@@ -45,6 +48,18 @@ JIT_COMPILE = flags.DEFINE_list("jit_compile", ["false"], "XLA: false, true.")
 PRECISION = flags.DEFINE_string(
     "precision", "float32", "Policy of the layers: float32, mixed_bfloat16."
 )
+STEPS_PER_EXECUTION = flags.DEFINE_integer(
+    "steps_per_execution",
+    None,
+    "Time runs of main.py's kind, on data that lie on the device: so many "
+    "steps in a call. Its time is divided by them.",
+)
+AS_ONE_PROGRAM = flags.DEFINE_bool(
+    "as_one_program",
+    None,
+    "Whether XLA compiles the steps of a call as one program (default: on a "
+    "GPU, as in main.py).",
+)
 TORCH_PYTHON = flags.DEFINE_string(
     "torch_python", None, "A Python with PyTorch, for its standard step."
 )
@@ -71,11 +86,11 @@ def build(name, compiled):
     name, _, variant = name.partition("-")
     options = METHOD_SPECS[name].variants[variant].options if variant else {}
     robust = RobustClassifier(classifier, methods.get(name, **options))
-    batch = BATCH_SIZE.value
+    batch, steps = BATCH_SIZE.value, STEPS_PER_EXECUTION.value or 1
     return robust.compile(
         keras.optimizers.SGD(0.01, momentum=0.9),
         weight_decay=5e-4,
-        plan=Plan(100, 1, batch, examples=batch),
+        plan=Plan(100, steps, batch, examples=steps * batch),
         jit_compile=compiled,
     )
 
@@ -138,6 +153,56 @@ class TorchStep:
         return float(self._process.stdout.readline())
 
 
+def timed_step(robust, batch):
+    """A function that makes a step, and returns its seconds."""
+
+    def step():
+        start = time.perf_counter()
+        robust.train_on_batch(*batch)
+        return time.perf_counter() - start
+
+    return step
+
+
+def timed_call(robust):
+    """A function that makes the steps of a call; returns seconds of each."""
+    import numpy as np
+
+    from fastbat_tf.data import Augmentation
+    from fastbat_tf.data.resident import ResidentBatches
+    from fastbat_tf.data.sources import Examples
+    from fastbat_tf.distribution import has_accelerator
+    from fastbat_tf.experiment import execution, loop
+
+    count = STEPS_PER_EXECUTION.value
+    random = np.random.default_rng(0)
+    # One epoch has the steps of a call.
+    examples = count * BATCH_SIZE.value
+    batches = ResidentBatches(
+        Examples(
+            random.integers(0, 256, (examples, 32, 32, 3), np.uint8),
+            random.integers(0, 10, examples, np.int32),
+        ),
+        BATCH_SIZE.value,
+        seed=0,
+        augmentation=Augmentation(padding=4),
+        with_index=robust.method.remembers_examples,
+    )
+    loop.make_variables(robust)
+    as_one = AS_ONE_PROGRAM.value
+    if as_one is None:
+        as_one = robust.compiles_step and has_accelerator()
+    steps = execution.ResidentSteps(robust, batches, count, as_one=as_one)
+
+    def call():
+        start = time.perf_counter()
+        logs, _ = steps.run(0, 0, count)
+        float(logs["loss"])
+        return (time.perf_counter() - start) / count
+
+    return call
+
+
 def measure(variants):
     """Times the variants, which take turns.
 
@@ -152,13 +217,11 @@ def measure(variants):
             steps[variant] = TorchStep(name.removeprefix("torch-")).ask
         else:
             robust = build(*variant)
-
-            def step(robust=robust):
-                start = time.perf_counter()
-                robust.train_on_batch(*batch)
-                return time.perf_counter() - start
-
-            steps[variant] = step
+            steps[variant] = (
+                timed_call(robust)
+                if STEPS_PER_EXECUTION.value
+                else timed_step(robust, batch)
+            )
     first = {variant: step() for variant, step in steps.items()}
     times = {variant: [] for variant in variants}
     for _ in range(ROUNDS.value):

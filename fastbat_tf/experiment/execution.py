@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from fastbat_tf import distribution
 from fastbat_tf.layers.assertions import raises_input_error
 from fastbat_tf.training.step_metrics import GRADIENT_NORM
 
@@ -30,11 +31,13 @@ def create(robust, *, steps, make_iterator, resident=None, first=0):
         made. It stops after the first step whose loss or gradient is not
         finite.
     """
-    # What XLA compiles as one program has the same bits for any number of
-    # steps, because it is the same program. A loop in a graph has the bits of
-    # single steps anyway, and those leave the augmentation to other threads.
-    if resident is not None and (steps > 1 or robust.compiles_whole_step):
-        return ResidentSteps(robust, resident, steps)
+    # One program has the same bits for any number of steps, because it is the
+    # same program, also of one step. On a CPU, XLA runs a step in its own loops
+    # two to three times as slowly: there, the loop is TensorFlow's, which has
+    # the bits of single steps, and those leave the augmentation to threads.
+    as_one = robust.compiles_whole_step and distribution.has_accelerator()
+    if resident is not None and (steps > 1 or as_one):
+        return ResidentSteps(robust, resident, steps, as_one=as_one)
     iterator = make_iterator(first)
     if steps > 1:
         return IteratorSteps(robust, iterator, steps)
@@ -87,28 +90,26 @@ class IteratorSteps:
 class ResidentSteps:
     """Several steps in a graph, on data that lie on the devices.
 
-    On one device, XLA compiles all of it as one program.
-
     Args:
         robust: A compiled `RobustClassifier`.
         batches: The `ResidentBatches`.
         steps: Integer, the most steps of a call.
+        as_one: Boolean, whether XLA compiles all of them as one program.
+            Defaults to `False`: at most each step is one.
 
     Attributes:
         traces: Integer, how often the steps have been traced: once, for any
             number of steps.
     """
 
-    def __init__(self, robust, batches, steps):
+    def __init__(self, robust, batches, steps, *, as_one=False):
         self.steps = steps
         self._batches = batches
         self._placed = batches.place(robust.distribute_strategy)
         self._repeat = _Repeat(robust)
         self._epoch = self._order = None
         self.traces = 0
-        self._call = _in_a_graph(
-            robust, self._steps, jit_compile=robust.compiles_whole_step
-        )
+        self._call = _in_a_graph(robust, self._steps, jit_compile=as_one)
 
     def run(self, epoch, batch, count):
         if epoch != self._epoch:

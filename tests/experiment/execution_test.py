@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 
-from fastbat_tf import Plan, RobustClassifier, methods
+from fastbat_tf import Plan, RobustClassifier, distribution, methods
 from fastbat_tf.data import Augmentation, pipeline
 from fastbat_tf.data.resident import ResidentBatches
 from fastbat_tf.data.sources import Examples
@@ -167,8 +167,6 @@ class ExecutionTest(parameterized.TestCase, tf.test.TestCase):
         one, by_one = self.run_steps(**settings)
         self.assertLen(by_one.calls, EPOCHS * STEPS)
         for steps, resident in ((3, True), (2, False)):
-            if not resident and jit_compile and replicas == 1:
-                continue  # Another program of XLA, with other roundings.
             run, calls = self.run_steps(
                 steps=steps, resident=resident, **settings
             )
@@ -185,14 +183,16 @@ class ExecutionTest(parameterized.TestCase, tf.test.TestCase):
                 ],
             )
 
-    def test_xla_compiles_one_program(self):
-        """Also for fewer steps than a whole call."""
-        run = Run(
-            self.directory(),
-            steps=3,
-            jit_compile=True,
-            every="2",
+    @parameterized.parameters("standard", "fastbat")
+    @pytest.mark.quick("standard")
+    def test_xla_compiles_one_program(self, method):
+        """As on a GPU; also for fewer steps than a whole call."""
+        self.enterContext(
+            mock.patch.object(distribution, "has_accelerator", lambda: True)
         )
+        settings = {"method": method, "jit_compile": True}
+        one, _ = self.run_steps(**settings)
+        run = Run(self.directory(), steps=3, every="2", **settings)
         created = []
         create = execution.create
 
@@ -204,6 +204,7 @@ class ExecutionTest(parameterized.TestCase, tf.test.TestCase):
             run.fit()
         (steps,) = created
         self.assertEqual(steps.traces, 1)
+        self.assertEqual(run.bits(), one.bits())
 
     @parameterized.parameters(("2", (0, 3), (0, 2)), ("1000", (1, 4), (1, 0)))
     def test_killed(self, every, kill_at, resumed):

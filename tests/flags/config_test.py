@@ -103,6 +103,9 @@ class FlagsConfigTest(CommandLineTest):
             "--jit_compile=true",
             "--deterministic",
             "--save_every=2.5min",
+            "--collective_timeout=2min",
+            "--steps_per_execution=10",
+            "--profile=11,20",
             "--resume=must",
             "--verbosity=1",
         )
@@ -197,6 +200,9 @@ class FlagsConfigTest(CommandLineTest):
                     "jit_compile": "true",
                     "deterministic": True,
                     "save_every": "2.5min",
+                    "collective_timeout": "2min",
+                    "steps_per_execution": 10,
+                    "profile": "11,20",
                 },
             },
         )
