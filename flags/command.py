@@ -50,6 +50,8 @@ class Command(NamedTuple):
         verbosity: Integer, the value of absl's flag. Defaults to `0`.
         seeds: Integers, one training for each. Defaults to `()`: one training
             with the seed of the config.
+        compilation_cache: Path of the directory for what XLA compiles.
+            Defaults to `None`: nothing is kept.
     """
 
     mode: str
@@ -59,6 +61,7 @@ class Command(NamedTuple):
     resume: str = "auto"
     verbosity: int = 0
     seeds: tuple = ()
+    compilation_cache: str | None = None
 
 
 def parse(arguments):
@@ -117,6 +120,7 @@ def get_command():
         resume=resume,
         verbosity=_verbosity(),
         seeds=seeds,
+        compilation_cache=runtime.COMPILATION_CACHE.value,
     )
 
 
@@ -128,7 +132,9 @@ def _verbosity():
 
 def _get_evaluation(run_dir):
     chosen = target.get_target()
-    applicable = {"data_dir", "jit_compile"} | _names(target)
+    applicable = {"data_dir", "jit_compile", "compilation_cache"} | _names(
+        target
+    )
     applicable |= {
         name for name in _names(evaluation) if not name.startswith("validation")
     }
@@ -157,7 +163,12 @@ def _get_evaluation(run_dir):
     )
     check_surrogate(config.evaluation.attacks, chosen.surrogate)
     return Command(
-        "evaluate", run_dir, config, target=chosen, verbosity=_verbosity()
+        "evaluate",
+        run_dir,
+        config,
+        target=chosen,
+        verbosity=_verbosity(),
+        compilation_cache=runtime.COMPILATION_CACHE.value,
     )
 
 

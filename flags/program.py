@@ -14,7 +14,7 @@ from absl import app, logging
 from fastbat_tf import cluster
 from fastbat_tf.errors import InputError, NonFiniteError, WorkerLostError
 from fastbat_tf.experiment import preemption
-from fastbat_tf.runtime import environment
+from fastbat_tf.runtime import compilation_cache, environment
 
 from . import command as command_line
 
@@ -36,6 +36,10 @@ def main(_):
         # TensorFlow logs with absl, whose flag `--verbosity` has been read.
         logging.set_verbosity(logging.ERROR)
         environment.enable_onednn()
+        if command.compilation_cache:
+            compilation_cache.use(command.compilation_cache)
+            # Of properties of the processor that are none.
+            environment.hide_errors()
         # TensorFlow is imported only once the settings are known to be good.
         with environment.silent_start():
             if command.config and cluster.check(

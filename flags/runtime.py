@@ -60,6 +60,22 @@ COLLECTIVE_TIMEOUT = absl_flags.DEFINE_string(
     "Time after which a worker that does not come up, or does not answer, is "
     "lost: seconds (300) or minutes (5min).",
 )
+STEPS_PER_EXECUTION = absl_flags.DEFINE_integer(
+    "steps_per_execution",
+    _DEFAULT.steps_per_execution,
+    "Steps in a call of TensorFlow; data in memory then lie on the device.",
+)
+PROFILE = absl_flags.DEFINE_string(
+    "profile",
+    _DEFAULT.profile,
+    "START,END: record a profile of these steps, such as 11,20, for "
+    "TensorBoard.",
+)
+COMPILATION_CACHE = absl_flags.DEFINE_string(
+    "compilation_cache",
+    None,
+    "Directory in which XLA keeps what it has compiled, for later processes.",
+)
 
 
 def get_config():
@@ -70,4 +86,6 @@ def get_config():
         deterministic=DETERMINISTIC.value,
         save_every=SAVE_EVERY.value,
         collective_timeout=COLLECTIVE_TIMEOUT.value,
+        steps_per_execution=STEPS_PER_EXECUTION.value,
+        profile=PROFILE.value,
     )

@@ -1,6 +1,6 @@
 """Makes training batches from a split of a data set."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -87,7 +87,7 @@ def training_batches(
         draws = Draws(seed, epoch, batch)
         if rows is not None:
             chosen = chosen[rows.start : rows.stop]
-            draws = _DrawsOfRows(draws, rows, batch_size)
+            draws = DrawsOfRows(draws, rows.start, batch_size)
         images, labels = read(chosen)
         images = to_pixels(augment(images, draws, augmentation))
         if with_index:
@@ -97,21 +97,28 @@ def training_batches(
     epochs = tf.data.Dataset.range(first_batch // batches, tf.int64.max)
     chosen = epochs.flat_map(shuffled_epoch).skip(first_batch % batches)
     dataset = chosen.map(make_batch, tf.data.AUTOTUNE, deterministic=True)
-    return dataset.prefetch(tf.data.AUTOTUNE)
+    return endless(dataset.prefetch(tf.data.AUTOTUNE))
 
 
-class _DrawsOfRows(NamedTuple):
-    """The draws of some rows of a batch."""
+class DrawsOfRows(NamedTuple):
+    """The draws of some rows of a batch.
+
+    Attributes:
+        draws: The `Draws` of the batch.
+        first: Integer or scalar tensor, the first row.
+        batch_size: Integer, the rows of the batch.
+    """
 
     draws: Draws
-    rows: range
+    first: Any
     batch_size: int
 
     def uniform(self, name, shape, *arguments):
         whole = self.draws.uniform(
             name, (self.batch_size, *shape[1:]), *arguments
         )
-        return whole[self.rows.start : self.rows.stop]
+        rows = whole[self.first : self.first + shape[0]]
+        return tf.ensure_shape(rows, shape)
 
 
 def batches_per_epoch(examples, batch_size, with_index=False):
@@ -151,7 +158,19 @@ def _batched(images, batch_size):
     dataset = dataset.map(
         lambda images, labels: (to_pixels(images), labels), tf.data.AUTOTUNE
     )
-    return dataset.prefetch(tf.data.AUTOTUNE)
+    return endless(dataset.prefetch(tf.data.AUTOTUNE))
+
+
+def endless(dataset):
+    """Says that a data set never ends.
+
+    Otherwise, the workers of a `MultiWorkerMirroredStrategy` would ask each
+    other before each batch whether there is one, and batches would have no
+    static shape.
+    """
+    return dataset.apply(
+        tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
+    )
 
 
 def epoch_order(count, batch_size, seed, epoch):

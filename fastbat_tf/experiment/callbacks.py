@@ -6,6 +6,7 @@ from fastbat_tf import attacks, distribution, workers
 from fastbat_tf.evaluation.alignment import GradientAlignment
 from fastbat_tf.experiment.building import compiles_with_xla
 from fastbat_tf.experiment.history import History
+from fastbat_tf.runtime.options import parse_profile
 from fastbat_tf.training import callbacks
 from fastbat_tf.training.options import OFF
 
@@ -52,6 +53,14 @@ def build(config, robust, examples, directory):
     )
     timing = callbacks.Timing(directory.timing)
     others = _in_order(directory, validation, best, guards, timing=timing)
+    if config.runtime.profile:
+        others.append(
+            callbacks.Profile(
+                *parse_profile(config.runtime.profile),
+                directory.tensorboard,
+                config.runtime.steps_per_execution,
+            )
+        )
     if not workers.of(robust.distribute_strategy).is_chief:
         # These decide, or read variables that all workers read together.
         shared = callbacks.StopOnNonFinite, callbacks.LastWeights

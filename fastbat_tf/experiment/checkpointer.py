@@ -25,9 +25,18 @@ class Interval:
         self._taken = 0
         self._start = time.monotonic()
 
-    def has_passed(self):
-        """Counts a step, and returns whether the interval is over."""
-        self._taken += 1
+    @property
+    def steps_left(self):
+        """The steps until the interval is over, infinite if it is a time."""
+        return self._steps - self._taken
+
+    def has_passed(self, steps=1):
+        """Counts steps, and returns whether the interval is over.
+
+        Args:
+            steps: Integer. Defaults to `1`.
+        """
+        self._taken += steps
         elapsed = time.monotonic() - self._start
         return self._taken >= self._steps or elapsed >= self._seconds
 
@@ -94,9 +103,18 @@ class Checkpointer:
         display.say(f"Resuming: {epoch} epochs and {batch} steps are done.")
         return epoch, batch
 
-    def is_due(self):
-        """Counts a step, and returns whether the interval is over."""
-        return self._interval.has_passed()
+    @property
+    def steps_until_due(self):
+        """The steps until a checkpoint is due, infinite if that is a time."""
+        return self._interval.steps_left
+
+    def is_due(self, steps=1):
+        """Counts steps, and returns whether the interval is over.
+
+        Args:
+            steps: Integer, the steps since the last call. Defaults to `1`.
+        """
+        return self._interval.has_passed(steps)
 
     def snapshot(self, epoch, batch):
         """Copies everything that a checkpoint holds.

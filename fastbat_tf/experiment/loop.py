@@ -9,6 +9,8 @@ import keras
 import tensorflow as tf
 
 from fastbat_tf import workers
+from fastbat_tf.data import pipeline
+from fastbat_tf.experiment import execution
 from fastbat_tf.experiment.preemption import Preempted
 
 
@@ -22,6 +24,8 @@ def fit(
     callbacks,
     checkpointer,
     preemption,
+    steps_per_execution=1,
+    resident=None,
 ):
     """Trains from the last checkpoint to the end.
 
@@ -36,6 +40,11 @@ def fit(
         callbacks: List of the other callbacks.
         checkpointer: A `Checkpointer`.
         preemption: A `Preemption`.
+        steps_per_execution: Integer, the most steps of a call of TensorFlow.
+            Calls end at the end of an epoch, and where a checkpoint is due.
+            Defaults to `1`.
+        resident: A `ResidentBatches` of the same batches, if the data are in
+            memory. Defaults to `None`.
 
     Returns:
         Whether there was anything left to do.
@@ -52,10 +61,21 @@ def fit(
     epoch, batch = resume_point
     if epoch == epochs:
         return False
-    batches = make_batches(epoch * steps_per_epoch + batch)
+
+    def make_iterator(skipped):
+        return iter(
+            _distribute(make_batches(skipped), robust.distribute_strategy)
+        )
+
     loop = _Loop(
         robust,
-        iter(_distribute(batches, robust.distribute_strategy)),
+        execution.create(
+            robust,
+            steps=steps_per_execution,
+            make_iterator=make_iterator,
+            resident=resident,
+            first=epoch * steps_per_epoch + batch,
+        ),
         resume_point,
         epochs=epochs,
         steps_per_epoch=steps_per_epoch,
@@ -78,12 +98,8 @@ def _distribute(batches, strategy):
     local = strategy.num_replicas_in_sync // everyone.count
     rows = tf.nest.flatten(batches.element_spec)[0].shape[0]
     batches = batches.rebatch(rows // local, drop_remainder=True)
-    # Else, workers would ask each other before each step whether all have data.
-    endless = tf.data.experimental.assert_cardinality(
-        tf.data.INFINITE_CARDINALITY
-    )
     return strategy.distribute_datasets_from_function(
-        lambda _: batches.apply(endless)
+        lambda _: pipeline.endless(batches)
     )
 
 
@@ -113,7 +129,7 @@ class _Loop:
     def __init__(
         self,
         robust,
-        iterator,
+        execution,
         resume_point,
         *,
         epochs,
@@ -125,7 +141,7 @@ class _Loop:
     ):
         self.epoch, self.batch = resume_point
         self._robust = robust
-        self._iterator = iterator
+        self._execution = execution
         self._epochs, self._steps = epochs, steps_per_epoch
         self._validations = validations
         self._callbacks = keras.callbacks.CallbackList(
@@ -142,7 +158,6 @@ class _Loop:
         """Trains to the end, and saves if it is preempted."""
         for validation in self._validations:
             validation.set_model(self._robust)
-        self._robust.make_train_function()
         self._robust.stop_training = False
         self._callbacks.on_train_begin()
         try:
@@ -166,21 +181,27 @@ class _Loop:
         while self.epoch < self._epochs and not self._robust.stop_training:
             self._callbacks.on_epoch_begin(self.epoch)
             while self.batch < self._steps:
-                self._run_step()
+                self._run_steps()
             self._end_epoch()
         self._has_ended = True
 
-    def _run_step(self):
+    def _run_steps(self):
+        """Makes the steps of one call."""
+        count = min(
+            self._execution.steps,
+            self._steps - self.batch,
+            self._checkpointer.steps_until_due,
+        )
         with self._preemption.deferred():
             self._callbacks.on_train_batch_begin(self.batch)
             # The first step compiles; until it ends, the last checkpoint is
             # up to date.
             with self._preemption.expendable(not self._is_compiled):
-                logs = self._robust.train_function(self._iterator)
+                logs, made = self._execution.run(self.epoch, self.batch, count)
             self._is_compiled = True
-            self._callbacks.on_train_batch_end(self.batch, logs)
-            self.batch += 1
-            number, is_due = self._agree(self._checkpointer.is_due())
+            self._callbacks.on_train_batch_end(self.batch + made - 1, logs)
+            self.batch += made
+            number, is_due = self._agree(self._checkpointer.is_due(made))
             if is_due and self.batch < self._steps:
                 self._checkpointer.save(self._take_snapshot())
         if number:

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from fastbat_tf import attacks, distribution, files, workers
 from fastbat_tf.data import loading, pipeline, sources
+from fastbat_tf.data.resident import ResidentBatches
 from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation import inputs, robustness, table
 from fastbat_tf.experiment import (
@@ -256,6 +257,15 @@ def _fit(
         with_index=robust.method.remembers_examples,
         rows=_rows(training.batch_size, robust.distribute_strategy),
     )
+    resident = None
+    if isinstance(examples, sources.Examples):
+        resident = ResidentBatches(
+            examples,
+            training.batch_size,
+            training.seed,
+            augmentation=config.data.augmentation,
+            with_index=robust.method.remembers_examples,
+        )
     checkpointer = Checkpointer(
         robust,
         Backup(directory.backup, directory.path, directory.growing),
@@ -272,6 +282,8 @@ def _fit(
             callbacks=run_callbacks.others,
             checkpointer=checkpointer,
             preemption=preemption,
+            steps_per_execution=config.runtime.steps_per_execution,
+            resident=resident,
         )
 
 

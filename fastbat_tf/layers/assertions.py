@@ -55,9 +55,9 @@ def raises_input_error(function):
     """Wraps a function so that what `require` finds is an `InputError`."""
 
     @functools.wraps(function)
-    def checked(*args):
+    def checked(*args, **kwargs):
         try:
-            return function(*args)
+            return function(*args, **kwargs)
         except tf.errors.OpError as error:
             found = _COMPLAINT.search(error.message)
             if not found:

@@ -6,7 +6,7 @@ This module does not import TensorFlow, so a wrong setting is rejected at once.
 import dataclasses
 import math
 
-from fastbat_tf.errors import InputError, one_of
+from fastbat_tf.errors import InputError, at_least, one_of
 
 STRATEGIES = ("auto", "none", "mirrored", "multiworker", "tpu")
 JIT_COMPILE = ("auto", "true", "false")
@@ -64,6 +64,30 @@ def parse_timeout(text):
     return seconds
 
 
+def parse_profile(text):
+    """Parses `"11,20"` as the first and the last step of a profile.
+
+    Args:
+        text: String.
+
+    Returns:
+        Two integers.
+
+    Raises:
+        InputError: If `text` is not two integers, or not 1 <= START <= END.
+    """
+    try:
+        first, last = map(int, text.split(","))
+    except ValueError:
+        first, last = 0, 0
+    if not 1 <= first <= last:
+        raise InputError(
+            "`profile` is expected to be START,END, two steps with 1 <= START "
+            f"<= END, such as 11,20. Received: profile={text}"
+        )
+    return first, last
+
+
 @dataclasses.dataclass(frozen=True)
 class RuntimeConfig:
     """The settings of devices, compilation and checkpoints.
@@ -80,6 +104,12 @@ class RuntimeConfig:
         collective_timeout: Time after which a worker that does not answer is
             lost: seconds such as `"300"`, or minutes such as `"5min"`. A run
             may resume with another value. Defaults to `"5min"`.
+        steps_per_execution: Integer, the most steps in a call of TensorFlow. A
+            run may resume with another value: the steps are the same. Defaults
+            to `1`.
+        profile: The steps of which a profile is recorded, the first and the
+            last, such as `"11,20"`, counted from 1. A run may resume with
+            another value. Defaults to `None`.
     """
 
     strategy: str = "auto"
@@ -87,12 +117,17 @@ class RuntimeConfig:
     deterministic: bool = False
     save_every: str = dataclasses.field(default="15min", compare=False)
     collective_timeout: str = dataclasses.field(default="5min", compare=False)
+    steps_per_execution: int = dataclasses.field(default=1, compare=False)
+    profile: str | None = dataclasses.field(default=None, compare=False)
 
     def __post_init__(self):
         one_of(self, "strategy", STRATEGIES)
         one_of(self, "jit_compile", JIT_COMPILE)
         parse_interval(self.save_every)
         parse_timeout(self.collective_timeout)
+        at_least(self, "steps_per_execution", 1)
+        if self.profile is not None:
+            parse_profile(self.profile)
 
     @property
     def compiles(self):

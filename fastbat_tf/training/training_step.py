@@ -83,11 +83,13 @@ class TrainingStep(FittedModel):
         """Compiles as much of the step with XLA as possible."""
         self.probed = set()  # Shapes of images, see `refuse_wrong_layers`.
         self._whole_step, self._replica_step = self._update, self._gradients
+        self.compiles_whole_step = False
         if self.run_eagerly:
             return
         # Under a strategy, XLA cannot write the optimizer's variables, so only
         # the gradients are compiled.
         whole = self.compiles_step and not tf.distribute.has_strategy()
+        self.compiles_whole_step = whole
         if not self.compiles_step and self._synchronizes():
             return  # Replicas cannot meet inside of a nested `tf.function`.
         # Even without XLA, this part is a `tf.function`: where a step creates

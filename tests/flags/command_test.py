@@ -121,6 +121,14 @@ class BadFlagsTest(CommandLineTest):
         ("--save_every=-2min", "15min.* save_every=-2min$"),
         ("--save_every=nanmin", "15min.* save_every=nanmin$"),
         ("--save_every=5minutes", "15min.* save_every=5minutes$"),
+        (
+            "--steps_per_execution=0",
+            "`steps_per_execution` .* at least 1.* steps_per_execution=0$",
+        ),
+        ("--profile=20,11", "START,END, .* profile=20,11$"),
+        ("--profile=0,5", "START,END, .* profile=0,5$"),
+        ("--profile=5", "START,END, .* profile=5$"),
+        ("--profile=1,2,3", "START,END, .* profile=1,2,3$"),
         ("--resume=yes", "resume=yes.*auto.*never.*must"),
         ("--verbosity=loud", "verbosity=loud"),
         ("--mode=serve", "mode=serve.*train.*evaluate.*export"),
@@ -218,6 +226,9 @@ class HelpTest(parameterized.TestCase):
         "validation_share",
         "resume",
         "save_every",
+        "steps_per_execution",
+        "profile",
+        "compilation_cache",
         "[no]deterministic",
     )
     def test_flag(self, name):

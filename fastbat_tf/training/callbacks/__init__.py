@@ -5,6 +5,7 @@ from fastbat_tf.training.callbacks.overfitting import (
     OverfittingGuard,
     OverfittingScores,
 )
+from fastbat_tf.training.callbacks.profile import Profile
 from fastbat_tf.training.callbacks.progress import (
     TimeForecast,
     TrainingProgress,
@@ -25,6 +26,7 @@ __all__ = [
     "OverfittingGuard",
     "OverfittingScores",
     "PerturbationPanel",
+    "Profile",
     "RobustAccuracy",
     "StopOnNonFinite",
     "TimeForecast",

@@ -40,12 +40,16 @@ class Pace:
         self._begin = self._end = time.perf_counter()
         self._taken = 0
 
-    def step(self):
-        """Counts a step that has ended."""
+    def step(self, count=1):
+        """Counts steps that have ended together.
+
+        Args:
+            count: Integer. Defaults to `1`.
+        """
         self._end = time.perf_counter()
-        self._taken += 1
+        self._taken += count
         if self.step_seconds is None:
-            self.step_seconds = self._end - self._begin
+            self.step_seconds = (self._end - self._begin) / count
             self._begin, self._taken = self._end, 0
         else:
             self.step_seconds = (self._end - self._begin) / self._taken
@@ -99,14 +103,17 @@ class TrainingProgress(keras.callbacks.Callback):
         self._pace.begin_epoch()
 
     def on_train_batch_begin(self, batch, logs=None):
+        self._first = batch
         if not self._is_compiled:
             self._show(batch, "compiling ...")
 
     def on_train_batch_end(self, batch, logs=None):
         self._is_compiled = True
-        self._pace.step()
+        steps = self.params["steps"]
+        batch = _last_step(batch, steps)
+        self._pace.step(batch + 1 - self._first)
         now = time.perf_counter()
-        is_last = batch + 1 == self.params["steps"]
+        is_last = batch + 1 == steps
         # Not after each step: reading the loss waits for the device.
         if self._epoch_task.is_live and (
             is_last
@@ -193,8 +200,8 @@ class TimeForecast(keras.callbacks.Callback):
 
     Args:
         hint: String, printed after a forecast of more than half an hour.
-        steps: Integer, how many steps after the first are timed. Defaults to
-            `5`.
+        steps: Integer, how many steps after the first call are timed. Defaults
+            to `5`.
     """
 
     LONG = 1800  # Seconds.
@@ -203,15 +210,22 @@ class TimeForecast(keras.callbacks.Callback):
         super().__init__()
         self.hint = hint
         self.steps = steps
-        self._seen = 0
+        self._seen = None
+        self._has_told = False
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._first = batch
 
     def on_train_batch_end(self, batch, logs=None):
-        self._seen += 1
-        if self._seen == 1:  # It also traced and compiled.
+        steps, epochs = self.params["steps"], self.params["epochs"]
+        if self._seen is None:  # It also traced and compiled.
             self._start = time.perf_counter()
-        elif self._seen == 1 + self.steps:
-            seconds = (time.perf_counter() - self._start) / self.steps
-            steps, epochs = self.params["steps"], self.params["epochs"]
+            self._seen = 0
+            return
+        self._seen += _last_step(batch, steps) + 1 - self._first
+        if self._seen >= self.steps and not self._has_told:
+            self._has_told = True
+            seconds = (time.perf_counter() - self._start) / self._seen
             if steps is None:  # A generator: it may yield any number.
                 display.say(f"{seconds:.2f} s/step")
                 return
@@ -222,6 +236,11 @@ class TimeForecast(keras.callbacks.Callback):
             )
             hint = f" {self.hint}" if total > self.LONG else ""
             display.say(forecast + hint)
+
+
+def _last_step(batch, steps):
+    """The last step of a call; Keras counts on beyond the end of an epoch."""
+    return batch if steps is None else min(batch, steps - 1)
 
 
 def _number(value):

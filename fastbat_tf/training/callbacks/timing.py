@@ -19,7 +19,8 @@ class Timing(keras.callbacks.Callback):
     * `epoch`, counted from 0;
     * `seconds`: the time of the epoch's steps;
     * `first_step_seconds`: the time of the first step that this process made
-      in the epoch, with tracing and compilation;
+      in the epoch, with tracing and compilation, or of the first call of
+      several steps;
     * `peak_gigabytes`: the most memory, in units of 2**30 bytes, that the
       fullest GPU has held so far, or the process if there is no GPU.
 

@@ -181,6 +181,7 @@ class TimeForecastTest(parameterized.TestCase, tf.test.TestCase):
             for step in range(200):
                 # The first step, and those that are not timed, take a minute.
                 now += seconds / 3 if 1 <= step <= 3 else 60
+                forecast.on_train_batch_begin(step)
                 forecast.on_train_batch_end(step)
                 self.assertEqual(bool(printed.getvalue()), step >= 3)
         self.assertEqual(
