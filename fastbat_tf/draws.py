@@ -4,8 +4,11 @@ import zlib
 
 import tensorflow as tf
 
+# The numbers that Philox makes at each value of its counter.
+NUMBERS_AT_ONCE = 4
 
-def uniform(key, shape, minval, maxval, dtype):
+
+def uniform(key, shape, minval, maxval, dtype, *, first=None):
     """Draws uniform numbers from [minval, maxval), a pure function of `key`.
 
     Floats are made from 24 random bits each: TensorFlow's float draws differ
@@ -19,7 +22,10 @@ def uniform(key, shape, minval, maxval, dtype):
         shape: Shape of the result.
         minval: Number or scalar tensor.
         maxval: Number or scalar tensor.
-        dtype: A float dtype, or int32.
+        dtype: A float dtype or, without `first`, int32.
+        first: Integer or scalar tensor. The result is then a part of a draw
+            with more rows, along the first axis: the rows from this one on.
+            Defaults to None, for all rows.
 
     Returns:
         A tensor.
@@ -27,21 +33,45 @@ def uniform(key, shape, minval, maxval, dtype):
     dtype = tf.as_dtype(dtype)
     if dtype.is_floating and dtype.size < tf.float32.size:
         minval, maxval = (tf.cast(x, tf.float32) for x in (minval, maxval))
-        drawn = uniform(
-            key, shape, minval=minval, maxval=maxval, dtype=tf.float32
-        )
+        drawn = uniform(key, shape, minval, maxval, tf.float32, first=first)
         return _toward_zero(drawn, dtype)
     if not dtype.is_floating:
         return tf.random.stateless_uniform(
             shape, key, minval=minval, maxval=maxval, dtype=dtype, alg="philox"
         )
-    bits = tf.random.stateless_uniform(
-        shape, key, minval=None, maxval=None, dtype=tf.uint32, alg="philox"
-    )
+    if first is None:
+        bits = tf.random.stateless_uniform(
+            shape, key, minval=None, maxval=None, dtype=tf.uint32, alg="philox"
+        )
+    else:
+        bits = _bits_of_rows(key, shape, first)
     share = tf.cast(tf.bitwise.right_shift(bits, 8), dtype) * 2.0**-24
     drawn = minval + share * (maxval - minval)
     # The sum may round to `maxval` or beyond, but 101 is not in [100, 101).
     return tf.where(drawn < maxval, drawn, tf.cast(minval, dtype))
+
+
+def _bits_of_rows(key, shape, first):
+    """Draws random bits as a part of a draw with more rows.
+
+    Philox computes each number from a counter, so that the rows before need
+    not be drawn.
+    """
+    size = tf.reduce_prod(tf.cast(shape[1:], tf.int64))
+    begin = tf.cast(first, tf.int64) * size
+    count = tf.reduce_prod(shape)
+    philox, counter = tf.raw_ops.StatelessRandomGetKeyCounter(seed=key)
+    low = counter[0] + tf.cast(begin // NUMBERS_AT_ONCE, tf.uint64)
+    high = counter[1] + tf.cast(low < counter[0], tf.uint64)  # The carry.
+    lane = tf.cast(begin % NUMBERS_AT_ONCE, tf.int32)
+    bits = tf.raw_ops.StatelessRandomUniformFullIntV2(
+        shape=[count + NUMBERS_AT_ONCE - 1],
+        key=philox,
+        counter=tf.stack([low, high]),
+        dtype=tf.uint32,
+        alg=tf.random.Algorithm.PHILOX.value,
+    )
+    return tf.reshape(tf.slice(bits, [lane], [count]), shape)
 
 
 def as_normal(shares):
@@ -75,23 +105,23 @@ def _toward_zero(numbers, dtype):
 
 
 class Draws:
-    """The random draws of one replica in one step.
+    """The random draws of one step, or of another numbered piece of work.
 
-    A draw is a pure function of (seed, step, replica, name). So a run can be
-    repeated and resumed at any step, and its replicas differ, without any
-    state to save. The generator is Philox, because TensorFlow's default
-    depends on the device and on XLA.
+    A draw is a pure function of (seed, step, part, name). So a run can be
+    repeated and resumed at any step without any state to save. The generator is
+    Philox, because TensorFlow's default depends on the device and on XLA.
 
     Args:
         seed: Integer, the seed of the run.
-        step: Integer or scalar tensor, the number of updates so far.
-        replica: Integer or scalar tensor, the number of the replica. Defaults
-            to `0`.
+        step: Integer or scalar tensor, the number of the step, such as the
+            number of updates so far.
+        part: Integer or scalar tensor, the number of a part of the step that
+            draws by itself. Defaults to `0`.
     """
 
-    def __init__(self, seed, step, replica=0):
+    def __init__(self, seed, step, part=0):
         self._key = tf.stack([tf.cast(seed, tf.int32), 0])
-        for data in (step, replica):
+        for data in (step, part):
             self._key = self._fold_in(data)
 
     def _fold_in(self, data):
@@ -103,8 +133,27 @@ class Draws:
         """Returns the seed of the draw `name`: two integers."""
         return self._fold_in(zlib.crc32(name.encode()) & tf.int32.max)
 
-    def uniform(self, name, shape, minval, maxval, dtype):
-        """Draws from [minval, maxval), independently for each `name`."""
+    def uniform(self, name, shape, minval, maxval, dtype, *, first=None):
+        """Draws from [minval, maxval), independently for each `name`.
+
+        Args:
+            name: String, the name of the draw.
+            shape: Shape of the result.
+            minval: Number or scalar tensor.
+            maxval: Number or scalar tensor.
+            dtype: A float dtype or, without `first`, int32.
+            first: Integer or scalar tensor, the number of the first row in a
+                draw that has more of them: replicas draw the rows of their
+                examples in the global batch. Defaults to None, for all rows.
+
+        Example:
+
+        >>> draws = Draws(seed=0, step=0)
+        >>> batch = draws.uniform("noise", (8, 3), 0.0, 1.0, "float32")
+        >>> half = draws.uniform("noise", (4, 3), 0.0, 1.0, "float32", first=4)
+        >>> bool(tf.reduce_all(half == batch[4:]))
+        True
+        """
         return uniform(
-            self.key(name), shape, minval=minval, maxval=maxval, dtype=dtype
+            self.key(name), shape, minval, maxval, dtype, first=first
         )

@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras.src.backend.common import global_state
 from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 
+from fastbat_tf.layers.stacked_draws import Stack
 from fastbat_tf.layers.structure import specs_in_step
 from fastbat_tf.layers.tracing import apart
 
@@ -77,7 +78,7 @@ class Survey:
             have wrong gradients of a projective transform.
     """
 
-    stack = 1, None
+    stack = Stack()
 
     def __init__(self, generators):
         self.generators = generators

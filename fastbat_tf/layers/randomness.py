@@ -33,6 +33,7 @@ from fastbat_tf.errors import InputError
 from fastbat_tf.layers import random_survey, stacked_draws
 from fastbat_tf.layers.projective_transform import projective_transform
 from fastbat_tf.layers.replacement import Replacement
+from fastbat_tf.layers.stacked_draws import Stack
 
 PreprocessingLayer = base_image_preprocessing_layer.BaseImagePreprocessingLayer
 
@@ -63,7 +64,7 @@ def one_draw(compute):
         found = random_survey.survey(robust.classifier, images, _observed)
         if not found.is_random:
             return compute(robust, images, *args, **kwargs)
-        step = _Step(found)
+        step = _Step(found, shard=kwargs.get("shard"))
         with _current(step):
             result = compute(robust, images, *args, **kwargs)
         starts = [step.start_of(generator) for generator in found.generators]
@@ -72,12 +73,14 @@ def one_draw(compute):
     return wrapper
 
 
-def same_draw(robust, notes):
+def same_draw(robust, notes, shard=None):
     """Lets passes see the draw of a step again, after its gradients.
 
     Args:
         robust: A `RobustClassifier`.
         notes: The notes of the `StepResult`.
+        shard: The `fastbat_tf.replicas.Shard` of the replica. Defaults to None,
+            for the whole batch.
 
     Returns:
         A context manager.
@@ -85,7 +88,7 @@ def same_draw(robust, notes):
     if _STARTS not in notes:
         return contextlib.nullcontext()
     found = random_survey.last_survey(robust.classifier)
-    return _current(_Step(found, notes[_STARTS]))
+    return _current(_Step(found, notes[_STARTS], shard))
 
 
 @contextlib.contextmanager
@@ -125,10 +128,12 @@ class _Step:
         found: A `random_survey.Survey`.
         starts: List of the states of its generators at the beginning of the
             step. Defaults to their current ones.
+        shard: The `Shard` of the replica. Defaults to None.
     """
 
-    def __init__(self, found, starts=()):
+    def __init__(self, found, starts=(), shard=None):
         self.found = found
+        self.shard = shard
         self.starts = {
             id(generator): (generator, start)
             for generator, start in zip(found.generators, starts, strict=False)
@@ -164,7 +169,7 @@ class _Pass:
     """
 
     def __init__(self, step, training, stack):
-        self.stack = stack
+        self.stack = Stack(*stack, step.shard)
         self._step = step
         self._training = bool(training)
         self._graph = _graph()
@@ -268,7 +273,7 @@ def _call(layer, inputs, **kwargs):
 
 
 def _find_stack():
-    return (1, None) if _observer() is None else _observer().stack
+    return Stack() if _observer() is None else _observer().stack
 
 
 _replacement = Replacement(

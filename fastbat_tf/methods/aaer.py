@@ -72,6 +72,7 @@ class AAER(Method):
         )
     }
     reports = ("abnormal_share",)
+    batch_wide = True
 
     epsilon: float = options.EPSILON
     base_attack: BaseAttack = option(

@@ -25,9 +25,6 @@ CONTRIBUTING.md describes how to add a method.
 
 import abc
 import copy
-import dataclasses
-import functools
-import inspect
 import typing
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -36,12 +33,8 @@ import tensorflow as tf
 
 from fastbat_tf.draws import Draws
 from fastbat_tf.errors import InputError
-from fastbat_tf.methods import options, registry
-from fastbat_tf.methods.declaration import (
-    describe_options,
-    find_type,
-    has_own_init,
-)
+from fastbat_tf.methods import options
+from fastbat_tf.methods.declaration import make_dataclass
 from fastbat_tf.methods.options import Option
 from fastbat_tf.methods.spec import Paper, Passes, Variant
 from fastbat_tf.methods.state import Sizes, Slot
@@ -106,6 +99,11 @@ class Method(abc.ABC):
             ones are refused. Defaults to False.
         needs_perturbation_gradient: Whether `correct` needs the gradient of
             the objective with respect to delta*. Defaults to False.
+        needs_largest: Whether `correct` reads `StepContext.largest`. Defaults
+            to False.
+        batch_wide: Whether the equations look at the batch as a whole, beyond
+            means over its examples. On several replicas, each then computes
+            them of its own examples, and `fit` says so. Defaults to False.
         trains_through_solve: Whether the weight gradient also goes through
             `solve`, which must then stop it at delta*. Defaults to False.
         needs_plan: Whether the method reads `StepContext.progress` or has
@@ -149,6 +147,8 @@ class Method(abc.ABC):
     options: ClassVar[dict[str, Option]] = {}
     differentiates_twice = False
     needs_perturbation_gradient = False
+    needs_largest = False
+    batch_wide = False
     trains_through_solve = False
     needs_plan = False
     remembers_examples = False
@@ -162,7 +162,7 @@ class Method(abc.ABC):
         cls, package: str | None = None, **kwargs: Any
     ) -> None:
         super().__init_subclass__(**kwargs)
-        _make_dataclass(cls)
+        make_dataclass(cls, Method)
         if package is None:
             package = cls.__module__.partition(".")[0]
             package = "Custom" if package == "__main__" else package
@@ -232,6 +232,28 @@ class Method(abc.ABC):
         del context, solution
         return tf.zeros([], logits.dtype)
 
+    def largest(
+        self, context: StepContext, solution: Solution, gradient: Any
+    ) -> dict[str, Any]:
+        """Returns scalars whose maximum over all replicas `correct` needs.
+
+        It is called before `correct` if the method has `needs_largest`. What
+        `solve` returns in `Solution.memory` must then be tensors, in any
+        structure.
+
+        Args:
+            context: The `StepContext`.
+            solution: What `solve` returned.
+            gradient: Gradient of the objective with respect to delta*, or None
+                unless `needs_perturbation_gradient`.
+
+        Returns:
+            Dict of float scalars, of which `StepContext.largest` has the
+            maxima.
+        """
+        del context, solution, gradient
+        return {}
+
     def correct(
         self,
         context: StepContext,
@@ -274,7 +296,7 @@ class Method(abc.ABC):
 
         Args:
             context: The `StepContext`, with the `notes` of the earlier hooks.
-                Its draws are those of `solve`, and differ between replicas.
+                Its draws are those of `solve`.
 
         Returns:
             Dict of new values of `StepContext.state`: the rows of the step's
@@ -295,106 +317,3 @@ class Method(abc.ABC):
     def __repr__(self) -> str:
         listed = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
         return f"{type(self).__name__}({listed})"
-
-
-# `replays` is the only attribute that an option may replace.
-_RESERVED = frozenset(dir(Method)) - {"replays"}
-
-
-def _make_dataclass(cls):
-    """Makes the constructor of a method from its declared options."""
-    annotations = inspect.get_annotations(cls)
-    declared = _find_declared(cls)
-    _check_declaration(cls, declared)
-    for name, declaration in declared.items():
-        default = declaration.default
-        if declaration.formula is not None:
-            default = options.Shown(declaration.formula)
-        metadata = {"option": declaration}
-        field = dataclasses.field(default=default, metadata=metadata)
-        setattr(cls, name, field)
-    # Annotations of other attributes declare no option.
-    cls.__annotations__ = {
-        name: find_type(annotations.get(name), option)
-        for name, option in declared.items()
-    }
-    is_generated = not has_own_init(cls)
-    dataclasses.dataclass(eq=False, repr=False, init=is_generated)(cls)
-    if is_generated:
-        cls.__init__.is_generated = True
-        cls.__init__ = registry.refusing(cls.__init__)
-    cls.__annotations__ = {**cls.__annotations__, **annotations}
-    fields = dataclasses.fields(cls)
-    cls.options = {field.name: field.metadata["option"] for field in fields}
-    try:
-        options.resolve(cls.options, {})
-    except (NameError, SyntaxError, TypeError, ValueError) as error:
-        raise InputError(
-            f"The defaults of {cls.__name__} are expected to be allowed, and "
-            f"to use options declared before: {error}"
-        ) from None
-    _resolve_first(cls)
-    describe_options(cls)
-
-
-def _find_declared(cls):
-    """Returns the options that a class and its mixins declare or change.
-
-    A mixin is a base that is not a `Method`. As in any class, the first class
-    in the method resolution order that has an attribute decides its value.
-    """
-    inherited, declared = cls.options, {}
-    for base in reversed(cls.__mro__):
-        if base is not cls and issubclass(base, Method):
-            continue
-        for name, value in vars(base).items():
-            if base is not next(c for c in cls.__mro__ if name in vars(c)):
-                continue
-            if name in inherited and not isinstance(value, Option):
-                # A plain value is another default of an inherited option.
-                value = inherited[name]._replace(
-                    default=value, formula=None, shown=None
-                )
-            if isinstance(value, Option):
-                declared[name] = value
-    return declared
-
-
-def _resolve_first(cls):
-    """Resolves the options before a `__post_init__` that a class defines."""
-    own = cls.__post_init__
-    if own is Method.__post_init__ or hasattr(own, "__wrapped__"):
-        return
-
-    @functools.wraps(own)
-    def __post_init__(self):
-        Method.__post_init__(self)
-        own(self)
-
-    cls.__post_init__ = __post_init__
-
-
-def _check_declaration(cls, declared):
-    name = cls.__name__
-    taken = sorted(_RESERVED & set(declared))
-    if taken:
-        raise InputError(
-            f"An option of {name} is expected to have a name that Method does "
-            f"not use itself. Received: option={taken[0]}"
-        )
-    if has_own_init(cls) and cls.get_config is Method.get_config:
-        raise InputError(
-            f"{name} is expected to declare its options, such as `epsilon: "
-            "float = option(8 / 255)`, or to have a `get_config` beside its "
-            "`__init__`. Received: __init__"
-        )
-    for attribute, annotation in inspect.get_annotations(cls).items():
-        is_plain = attribute in vars(cls) and attribute not in declared
-        if not is_plain or attribute in dir(Method):
-            continue
-        if "ClassVar" not in str(annotation):
-            raise InputError(
-                f"`{attribute}` of {name} has an annotation, but is no option; "
-                f"expected `{attribute}: ... = option(...)`, or no annotation. "
-                f"Received: {attribute}={vars(cls)[attribute]}"
-            )

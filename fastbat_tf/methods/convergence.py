@@ -29,6 +29,7 @@ class SmoothConvergence:
     label_factor: float
 
     needs_plan = True
+    batch_wide = True
     reports = ("convergence_sign",)
 
     def initial_state(self, sizes, draws):

@@ -121,10 +121,7 @@ class ELLE(Method):
         if not self._adapts:
             return {}
         state = context.state
-        replicas = context.sum_over_replicas(
-            tf.ones_like(context.notes["error"])
-        )
-        error = context.sum_over_replicas(context.notes["error"]) / replicas
+        error = context.mean_over_replicas(context.notes["error"])
         error = tf.cast(error, state["mean"].dtype)
         # Welford's running mean and sum of squared deviations.
         count = state["count"] + 1.0

@@ -157,6 +157,12 @@ class FastBAT(Method):
         return math.isfinite(self.implicit_lambda)
 
     @property
+    def needs_largest(self):
+        return self.needs_perturbation_gradient and (
+            self.implicit_gradient == "finite_difference"
+        )
+
+    @property
     def remembers_examples(self):
         return self.linearization == "remembered"
 
@@ -193,6 +199,10 @@ class FastBAT(Method):
             context.note(delta=delta)
         return Solution(delta, found)
 
+    def largest(self, context, solution, gradient):
+        vector = self._vector(context, solution, gradient)
+        return {"vector": tf.reduce_max(tf.abs(vector))}
+
     def correct(self, context, solution, gradients, perturbation_gradient):
         interior = perturbation.interior_mask(
             solution.perturbation, context.images, self.epsilon, norm=self.norm
@@ -201,15 +211,7 @@ class FastBAT(Method):
         if not self.needs_perturbation_gradient:
             context.report(implicit_ratio=0.0, implicit_cosine=0.0)
             return gradients
-        # `perturbation_gradient` belongs to the mean loss: it carries the 1/B.
-        pulled_back = perturbation.pull_back(
-            perturbation_gradient,
-            solution.memory["moved"],
-            context.images,
-            self.epsilon,
-            norm=self.norm,
-        )
-        vector = pulled_back / self.implicit_lambda
+        vector = self._vector(context, solution, perturbation_gradient)
         implicit = self._implicit_term(context, solution.memory, vector)
         plain_norm = tf.linalg.global_norm(gradients)
         implicit_norm = tf.linalg.global_norm(implicit)
@@ -227,6 +229,18 @@ class FastBAT(Method):
         )
         return [a + b for a, b in zip(gradients, implicit, strict=True)]
 
+    def _vector(self, context, solution, gradient):
+        """Returns what the implicit term multiplies g(z) by."""
+        # `gradient` belongs to the mean loss: it carries the 1/B.
+        pulled_back = perturbation.pull_back(
+            gradient,
+            solution.memory["moved"],
+            context.images,
+            self.epsilon,
+            norm=self.norm,
+        )
+        return pulled_back / self.implicit_lambda
+
     def _implicit_term(self, context, found, vector):
         """Returns the derivative of `<g(z), vector>` to the weights."""
         if self.differentiates_twice:
@@ -237,7 +251,7 @@ class FastBAT(Method):
             )
             return _filled(implicit, context.variables)
         # Not `h` itself: it overflows where the vector is tiny.
-        largest = tf.reduce_max(tf.abs(vector))
+        largest = context.largest["vector"]
         move = DIFFERENCE * tf.math.divide_no_nan(vector, largest)
         _, moved = _gradients(context, found["linearization_point"] + move)
         return [

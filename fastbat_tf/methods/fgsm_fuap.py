@@ -115,15 +115,13 @@ class FGSMFUAP(UniversalStart, Method):
     def update(self, context):
         steps = context.state["head_steps"] + 1.0
         new = {**super().update(context), "head_steps": steps}
-        replicas = context.sum_over_replicas(tf.ones_like(steps))
         for name in WEIGHTS:
             old, mean, square = (
                 context.state[name + part] for part in ("", "_mean", "_square")
             )
             gradient = tf.cast(
-                context.sum_over_replicas(context.notes[name]), old.dtype
+                context.mean_over_replicas(context.notes[name]), old.dtype
             )
-            gradient /= replicas
             mean = BETA_1 * mean + (1 - BETA_1) * gradient
             square = BETA_2 * square + (1 - BETA_2) * gradient**2
             first = mean / (1 - BETA_1**steps)

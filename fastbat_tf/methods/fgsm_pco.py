@@ -56,6 +56,7 @@ class FGSMPCO(Method):
     passes = Passes(3, 4, 3, reach=1.5, in_range=False)
     needs_plan = True
     remembers_examples = True
+    batch_wide = True
     trains_through_solve = True
 
     epsilon: float = options.EPSILON

@@ -83,7 +83,8 @@ class UniversalStart:
         return loss + self.coefficient * distance, logits
 
     def update(self, context):
-        gradient, chosen = context.notes["gradient"], context.notes["chosen"]
+        gradient = context.as_share(context.notes["gradient"])
+        chosen = context.notes["chosen"]
         uap, momentum = context.state["uap"], context.state["momentum"]
         length = context.sum_over_replicas(tf.reduce_sum(tf.abs(gradient)))
         gradient = tf.math.divide_no_nan(gradient, length)

@@ -120,11 +120,8 @@ class LIET(Method):
         return loss + weight * context.reduce(apart), logits
 
     def update(self, context):
-        noted = context.notes["indicative"]
-        replicas = tf.distribute.get_replica_context()
-        if replicas.num_replicas_in_sync > 1:
-            # Each replica smoothed its labels with its own draws.
-            noted = replicas.all_gather(noted[tf.newaxis], axis=0)[0]
+        # Each replica has moving statistics of its own.
+        noted = context.of_first_replica(context.notes["indicative"])
         return {"indicative": noted}
 
     @property
@@ -156,7 +153,11 @@ class LIET(Method):
     def _masked(self, context, indicative):
         radius = self.epsilon if self._projects else 2 * self.epsilon
         ratio = context.draw(
-            "mask_ratio", (), self.min_mask_ratio, self.max_mask_ratio
+            "mask_ratio",
+            (),
+            self.min_mask_ratio,
+            self.max_mask_ratio,
+            shared=True,
         )
         masked = context.draw("mask", tf.shape(context.images)) < ratio
         noise = tf.where(
@@ -177,7 +178,9 @@ class LIET(Method):
         shape, classes = tf.shape(logits), logits.shape[-1]
         ids = context.label_ids if labels is None else labels
         others = 1.0 - tf.one_hot(ids, classes, dtype=logits.dtype)
-        shares = tf.cast(context.draw(name, shape), logits.dtype) * others
+        # Given labels are those of the classes, not of the examples.
+        drawn = context.draw(name, shape, shared=labels is not None)
+        shares = tf.cast(drawn, logits.dtype) * others
         shares = tf.math.divide_no_nan(
             shares, tf.reduce_sum(shares, -1, keepdims=True)
         )

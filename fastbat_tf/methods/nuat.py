@@ -47,6 +47,7 @@ class NuAT(Method):
     paper = Paper("Sriramanan et al.", "NeurIPS 2021")
     passes = Passes(4, 3, 2)
     needs_plan = True
+    batch_wide = True
 
     epsilon: float = options.EPSILON
     step_size: float | None = options.step_size()

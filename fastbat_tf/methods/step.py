@@ -5,19 +5,15 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from fastbat_tf.draws import Draws, as_normal
+from fastbat_tf import replicas
+from fastbat_tf.draws import Draws
 from fastbat_tf.layers.derivatives import connected
 from fastbat_tf.layers.randomness import forward_pass
+from fastbat_tf.methods.noise import RandomDraws
 from fastbat_tf.methods.state import Progress
-from fastbat_tf.perturbation import (
-    clip_to_pixels,
-    is_l2,
-    project,
-    uniform_in_l2_ball,
-)
 
 
-class StepContext:
+class StepContext(RandomDraws):
     """One replica's view of one training step.
 
     A method uses only this object, as if there were one device. It provides
@@ -47,10 +43,13 @@ class StepContext:
             the upper level. Defaults to None, for equal weights.
         reduction: String, the reduction of the Keras loss. Defaults to
             `"mean"`.
+        shard: A `fastbat_tf.replicas.Shard`, the part of the batch that this
+            replica has. Defaults to None, for all of it.
+        largest: Dict of scalars, see `Method.largest`. Defaults to none.
 
     Attributes:
-        images, labels, index, network, progress, state, sample_weight: The
-            arguments.
+        images, labels, index, network, progress, state, sample_weight, largest:
+            The arguments.
         variables: List of the trainable variables of the classifier.
         reports: Dict of the scalars reported so far.
         notes: Dict of the tensors noted so far, for `Method.update`.
@@ -92,8 +91,10 @@ class StepContext:
         features: Any = None,
         sample_weight: Any = None,
         reduction: str | None = "mean",
+        shard: replicas.Shard | None = None,
+        largest: dict[str, Any] | None = None,
     ) -> None:
-        self.images = images
+        super().__init__(images, draws, shard)
         self.labels = labels
         self.index = index
         self.network = network
@@ -106,9 +107,9 @@ class StepContext:
         self.sample_weight = sample_weight
         self.reports: dict[str, Any] = {}
         self.notes = dict(notes or {})
+        self.largest: dict[str, Any] = dict(largest or {})
         self._loss = loss
         self._attack_loss = attack_loss or loss
-        self._draws = draws
         self._features = features
         self._reduction = reduction
 
@@ -156,7 +157,7 @@ class StepContext:
         Returns:
             A tensor `(batch, features)` of the type of the images.
         """
-        with forward_pass(training):
+        with forward_pass(training, batch=images.shape[0]):
             features = self._features(images, training=training)
         return tf.cast(features, self.images.dtype)
 
@@ -201,6 +202,13 @@ class StepContext:
         Returns:
             A scalar.
         """
+        reduced = self._reduce_own(values)
+        if self._shard is None or self._shard.reduction is None:
+            return reduced
+        return reduced * tf.cast(self._shard.reduction, reduced.dtype)
+
+    def _reduce_own(self, values):
+        """Reduces values of this replica's examples."""
         weights = self.sample_weight
         if weights is not None:
             weights = tf.cast(
@@ -208,95 +216,12 @@ class StepContext:
             )
             values *= weights
         if self._reduction in ("sum", "none", None):
-            # The gradients of the replicas are averaged.
-            replicas = tf.distribute.get_strategy().num_replicas_in_sync
-            return replicas * tf.reduce_sum(values)
+            return tf.reduce_sum(values)
         if self._reduction == "mean_with_sample_weight" and weights is not None:
             return tf.math.divide_no_nan(
                 tf.reduce_sum(values), tf.reduce_sum(weights)
             )
         return tf.reduce_mean(values)
-
-    def uniform(self, name: str, radius: Any) -> Any:
-        """Draws noise from U(-radius, radius), for each pixel.
-
-        Args:
-            name: String, the name of the draw. Draws of different names are
-                independent; the same name gives the same numbers.
-            radius: Float, in pixels.
-
-        Returns:
-            A tensor shaped and typed like the images.
-        """
-        return self.draw(name, tf.shape(self.images), -radius, radius)
-
-    def random_start(
-        self, radius: Any, name: str = "start", *, norm: str = "linf"
-    ) -> Any:
-        """Draws noise uniformly from a ball, then clips it to the pixel range.
-
-        In L-infinity, this is noise from U(-radius, radius) for each pixel.
-
-        Args:
-            radius: Float, in pixels.
-            name: String, the name of the draw. Defaults to `"start"`.
-            norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
-
-        Returns:
-            A perturbation: `images + random_start(radius)` is in [0, 1].
-
-        Raises:
-            InputError: If the norm is neither.
-        """
-        if not is_l2(norm):
-            return clip_to_pixels(self.uniform(name, radius), self.images)
-        shape = (tf.shape(self.images)[0], 1, 1, 1)
-        drawn = uniform_in_l2_ball(
-            self.normal(name, 1.0), self.draw(f"{name}_radius", shape), radius
-        )
-        return project(drawn, self.images, radius, norm=norm)
-
-    def signs(self, name: str, radius: Any) -> Any:
-        """Draws `radius` or `-radius` with equal probability, for each pixel.
-
-        Args:
-            name: String, the name of the draw.
-            radius: Float, in pixels.
-        """
-        drawn = self.uniform(name, radius)
-        ones = tf.ones_like(drawn)
-        return radius * tf.where(drawn < 0, -ones, ones)
-
-    def normal(self, name: str, deviation: Any) -> Any:
-        """Draws noise from N(0, deviation^2), for each pixel.
-
-        Args:
-            name: String, the name of the draw.
-            deviation: Float, the standard deviation, in pixels. No draw
-                exceeds 5.3 times this.
-        """
-        return deviation * as_normal(self.draw(name, tf.shape(self.images)))
-
-    def draw(
-        self, name: str, shape: Any, low: Any = 0.0, high: Any = 1.0
-    ) -> Any:
-        """Draws numbers from U(low, high), in the dtype of the images.
-
-        Args:
-            name: String, the name of the draw.
-            shape: Tuple or integer tensor.
-            low: Float. Defaults to 0.
-            high: Float. Defaults to 1.
-        """
-        return self._draws.uniform(name, shape, low, high, self.images.dtype)
-
-    def coin(self, name: str) -> Any:
-        """Draws a scalar boolean tensor, true with probability 1/2.
-
-        Args:
-            name: String, the name of the draw.
-        """
-        return self.draw(name, ()) < 0.5
 
     def input_gradient(
         self,
@@ -356,10 +281,49 @@ class StepContext:
 
     def sum_over_replicas(self, tensor: Any) -> Any:
         """Sums a tensor over all replicas; for `Method.update` only."""
-        replicas = tf.distribute.get_replica_context()
-        if replicas.num_replicas_in_sync == 1:
+        return replicas.sum_over(tensor)
+
+    def mean_over_replicas(self, tensor: Any) -> Any:
+        """Averages a mean over all replicas; for `Method.update` only.
+
+        Args:
+            tensor: Float tensor, a mean over this replica's examples.
+
+        Returns:
+            A tensor, the mean over the examples of all replicas.
+        """
+        return replicas.sum_over(self.as_share(tensor))
+
+    def as_share(self, tensor: Any) -> Any:
+        """Scales a mean over this replica's examples for a sum of all.
+
+        Args:
+            tensor: Float tensor, a mean over this replica's examples, or a
+                derivative of one.
+
+        Returns:
+            A tensor. The sum of those of all replicas is the mean over all
+            examples.
+        """
+        if replicas.count() == 1:
             return tensor
-        return replicas.all_reduce(tf.distribute.ReduceOp.SUM, tensor)
+        share = 1.0 / replicas.count()
+        if self._shard is not None and self._shard.weight is not None:
+            share *= tf.cast(self._shard.weight, tensor.dtype)
+        return replicas.unless_empty(self._shard, tensor) * share
+
+    def of_first_replica(self, tensor: Any) -> Any:
+        """Returns what the first replica computed; for `Method.update` only.
+
+        Args:
+            tensor: Float tensor of the same shape on all replicas.
+        """
+        if replicas.count() == 1:
+            return tensor
+        context = tf.distribute.get_replica_context()
+        is_first = tf.equal(context.replica_id_in_sync_group, 0)
+        kept = tf.where(is_first, tensor, tf.zeros_like(tensor))
+        return replicas.sum_over(kept)
 
     def _labels(self, logits, label_ids):
         if label_ids is None:
@@ -384,6 +348,10 @@ class StepResult(NamedTuple):
         reports: Dict of scalars to log.
         notes: Dict of tensors for `Method.update`.
         solution: The `Solution` of the method.
+        perturbation_gradient: Gradient of the loss with respect to the
+            perturbation, if the method needs it. Defaults to None.
+        largest: Dict of the scalars that `Method.largest` returned. Defaults
+            to none.
     """
 
     loss: Any
@@ -392,3 +360,5 @@ class StepResult(NamedTuple):
     reports: Any
     notes: Any
     solution: Any
+    perturbation_gradient: Any = None
+    largest: Any = {}

@@ -58,6 +58,26 @@ class Lifecycle(keras.Model):
             checks.check_scope([self.step], strategy)
         return strategy
 
+    def save_own_variables(self, store):
+        super().save_own_variables(store)
+        # Keras saves no generators, so that a training could not be continued.
+        for key, state in self._seed_states.items():
+            store[key] = keras.ops.convert_to_numpy(state)
+
+    def load_own_variables(self, store):
+        states = self._seed_states
+        super().load_own_variables(
+            {key: store[key] for key in store.keys() if key not in states}
+        )
+        for key in states.keys() & store.keys():
+            states[key].assign(store[key])
+
+    @property
+    def _seed_states(self):
+        layers = self.classifier._flatten_layers()
+        found = [g.state for layer in layers for g in layer._seed_generators]
+        return {f"seed_{k}": state for k, state in enumerate(found)}
+
     def export(
         self,
         filepath: str | os.PathLike[str],

@@ -5,7 +5,6 @@ import numbers
 
 import keras
 import tensorflow as tf
-from keras.src.losses.loss import apply_mask
 
 # The class of all losses that Keras makes of functions.
 from keras.src.losses.losses import LossFunctionWrapper
@@ -255,32 +254,6 @@ def _check_fit(name, loss, outputs):
             f"from_logits={takes}) if that is wrong. "
             f"Received: loss={loss.name}, from_logits={takes}"
         )
-
-
-def weigh_ignored(loss, labels, sample_weight):
-    """Gives no weight to the labels that a loss ignores.
-
-    As in Keras, a mean is then over the other examples.
-
-    Args:
-        loss: A `keras.losses.Loss`, perhaps with an `ignore_class`.
-        labels: Labels, as the loss expects them.
-        sample_weight: Float tensor `(batch,)`, or None.
-
-    Returns:
-        Float tensor `(batch,)` or `(batch, 1)`; `sample_weight` itself if the
-        loss ignores no class.
-    """
-    ignored = getattr(loss, "ignore_class", None)
-    if ignored is None:
-        return sample_weight
-    labels = tf.cast(tf.reshape(labels, [-1]), tf.int64)
-    return apply_mask(
-        sample_weight,
-        tf.not_equal(labels, ignored),
-        dtype="float32",
-        reduction=loss.reduction,
-    )
 
 
 def takes_logits(loss):

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from fastbat_tf.errors import InputError, at_least, look_up, one_of
 from fastbat_tf.training.options import WEIGHT_DECAY_MODES, WEIGHT_DECAY_ON
+from fastbat_tf.training.summed_gradients import summed_before
 
 # `epsilon` as in the papers: Kingma & Ba, ICLR 2015 (arXiv 1412.6980);
 # Loshchilov & Hutter, ICLR 2019 (1711.05101); You et al., ICLR 2020
@@ -138,13 +139,14 @@ class UpdateRule:
             _refuse_on_replicas(optimizer)
 
     def apply(self, optimizer, gradients, variables):
-        """Updates the weights with the gradients of one replica.
+        """Updates the weights with gradients that all replicas have.
 
         Args:
             optimizer: The Keras optimizer.
-            gradients: List of tensors, one for each variable. It is None if
-                the loss does not depend on the variable, which then neither
-                the optimizer nor the weight decay changes.
+            gradients: List of tensors, one for each variable, the same on all
+                replicas. It is None if the loss does not depend on the
+                variable, which then neither the optimizer nor the weight decay
+                changes.
             variables: List of the trainable variables.
 
         Returns:
@@ -166,16 +168,14 @@ class UpdateRule:
                 if gradient is not None
             ]
             self._decay(optimizer, moved, updates)
-        # We want the mean over the replicas, but the optimizer sums over them.
-        # It also divides by its loss scale.
+        # The optimizer divides by its loss scale.
         scale = optimizer.loss_scale_factor
         gradients = [
-            gradient
-            if gradient is None
-            else gradient / _replicas() * (1.0 if scale is None else scale)
+            gradient if gradient is None or scale is None else gradient * scale
             for gradient in gradients
         ]
-        optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        with summed_before():
+            optimizer.apply_gradients(zip(gradients, variables, strict=True))
         return updates
 
     def _refuse_second_decay(self, optimizer, variables):
@@ -201,15 +201,7 @@ class UpdateRule:
     def _clip(self, gradients):
         if not self.clip_norm:
             return gradients
-        indices = [i for i, g in enumerate(gradients) if g is not None]
-        context = tf.distribute.get_replica_context()
-        means = context.all_reduce(
-            tf.distribute.ReduceOp.MEAN, [gradients[i] for i in indices]
-        )
-        clipped, _ = tf.clip_by_global_norm(means, self.clip_norm)
-        for i, gradient in zip(indices, clipped, strict=True):
-            gradients[i] = gradient
-        return gradients
+        return tf.clip_by_global_norm(gradients, self.clip_norm)[0]
 
     def _add_decay(self, gradient, variable):
         if gradient is None or not self._decays(variable):

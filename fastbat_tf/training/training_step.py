@@ -16,17 +16,23 @@ import functools
 import keras
 import tensorflow as tf
 
+from fastbat_tf import replicas
 from fastbat_tf.draws import Draws
 from fastbat_tf.errors import InputError
 from fastbat_tf.layers import derivatives, randomness, structure
 from fastbat_tf.layers.moments import exact_moments
 from fastbat_tf.methods.step import StepContext, StepResult
-from fastbat_tf.training import losses, step_metrics, variables
-from fastbat_tf.training.fitting import FittedModel
+from fastbat_tf.training import (
+    losses,
+    reductions,
+    summed_gradients,
+    variables,
+)
 from fastbat_tf.training.lifecycle import in_own_scope
+from fastbat_tf.training.reporting import ReportingModel
 
 
-class TrainingStep(FittedModel):
+class TrainingStep(ReportingModel):
     """A model with the training step that all methods share.
 
     `RobustClassifier` sets the attributes that the step uses: the constructor
@@ -52,26 +58,6 @@ class TrainingStep(FittedModel):
                 images, labels, index, others, batch.sample_weight
             )
 
-    def save_own_variables(self, store):
-        super().save_own_variables(store)
-        # Keras saves no generators, so that a training could not be continued.
-        for key, state in self._seed_states.items():
-            store[key] = keras.ops.convert_to_numpy(state)
-
-    def load_own_variables(self, store):
-        states = self._seed_states
-        super().load_own_variables(
-            {key: store[key] for key in store.keys() if key not in states}
-        )
-        for key in states.keys() & store.keys():
-            states[key].assign(store[key])
-
-    @property
-    def _seed_states(self):
-        layers = self.classifier._flatten_layers()
-        found = [g.state for layer in layers for g in layer._seed_generators]
-        return {f"seed_{k}": state for k, state in enumerate(found)}
-
     def make_train_function(self, force=False):
         if self.train_function is None or force:
             # `run_eagerly` may have changed since `compile`.
@@ -83,6 +69,7 @@ class TrainingStep(FittedModel):
         """Compiles as much of the step with XLA as possible."""
         self.probed = set()  # Shapes of images, see `refuse_wrong_layers`.
         self._whole_step, self._replica_step = self._update, self._gradients
+        self._correction = self._corrected
         self.compiles_whole_step = False
         if self.run_eagerly:
             return
@@ -94,10 +81,13 @@ class TrainingStep(FittedModel):
             return  # Replicas cannot meet inside of a nested `tf.function`.
         # Even without XLA, this part is a `tf.function`: where a step creates
         # variables, as some metrics do, it is traced twice, but this part once.
-        self._replica_step = tf.function(
-            self._gradients,
-            jit_compile=self.compiles_step and not whole,
-            autograph=False,
+        self._replica_step, self._correction = (
+            tf.function(
+                part,
+                jit_compile=self.compiles_step and not whole,
+                autograph=False,
+            )
+            for part in (self._gradients, self._corrected)
         )
         if whole:
             self._whole_step = tf.function(
@@ -113,50 +103,100 @@ class TrainingStep(FittedModel):
 
     def _update(self, images, labels, index, others, sample_weight):
         """Computes the gradients and applies them, once for each replay."""
-        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        rows = index, replica, tf.shape(images)[0]
+        shard = reductions.shard(self.loss, images, labels, sample_weight)
+        rows = index, shard.first if shard else 0, tf.shape(images)[0]
         for _ in range(self.method.replays):
-            state = self.method_state.read(*rows)
-            loss, logits, gradients, reports, notes = self._replica_step(
-                images=images,
-                labels=labels,
-                index=index,
-                state=state,
-                step=self.step.value,
-                replica=replica,
-                others=others,
-                sample_weight=sample_weight,
-            )
-            self.apply_gradients(gradients)
-            context = self._make_context(
-                images,
-                labels,
-                draws=self.draws(self.step.value, replica),
-                index=index,
-                state=state,
-                step=self.step.value,
-                notes=notes,
-                others=others,
-                sample_weight=sample_weight,
-            )
-            method = self._method_at(self.step.value, images.dtype)
-            with randomness.same_draw(self, notes):
-                values = method.update(context)
-            self.method_state.write(values, *rows)
+            given = {
+                "images": images,
+                "labels": labels,
+                "index": index,
+                "state": self.method_state.read(*rows),
+                "step": self.step.value,
+                "others": others,
+                "sample_weight": sample_weight,
+                "shard": shard,
+            }
+            result = self._compute_part(given)
+            self.apply_gradients(result.gradients)
+            self.method_state.write(self._new_state(given, result.notes), *rows)
             self.step.assign_add(1)
-        self._update_reports(loss, reports, images)
+        self._update_reports(result.loss, result.reports, images, shard)
         return self.compute_metrics(
             images,
             labels,
-            self.network.outputs.to_outputs(logits),
+            self.network.outputs.to_outputs(result.logits),
             sample_weight,
         )
 
-    def _gradients(self, *, images, labels, replica, **given):
-        result = self.compute_gradients(
-            images, labels, self.draws(given["step"], replica), **given
+    def _compute_part(self, given):
+        """Computes a replica's step, and the mean gradient of all replicas."""
+        shard = given["shard"]
+        if shard is None:
+            return self._replica_step(**given)
+        with summed_gradients.statistics_kept(self.classifier, shard):
+            result = self._replica_step(**given)
+        if self.method.needs_largest:
+            largest = replicas.largest(shard, result.largest)
+            others = {k: v for k, v in given.items() if k != "images"}
+            gradients, reports, notes = self._correction(
+                given["images"],
+                result=result._replace(largest=largest),
+                **others,
+            )
+            result = result._replace(
+                gradients=gradients, reports=reports, notes=notes
+            )
+        gradients = summed_gradients.mean_over_replicas(result.gradients, shard)
+        norm = tf.linalg.global_norm(gradients)
+        reports = {**result.reports, "gradient_norm": norm}
+        return result._replace(
+            loss=replicas.unless_empty(shard, result.loss),
+            gradients=gradients,
+            reports={
+                name: replicas.unless_empty(shard, tf.convert_to_tensor(value))
+                for name, value in reports.items()
+            },
         )
-        return result[:5]  # XLA returns tensors; the solution may hold others.
+
+    def _new_state(self, given, notes):
+        context = self._context_of(given, notes=notes)
+        method = self._method_at(given["step"], context.images.dtype)
+        with randomness.same_draw(self, notes, given["shard"]):
+            return method.update(context)
+
+    def _context_of(self, given, **others):
+        given = {**given, **others}
+        images, labels = given.pop("images"), given.pop("labels")
+        draws = self.draws(given["step"])
+        return self._make_context(images, labels, draws=draws, **given)
+
+    def _gradients(self, *, images, labels, **given):
+        result = self.compute_gradients(
+            images, labels, self.draws(given["step"]), **given
+        )
+        if self._corrects_apart(given["shard"]):
+            return result
+        # XLA returns tensors; the solution may hold others.
+        return result._replace(
+            solution=None, perturbation_gradient=None, largest={}
+        )
+
+    def _corrects_apart(self, shard):
+        # XLA compiles nothing that replicas tell each other.
+        return shard is not None and self.method.needs_largest
+
+    @derivatives.named
+    def _corrected(self, images, *, result, **given):
+        """Computes `correct` for a result that lacks it."""
+        given = {"images": images, **given}
+        context = self._context_of(
+            given, notes=result.notes, largest=result.largest
+        )
+        context.reports.update(result.reports)
+        method = self._method_at(given["step"], context.images.dtype)
+        with randomness.same_draw(self, result.notes, given["shard"]):
+            gradients = self._correct(method, context, result)
+        return gradients, context.reports, context.notes
 
     @derivatives.named
     @randomness.one_draw
@@ -171,6 +211,7 @@ class TrainingStep(FittedModel):
         step=0,
         others=None,
         sample_weight=None,
+        shard=None,
     ):
         """Computes one replica's step: everything except the updates.
 
@@ -192,9 +233,12 @@ class TrainingStep(FittedModel):
                 Defaults to `None`.
             sample_weight: Float tensor `(batch,)`, the weights of the examples
                 in the loss that is minimized. Defaults to `None`.
+            shard: A `fastbat_tf.replicas.Shard`, the part of the batch that
+                this replica has. Defaults to `None`, for all of it.
 
         Returns:
-            A `StepResult`.
+            A `StepResult`. If the method needs the largest values of several
+            replicas, its gradients are not corrected yet.
 
         Raises:
             InputError: If the classifier has no trainable weights, or a layer
@@ -211,6 +255,7 @@ class TrainingStep(FittedModel):
             step=step,
             others=others,
             sample_weight=sample_weight,
+            shard=shard,
         )
         if not context.variables:
             raise InputError(
@@ -223,9 +268,14 @@ class TrainingStep(FittedModel):
         if exact:
             derivatives.refuse_wrong_layers(self, images)
         with exact_moments() if exact else contextlib.nullcontext():
-            return self._differentiate(method, context)
+            result = self._differentiate(method, context, shard)
+            context.largest.update(result.largest)
+            if not self._corrects_apart(shard):
+                gradients = self._correct(method, context, result)
+                result = result._replace(gradients=gradients)
+        return result._replace(reports=context.reports, notes=context.notes)
 
-    def _differentiate(self, method, context):
+    def _differentiate(self, method, context, shard):
         """Solves the lower level, and differentiates the upper one."""
         with tf.GradientTape() as tape:
             if method.trains_through_solve:
@@ -243,24 +293,18 @@ class TrainingStep(FittedModel):
             # Regularizers, and losses that layers add.
             for extra in self.classifier.losses:
                 loss += tf.reduce_sum(tf.cast(extra, loss.dtype))
-        found = tape.gradient(loss, sources)
-        filled = [
-            tf.zeros_like(source)
-            if gradient is None
-            else tf.convert_to_tensor(gradient)
-            for source, gradient in zip(sources, found, strict=True)
-        ]
-        gradients, delta_gradient = list(filled), None
-        if method.needs_perturbation_gradient:
-            derivatives.connected(found[-1])
-            delta_gradient = gradients.pop()
-        gradients = method.correct(context, solution, gradients, delta_gradient)
-        context.report(gradient_norm=tf.linalg.global_norm(gradients))
-        # The optimizer does not change a weight that the loss does not use.
+            part = loss
+            if shard is not None and shard.weight is not None:
+                part = loss * tf.cast(shard.weight, loss.dtype)
         gradients = [
-            None if was is None and new is old else new
-            for was, old, new in zip(found, filled, gradients, strict=False)
+            gradient if gradient is None else tf.convert_to_tensor(gradient)
+            for gradient in tape.gradient(part, sources)
         ]
+        delta_gradient, largest = None, {}
+        if method.needs_perturbation_gradient:
+            delta_gradient = derivatives.connected(gradients.pop())
+        if method.needs_largest:
+            largest = method.largest(context, solution, delta_gradient)
         return StepResult(
             loss=loss,
             logits=logits,
@@ -268,11 +312,36 @@ class TrainingStep(FittedModel):
             reports=context.reports,
             notes=context.notes,
             solution=solution,
+            perturbation_gradient=delta_gradient,
+            largest=largest,
         )
 
-    def draws(self, step, replica):
+    def _correct(self, method, context, result):
+        """Corrects the gradients of a result."""
+        filled = [
+            tf.zeros_like(variable) if gradient is None else gradient
+            for variable, gradient in zip(
+                context.variables, result.gradients, strict=True
+            )
+        ]
+        corrected = method.correct(
+            context,
+            result.solution,
+            list(filled),
+            result.perturbation_gradient,
+        )
+        context.report(gradient_norm=tf.linalg.global_norm(corrected))
+        # The optimizer does not change a weight that the loss does not use.
+        return [
+            None if was is None and new is old else new
+            for was, old, new in zip(
+                result.gradients, filled, corrected, strict=False
+            )
+        ]
+
+    def draws(self, step):
         """Returns the random draws of a step. Tests override this."""
-        return Draws(self.seed, step, replica)
+        return Draws(self.seed, step)
 
     def apply_gradients(self, gradients):
         """Updates the weights, and their moving average if there is one."""
@@ -302,7 +371,7 @@ class TrainingStep(FittedModel):
         form = self.network.outputs
         network = self.network.beside(others)
         features = self.features
-        weights = losses.weigh_ignored(self.loss, labels, sample_weight)
+        weights = reductions.weigh_ignored(self.loss, labels, sample_weight)
         return StepContext(
             network=network,
             loss=losses.by_example(
@@ -328,34 +397,6 @@ class TrainingStep(FittedModel):
 
     def images_of(self, inputs):
         return self.network.split(inputs)[0]
-
-    def test_step(self, data):
-        return self._without_reports(super().test_step(data))
-
-    def get_metrics_result(self):
-        results = super().get_metrics_result()
-        if self._is_evaluating:
-            # With the names of `test_step`, or Keras takes the values of its
-            # last step, which are means of the values of the replicas.
-            return self._without_reports(results)
-        if self.epsilon_schedule is not None:
-            last_step = self.step.value - 1
-            share = self.epsilon_schedule.share(last_step)
-            results[step_metrics.EPSILON_SHARE] = share
-        return results
-
-    def _without_reports(self, results):
-        trained = {metric.name for metric in self._report_metrics}
-        trained.add(step_metrics.EPSILON_SHARE)
-        return {k: v for k, v in results.items() if k not in trained}
-
-    def _update_reports(self, loss, reports, images):
-        batch = tf.shape(images)[0]
-        if self.loss.reduction in ("none", None):
-            # Keras minimizes the sum, and reports the mean.
-            loss /= tf.cast(batch, loss.dtype)
-        self._loss_tracker.update_state(loss, sample_weight=batch)
-        step_metrics.update(self._report_metrics, reports, batch)
 
     @property
     def _image_dtype(self):

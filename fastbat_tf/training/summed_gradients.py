@@ -1,0 +1,92 @@
+"""Lets Keras' optimizers apply gradients that all replicas have summed."""
+
+import contextlib
+import threading
+
+import tensorflow as tf
+from keras.src.backend.tensorflow.optimizer import TFOptimizer
+
+from fastbat_tf import replicas
+from fastbat_tf.layers import structure
+from fastbat_tf.layers.replacement import Replacement
+
+# Replicas of a MirroredStrategy are traced in threads of their own.
+_local = threading.local()
+
+
+def mean_over_replicas(gradients, shard):
+    """Averages the gradients of all replicas.
+
+    Args:
+        gradients: List of tensors, one for each variable, or None where the
+            loss does not depend on it.
+        shard: The `Shard` of this replica, or None if there is one replica.
+
+    Returns:
+        A list like `gradients`, the same on all replicas.
+    """
+    if shard is None:
+        return gradients
+    indices = [i for i, g in enumerate(gradients) if g is not None]
+    means = replicas.sum_over(
+        [
+            replicas.unless_empty(shard, gradients[i]) / replicas.count()
+            for i in indices
+        ]
+    )
+    gradients = list(gradients)
+    for i, gradient in zip(indices, means, strict=True):
+        gradients[i] = gradient
+    return gradients
+
+
+@contextlib.contextmanager
+def statistics_kept(classifier, shard):
+    """Keeps moving statistics in a `with` block, if there are no examples.
+
+    The statistics of no examples are no numbers.
+
+    Args:
+        classifier: A `keras.Model`.
+        shard: The `Shard` of this replica.
+    """
+    if shard.weight is None:
+        yield
+        return
+    kept = [
+        (variable, tf.identity(variable.value))
+        for layer in structure.flatten(classifier)
+        for variable in layer._non_trainable_variables
+        if tf.as_dtype(variable.dtype).is_floating
+    ]
+    yield
+    for variable, old in kept:
+        new = tf.convert_to_tensor(variable.value)
+        variable.assign(replicas.unless_empty(shard, new, old))
+
+
+@contextlib.contextmanager
+def summed_before():
+    """Lets an optimizer take gradients in a `with` block as they are.
+
+    Keras would sum them over the replicas. The step has done so before, to clip
+    them and to log their norm, and does not send them twice.
+    """
+    outer, _local.is_summed = getattr(_local, "is_summed", False), True
+    try:
+        with _replacement:
+            yield
+    finally:
+        _local.is_summed = outer
+
+
+def _all_reduce_sum_gradients(optimizer, grads_and_vars):
+    if getattr(_local, "is_summed", False):
+        return grads_and_vars
+    original = _replacement.originals[TFOptimizer, "_all_reduce_sum_gradients"]
+    return original(optimizer, grads_and_vars)
+
+
+_replacement = Replacement(
+    {(TFOptimizer, "_all_reduce_sum_gradients"): _all_reduce_sum_gradients}
+)
