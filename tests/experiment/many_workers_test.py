@@ -2,11 +2,14 @@
 
 import json
 import pathlib
+import random
 import shutil
 import signal
 import tempfile
+import time
 
 import numpy as np
+import pytest
 from absl.testing import absltest
 
 from fastbat_tf.experiment import train
@@ -122,6 +125,81 @@ class ManyWorkersTest(absltest.TestCase):
             (CONFIG, f"{scratch}/nothing", die_at),
             directory=scratch,
         )
+
+
+# With all that a checkpoint keeps: statistics of each replica, random layers,
+# averages, and what a rollback restores.
+FLAGS = (
+    "--dataset=cifar10_mini",
+    "--validation_share=0.9",
+    "--training_examples=60",
+    "--epochs=3",
+    "--batch_size=20",
+    "--validation_examples=20",
+    "--max_examples=10",
+    "--attacks=pgd-1-1",
+    "--validation_attack=pgd-1-1",
+    "--model=wrn10_1",
+    "--dropout=0.2",
+    "--method=fgsm",
+    "--weight_averaging=0.9",
+    "--on_overfitting=rollback",
+    "--overfitting_threshold=0.001",
+    "--epsilon_ramp_epochs=1",
+    "--save_every=1",
+    "--deterministic",
+    "--strategy=multiworker",
+)
+
+
+@pytest.mark.slow
+class FiveKillsTest(absltest.TestCase):
+    def setUp(self):
+        super().setUp()
+        directory = self.enterContext(tempfile.TemporaryDirectory())
+        self.directory = pathlib.Path(directory)
+
+    def train(self, run_dir, kill_after=None, who=0):
+        """Returns the statuses and outputs of two workers."""
+        scratch = self.enterContext(tempfile.TemporaryDirectory())
+        with many_workers.started(
+            many_workers.main,
+            (*FLAGS, f"--run_dir={run_dir}"),
+            (*FLAGS, f"--run_dir={scratch}/nothing"),
+            directory=scratch,
+        ) as running:
+            if kill_after is not None:
+                running[0].wait_for("Running on", 300)
+                running[who].wait(kill_after)
+                if running[who].status is None:
+                    running[who].send(signal.SIGKILL)
+            for worker in running:
+                worker.wait(600)
+            return (
+                [worker.status for worker in running],
+                [worker.output for worker in running],
+            )
+
+    def test_five_random_moments(self):
+        draws, reference = random.Random(17), self.directory / "reference"
+        begin = time.monotonic()
+        statuses, outputs = self.train(reference)
+        self.assertEqual(statuses, [0, 0], outputs)
+        duration = time.monotonic() - begin
+        run_dir = self.directory / "killed"
+        for _ in range(5):
+            who = draws.randrange(2)
+            wait = draws.uniform(0, 0.5 * duration)
+            statuses, outputs = self.train(run_dir, wait, who)
+            if statuses == [0, 0]:
+                break  # The run was faster than its killer.
+            self.assertEqual(statuses[who], -signal.SIGKILL)
+            self.assertEqual(statuses[1 - who], 2, outputs)
+            self.assertIn("error: Another worker", outputs[1 - who])
+            self.assertNotIn("Traceback", outputs[1 - who])
+        statuses, outputs = self.train(run_dir)
+        self.assertEqual(statuses, [0, 0], outputs)
+        self.assertEqual(chaos.differences(run_dir, reference), [])
 
 
 if __name__ == "__main__":
