@@ -17,7 +17,6 @@ range of float32, and needs none of this.
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.core.framework import types_pb2
 
 # The largest entry of `s_i d_i` in the first attempt. float16 has room for 64
 # times as much.
@@ -50,7 +49,7 @@ def computes_in_float16(tensor: Any) -> bool:
     definition = tensor.graph.as_graph_def()
     functions = [f.node_def for f in definition.library.function]
     return any(
-        value.type == types_pb2.DT_HALF
+        value.type == tf.float16.as_datatype_enum
         for nodes in (definition.node, *functions)
         for node in nodes
         for value in node.attr.values()
