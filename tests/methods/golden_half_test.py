@@ -52,9 +52,13 @@ class GoldenHalfTest(tf.test.TestCase, parameterized.TestCase):
         found = golden_half.first_step(recording, policy, **options)
         rounded = golden_half.with_rounded_kernels(recording, policy)
         rounded = golden_half.first_step(rounded, "float32")
+        pixels = recording.arrays["delta1"].size
         for kind, error in found._asdict().items():
             if error is not None:
-                expected = MAGNIFICATION * getattr(rounded, kind)
+                base = getattr(rounded, kind)
+                if kind == "points":  # Few are counted: 3 deviations more.
+                    base += 3.0 * (base / pixels) ** 0.5
+                expected = MAGNIFICATION * base
                 message = f"{kind}: {error:.4f} above {expected:.4f}"
                 self.assertLess(error, expected, message)
         return found
