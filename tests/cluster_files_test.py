@@ -27,11 +27,16 @@ print(json.dumps([sys.argv[1:], os.environ.get("TF_CONFIG")]))
 
 
 def resolve(tf_config):
-    """Reads a TF_CONFIG with TensorFlow's own resolver."""
+    """Reads the cluster and the task with TensorFlow's own resolver."""
     import tensorflow as tf
 
     with mock.patch.dict(os.environ, {"TF_CONFIG": tf_config}):
-        return tf.distribute.cluster_resolver.TFConfigClusterResolver()
+        resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+        return (
+            resolver.cluster_spec().as_dict(),
+            resolver.task_type,
+            resolver.task_id,
+        )
 
 
 def run_with_python(command, **environment):
@@ -99,11 +104,9 @@ class KubernetesTest(absltest.TestCase):
         workers = [f"{name}-{i}.{domain}:{port}" for i in range(count)]
         for index in range(count):
             arguments, tf_config = self.start(index)
-            resolver = resolve(tf_config)
-            spec = resolver.cluster_spec().as_dict()
-            self.assertEqual(spec, {"worker": workers})
-            self.assertEqual(resolver.task_type, "worker")
-            self.assertEqual(resolver.task_id, index)
+            self.assertEqual(
+                resolve(tf_config), ({"worker": workers}, "worker", index)
+            )
             self.assertEqual(arguments[0], "main.py")
             check_arguments(arguments[1:], {"TF_CONFIG": tf_config})
 
