@@ -27,11 +27,16 @@ print(json.dumps([sys.argv[1:], os.environ.get("TF_CONFIG")]))
 
 
 def resolve(tf_config):
-    """Reads a TF_CONFIG with TensorFlow's own resolver."""
+    """Reads the cluster and the task with TensorFlow's own resolver."""
     import tensorflow as tf
 
     with mock.patch.dict(os.environ, {"TF_CONFIG": tf_config}):
-        return tf.distribute.cluster_resolver.TFConfigClusterResolver()
+        resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+        return (
+            resolver.cluster_spec().as_dict(),
+            resolver.task_type,
+            resolver.task_id,
+        )
 
 
 def run_with_python(command, **environment):
@@ -53,11 +58,12 @@ def run_with_python(command, **environment):
     return json.loads(answer.stdout)
 
 
-def check_arguments(arguments):
-    """Fails if main.py rejects the arguments."""
+def check_arguments(arguments, variables):
+    """Fails if main.py rejects the arguments, with these variables."""
     fail = mock.Mock(side_effect=AssertionError)
     with (
         flagsaver.flagsaver(),
+        mock.patch.dict(os.environ, variables),
         mock.patch.object(flags.command, "fail", fail),
     ):
         flags.parse(["main.py", *arguments])
@@ -98,13 +104,11 @@ class KubernetesTest(absltest.TestCase):
         workers = [f"{name}-{i}.{domain}:{port}" for i in range(count)]
         for index in range(count):
             arguments, tf_config = self.start(index)
-            resolver = resolve(tf_config)
-            spec = resolver.cluster_spec().as_dict()
-            self.assertEqual(spec, {"worker": workers})
-            self.assertEqual(resolver.task_type, "worker")
-            self.assertEqual(resolver.task_id, index)
+            self.assertEqual(
+                resolve(tf_config), ({"worker": workers}, "worker", index)
+            )
             self.assertEqual(arguments[0], "main.py")
-            check_arguments(arguments[1:])
+            check_arguments(arguments[1:], {"TF_CONFIG": tf_config})
 
     def test_the_names_resolve(self):
         spec = self.job["spec"]
@@ -135,6 +139,17 @@ class SlurmTest(absltest.TestCase):
         text = self.script.read_text()
         return dict(re.findall(r"(?m)^#SBATCH --([\w-]+)=(\S+)$", text))
 
+    def variables(self, rank):
+        """What `srun` sets for a task."""
+        options = self.options()
+        hosts, tasks = int(options["nodes"]), int(options["ntasks-per-node"])
+        return {
+            "SLURM_PROCID": str(rank),
+            "SLURM_STEP_NUM_TASKS": str(hosts * tasks),
+            "SLURM_STEP_NODELIST": f"gpu[01-{hosts:02}]",
+            "SLURM_STEP_TASKS_PER_NODE": f"{tasks}(x{hosts})",
+        }
+
     def test_bash_accepts_it(self):
         subprocess.run(["bash", "-n", self.script], check=True, timeout=60)
 
@@ -157,7 +172,8 @@ class SlurmTest(absltest.TestCase):
             )
         words = answer.stdout.splitlines()
         self.assertIn(".venv/bin/python", words)
-        check_arguments(words[words.index("main.py") + 1 :])
+        arguments = words[words.index("main.py") + 1 :]
+        check_arguments(arguments, self.variables(rank=0))
 
     def test_tensorflow_resolves_the_tasks(self):
         """With the options of the script, on two hosts."""
@@ -167,13 +183,7 @@ class SlurmTest(absltest.TestCase):
         hosts, tasks = int(options["nodes"]), int(options["ntasks-per-node"])
         addresses = [f"gpu{host + 1:02}:8888" for host in range(hosts)]
         for rank in range(hosts * tasks):
-            environment = {
-                "SLURM_PROCID": str(rank),
-                "SLURM_STEP_NUM_TASKS": str(hosts * tasks),
-                "SLURM_STEP_NODELIST": f"gpu[01-{hosts:02}]",
-                "SLURM_STEP_TASKS_PER_NODE": f"{tasks}(x{hosts})",
-            }
-            with mock.patch.dict(os.environ, environment):
+            with mock.patch.dict(os.environ, self.variables(rank)):
                 resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(
                     gpus_per_node=tasks, gpus_per_task=1, auto_set_gpu=False
                 )

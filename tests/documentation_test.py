@@ -5,6 +5,8 @@ A comment `<!-- not executed: why -->` above a block of Python skips it.
 
 import contextlib
 import importlib.util
+import itertools
+import os
 import pathlib
 import re
 import shlex
@@ -163,10 +165,11 @@ class CommandsTest(parameterized.TestCase):
             write_json(checkpoints.parent / "config.json", settings)
         cls.directory = directory
 
-    def parse(self, arguments):
-        """Fails if main.py rejects the arguments."""
+    def parse(self, arguments, variables=()):
+        """Fails if main.py rejects the arguments, with these variables."""
         with contextlib.ExitStack() as stack:
             stack.enter_context(contextlib.chdir(self.directory))
+            stack.enter_context(mock.patch.dict(os.environ, variables))
             stack.enter_context(flagsaver.flagsaver())
             fail = mock.Mock(side_effect=AssertionError)
             stack.enter_context(mock.patch.object(flags.command, "fail", fail))
@@ -185,7 +188,11 @@ class CommandsTest(parameterized.TestCase):
                 if re.search(PLACEHOLDERS, " ".join(arguments)):
                     self.assertEqual(page, "CONTRIBUTING.md")
                 elif arguments != ["--helpshort"]:
-                    self.parse(arguments)
+                    variables = itertools.takewhile(is_assignment, words)
+                    self.parse(
+                        arguments,
+                        dict(word.split("=", 1) for word in variables),
+                    )
 
     def test_a_wrong_flag_fails(self):
         self.parse(["--method=pgd", "--steps=10"])
@@ -258,6 +265,11 @@ class NamesTest(parameterized.TestCase):
     def test_length_of_readme(self):
         lines = (TOP / "README.md").read_text().splitlines()
         self.assertLessEqual(len(lines), 150)
+
+
+def is_assignment(word):
+    """Whether a word of a command is `VARIABLE=value`."""
+    return re.match(r"[A-Z_]+=", word) is not None
 
 
 def known_flags():
