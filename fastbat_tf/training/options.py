@@ -99,6 +99,8 @@ class TrainingConfig:
             no scales or offsets of normalization layers. Defaults to `"all"`.
         clip_norm: Float, the largest global norm of the gradient. Defaults to
             `0.0`, which disables clipping.
+        sync_batch_norm: Boolean, whether BatchNormalization uses the statistics
+            of the examples of all replicas. Defaults to `False`.
         loss: A key of `LOSSES`. Defaults to `"crossentropy"`.
         label_smoothing: Float in [0, 1), the share of the label that is spread
             over all classes. Defaults to `0.0`.
@@ -134,6 +136,7 @@ class TrainingConfig:
     weight_decay_mode: str | None = None
     weight_decay_on: str = "all"
     clip_norm: float = 0.0
+    sync_batch_norm: bool = False
     loss: str = "crossentropy"
     label_smoothing: float | None = None
     attack_loss: str = "same"

@@ -74,6 +74,8 @@ class TrainingStep(ReportingModel):
             return
         # Under a strategy, XLA cannot write the optimizer's variables, so only
         # the gradients are compiled.
+        if self.given_jit_compile == "auto" and self._synchronizes():
+            self.compiles_step = False
         whole = self.compiles_step and not tf.distribute.has_strategy()
         if not self.compiles_step and self._synchronizes():
             return  # Replicas cannot meet inside of a nested `tf.function`.

@@ -1,6 +1,7 @@
 """Every method on one device and on several: the same weights."""
 
 import contextlib
+import functools
 
 import keras
 import numpy as np
@@ -151,6 +152,21 @@ class ReplicasTest(tf.test.TestCase, parameterized.TestCase):
         seeds = [v for v in two[0].variables if "seed" in v.path]
         self.assertLen(seeds, 4)
 
+    @parameterized.parameters("fastbat", "gradalign")
+    @pytest.mark.quick("fastbat")
+    def test_synchronized_batch_normalization(self, case):
+        """Moving statistics are those of one device, too."""
+
+        def build():
+            return testing.small_network(
+                normalization=functools.partial(
+                    testing.ZOO_NORMALIZATION, synchronized=True
+                )
+            )
+
+        one, two = (train(case, n, build=build) for n in (1, 2))
+        self.assert_same("float64", one, two)
+
     @parameterized.product(
         reduction=("sum", "none", "mean_with_sample_weight"),
         ignored=(None, 1),
@@ -190,7 +206,7 @@ class ReplicasTest(tf.test.TestCase, parameterized.TestCase):
         robust, _ = train("standard", 2)
         self.assertAllClose(robust.optimizer.learning_rate, 0.05)
         batches = -(-EXAMPLES // BATCH)
-        self.assertEqual(int(robust.step), EPOCHS * batches)
+        self.assertEqual(robust.step.numpy(), EPOCHS * batches)
 
     @parameterized.parameters(*BATCH_WIDE)
     @pytest.mark.quick("nuat")
