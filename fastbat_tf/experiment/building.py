@@ -183,4 +183,6 @@ def _epsilon_schedule(config, steps_per_epoch):
 
 def compiles_with_xla(config):
     """Returns whether XLA compiles the steps of a run."""
+    if config.training.sync_batch_norm:
+        return False
     return distribution.resolve_jit_compile(config.runtime.compiles)

@@ -180,6 +180,22 @@ class TrainingConfig:
         if self.label_smoothing is not None:
             self._below("label_smoothing", 1)
 
+    def check_compilation(self, jit_compile):
+        """Rejects what XLA cannot compile.
+
+        Args:
+            jit_compile: True, False or `"auto"`.
+
+        Raises:
+            InputError: If it is rejected.
+        """
+        if self.sync_batch_norm and jit_compile is True:
+            raise InputError(
+                "Replicas cannot exchange statistics in what XLA compiles; "
+                "expected jit_compile=auto or false with sync_batch_norm. "
+                "Received: sync_batch_norm=True, jit_compile=true"
+            )
+
     def options(self, choice):
         """Returns the options of the chosen optimizer, schedule or loss.
 

@@ -146,17 +146,7 @@ class TrainingStep(ReportingModel):
             result = result._replace(
                 gradients=gradients, reports=reports, notes=notes
             )
-        gradients = summed_gradients.mean_over_replicas(result.gradients, shard)
-        norm = tf.linalg.global_norm(gradients)
-        reports = {**result.reports, "gradient_norm": norm}
-        return result._replace(
-            loss=replicas.unless_empty(shard, result.loss),
-            gradients=gradients,
-            reports={
-                name: replicas.unless_empty(shard, tf.convert_to_tensor(value))
-                for name, value in reports.items()
-            },
-        )
+        return summed_gradients.summed(result, shard)
 
     def _new_state(self, given, notes):
         context = self._context_of(given, notes=notes)
