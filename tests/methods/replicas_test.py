@@ -2,6 +2,8 @@
 
 import contextlib
 import functools
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -125,6 +127,30 @@ class ReplicasTest(tf.test.TestCase, parameterized.TestCase):
         """The whole step is compiled on one device, a part on two."""
         one = train(case, 1, jit_compile=False)
         self.assert_same("float64", one, train(case, 2, jit_compile=True))
+
+    @parameterized.parameters(
+        ("standard",),
+        ("fastbat",),
+        ("fastbat", "--jit_compile"),
+        ("finite_difference",),
+        ("remembered",),
+        ("gradalign",),
+        ("fgsm_pgi",),
+        ("free_replays",),
+        ("trades",),
+    )
+    @pytest.mark.slow
+    def test_four_replicas_are_one_device(self, *arguments):
+        program = [sys.executable, "-m", "tests.support.four_replicas"]
+        run = subprocess.run(
+            [*program, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        self.assertEqual(run.returncode, 0, run.stderr[-2000:])
+        self.assertLess(float(run.stdout), TOLERANCES["float64"])
 
     @parameterized.parameters(
         ("fastbat", 17),  # A replica without examples.
