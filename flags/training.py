@@ -82,6 +82,12 @@ SETTINGS = (
         "clip_norm",
         "Largest global norm of the gradient; 0 disables clipping.",
     ),
+    _define(
+        absl_flags.DEFINE_bool,
+        "sync_batch_norm",
+        "Normalize with the statistics of the images of all replicas, as on "
+        "one device. On several replicas, XLA cannot compile the step.",
+    ),
     _string("loss", "Training loss", LOSSES),
     _float(
         "label_smoothing",

@@ -9,7 +9,7 @@ import tensorflow as tf
 from fastbat_tf import distribution, methods, workers
 from fastbat_tf.errors import InputError
 from fastbat_tf.experiment.run_directory import weights_file
-from fastbat_tf.layers import FusedBatchNormalization
+from fastbat_tf.layers import FusedBatchNormalization, structure
 from fastbat_tf.methods.state import Plan
 from fastbat_tf.saving import initial_weights
 from fastbat_tf.saving.earlier_weights import load_weights
@@ -51,11 +51,20 @@ def build_robust(config, build_model):
                 batch_normalization=BATCH_NORMALIZATION,
                 **config.model.options,
             )
+            if config.training.sync_batch_norm:
+                _synchronize(classifier)
             return RobustClassifier(
                 classifier, method, seed=config.training.seed
             )
     except ValueError as error:  # From Keras or the model zoo.
         raise InputError(str(error)) from error
+
+
+def _synchronize(classifier):
+    """Lets normalizations use the statistics of all replicas."""
+    for layer in structure.flatten(classifier):
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.synchronized = True
 
 
 @contextlib.contextmanager
@@ -223,4 +232,6 @@ def _epsilon_schedule(config, steps_per_epoch):
 
 def compiles_with_xla(config):
     """Returns whether XLA compiles the steps of a run."""
+    if config.training.sync_batch_norm:
+        return False
     return distribution.resolve_jit_compile(config.runtime.compiles)

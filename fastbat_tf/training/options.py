@@ -101,6 +101,8 @@ class TrainingConfig:
             no scales or offsets of normalization layers. Defaults to `"all"`.
         clip_norm: Float, the largest global norm of the gradient. Defaults to
             `0.0`, which disables clipping.
+        sync_batch_norm: Boolean, whether BatchNormalization uses the statistics
+            of the examples of all replicas. Defaults to `False`.
         loss: A key of `LOSSES`. Defaults to `"crossentropy"`.
         label_smoothing: Float in [0, 1), the share of the label that is spread
             over all classes. Defaults to `0.0`.
@@ -139,6 +141,7 @@ class TrainingConfig:
     weight_decay_mode: str | None = None
     weight_decay_on: str = "all"
     clip_norm: float = 0.0
+    sync_batch_norm: bool = False
     loss: str = "crossentropy"
     label_smoothing: float | None = None
     attack_loss: str = "same"
@@ -183,6 +186,22 @@ class TrainingConfig:
         self._check_schedule()
         if self.label_smoothing is not None:
             self._below("label_smoothing", 1)
+
+    def check_compilation(self, jit_compile):
+        """Rejects what XLA cannot compile.
+
+        Args:
+            jit_compile: True, False or `"auto"`.
+
+        Raises:
+            InputError: If it is rejected.
+        """
+        if self.sync_batch_norm and jit_compile is True:
+            raise InputError(
+                "Replicas cannot exchange statistics in what XLA compiles; "
+                "expected jit_compile=auto or false with sync_batch_norm. "
+                "Received: sync_batch_norm=True, jit_compile=true"
+            )
 
     def options(self, choice):
         """Returns the options of the chosen optimizer, schedule or loss.

@@ -14,19 +14,31 @@ from fastbat_tf.layers.replacement import Replacement
 _local = threading.local()
 
 
-def mean_over_replicas(gradients, shard):
-    """Averages the gradients of all replicas.
+def summed(result, shard):
+    """Gives a replica's result the mean gradient of all replicas.
 
     Args:
-        gradients: List of tensors, one for each variable, or None where the
-            loss does not depend on it.
-        shard: The `Shard` of this replica, or None if there is one replica.
+        result: The `StepResult` of this replica.
+        shard: Its `Shard`.
 
     Returns:
-        A list like `gradients`, the same on all replicas.
+        A `StepResult`, with the norm of that gradient. If the replica has no
+        examples, its other values are zero.
     """
-    if shard is None:
-        return gradients
+    gradients = _mean_over_replicas(result.gradients, shard)
+    norm = tf.linalg.global_norm(gradients)
+    reports = {**result.reports, "gradient_norm": norm}
+    return result._replace(
+        loss=replicas.unless_empty(shard, result.loss),
+        gradients=gradients,
+        reports={
+            name: replicas.unless_empty(shard, tf.convert_to_tensor(value))
+            for name, value in reports.items()
+        },
+    )
+
+
+def _mean_over_replicas(gradients, shard):
     indices = [i for i, g in enumerate(gradients) if g is not None]
     means = replicas.sum_over(
         [

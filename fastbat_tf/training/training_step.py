@@ -75,6 +75,8 @@ class TrainingStep(ContextualModel):
             return
         # Under a strategy, XLA cannot write the optimizer's variables, so only
         # the gradients are compiled.
+        if self.given_jit_compile == "auto" and self._synchronizes():
+            self.compiles_step = False
         whole = self.compiles_step and not tf.distribute.has_strategy()
         self.compiles_whole_step = whole
         if not self.compiles_step and self._synchronizes():
@@ -160,17 +162,7 @@ class TrainingStep(ContextualModel):
             result = result._replace(
                 gradients=gradients, reports=reports, notes=notes
             )
-        gradients = summed_gradients.mean_over_replicas(result.gradients, shard)
-        norm = tf.linalg.global_norm(gradients)
-        reports = {**result.reports, "gradient_norm": norm}
-        return result._replace(
-            loss=replicas.unless_empty(shard, result.loss),
-            gradients=gradients,
-            reports={
-                name: replicas.unless_empty(shard, tf.convert_to_tensor(value))
-                for name, value in reports.items()
-            },
-        )
+        return summed_gradients.summed(result, shard)
 
     def _gradients(self, *, images, labels, **given):
         result = self.compute_gradients(

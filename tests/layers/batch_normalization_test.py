@@ -118,7 +118,7 @@ class FusedBatchNormalizationTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllClose(layer(x, training=True), layer(x, training=False))
         self.assertAllEqual(layer.moving_mean, [0.0, 0.0, 0.0])
 
-    @parameterized.parameters("renorm", "synchronized", "mask")
+    @parameterized.parameters("renorm", "mask")
     def test_unbiased_is_refused_with(self, name):
         with self.assertRaisesRegex(
             InputError, f"unbiased=False with `{name}`. Received: unbiased=True"

@@ -1,6 +1,9 @@
 """Every method on one device and on several: the same weights."""
 
 import contextlib
+import functools
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -126,6 +129,30 @@ class ReplicasTest(tf.test.TestCase, parameterized.TestCase):
         self.assert_same("float64", one, train(case, 2, jit_compile=True))
 
     @parameterized.parameters(
+        ("standard",),
+        ("fastbat",),
+        ("fastbat", "--jit_compile"),
+        ("finite_difference",),
+        ("remembered",),
+        ("gradalign",),
+        ("fgsm_pgi",),
+        ("free_replays",),
+        ("trades",),
+    )
+    @pytest.mark.slow
+    def test_four_replicas_are_one_device(self, *arguments):
+        program = [sys.executable, "-m", "tests.support.four_replicas"]
+        run = subprocess.run(
+            [*program, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        self.assertEqual(run.returncode, 0, run.stderr[-2000:])
+        self.assertLess(float(run.stdout), TOLERANCES["float64"])
+
+    @parameterized.parameters(
         ("fastbat", 17),  # A replica without examples.
         ("fgsm_fuap", 17),
         ("free_replays", 17),
@@ -150,6 +177,21 @@ class ReplicasTest(tf.test.TestCase, parameterized.TestCase):
         self.assert_same("float64", one, two)
         seeds = [v for v in two[0].variables if "seed" in v.path]
         self.assertLen(seeds, 4)
+
+    @parameterized.parameters("fastbat", "gradalign")
+    @pytest.mark.quick("fastbat")
+    def test_synchronized_batch_normalization(self, case):
+        """Moving statistics are those of one device, too."""
+
+        def build():
+            return testing.small_network(
+                normalization=functools.partial(
+                    testing.ZOO_NORMALIZATION, synchronized=True
+                )
+            )
+
+        one, two = (train(case, n, build=build) for n in (1, 2))
+        self.assert_same("float64", one, two)
 
     @parameterized.product(
         reduction=("sum", "none", "mean_with_sample_weight"),
@@ -190,7 +232,7 @@ class ReplicasTest(tf.test.TestCase, parameterized.TestCase):
         robust, _ = train("standard", 2)
         self.assertAllClose(robust.optimizer.learning_rate, 0.05)
         batches = -(-EXAMPLES // BATCH)
-        self.assertEqual(int(robust.step), EPOCHS * batches)
+        self.assertEqual(robust.step.numpy(), EPOCHS * batches)
 
     @parameterized.parameters(*BATCH_WIDE)
     @pytest.mark.quick("nuat")

@@ -82,6 +82,14 @@ class DefaultsTest(parameterized.TestCase):
 
 
 class ChecksTest(parameterized.TestCase):
+    def test_xla_cannot_compile_synchronized_statistics(self):
+        config = TrainingConfig(sync_batch_norm=True)
+        for allowed in ("auto", False):
+            config.check_compilation(allowed)
+        with self.assertRaisesRegex(InputError, "^.*jit_compile=true$"):
+            config.check_compilation(True)
+        TrainingConfig().check_compilation(True)
+
     @parameterized.parameters(
         ("optimizer", "adam", "momentum", 0.9),
         ("optimizer", "lamb", "nesterov", False),

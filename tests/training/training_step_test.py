@@ -28,7 +28,7 @@ class RecordedNoise:
         random = np.random.default_rng(0)
         self.noise = random.uniform(-1, 1, shape).astype("float32")
 
-    def uniform(self, name, shape, minval, maxval, dtype, first=None):
+    def uniform(self, name, shape, minval, maxval, dtype, **_):
         return tf.constant(self.noise, dtype) * maxval
 
 

@@ -1,0 +1,47 @@
+"""Trains on one device and on four logical ones, in a process of its own.
+
+    python -m tests.support.four_replicas METHOD [--jit_compile]
+
+It prints the largest difference of a weight. The tests' own process has two
+logical devices.
+"""
+
+import sys
+from unittest import mock
+
+import tensorflow as tf
+
+REPLICAS = 4
+
+
+def main(name, *flags):
+    # Importing `tests` has made two devices, which are not used yet.
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    tf.config.set_logical_device_configuration(
+        cpu, [tf.config.LogicalDeviceConfiguration()] * REPLICAS
+    )
+    from tests.methods import replicas_test  # noqa: PLC0415
+
+    # On a machine of two cores, collectives of four devices wait for ever.
+    strategy = tf.distribute.MirroredStrategy(
+        [f"CPU:{i}" for i in range(REPLICAS)],
+        cross_device_ops=tf.distribute.ReductionToOneDevice(),
+    )
+    one, _ = replicas_test.train(name, 1)
+    with mock.patch.object(
+        replicas_test.testing, "two_cpu_strategy", lambda: strategy
+    ):
+        four, _ = replicas_test.train(
+            name, REPLICAS, jit_compile="--jit_compile" in flags
+        )
+    print(
+        max(
+            float(tf.reduce_max(tf.abs(a.numpy() - b.numpy())))
+            for a, b in zip(one.weights, four.weights, strict=True)
+            if a.dtype == "float64"
+        )
+    )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
