@@ -184,7 +184,7 @@ class ExecutionTest(parameterized.TestCase, tf.test.TestCase):
             )
 
     @parameterized.parameters("standard", "fastbat")
-    @pytest.mark.quick("standard")
+    @pytest.mark.slow
     def test_xla_compiles_one_program(self, method):
         """As on a GPU; also for fewer steps than a whole call."""
         self.enterContext(
