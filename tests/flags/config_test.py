@@ -102,6 +102,9 @@ class FlagsConfigTest(CommandLineTest):
             "--jit_compile=true",
             "--deterministic",
             "--save_every=2.5min",
+            "--collective_timeout=45",
+            "--steps_per_execution=4",
+            "--profile=2,9",
             "--resume=must",
             "--verbosity=1",
         )
@@ -195,6 +198,9 @@ class FlagsConfigTest(CommandLineTest):
                     "jit_compile": "true",
                     "deterministic": True,
                     "save_every": "2.5min",
+                    "collective_timeout": "45",
+                    "steps_per_execution": 4,
+                    "profile": "2,9",
                 },
             },
         )
