@@ -119,7 +119,7 @@ def _watch_workers(spec, timeout):
         cluster_register_timeout_in_ms=milliseconds,
         heartbeat_timeout_in_ms=milliseconds,
         coordinated_jobs=[
-            coordination_config_pb2.CoordinatedJob(
+            coordination_config_pb2.CoordinatedJob(  # type: ignore
                 name=job, num_tasks=spec.num_tasks(job)
             )
             for job in jobs

@@ -10,9 +10,7 @@ from absl.testing import absltest, parameterized
 
 from fastbat_tf.errors import InputError
 from fastbat_tf.experiment.config import (
-    JIT_COMPILE,
     NORMS,
-    STRATEGIES,
     Config,
     DataConfig,
     EvaluationConfig,
@@ -23,6 +21,7 @@ from fastbat_tf.experiment.config import (
     TrainingConfig,
     parse_fraction,
 )
+from fastbat_tf.runtime.options import JIT_COMPILE, STRATEGIES, parse_timeout
 
 
 class ParseTest(parameterized.TestCase):
@@ -358,6 +357,19 @@ class ConfigTest(parameterized.TestCase):
             for setting in dataclasses.fields(group):
                 with self.assertRaises(dataclasses.FrozenInstanceError):
                     setattr(group, setting.name, None)
+
+
+class ParseTimeoutTest(parameterized.TestCase):
+    def test_seconds_and_minutes(self):
+        self.assertEqual(parse_timeout("90"), 90)
+        self.assertEqual(parse_timeout("1.5min"), 90)
+
+    @parameterized.parameters("0", "0.5", "2000min", "nan", "5mins", "", "min")
+    def test_refused(self, text):
+        with self.assertRaisesRegex(
+            InputError, f"300, or of minutes.* collective_timeout={text}$"
+        ):
+            parse_timeout(text)
 
 
 if __name__ == "__main__":

@@ -113,7 +113,12 @@ class BadFlagsTest(CommandLineTest):
         ("--attack=pgd-1-1", "'attack'"),
         ("--test_examples=5", "'test_examples'"),
         ("--evaluation_batch_size=0", "`batch_size` .* 1"),
-        ("--strategy=tpu", "auto, none, mirrored.* strategy=tpu$"),
+        (
+            "--strategy=horovod",
+            "auto, none, mirrored, multiworker, tpu.* strategy=horovod$",
+        ),
+        ("--strategy=multiworker", "expects TF_CONFIG .*TF_CONFIG=.not set.$"),
+        ("--collective_timeout=0", "seconds such as 300.*timeout=0$"),
         ("--jit_compile=yes", "auto, true, false.* jit_compile=yes$"),
         ("--deterministic=maybe", "deterministic=maybe"),
         ("--save_every=0", "steps such as 500, or of .*15min.*every=0$"),
@@ -171,6 +176,12 @@ class BadFlagsTest(CommandLineTest):
             r"--mode=export expects --run_dir\. Received: run_dir=None$",
         )
 
+    def test_a_wrong_cluster(self):
+        for text, message in (("{", "JSON"), ('{"cluster": [1]}', "jobs")):
+            process = main(f"--run_dir={self.run_dir}", TF_CONFIG=text)
+            self.assert_refused(process, f"TF_CONFIG is .*{message}")
+        self.assert_nothing_written()
+
     def test_a_missing_flagfile(self):
         process = main("--flagfile=recipes/none.cfg")
         self.assert_refused(process, "'recipes/none.cfg'$")
@@ -226,6 +237,7 @@ class HelpTest(parameterized.TestCase):
         "validation_share",
         "resume",
         "save_every",
+        "collective_timeout",
         "steps_per_execution",
         "profile",
         "compilation_cache",

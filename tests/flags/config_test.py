@@ -209,8 +209,12 @@ class FlagsConfigTest(CommandLineTest):
 
     def test_what_does_not_make_another_run(self):
         _, _, config = self.command(
-            "--save_every=7", "--steps_per_execution=5", "--profile=3,4"
+            "--save_every=7",
+            "--steps_per_execution=5",
+            "--profile=3,4",
+            "--collective_timeout=8min",
         )
+        self.assertEqual(config.runtime.collective_timeout, "8min")
         self.assertEqual(config.runtime.save_every, "7")
         self.assertEqual(config.runtime.steps_per_execution, 5)
         self.assertEqual(config.runtime.profile, "3,4")

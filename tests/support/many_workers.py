@@ -138,8 +138,7 @@ def run(
 
 def main(*flags: str) -> None:
     """Runs the program in this process."""
-    import flags as command_line
-    from flags import program
+    from flags import command, program
 
-    command_line.parse(["main.py", *flags])
+    command.parse(["main.py", *flags])
     program.main(None)
