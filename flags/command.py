@@ -154,13 +154,20 @@ def _get_evaluation(run_dir):
     config = dataclasses.replace(
         config,
         evaluation=evaluation.get_config(config.training_norm),
-        runtime=runtime.get_config(),
+        runtime=_runtime_of_evaluation(config.runtime),
     )
     check_surrogate(config.evaluation.attacks, chosen.surrogate)
     cluster.check(config.runtime.strategy)
     return Command(
         "evaluate", run_dir, config, target=chosen, verbosity=_verbosity()
     )
+
+
+def _runtime_of_evaluation(trained):
+    """A run may be measured on other devices than it was trained on."""
+    given = runtime.get_config()
+    chosen = {name: getattr(given, name) for name in RUNTIME_OF_EVALUATION}
+    return dataclasses.replace(trained, deterministic=False, **chosen)
 
 
 def _names(group):
