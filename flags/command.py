@@ -163,7 +163,7 @@ def _get_evaluation(run_dir):
     config = dataclasses.replace(
         config,
         evaluation=evaluation.get_config(config.training_norm),
-        runtime=runtime.get_config(),
+        runtime=_runtime_of_evaluation(config.runtime),
     )
     check_surrogate(config.evaluation.attacks, chosen.surrogate)
     cluster.check(config.runtime.strategy)
@@ -175,6 +175,13 @@ def _get_evaluation(run_dir):
         verbosity=_verbosity(),
         compilation_cache=runtime.COMPILATION_CACHE.value,
     )
+
+
+def _runtime_of_evaluation(trained):
+    """A run may be measured on other devices than it was trained on."""
+    given = runtime.get_config()
+    chosen = {name: getattr(given, name) for name in RUNTIME_OF_EVALUATION}
+    return dataclasses.replace(trained, deterministic=False, **chosen)
 
 
 def _names(group):

@@ -73,8 +73,8 @@ def scaled_gradient(
         images: float32 tensor `(batch, height, width, channels)`.
 
     Returns:
-        float32 tensor like `images`, zero for an example whose gradient no
-        factor makes finite.
+        float32 tensor like `images`. It is not finite everywhere in an example
+        whose gradient no factor makes finite.
     """
     largest = tf.reduce_max(tf.abs(upstream), -1)
     first = CEILING / _power_of_two(largest)
@@ -89,7 +89,8 @@ def scaled_gradient(
         )
         now = tf.reduce_max(tf.abs(found), _PIXEL_AXES)
         is_finite = tf.math.is_finite(now)
-        takes = is_open & is_finite
+        # Without any finite attempt, the caller picks what is a number.
+        takes = is_open & (is_finite | (size < 0))
         rows = tf.reshape(factor, [-1, 1, 1, 1])
         gradient = tf.where(
             tf.reshape(takes, [-1, 1, 1, 1]), found / rows, gradient
@@ -99,7 +100,7 @@ def scaled_gradient(
         is_faint = is_finite & (now < FAINT)
         grows = tf.where(now > 0, 1 / _power_of_two(now), RAISE)
         scale *= tf.where(overflows, BACKOFF, tf.where(is_faint, grows, 1.0))
-        size = tf.where(takes, now, size)
+        size = tf.where(is_open & is_finite, now, size)
         is_open &= overflows | is_faint
         return number + 1, scale, is_open, gradient, size
 
@@ -111,8 +112,7 @@ def scaled_gradient(
         (
             tf.constant(0),
             first,
-            # Of what is zero or no number, there is no direction.
-            tf.math.is_finite(largest) & (largest > 0),
+            tf.not_equal(largest, 0.0),
             tf.zeros_like(images),
             -tf.ones_like(first),
         ),

@@ -33,7 +33,8 @@ class EvaluateFlagsTest(CommandLineTest):
         self.assertEqual((mode, run_dir), ("evaluate", str(self.run_dir)))
         self.assertEqual(config.data, RUN.data)
         self.assertEqual(config.method, RUN.method)
-        self.assertEqual(config.runtime, RuntimeConfig("none", "auto"))
+        # The devices are those of this command.
+        self.assertEqual(config.runtime, RuntimeConfig("auto", "auto"))
         self.assertEqual(
             config.evaluation,
             Config(
@@ -121,7 +122,7 @@ class EvaluateFlagsTest(CommandLineTest):
         ),
         ("--run_dir=RUN --dataset=cifar10_mini", "flags=dataset$"),
         ("--run_dir=RUN --epsilon=8/255", "flags=epsilon$"),
-        ("--run_dir=RUN --strategy=none", "flags=strategy$"),
+        ("--run_dir=RUN --deterministic", "flags=deterministic$"),
         (
             "--run_dir=RUN --validation_attack=fgsm",
             "flags=validation_attack$",
