@@ -14,6 +14,17 @@ import tensorflow as tf
 REPLICAS = 4
 
 
+class Patient(tf.distribute.MirroredStrategy):
+    """Works on two cores, where four devices would wait for ever.
+
+    They would do so in collectives, and in iterators that fetch ahead.
+    """
+
+    def experimental_distribute_dataset(self, dataset, options=None):
+        options = tf.distribute.InputOptions(experimental_fetch_to_device=False)
+        return super().experimental_distribute_dataset(dataset, options)
+
+
 def main(name, *flags):
     # Importing `tests` has made two devices, which are not used yet.
     (cpu,) = tf.config.list_physical_devices("CPU")
@@ -22,8 +33,7 @@ def main(name, *flags):
     )
     from tests.methods import replicas_test  # noqa: PLC0415
 
-    # On a machine of two cores, collectives of four devices wait for ever.
-    strategy = tf.distribute.MirroredStrategy(
+    strategy = Patient(
         [f"CPU:{i}" for i in range(REPLICAS)],
         cross_device_ops=tf.distribute.ReductionToOneDevice(),
     )
