@@ -150,7 +150,7 @@ class TorchStep:
         """Seconds of a step, or GB for `"memory"`."""
         self._process.stdin.write(f"{line}\n")
         self._process.stdin.flush()
-        return float(self._process.stdout.readline())
+        return float(self._process.stdout.readline().split()[0])
 
 
 def timed_step(robust, batch):

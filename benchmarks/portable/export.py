@@ -32,7 +32,6 @@ from absl import app, logging
 from absl import flags as absl_flags
 
 import flags
-from benchmarks.portable import stablehlo
 from fastbat_tf.errors import InputError
 from fastbat_tf.runtime import environment
 
@@ -71,6 +70,7 @@ def export(config, run_dir, build_model, data_file=None):
     from fastbat_tf.experiment import building, callbacks
     from fastbat_tf.experiment.run_directory import RunDirectory
     from fastbat_tf.files import write_json
+    from fastbat_tf.saving import stablehlo
 
     directory = RunDirectory(run_dir)
     directory.check(config, "never")

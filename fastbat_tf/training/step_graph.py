@@ -14,16 +14,25 @@ import functools
 
 import tensorflow as tf
 
-# Operations that compute nothing from the values of large tensors.
-_FREE = {"Const", "NoOp", "Placeholder", "Rank", "ReadVariableOp"}
-_FREE |= {"Shape", "ShapeN", "Size"}
+# The operations that are ordered. With oneDNN, TensorFlow merges others with a
+# convolution that runs at another time, such as `BiasAddGrad`; if these had a
+# place of their own, the merged operation would wait for itself.
+_ORDERED = {
+    "Conv2D",
+    "Conv2DBackpropFilter",
+    "Conv2DBackpropInput",
+    "FusedBatchNormGradV3",
+    "FusedBatchNormV3",
+    "Mul",
+    "ReluGrad",
+    "Sub",
+    "Sum",
+}
 _SAME = {"Identity", "IdentityN"}
 # Operations that are worth computing again, because they pass over the memory
 # once or twice, and those whose result is computed again with them.
 _CHEAP = {
     "FusedBatchNormGradV3": (),
-    "Pad": (),
-    "Relu": ("FusedBatchNormV3",),
 }
 # A result is used much later if this share of all operations runs before that.
 # With a fifth, a step of Fast-BAT computes again what its implicit term takes
@@ -50,7 +59,7 @@ def with_less_memory(function, recomputes=False):
         operations = [
             operation
             for operation in tf.compat.v1.get_default_graph().get_operations()
-            if operation.type not in _FREE
+            if operation.type in _ORDERED
             and any(map(_is_large, (*operation.inputs, *operation.outputs)))
         ]
         if recomputes:

@@ -1,11 +1,94 @@
-"""Writes computations of TensorFlow as StableHLO."""
+"""Writes a training step as StableHLO, which any XLA compiler runs."""
 
+import pathlib
 import re
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
 
 from fastbat_tf.errors import InputError
+from fastbat_tf.files import write_json
+from fastbat_tf.training.classifier import RobustClassifier
 
 
-def get_variables(robust):
+def export_step(
+    robust: RobustClassifier, data: Any, path: str | pathlib.Path
+) -> dict[str, Any]:
+    """Writes a whole training step as StableHLO.
+
+    The step is the one that `fit` makes: it solves the lower-level problem,
+    computes the gradients, and updates weights, optimizer, moving statistics
+    and metrics. It is a pure function from the batch and the variables to the
+    logs and the new variables. Three files are written:
+
+    * `step.mlir`, the computation;
+    * `step.json` with the lists `inputs` and `outputs`, in the order of the
+      computation. An input is an `argument`, one of the tensors of the batch
+      with its `shape` and `dtype`, or a `state`, a variable named by its path.
+      An output is a `result` to log, or the new value of a `state`;
+    * `state.npz`, the values of all states now.
+
+    Calling the step again with the new states trains on. Random numbers depend
+    on the state that counts the steps, as in `fit`.
+
+    Args:
+        robust: A compiled `RobustClassifier` on one device, whose method makes
+            one step for each batch.
+        data: A batch as `train_on_batch` takes it, a pair of inputs and labels
+            of static shapes. Its values do not matter.
+        path: The directory to write, created if it does not exist.
+
+    Returns:
+        The content of `step.json`.
+
+    Raises:
+        InputError: If the step changes its variables in a way that cannot be
+            described like this, such as several times, or if two variables
+            have the same path.
+
+    Example:
+
+    ```python
+    from fastbat_tf.saving import stablehlo
+
+    robust = fb.RobustClassifier(model, fb.FastBAT()).compile("sgd")
+    stablehlo.export_step(robust, (images, labels), "runs/step")
+    ```
+    """
+    if robust.method.replays != 1:
+        raise InputError(
+            "A method that replays its batches cannot be exported; expected "
+            f"replays=1. Received: replays={robust.method.replays}"
+        )
+    robust.optimizer.build(robust.trainable_variables)
+    inputs, labels = data
+    inputs = inputs if isinstance(inputs, dict) else {"images": inputs}
+    named = {**inputs, "labels": labels}
+    specs = {
+        name: tf.TensorSpec.from_tensor(tf.convert_to_tensor(value))
+        for name, value in named.items()
+    }
+
+    def step(*values):
+        batch = dict(zip(specs, values, strict=True))
+        return robust.train_step((batch, batch.pop("labels")))
+
+    folder = pathlib.Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    description = write(folder / "step.mlir", step, specs, robust)
+    states = {path: v.numpy() for path, v in get_variables(robust)}
+    states |= description.pop("constants")
+    np.savez(folder / "state.npz", **states)
+    write_json(folder / "step.json", description)
+    return description
+
+
+def get_variables(
+    robust: RobustClassifier,
+) -> list[tuple[str, keras.Variable]]:
     """Lists the variables of a training.
 
     Args:
@@ -32,7 +115,12 @@ def get_variables(robust):
     return pairs
 
 
-def write(file, function, arguments, robust):
+def write(
+    file: pathlib.Path,
+    function: Callable[..., dict[str, Any]],
+    arguments: dict[str, Any],
+    robust: RobustClassifier,
+) -> dict[str, Any]:
     """Writes a function as StableHLO.
 
     Args:
@@ -47,8 +135,6 @@ def write(file, function, arguments, robust):
     Raises:
         InputError: If the computation cannot be described in this form.
     """
-    import tensorflow as tf
-
     compiled = tf.function(function, jit_compile=True, autograph=False)
     concrete = compiled.get_concrete_function(*arguments.values())
     results = sorted(concrete.structured_outputs)
