@@ -23,7 +23,6 @@ from fastbat_tf.methods.step import StepResult
 from fastbat_tf.training import (
     loss_scaling,
     reductions,
-    step_graph,
     summed_gradients,
     variables,
 )
@@ -83,18 +82,13 @@ class TrainingStep(ContextualModel):
             return  # Replicas cannot meet inside of a nested `tf.function`.
         # Even without XLA, this part is a `tf.function`: where a step creates
         # variables, as some metrics do, it is traced twice, but this part once.
-        gradients = self._gradients
-        if not self.compiles_step:
-            gradients = step_graph.with_less_memory(
-                gradients, recomputes=self.method.differentiates_twice
-            )
         self._replica_step, self._correction = (
             tf.function(
                 part,
                 jit_compile=self.compiles_step and not whole,
                 autograph=False,
             )
-            for part in (gradients, self._corrected)
+            for part in (self._gradients, self._corrected)
         )
         if whole:
             self._whole_step = tf.function(
@@ -126,11 +120,7 @@ class TrainingStep(ContextualModel):
             result = self._compute_part(given)
             finite = loss_scaling.all_finite(self.optimizer, result.gradients)
             excused = loss_scaling.is_excused(self.optimizer, finite)
-            # Or products with the weights would be there before they are used.
-            with tf.control_dependencies(
-                [each for each in result.gradients if each is not None]
-            ):
-                self.apply_gradients(result.gradients, finite)
+            self.apply_gradients(result.gradients, finite)
             values = loss_scaling.keep_unless(
                 finite, self._new_state(given, result.notes), given["state"]
             )

@@ -188,7 +188,7 @@ class PlantedTest(tf.test.TestCase, parameterized.TestCase):
             outcome = robust.compute_gradients(
                 tf.constant(IMAGES),
                 tf.constant(LABELS),
-                robust.draws(0, 0),
+                robust.draws(0),
                 index=tf.range(8),
             )
             moved = outcome.solution.perturbation
@@ -215,7 +215,7 @@ class PlantedDerivativesTest(tf.test.TestCase, parameterized.TestCase):
 
     def outcome(self, robust):
         return robust.compute_gradients(
-            tf.constant(IMAGES), tf.constant(LABELS), robust.draws(0, 0)
+            tf.constant(IMAGES), tf.constant(LABELS), robust.draws(0)
         )
 
     def assert_near(self, ours, expected, tolerance):
