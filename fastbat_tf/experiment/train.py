@@ -28,7 +28,7 @@ from fastbat_tf.experiment.run_directory import RunDirectory
 from fastbat_tf.runtime import display, formatting, half_precision, hints
 from fastbat_tf.saving.earlier_weights import load_weights
 from fastbat_tf.saving.export import export
-from fastbat_tf.training import variables
+from fastbat_tf.training import fitting, variables
 
 
 def train(config, run_dir, build_model, *, resume="auto", verbosity=0):
@@ -113,7 +113,7 @@ def _train(config, directory, *, strategy, build_model, resume, preemption):
             config, build_model, splits.train, everyone
         )
     everyone.on_chief(lambda: directory.create(config))
-    _show_settings(config, strategy, notes)
+    _show_settings(config, robust, notes)
     run_callbacks = callbacks.build(config, robust, validation, directory)
     trained = _fit(
         config,
@@ -217,12 +217,14 @@ def _build(config, build_model, examples, everyone):
     return robust, steps_per_epoch
 
 
-def _show_settings(config, strategy, notes):
+def _show_settings(config, robust, notes):
+    strategy = robust.distribute_strategy
     groups = config.to_dict().items()
     display.say("\n".join(f"{k}: {json.dumps(group)}" for k, group in groups))
     compiled = building.compiles_with_xla(config)
     precision = half_precision.notes(config.training.precision, compiled)
-    notes = (*precision, *notes)
+    replicas = fitting.replicas_note(robust.method, strategy)
+    notes = (*precision, *notes, *([replicas] if replicas else []))
     for line in (_device_line(config, strategy), *notes):
         display.say(line)
 
