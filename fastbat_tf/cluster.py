@@ -8,7 +8,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from fastbat_tf.errors import InputError, WorkerLostError
@@ -159,6 +159,68 @@ def _refusal(expected, received):
     )
 
 
+def check_slurm_host(
+    address: str, index: int, environment: Mapping[str, str] | None = None
+) -> None:
+    """Refuses a numbering of Slurm's tasks that goes from host to host.
+
+    Args:
+        address: String `host:port`, where this task is expected.
+        index: Integer, Slurm's number of this task.
+        environment: See `find`. Defaults to None.
+
+    Raises:
+        InputError: If this task runs on another host.
+    """
+    variables = os.environ if environment is None else environment
+    host = address.rpartition(":")[0]
+    actual = variables.get("SLURMD_NODENAME", host)
+    if actual != host:
+        raise InputError(
+            "Slurm's tasks are expected to be numbered host by host, as with "
+            f"srun --distribution=block: task {index} on {host}. Received: "
+            f"SLURMD_NODENAME={actual}"
+        )
+
+
+def check_own_gpus(
+    addresses: Sequence[str],
+    index: int,
+    gpus: int,
+    environment: Mapping[str, str] | None = None,
+) -> None:
+    """Refuses workers of one host that would take the same GPUs.
+
+    Args:
+        addresses: Sequence of strings `host:port`, the addresses of all
+            workers.
+        index: Integer, the number of this worker.
+        gpus: Integer, the number of GPUs that this worker sees.
+        environment: See `find`. Defaults to None.
+
+    Raises:
+        InputError: If the workers of this host see more GPUs together than it
+            has.
+    """
+    variables = os.environ if environment is None else environment
+    hosts = [address.rpartition(":")[0] for address in addresses]
+    count = hosts.count(hosts[index])
+    on_host = variables.get("SLURM_GPUS_ON_NODE", "")
+    if on_host.isdigit():
+        available = int(on_host)
+    elif "CUDA_VISIBLE_DEVICES" in variables:
+        return  # What the others see is not known here.
+    else:
+        available = gpus  # It sees them all.
+    if count > 1 and count * gpus > available:
+        raise InputError(
+            f"Each of the {count} workers on {hosts[index]} is expected to see "
+            "GPUs of its own only, by Slurm's --gpus-per-task or by "
+            "CUDA_VISIBLE_DEVICES. "
+            f"Received: {gpus} of {available} GPUs for each worker"
+        )
+
+
 def wait_for_all(address: str, cluster: Cluster, seconds: float) -> None:
     """Waits until all workers are up.
 
@@ -189,7 +251,8 @@ def _welcome(port, cluster, end):
         while len(arrived) < cluster.count - 1:
             if time.monotonic() > end:
                 missing = set(range(1, cluster.count)) - arrived.keys()
-                raise _missing(cluster, ", ".join(map(str, sorted(missing))))
+                names = ", ".join(map(str, sorted(missing)))
+                raise _missing(cluster, f"no sign of worker {names}")
             try:
                 connection = server.accept()[0]
             except TimeoutError:
@@ -240,13 +303,16 @@ def _greeting(connection):
 
 def _report(host, port, cluster, end):
     """Tells the chief that this worker is up, and waits for the others."""
+    received = None
     while True:
         left = end - time.monotonic()
         if left < 0:
-            raise _missing(cluster, f"0, or others that {host}:{port} awaits")
+            raise _missing(cluster, received)
+        received = f"no answer from the chief at {host}:{port}"
         try:
             with socket.create_connection((host, port), timeout=left) as chief:
                 chief.sendall(GREETING % cluster.index)
+                received = f"the chief at {host}:{port} waits for others"
                 with chief.makefile("rb") as lines:
                     if lines.readline(100) == START:
                         return
@@ -255,9 +321,9 @@ def _report(host, port, cluster, end):
         time.sleep(SECONDS_BETWEEN_TRIES)
 
 
-def _missing(cluster, which):
+def _missing(cluster, received):
     return WorkerLostError(
         f"Not all of the {cluster.count} workers have come up within "
         "`collective_timeout`; expected the same command on each host. "
-        f"Received: missing workers={which}"
+        f"Received: {received}"
     )

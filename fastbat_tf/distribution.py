@@ -7,12 +7,31 @@ import numbers
 import os
 import pathlib
 import re
+import subprocess
+import sys
 
 import keras
 import tensorflow as tf
 
 from fastbat_tf import cluster
-from fastbat_tf.errors import InputError
+from fastbat_tf.errors import InputError, WorkerLostError
+
+# How TensorFlow reports that a worker is gone: its process, its network, or its
+# heartbeats. A collective that was in progress is cancelled or aborted.
+LOST = (
+    tf.errors.UnavailableError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.InternalError,
+    tf.errors.FailedPreconditionError,
+)
+# Prints a line after some seconds, unless the process that asked for it ends.
+PRINTER = """
+import select, sys
+if not select.select([sys.stdin], [], [], float(sys.argv[1]))[0]:
+    print("error:", sys.argv[2], file=sys.stderr)
+"""
 
 
 def get_strategy(name: str, timeout: float = 300) -> tf.distribute.Strategy:
@@ -64,12 +83,25 @@ def _multi_worker(found, timeout):
         for job in cluster.JOBS
         for address in spec.as_dict().get(job, ())
     ]
+    gpus = tf.config.list_physical_devices("GPU")
+    cluster.check_own_gpus(addresses, found.index, len(gpus))
     cluster.wait_for_all(addresses[0], found, timeout)
     _watch_workers(spec, timeout)
-    # All workers were up a moment ago. TensorFlow waits for them with Python
-    # locked, so that only this timer can end a process that waits in vain.
-    with _ends_after(timeout):
-        return tf.distribute.MultiWorkerMirroredStrategy(resolver)
+    # All workers were up a moment ago.
+    lost = (
+        f"Another of the {found.count} workers has ended before TensorFlow "
+        "started; expected the same command on each host. Received: "
+    )
+    try:
+        with _ends_after(timeout, f"{lost}no answer for {timeout:g} seconds"):
+            return tf.distribute.MultiWorkerMirroredStrategy(resolver)
+    except LOST as error:
+        raise WorkerLostError(lost + str(error).splitlines()[0]) from error
+    except tf.errors.UnknownError as error:  # A port that is in use.
+        raise InputError(
+            "TensorFlow is expected to start at this worker's address. "
+            f"Received: {addresses[found.index]} ({error})"
+        ) from error
 
 
 def _resolver(found):
@@ -88,16 +120,23 @@ def _resolver(found):
             gpus_per_task=1,
             auto_set_gpu=False,
         )
-        spec = slurm.cluster_spec()
+        # It sorts hosts by name, gpu10 before gpu9. Slurm numbers its tasks in
+        # the order of its own list.
+        hosts = slurm._resolve_hostlist()
+        addresses = sorted(
+            slurm.cluster_spec().job_tasks("worker"),
+            key=lambda address: hosts.index(address.rpartition(":")[0]),
+        )
     except (RuntimeError, ValueError) as error:
         raise InputError(
             "Slurm's variables are expected to describe the tasks of one srun. "
             f"Received: {error}"
         ) from error
+    cluster.check_slurm_host(addresses[found.index], found.index)
     return resolvers.SimpleClusterResolver(
-        spec,
-        task_type=slurm.task_type,
-        task_id=slurm.task_id,
+        tf.train.ClusterSpec({"worker": addresses}),
+        task_type="worker",
+        task_id=found.index,
         rpc_layer="grpc",
         num_accelerators={"GPU": gpus},
     )
@@ -128,13 +167,24 @@ def _watch_workers(spec, timeout):
 
 
 @contextlib.contextmanager
-def _ends_after(seconds):
-    """Ends the process if a `with` block takes longer."""
-    faulthandler.dump_traceback_later(seconds, exit=True)
-    try:
-        yield
-    finally:
-        faulthandler.cancel_dump_traceback_later()
+def _ends_after(seconds, line):
+    """Ends the process with a line if a `with` block takes longer.
+
+    TensorFlow waits with Python locked, so only a timer in C can end this
+    process, and only another process can print.
+    """
+    arguments = [sys.executable, "-I", "-S", "-c", PRINTER, str(seconds), line]
+    with (
+        open(os.devnull, "w") as nowhere,
+        subprocess.Popen(arguments, stdin=subprocess.PIPE) as printer,
+    ):
+        # A second later than the line.
+        faulthandler.dump_traceback_later(seconds + 1, exit=True, file=nowhere)
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+            printer.kill()
 
 
 @functools.cache

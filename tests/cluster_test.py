@@ -100,6 +100,39 @@ class CheckTest(absltest.TestCase):
                 cluster.check(name, tf_config({"worker": TWO}))
 
 
+class OneHostTest(absltest.TestCase):
+    def check(self, gpus, **variables):
+        addresses = ["a:1", "b:1", "b:2"]
+        cluster.check_own_gpus(addresses, 1, gpus, variables)
+        # A worker that is alone on its host takes all.
+        cluster.check_own_gpus(addresses, 0, 8, {"SLURM_GPUS_ON_NODE": "8"})
+
+    def test_gpus_of_their_own(self):
+        self.check(4, SLURM_GPUS_ON_NODE="8")
+        self.check(1, CUDA_VISIBLE_DEVICES="1")
+        self.check(0)
+        self.check(0, SLURM_GPUS_ON_NODE="8")
+
+    def test_the_same_gpus(self):
+        for variables in (
+            {"SLURM_GPUS_ON_NODE": "8", "CUDA_VISIBLE_DEVICES": "0,1,2"},
+            {},
+        ):
+            with self.assertRaisesRegex(
+                InputError,
+                "2 workers on b is .* --gpus-per-task or .*: 8 of 8 GPUs",
+            ):
+                self.check(8, **variables)
+
+    def test_tasks_from_host_to_host(self):
+        cluster.check_slurm_host("a:1", 1, {})
+        cluster.check_slurm_host("a:1", 1, {"SLURMD_NODENAME": "a"})
+        with self.assertRaisesRegex(
+            InputError, "distribution=block: task 1 on a. Received: .*NAME=b$"
+        ):
+            cluster.check_slurm_host("a:1", 1, {"SLURMD_NODENAME": "b"})
+
+
 class WaitTest(absltest.TestCase):
     def setUp(self):
         super().setUp()
@@ -143,13 +176,26 @@ class WaitTest(absltest.TestCase):
         return True
 
     def test_one_does_not_come(self):
-        threads = [self.start(index, seconds=0.5) for index in (0, 1)]
-        for thread in threads:
+        chief = self.start(0, seconds=1)
+        while not self.is_open():
+            time.sleep(0.01)
+        for thread in (self.start(1, seconds=0.3), chief):
             thread.join()
         self.assertRegex(
-            self.ended[0], "3 workers.* `collective_timeout`.* workers=2$"
+            self.ended[0],
+            "3 workers.* `collective_timeout`.* no sign of worker 2$",
         )
-        self.assertRegex(self.ended[1], "3 workers.*missing workers=0, or")
+        self.assertRegex(
+            self.ended[1],
+            f"3 workers.* the chief at {self.address} waits for others$",
+        )
+
+    def test_the_chief_does_not_come(self):
+        self.start(1, seconds=0.1).join()
+        self.assertRegex(
+            self.ended[1],
+            f"Received: no answer from the chief at {self.address}$",
+        )
 
 
 if __name__ == "__main__":

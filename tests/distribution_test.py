@@ -9,7 +9,7 @@ import tensorflow as tf
 from absl.testing import absltest
 
 from fastbat_tf import cluster, distribution
-from fastbat_tf.errors import InputError
+from fastbat_tf.errors import InputError, WorkerLostError
 from tests.support import many_workers, testing
 
 
@@ -81,6 +81,39 @@ class ManyWorkersTest(absltest.TestCase):
         ):
             distribution.os.environ["SLURM_STEP_TASKS_PER_NODE"] = "1,1"
             distribution.get_strategy("auto", 7)
+
+    def test_slurm_numbers_hosts_in_its_own_order(self):
+        step = {
+            "SLURM_PROCID": "1",
+            "SLURM_STEP_NUM_TASKS": "2",
+            "SLURM_STEP_NODELIST": "gpu[9-10]",
+            "SLURM_STEP_TASKS_PER_NODE": "1(x2)",
+            "SLURMD_NODENAME": "gpu10",
+        }
+        with mock.patch.dict("os.environ", step):
+            (found,) = distribution.get_strategy("auto", 7)
+        addresses = found.cluster_spec().job_tasks("worker")
+        self.assertEqual(addresses, ["gpu9:15000", "gpu10:15000"])
+        wrong = step | {"SLURMD_NODENAME": "gpu9"}
+        distribution._multi_worker.cache_clear()
+        with (
+            mock.patch.dict("os.environ", wrong),
+            self.assertRaisesRegex(InputError, "task 1 on gpu10.*NAME=gpu9$"),
+        ):
+            distribution.get_strategy("auto", 7)
+
+    def test_tensorflow_does_not_start(self):
+        config = many_workers.tf_config(1, [21, 22])
+        for error, expected, message in (
+            (tf.errors.DeadlineExceededError, WorkerLostError, "2 workers"),
+            (tf.errors.UnknownError, InputError, "127.0.0.1:22 "),
+        ):
+            self.made.side_effect = error(None, None, "said\nmore")
+            with (
+                mock.patch.dict("os.environ", {"TF_CONFIG": config}),
+                self.assertRaisesRegex(expected, f"{message}.*said"),
+            ):
+                distribution.get_strategy("auto", 7)
 
     def test_no_workers_and_no_tpu(self):
         with self.assertRaisesRegex(InputError, "strategy=multiworker expects"):

@@ -19,16 +19,6 @@ from fastbat_tf.runtime.options import parse_timeout
 from fastbat_tf.workers import Workers
 
 VERSIONED = ("fastbat_tf", "tensorflow", "keras", "numpy")
-# How TensorFlow reports that a worker is gone: its process, its network, or its
-# heartbeats. A collective that was in progress is cancelled or aborted.
-LOST = (
-    tf.errors.UnavailableError,
-    tf.errors.DeadlineExceededError,
-    tf.errors.AbortedError,
-    tf.errors.CancelledError,
-    tf.errors.InternalError,
-    tf.errors.FailedPreconditionError,
-)
 
 
 def start(config: Config) -> tf.distribute.Strategy:
@@ -141,7 +131,7 @@ def refuse_lost(everyone: Workers) -> Iterator[None]:
 
 def _reason(error):
     """What TensorFlow says about a lost worker; None of another error."""
-    if not isinstance(error, LOST):
+    if not isinstance(error, distribution.LOST):
         return None
     text = str(error)
     if not re.search(r"(?i)collective|worker|coordinat|unhealthy", text):

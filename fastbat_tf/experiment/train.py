@@ -113,7 +113,7 @@ def _train(config, directory, *, strategy, build_model, resume, preemption):
             config, build_model, splits.train, everyone
         )
     everyone.on_chief(lambda: directory.create(config))
-    _show_settings(config, strategy, [*notes, *robust.notes_on_replicas()])
+    _show_settings(config, robust, notes)
     run_callbacks = callbacks.build(config, robust, validation, directory)
     trained = _fit(
         config,
@@ -217,12 +217,13 @@ def _build(config, build_model, examples, everyone):
     return robust, steps_per_epoch
 
 
-def _show_settings(config, strategy, notes):
+def _show_settings(config, robust, notes):
+    strategy = robust.distribute_strategy
     groups = config.to_dict().items()
     display.say("\n".join(f"{k}: {json.dumps(group)}" for k, group in groups))
     compiled = building.compiles_with_xla(config)
     precision = half_precision.notes(config.training.precision, compiled)
-    notes = (*precision, *notes)
+    notes = (*precision, *notes, *robust.notes_on_replicas())
     for line in (_device_line(config, strategy), *notes):
         display.say(line)
 

@@ -117,6 +117,21 @@ class ManyWorkersTest(absltest.TestCase):
         self.assertIn(expected, ended[0].output)
         self.assertEqual(chaos.differences(run_dir, self.run_dirs[0]), [])
 
+    def test_a_worker_that_dies_before_tensorflow_has_started(self):
+        scratch = self.enterContext(tempfile.TemporaryDirectory())
+        chief, _ = many_workers.run(
+            worker_training.start_or_die,
+            (False, 3),
+            (True, 3),
+            directory=scratch,
+        )
+        self.assertEqual(chief.status, 1)
+        self.assertRegex(
+            chief.output,
+            "^error: Another of the 2 workers has ended before TensorFlow "
+            "started; .* Received: no answer for 3 seconds\n$",
+        )
+
     def train(self, run_dir, die_at=None):
         scratch = self.enterContext(tempfile.TemporaryDirectory())
         return many_workers.run(

@@ -10,6 +10,7 @@ from unittest import mock
 import keras
 
 import flags
+from fastbat_tf import cluster, distribution
 from fastbat_tf.errors import InputError, WorkerLostError
 from fastbat_tf.experiment import train
 from fastbat_tf.experiment.checkpointer import Checkpointer
@@ -78,6 +79,19 @@ def train_run(config, run_dir, die_at=None):
             return train.train(config, run_dir, build_model)
         except (InputError, WorkerLostError) as error:
             flags.fail(error)
+
+
+def start_or_die(dies, seconds):
+    """Starts TensorFlow, or ends when all workers have just come up."""
+    wait = cluster.wait_for_all
+
+    def wait_and_die(*args):
+        wait(*args)
+        if dies:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with mock.patch.object(cluster, "wait_for_all", wait_and_die):
+        distribution.get_strategy("multiworker", seconds)
 
 
 def train_runs(report, *runs):
