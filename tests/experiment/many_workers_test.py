@@ -117,7 +117,18 @@ class ManyWorkersTest(absltest.TestCase):
         self.assertIn(expected, ended[0].output)
         self.assertEqual(chaos.differences(run_dir, self.run_dirs[0]), [])
 
-    def test_a_worker_that_dies_before_tensorflow_has_started(self):
+    def train(self, run_dir, die_at=None):
+        scratch = self.enterContext(tempfile.TemporaryDirectory())
+        return many_workers.run(
+            worker_training.train_run,
+            (CONFIG, run_dir),
+            (CONFIG, f"{scratch}/nothing", die_at),
+            directory=scratch,
+        )
+
+
+class StartTest(absltest.TestCase):
+    def test_a_worker_ends_before_tensorflow_has_started(self):
         scratch = self.enterContext(tempfile.TemporaryDirectory())
         chief, _ = many_workers.run(
             worker_training.start_or_die,
@@ -130,15 +141,6 @@ class ManyWorkersTest(absltest.TestCase):
             chief.output,
             "^error: Another of the 2 workers has ended before TensorFlow "
             "started; .* Received: no answer for 3 seconds\n$",
-        )
-
-    def train(self, run_dir, die_at=None):
-        scratch = self.enterContext(tempfile.TemporaryDirectory())
-        return many_workers.run(
-            worker_training.train_run,
-            (CONFIG, run_dir),
-            (CONFIG, f"{scratch}/nothing", die_at),
-            directory=scratch,
         )
 
 

@@ -122,7 +122,7 @@ def _run(function, arguments, log, environment):
 
 
 def run(
-    function: Callable, *arguments: tuple, directory: Any, seconds: float = 120
+    function: Callable, *arguments: tuple, directory: Any, seconds: float = 300
 ) -> list[Worker]:
     """Runs a function as `started` does, until all workers have ended."""
     with started(function, *arguments, directory=directory) as running:

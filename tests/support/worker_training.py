@@ -85,8 +85,8 @@ def start_or_die(dies, seconds):
     """Starts TensorFlow, or ends when all workers have just come up."""
     wait = cluster.wait_for_all
 
-    def wait_and_die(*args):
-        wait(*args)
+    def wait_and_die(address, found, _):
+        wait(address, found, 60)
         if dies:
             os.kill(os.getpid(), signal.SIGKILL)
 
