@@ -132,6 +132,7 @@ class RandomDraws:
         static = tf.get_static_value(shape) if tf.is_tensor(shape) else shape
         if static is None:
             return
+        static = getattr(static, "tolist", lambda: static)()
         sizes = [
             tf.get_static_value(x) if tf.is_tensor(x) else x for x in static[:1]
         ]

@@ -8,6 +8,7 @@ from absl.testing import parameterized
 
 from fastbat_tf import Plan, methods
 from fastbat_tf.draws import Draws
+from fastbat_tf.errors import InputError
 from fastbat_tf.methods import liet, nuat, trades, zerograd
 from fastbat_tf.methods.relaxation import relaxed
 from fastbat_tf.methods.state import Progress
@@ -118,6 +119,22 @@ class TradesTest(tf.test.TestCase):
             start.numpy().max(),
             -statistics.NormalDist(0, 0.001).inv_cdf(2.0**-24),
         )
+
+    def test_a_draw_has_a_row_for_each_example(self):
+        """Replicas would draw the same numbers for different examples."""
+        images = tf.zeros((6, 2, 2, 3))
+        network = testing.small_network()
+        step = StepContext(network, None, images, None, draws=Draws(3, 0))
+        for shape, shown in (
+            ((), r"\(\)"),
+            ((1, 4), r"\(1, 4\)"),
+            (tf.constant([3, 6]), r"\(3, 6\)"),
+        ):
+            line = f"row for each example.*shared=True.*name=a, shape={shown}$"
+            with self.assertRaisesRegex(InputError, line):
+                step.draw("a", shape)
+        self.assertEqual(step.draw("a", (6, 4)).shape, (6, 4))
+        self.assertEqual(step.draw("a", (3, 6), shared=True).shape, (3, 6))
 
     def test_a_start_in_l2_is_uniform_in_the_ball_of_each_image(self):
         """In d dimensions, the share r^d of the starts is within r."""

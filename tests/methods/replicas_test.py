@@ -31,6 +31,17 @@ CASES = {
     "uap_benchmark": ("fgsm_uap", {"form": "benchmark"}),
     **{name: (name, {}) for name in methods.METHODS},
 }
+# They are also tried with XLA, and on four replicas.
+MAIN_CASES = (
+    "standard",
+    "fastbat",
+    "finite_difference",
+    "remembered",
+    "gradalign",
+    "fgsm_pgi",
+    "free_replays",
+    "trades",
+)
 # They look at the batch as a whole.
 BATCH_WIDE = ("aaer", "fgsm_mep_cs", "fgsm_pco", "fgsm_rs_cs", "nuat")
 
@@ -148,38 +159,30 @@ class ReplicasTest(tf.test.TestCase, parameterized.TestCase):
     def test_two_replicas_are_one_device(self, case, dtype):
         self.assert_same(dtype, *(train(case, n, dtype) for n in (1, 2)))
 
-    @parameterized.parameters(
-        "standard", "fastbat", "finite_difference", "gradalign", "fgsm_pgi"
-    )
+    @parameterized.product(case=MAIN_CASES, dtype=("float64", "float32"))
     @pytest.mark.slow
-    def test_two_compiled_replicas(self, case):
+    def test_two_compiled_replicas(self, case, dtype):
         """The whole step is compiled on one device, a part on two."""
-        one = train(case, 1, jit_compile=False)
-        self.assert_same("float64", one, train(case, 2, jit_compile=True))
+        one = train(case, 1, dtype, jit_compile=False)
+        self.assert_same(dtype, one, train(case, 2, dtype, jit_compile=True))
 
-    @parameterized.parameters(
-        ("standard",),
-        ("fastbat",),
-        ("fastbat", "--jit_compile"),
-        ("finite_difference",),
-        ("remembered",),
-        ("gradalign",),
-        ("fgsm_pgi",),
-        ("free_replays",),
-        ("trades",),
-    )
+    @parameterized.parameters(*MAIN_CASES)
     @pytest.mark.slow
-    def test_four_replicas_are_one_device(self, *arguments):
-        program = [sys.executable, "-m", "tests.support.four_replicas"]
+    def test_four_replicas_are_one_device(self, case):
+        """In both precisions, with XLA and without."""
         run = subprocess.run(
-            [*program, *arguments],
+            [sys.executable, "-m", "tests.support.four_replicas", case],
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=1200,
             check=False,
         )
         self.assertEqual(run.returncode, 0, run.stderr[-2000:])
-        self.assertLess(float(run.stdout), TOLERANCES["float64"])
+        lines = run.stdout.splitlines()
+        self.assertLen(lines, 4)
+        for line in lines:
+            dtype, _, difference = line.split()
+            self.assertLess(float(difference), TOLERANCES[dtype], line)
 
     @parameterized.product(
         case=("fastbat", "fgsm_fuap", "free_replays", "fgsm_pgi"),

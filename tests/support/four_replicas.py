@@ -1,9 +1,9 @@
 """Trains on one device and on four logical ones, in a process of its own.
 
-    python -m tests.support.four_replicas METHOD [--jit_compile]
+    python -m tests.support.four_replicas CASE
 
-It prints the largest difference of a weight. The tests' own process has two
-logical devices.
+It prints a line for each precision, with and without XLA: the largest
+difference of a weight. The tests' own process has two logical devices.
 """
 
 import sys
@@ -25,7 +25,7 @@ class Patient(tf.distribute.MirroredStrategy):
         return super().experimental_distribute_dataset(dataset, options)
 
 
-def main(name, *flags):
+def main(case):
     # Importing `tests` has made two devices, which are not used yet.
     (cpu,) = tf.config.list_physical_devices("CPU")
     tf.config.set_logical_device_configuration(
@@ -37,19 +37,24 @@ def main(name, *flags):
         [f"CPU:{i}" for i in range(REPLICAS)],
         cross_device_ops=tf.distribute.ReductionToOneDevice(),
     )
-    one, _ = replicas_test.train(name, 1)
-    with mock.patch.object(
+    replaced = mock.patch.object(
         replicas_test.testing, "two_cpu_strategy", lambda: strategy
-    ):
-        four, _ = replicas_test.train(
-            name, REPLICAS, jit_compile="--jit_compile" in flags
-        )
-    print(
-        max(
-            float(tf.reduce_max(tf.abs(a.numpy() - b.numpy())))
-            for a, b in zip(one.weights, four.weights, strict=True)
-            if a.dtype == "float64"
-        )
+    )
+    for dtype in replicas_test.TOLERANCES:
+        one, _ = replicas_test.train(case, 1, dtype, jit_compile=False)
+        for compiled in (False, True):
+            with replaced:
+                four, _ = replicas_test.train(
+                    case, REPLICAS, dtype, jit_compile=compiled
+                )
+            print(dtype, compiled, largest_difference(one, four), flush=True)
+
+
+def largest_difference(one, other):
+    return max(
+        float(tf.reduce_max(tf.abs(a.numpy() - b.numpy())))
+        for a, b in zip(one.weights, other.weights, strict=True)
+        if "float" in a.dtype
     )
 
 
