@@ -10,8 +10,6 @@ fastbat_tf.methods.generate`. The last column is the measured ratio over the one
 on paper. The other flags are those of `benchmarks.step_time`.
 """
 
-import statistics
-
 from absl import flags
 
 from benchmarks import step_time
@@ -21,8 +19,8 @@ from benchmarks.shared import start
 def main(_):
     """Prints the table."""
     names = list(step_time.COSTS)
-    _, times, _ = step_time.measure([(name, False) for name in names])
-    medians = {name: statistics.median(times[name, False]) for name in names}
+    measured = step_time.measure([(name, False) for name in names])
+    medians = {name: measured[name, False].median() for name in names}
     print("| method | forwards | backwards | on paper | measured | over it |")
     print("|---|---|---|---|---|---|")
     standard = step_time.COSTS["standard"].total()

@@ -12,12 +12,19 @@ from fastbat_tf.runtime import environment
 TOP = pathlib.Path(__file__).absolute().parent.parent
 
 
-def start(main):
-    """Runs the function `main` of a benchmark, with oneDNN."""
+def start(main, **options):
+    """Runs the function `main` of a benchmark, with oneDNN.
+
+    Args:
+        main: Function of the arguments that are left.
+        **options: Those of `absl.app.run`.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # Leaves memory of a GPU for the processes that a benchmark starts.
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     environment.enable_onednn()
     logging.set_verbosity(logging.WARNING)
-    app.run(main)
+    app.run(main, **options)
 
 
 def run_main(*arguments):

@@ -1,29 +1,37 @@
 """Times a training step of every method against the standard step.
 
-    python -m benchmarks.step_time --width=16 --batch_size=128
+    python -m benchmarks.step_time
     python -m benchmarks.step_time --jit_compile=true --steps_per_execution=50
     python -m benchmarks.step_time --torch_python=PATH/python --json=FILE
 
+On a GPU, the first command times Fast-BAT as a run of `main.py` trains it
+(PreActResNet-18, width 64, batch 128, XLA, 50 steps in a call), and prints the
+goals beside what it measures; `--precision=mixed_bfloat16` has goals, too.
+
 The methods take turns for several rounds, so that other load on the machine
-affects all of them alike. The table lists the first step (tracing and
-compilation), the median seconds with the spread from fastest to slowest, the
-ratio to the standard step, this ratio on paper (a forward pass costs 1, a
-backward pass to the images or to the weights 1 each), and the peak memory of a
-process that does nothing else. With `--steps_per_execution`, a timed step is
-one of those of a call, which also makes their batches; without it, it is a call
-of `train_on_batch`. `--torch_python` takes an interpreter that has
-PyTorch, whose plain training step of the same network takes turns, too.
+affects all of them alike. The table lists the first call (tracing, compilation
+and a first step), the median wall and CPU seconds of a step with the spread of
+the wall time from fastest to slowest, the ratio to the standard step, this
+ratio on paper (a forward pass costs 1, a backward pass to the images or to the
+weights 1 each), and the peak memory of a process that does nothing else. With
+`--steps_per_execution`, a timed step is one of those of a call, which also
+makes their batches; without it, it is a call of `train_on_batch`.
+
+`--torch_python` takes an interpreter that has PyTorch, whose steps of
+`benchmarks/torch_step.py` take turns, too. The last line compares Fast-BAT with
+the passes of the published program.
 """
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 import time
 
 from absl import flags
 
+from benchmarks import device, goals
+from benchmarks.goals import Measured, Seconds
 from benchmarks.shared import build_classifier, start
 from fastbat_tf.methods import METHODS as METHOD_SPECS
 from fastbat_tf.methods.spec import costs
@@ -50,7 +58,7 @@ PRECISION = flags.DEFINE_string(
 )
 STEPS_PER_EXECUTION = flags.DEFINE_integer(
     "steps_per_execution",
-    None,
+    0,
     "Time runs of main.py's kind, on data that lie on the device: so many "
     "steps in a call. Its time is divided by them.",
 )
@@ -60,8 +68,11 @@ AS_ONE_PROGRAM = flags.DEFINE_bool(
     "Whether XLA compiles the steps of a call as one program (default: on a "
     "GPU, as in main.py).",
 )
+THREADS = flags.DEFINE_integer(
+    "threads", 0, "Threads of TensorFlow and of PyTorch; 0: as they like."
+)
 TORCH_PYTHON = flags.DEFINE_string(
-    "torch_python", None, "A Python with PyTorch, for its standard step."
+    "torch_python", None, "A Python with PyTorch, for its steps on the CPU."
 )
 JSON_FILE = flags.DEFINE_string("json", None, "Write the numbers here, too.")
 MEMORY = flags.DEFINE_bool(
@@ -73,6 +84,25 @@ ONE_PROCESS = flags.DEFINE_bool(
 
 # By `NAME` or `NAME-VARIANT`, as the classes of the methods declare them.
 COSTS = costs(METHOD_SPECS)
+# The published program also evaluates the clean images, and takes the final
+# images forward, and the gradient to them, once more.
+PUBLISHED = "torch-fastbat-published"
+TORCH_COSTS = {
+    "torch-standard": COSTS["standard"],
+    "torch-fastbat": COSTS["fastbat"],
+    PUBLISHED: COSTS["fastbat"]._replace(
+        forwards=COSTS["fastbat"].forwards + 2,
+        to_images=COSTS["fastbat"].to_images + 1,
+    ),
+}
+
+# Defaults on a GPU.
+ON_GPU = {
+    "width": 64,
+    "methods": "standard,fastbat",
+    "jit_compile": "true",
+    "steps_per_execution": 50,
+}
 
 
 def build(name, compiled):
@@ -86,7 +116,7 @@ def build(name, compiled):
     name, _, variant = name.partition("-")
     options = METHOD_SPECS[name].variants[variant].options if variant else {}
     robust = RobustClassifier(classifier, methods.get(name, **options))
-    batch, steps = BATCH_SIZE.value, STEPS_PER_EXECUTION.value or 1
+    batch, steps = BATCH_SIZE.value, max(STEPS_PER_EXECUTION.value, 1)
     return robust.compile(
         keras.optimizers.SGD(0.01, momentum=0.9),
         weight_decay=5e-4,
@@ -119,6 +149,8 @@ def memory_of(name, compiled):
             f"--precision={PRECISION.value}",
             f"--methods={name}",
             f"--jit_compile={str(compiled).lower()}",
+            f"--steps_per_execution={STEPS_PER_EXECUTION.value}",
+            f"--threads={THREADS.value}",
             "--print_memory",
         ],
         stdout=subprocess.PIPE,
@@ -140,6 +172,7 @@ class TorchStep:
                 f"--width={WIDTH.value}",
                 f"--batch_size={BATCH_SIZE.value}",
                 f"--method={method}",
+                f"--threads={THREADS.value}",
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -147,25 +180,20 @@ class TorchStep:
         )
 
     def ask(self, line="step"):
-        """Seconds of a step, or GB for `"memory"`."""
+        """Returns the two numbers of an answer."""
         self._process.stdin.write(f"{line}\n")
         self._process.stdin.flush()
-        return float(self._process.stdout.readline().split()[0])
+        return Seconds(*map(float, self._process.stdout.readline().split()))
 
 
-def timed_step(robust, batch):
-    """A function that makes a step, and returns its seconds."""
-
-    def step():
-        start = time.perf_counter()
-        robust.train_on_batch(*batch)
-        return time.perf_counter() - start
-
-    return step
+def timed_step(robust):
+    """A function that makes a step."""
+    batch = make_batch()
+    return lambda: robust.train_on_batch(*batch)
 
 
 def timed_call(robust):
-    """A function that makes the steps of a call; returns seconds of each."""
+    """A function that makes the steps of a call."""
     import numpy as np
 
     from fastbat_tf.data import Augmentation
@@ -195,99 +223,132 @@ def timed_call(robust):
     steps = execution.ResidentSteps(robust, batches, count, as_one=as_one)
 
     def call():
-        start = time.perf_counter()
         logs, _ = steps.run(0, 0, count)
         float(logs["loss"])
-        return (time.perf_counter() - start) / count
 
     return call
+
+
+def get_call(variant):
+    """A function that makes the steps of a call, and returns its `Seconds`."""
+    name, compiled = variant
+    if compiled is None:
+        return TorchStep(name.removeprefix("torch-")).ask
+    robust = build(name, compiled)
+    several = STEPS_PER_EXECUTION.value
+    call = timed_call(robust) if several else timed_step(robust)
+
+    def timed():
+        wall, cpu = time.perf_counter(), time.process_time()
+        call()
+        return Seconds(time.perf_counter() - wall, time.process_time() - cpu)
+
+    return timed
 
 
 def measure(variants):
     """Times the variants, which take turns.
 
+    Args:
+        variants: List of pairs, the name of a method and whether XLA compiles
+            it; None for a step of PyTorch.
+
     Returns:
-        Dicts by variant: the seconds of the first step, the list of the
-        seconds of the others, and the peak memory in GB.
+        Dict from variants to `Measured`.
     """
-    batch, steps = make_batch(), {}
-    for variant in variants:
-        name, compiled = variant
-        if compiled is None:
-            steps[variant] = TorchStep(name.removeprefix("torch-")).ask
-        else:
-            robust = build(*variant)
-            steps[variant] = (
-                timed_call(robust)
-                if STEPS_PER_EXECUTION.value
-                else timed_step(robust, batch)
-            )
-    first = {variant: step() for variant, step in steps.items()}
+    calls = {variant: get_call(variant) for variant in variants}
+    first = {variant: call().wall for variant, call in calls.items()}
     times = {variant: [] for variant in variants}
     for _ in range(ROUNDS.value):
-        for variant, step in steps.items():
-            times[variant].append(step())
-    memory = {}
-    for variant in variants if MEMORY.value else ():
-        torch = variant[1] is None
-        memory[variant] = (
-            steps[variant]("memory") if torch else memory_of(*variant)
-        )
-    return first, times, memory
+        for variant, call in calls.items():
+            steps = 1 if variant[1] is None else STEPS_PER_EXECUTION.value or 1
+            times[variant].append(Seconds(*(x / steps for x in call())))
+    measured = {}
+    for variant in variants:
+        memory = None
+        if MEMORY.value:
+            is_torch = variant[1] is None
+            memory = (
+                calls[variant]("memory")[0] if is_torch else memory_of(*variant)
+            )
+        measured[variant] = Measured(first[variant], times[variant], memory)
+    return measured
+
+
+def prepare():
+    """Sets the threads of TensorFlow, and the defaults on a GPU."""
+    import tensorflow as tf
+
+    if THREADS.value:
+        tf.config.threading.set_intra_op_parallelism_threads(THREADS.value)
+        tf.config.threading.set_inter_op_parallelism_threads(THREADS.value)
+    if device.is_gpu():
+        for name, value in ON_GPU.items():
+            flags.FLAGS.set_default(name, value)
 
 
 def main(_):
     """Prints the table."""
+    prepare()
     compiled = [text == "true" for text in JIT_COMPILE.value]
     variants = [(name, xla) for xla in compiled for name in METHODS.value]
     if ONE_PROCESS.value:
         from fastbat_tf.distribution import peak_gigabytes
 
-        robust = build(*variants[0])
+        call = get_call(variants[0])
         for _ in range(2):
-            robust.train_on_batch(*make_batch())
+            call()
         print(peak_gigabytes())
         return
     if TORCH_PYTHON.value:
-        variants += [("torch-standard", None), ("torch-fastbat", None)]
-    first, times, memory = measure(variants)
-    standard = statistics.median(times[variants[0]])
+        variants += [(name, None) for name in TORCH_COSTS]
     print(
-        f"{MODEL.value}, width {WIDTH.value}, batch {BATCH_SIZE.value}, "
-        f"{PRECISION.value}, {ROUNDS.value} rounds"
+        f"{device.describe()}; {MODEL.value}, width {WIDTH.value}, batch "
+        f"{BATCH_SIZE.value}, {PRECISION.value}, XLA "
+        f"{'/'.join('on' if xla else 'off' for xla in compiled)}, "
+        f"{STEPS_PER_EXECUTION.value or 1} steps in a call, "
+        f"threads {THREADS.value or 'not limited'}, {ROUNDS.value} rounds",
+        flush=True,
     )
+    measured = measure(variants)
     print(
-        "method                     XLA  first s  median s  spread s         "
-        "ratio  on paper  peak GB"
+        "method                     XLA  first s  median s     CPU s  spread s"
+        "         ratio  on paper  peak GB"
     )
-    rows = []
-    for name, xla in variants:
-        median = statistics.median(times[name, xla])
-        passes = COSTS[name.removeprefix("torch-")]
+    standard, rows = measured[variants[0]].median(), []
+    for (name, xla), times in measured.items():
+        passes = (TORCH_COSTS if xla is None else COSTS)[name]
+        seconds = [step.wall for step in times.steps]
         row = {
             "method": name,
             "jit_compile": xla,
-            "first_seconds": first[name, xla],
-            "median_seconds": median,
-            "seconds": times[name, xla],
-            "ratio": median / standard,
+            "first_seconds": times.first,
+            "median_seconds": times.median(),
+            "median_cpu_seconds": times.median("cpu"),
+            "seconds": seconds,
+            "ratio": times.median() / standard,
             "forwards": passes.forwards,
             "backwards": (passes.to_images, passes.to_weights),
             "ratio_on_paper": passes.total() / COSTS["standard"].total(),
-            "peak_gigabytes": memory.get((name, xla)),
+            "peak_gigabytes": times.memory,
         }
         rows.append(row)
-        low, high = min(row["seconds"]), max(row["seconds"])
-        peak = row["peak_gigabytes"]
         print(
-            f"{name:<27}{'on' if xla else '':<4}{first[name, xla]:>8.1f}"
-            f"{median:>10.3f}  {low:.3f} - {high:.3f}{row['ratio']:>9.2f}"
+            f"{name:<27}{'on' if xla else '':<4}{times.first:>8.1f}"
+            f"{times.median():>10.4f}{times.median('cpu'):>10.4f}  "
+            f"{min(seconds):.4f} - {max(seconds):.4f}{row['ratio']:>8.2f}"
             f"{row['ratio_on_paper']:>10.2f}"
-            + (f"{peak:>9.2f}" if peak else "")
+            + (f"{times.memory:>9.2f}" if times.memory else "")
         )
+    for xla in compiled:
+        fastbat = measured.get(("fastbat", xla))
+        if fastbat and TORCH_PYTHON.value:
+            print(goals.compare(fastbat, measured[PUBLISHED, None]))
+        if fastbat and device.is_gpu():
+            print(goals.beside(fastbat, PRECISION.value))
     if JSON_FILE.value:
         with open(JSON_FILE.value, "w") as file:
-            json.dump(rows, file, indent=1)
+            json.dump({"device": device.describe(), "steps": rows}, file)
 
 
 if __name__ == "__main__":

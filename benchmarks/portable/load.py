@@ -2,7 +2,7 @@
 
     python -m benchmarks.portable.load --run_dir=runs/portable
 
-writes the best weights of `benchmarks.portable.run` to the file of a run's best
+writes the last weights of `benchmarks.portable.run` to the file of a run's best
 weights, `checkpoints/best.weights.h5`, so that
 
     python main.py --mode=export --run_dir=runs/portable
@@ -10,18 +10,15 @@ weights, `checkpoints/best.weights.h5`, so that
 writes the SavedModel. The function `load` returns the classifier itself.
 """
 
-import os
-
 import numpy as np
-from absl import app, logging
 
 import flags
+from benchmarks.shared import start
 from fastbat_tf.errors import InputError
-from fastbat_tf.runtime import environment
 
 
 def load(run_dir, build_model):
-    """Builds the classifier of a run with its best weights.
+    """Builds the classifier of a run with its last weights.
 
     Args:
         run_dir: Path of a run directory of `benchmarks.portable.run`.
@@ -38,14 +35,14 @@ def load(run_dir, build_model):
 
     directory = RunDirectory(run_dir)
     robust = building.build_robust(directory.load_config(), build_model)
-    file = directory.path / "portable" / "best.npz"
+    file = directory.path / "portable" / "checkpoint.npz"
     try:
         with np.load(file) as weights:
             for variable in robust.classifier.variables:
                 variable.assign(weights[variable.path])
     except (OSError, KeyError, ValueError) as error:
         raise InputError(
-            "Expected the best weights of the model in config.json, as "
+            "Expected the weights of the model in config.json, as "
             "benchmarks.portable.run writes them. "
             f"Received: file={file} ({error})"
         ) from error
@@ -53,7 +50,7 @@ def load(run_dir, build_model):
 
 
 def main(_):
-    """Writes the best weights of a run to its `best.weights.h5`."""
+    """Writes the last weights of a run to its `best.weights.h5`."""
     try:
         from fastbat_tf import models
         from fastbat_tf.experiment.run_directory import RunDirectory
@@ -71,7 +68,4 @@ def main(_):
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    environment.enable_onednn()
-    logging.set_verbosity(logging.ERROR)
-    app.run(main, flags_parser=flags.parse)
+    start(main, flags_parser=flags.parse)

@@ -15,7 +15,10 @@ from fastbat_tf.training.classifier import RobustClassifier
 
 
 def export_step(
-    robust: RobustClassifier, data: Any, path: str | pathlib.Path
+    robust: RobustClassifier,
+    data: Any,
+    path: str | pathlib.Path,
+    prepare: Callable[..., Any] | None = None,
 ) -> dict[str, Any]:
     """Writes a whole training step as StableHLO.
 
@@ -28,7 +31,8 @@ def export_step(
     * `step.json` with the lists `inputs` and `outputs`, in the order of the
       computation. An input is an `argument`, one of the tensors of the batch
       with its `shape` and `dtype`, or a `state`, a variable named by its path.
-      An output is a `result` to log, or the new value of a `state`;
+      An output is a `result` to log, or the new value of a `state`. The list
+      `metrics` has the states that an epoch starts at 0;
     * `state.npz`, the values of all states now.
 
     Calling the step again with the new states trains on. Random numbers depend
@@ -40,6 +44,10 @@ def export_step(
         data: A batch as `train_on_batch` takes it, a pair of inputs and labels
             of static shapes. Its values do not matter.
         path: The directory to write, created if it does not exist.
+        prepare: Function of tensors that returns a batch, such as one that
+            augments the images. It becomes part of the step, and `data` is then
+            a dict of its arguments by name. Defaults to `None`: `data` is the
+            batch.
 
     Returns:
         The content of `step.json`.
@@ -64,17 +72,18 @@ def export_step(
             f"replays=1. Received: replays={robust.method.replays}"
         )
     robust.optimizer.build(robust.trainable_variables)
-    inputs, labels = data
-    inputs = inputs if isinstance(inputs, dict) else {"images": inputs}
-    named = {**inputs, "labels": labels}
+    if prepare is None:
+        inputs, labels = data
+        inputs = inputs if isinstance(inputs, dict) else {"images": inputs}
+        data, prepare = {**inputs, "labels": labels}, _pair
     specs = {
         name: tf.TensorSpec.from_tensor(tf.convert_to_tensor(value))
-        for name, value in named.items()
+        for name, value in data.items()
     }
 
     def step(*values):
-        batch = dict(zip(specs, values, strict=True))
-        return robust.train_step((batch, batch.pop("labels")))
+        batch = prepare(**dict(zip(specs, values, strict=True)))
+        return robust.train_step(batch)
 
     folder = pathlib.Path(path)
     folder.mkdir(parents=True, exist_ok=True)
@@ -82,8 +91,15 @@ def export_step(
     states = {path: v.numpy() for path, v in get_variables(robust)}
     states |= description.pop("constants")
     np.savez(folder / "state.npz", **states)
+    description["metrics"] = [
+        v.path for metric in robust.metrics for v in metric.variables
+    ]
     write_json(folder / "step.json", description)
     return description
+
+
+def _pair(labels, **inputs):
+    return inputs, labels
 
 
 def get_variables(

@@ -68,6 +68,20 @@ class StablehloTest(tf.test.TestCase):
         }
         self.assertContainsSubset(["loss"], names)
 
+    def test_prepared_batch(self):
+        robust, (images, labels) = build()
+        description = stablehlo.export_step(
+            robust,
+            {"pixels": np.uint8(255 * images), "labels": labels},
+            self.path / "prepared",
+            lambda pixels, labels: (tf.cast(pixels, "float32") / 255, labels),
+        )
+        given = [e for e in description["inputs"] if "argument" in e]
+        self.assertEqual(
+            [(e["argument"], e["dtype"]) for e in given],
+            [("pixels", "uint8"), ("labels", "int32")],
+        )
+
     def test_replays(self):
         robust, batch = build(Free())
         with self.assertRaisesRegex(InputError, "replays=1. Received"):
@@ -81,12 +95,13 @@ class StablehloTest(tf.test.TestCase):
     def test_as_tensorflow(self):
         import jax
 
-        from benchmarks.portable.computation import Computation, put_state
+        from benchmarks.portable.run import Computation, read_arrays
 
         jax.config.update("jax_enable_x64", True)
         device = jax.devices("cpu")[0]
-        step = Computation(self.path, self.description, device)
-        state = put_state(self.path / "state.npz", device)
+        step = Computation(self.path, device)
+        arrays = read_arrays(self.path / "state.npz")
+        state = {k: jax.device_put(arrays[k], device) for k in arrays}
         images, labels = self.batch
         for _ in range(3):
             step(state, images=images, labels=labels)
