@@ -147,7 +147,7 @@ class TrainingStep(ContextualModel):
             "sample_weight": sample_weight,
         }
         # An example more would count in the statistics of all replicas.
-        return batch if self._synchronizes() else empty_batches.pad(batch)
+        return batch if self.synchronizes else empty_batches.pad(batch)
 
     def _compute_part(self, given):
         """Computes a replica's step, and the mean gradient of all replicas."""
