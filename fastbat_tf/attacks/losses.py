@@ -20,11 +20,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from fastbat_tf.attacks.half_precision import (
-    computes_in_float16,
-    scaled_gradient,
-)
 from fastbat_tf.errors import InputError, look_up
+from fastbat_tf.layers import gradient_scaling
 from fastbat_tf.layers.derivatives import missing_operation
 
 TINY = 1e-12
@@ -180,10 +177,14 @@ def ask(network, loss, *, images, labels, targets, samples=1):
 
 def _gradient(tape, values, logits, images):
     zero = tf.UnconnectedGradients.ZERO
-    if not computes_in_float16(logits):
+    if not gradient_scaling.computes_in_float16(logits):
         return tape.gradient(values, images, unconnected_gradients=zero)
     upstream = tape.gradient(values, logits, unconnected_gradients=zero)
-    return scaled_gradient(tape, logits, upstream, images)
+    # In inference, no example changes the logits of another.
+    gradient = gradient_scaling.retried_gradient(
+        tape, logits, upstream, images, by_example=True
+    )
+    return tf.zeros_like(images) if gradient is None else gradient
 
 
 def _ask_once(network, loss, images, labels, targets):

@@ -110,7 +110,9 @@ def scaled_pass(robust: Any) -> gradient_scaling.ScaledPass | None:
         # The attack follows the loss scale if it falls below its first value.
         share = tf.minimum(factor / robust.optimizer.initial_scale, 1.0)
     return gradient_scaling.ScaledPass(
-        gradient_scaling.CEILING * share, robust.method.differentiates_twice
+        gradient_scaling.CEILING * share,
+        robust.method.differentiates_twice,
+        robust.synchronizes,
     )
 
 

@@ -75,11 +75,11 @@ class TrainingStep(ContextualModel):
             return
         # Under a strategy, XLA cannot write the optimizer's variables, so only
         # the gradients are compiled.
-        if self.given_jit_compile == "auto" and self._synchronizes():
+        if self.given_jit_compile == "auto" and self.synchronizes:
             self.compiles_step = False
         whole = self.compiles_step and not tf.distribute.has_strategy()
         self.compiles_whole_step = whole
-        if not self.compiles_step and self._synchronizes():
+        if not self.compiles_step and self.synchronizes:
             return  # Replicas cannot meet inside of a nested `tf.function`.
         # Even without XLA, this part is a `tf.function`: where a step creates
         # variables, as some metrics do, it is traced twice, but this part once.
@@ -96,7 +96,8 @@ class TrainingStep(ContextualModel):
                 self._update, jit_compile=True, autograph=False
             )
 
-    def _synchronizes(self):
+    @property
+    def synchronizes(self):
         """Whether layers exchange statistics between replicas."""
         return self.distribute_strategy.num_replicas_in_sync > 1 and any(
             getattr(layer, "synchronized", False)
@@ -146,7 +147,7 @@ class TrainingStep(ContextualModel):
             "sample_weight": sample_weight,
         }
         # An example more would count in the statistics of all replicas.
-        return batch if self._synchronizes() else empty_batches.pad(batch)
+        return batch if self.synchronizes else empty_batches.pad(batch)
 
     def _compute_part(self, given):
         """Computes a replica's step, and the mean gradient of all replicas."""

@@ -1,5 +1,6 @@
 """Training in mixed precision: what is skipped, kept and refused."""
 
+import functools
 import pathlib
 
 import keras
@@ -11,6 +12,7 @@ from absl.testing import parameterized
 import fastbat_tf as fb
 from fastbat_tf import methods
 from fastbat_tf.errors import InputError, NonFiniteError
+from fastbat_tf.training import loss_scaling
 from fastbat_tf.training.callbacks.finite import StopOnNonFinite
 from tests.support import golden_network, testing
 
@@ -217,6 +219,10 @@ class PlantedTest(tf.test.TestCase, parameterized.TestCase):
                 attack_loss=tiny,
                 plan=fb.Plan(8, 8, 8, 8),
             )
+            if name == "free" and policy == FLOAT16:
+                # As after many steps; at 2^15, three of 11 bits are left.
+                loss_scaling.build(robust.optimizer, robust.trainable_variables)
+                robust.optimizer.dynamic_scale.assign(2.0**35)
             outcome = robust.compute_gradients(
                 tf.constant(IMAGES),
                 tf.constant(LABELS),
@@ -314,6 +320,18 @@ class PlantedDerivativesTest(tf.test.TestCase, parameterized.TestCase):
 
 
 class RefusalTest(tf.test.TestCase):
+    def test_statistics_of_all_replicas_are_refused(self):
+        """In the attack alone, and where there are several replicas."""
+        synchronized = functools.partial(
+            testing.ZOO_NORMALIZATION, synchronized=True
+        )
+        robust = build(methods.get("fgsm"), normalization=synchronized)
+        self.assertFalse(robust.synchronizes)
+        with testing.two_cpu_strategy().scope():
+            robust = build(methods.get("fgsm"), normalization=synchronized)
+        with self.assertRaisesRegex(InputError, "^The attack in float16"):
+            fit(robust)
+
     def test_differences_are_refused(self):
         method = fb.FastBAT(implicit_gradient="finite_difference")
         for policy in POLICIES:
