@@ -20,7 +20,7 @@ class Shard(NamedTuple):
 
     Attributes:
         first: Integer scalar tensor, the row of its first example in the batch
-            of all replicas.
+            of all replicas; zero for a replica without examples.
         batch: Tensor `(examples,)`, with an element for each example of the
             batch of all replicas. Only its shape is used, which XLA knows when
             it compiles.
@@ -85,7 +85,7 @@ def _told(images, divisor, adds_up):
     counts, divisors = tf.unstack(told, axis=1)
     total = tf.reduce_sum(counts)
     replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-    before = tf.range(count()) < replica
+    before = tf.logical_and(tf.range(count()) < replica, own > 0)
     reduction = None
     if adds_up:
         reduction = tf.math.divide_no_nan(total, own)

@@ -5,10 +5,14 @@ program, a worker. All of them must call the functions of `Workers` in the same
 order, because each call waits for all workers.
 
 ```python
+import numpy as np
+import tensorflow as tf
+
 from fastbat_tf import workers
 
 everyone = workers.of(tf.distribute.get_strategy())
 everyone.agree("batch_size", 128)
+correct = np.array([True, False])
 rows = everyone.gather(correct)  # An array of each worker.
 if everyone.is_chief:
     print(np.concatenate(rows).mean())

@@ -37,12 +37,7 @@ GROUPS = (
 )
 
 
-RUNTIME_OF_EVALUATION = (
-    "jit_compile",
-    "strategy",
-    "collective_timeout",
-    "compilation_cache",
-)
+RUNTIME_OF_EVALUATION = ("jit_compile", "strategy", "collective_timeout")
 
 
 class Command(NamedTuple):
@@ -140,7 +135,8 @@ def _verbosity():
 
 def _get_evaluation(run_dir):
     chosen = target.get_target()
-    applicable = {"data_dir", *RUNTIME_OF_EVALUATION} | _names(target)
+    applicable = {"data_dir", "compilation_cache", *RUNTIME_OF_EVALUATION}
+    applicable |= _names(target)
     applicable |= {
         name for name in _names(evaluation) if not name.startswith("validation")
     }

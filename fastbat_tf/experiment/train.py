@@ -113,7 +113,7 @@ def _train(config, directory, *, strategy, build_model, resume, preemption):
             config, build_model, splits.train, everyone
         )
     everyone.on_chief(lambda: directory.create(config))
-    _show_settings(config, strategy, notes)
+    _show_settings(config, strategy, [*notes, *robust.notes_on_replicas()])
     run_callbacks = callbacks.build(config, robust, validation, directory)
     trained = _fit(
         config,

@@ -113,14 +113,17 @@ def retried_gradient(
     Example:
 
     ```python
+    source = tf.constant(images)
     with tf.GradientTape(persistent=True) as tape:
-        tape.watch(images)
-        logits = tf.cast(model(images), tf.float32)
+        tape.watch(source)
+        logits = tf.cast(model(source), tf.float32)
     with tf.GradientTape() as loss_tape:
         loss_tape.watch(logits)
-        losses = cross_entropy(labels, logits)
+        losses = keras.losses.sparse_categorical_crossentropy(
+            labels, logits, from_logits=True
+        )
     upstream = loss_tape.gradient(losses, logits)
-    gradient = retried_gradient(tape, logits, upstream, images)
+    gradient = retried_gradient(tape, logits, upstream, source)
     ```
     """
     disconnected = []

@@ -169,7 +169,8 @@ class _Pass:
     """
 
     def __init__(self, step, training, stack):
-        self.stack = Stack(*stack, step.shard)
+        copies, batch = stack
+        self.stack = Stack(copies, batch, step.shard)
         self._step = step
         self._training = bool(training)
         self._graph = _graph()

@@ -277,7 +277,8 @@ class MethodState(keras.layers.Layer):
                 continue
             if context.num_replicas_in_sync > 1:
                 # Workers gather only what lies on a device; arguments do not.
-                rows, update = tf.identity(rows), tf.identity(update)
+                # A replica without images has computed a row that is no image.
+                rows, update = tf.identity(rows), tf.identity(update[:count])
                 rows = context.all_gather(rows, axis=0)
                 update = context.all_gather(update, axis=0)
             variable.value.scatter_update(tf.IndexedSlices(update, rows))

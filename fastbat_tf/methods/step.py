@@ -238,7 +238,7 @@ class StepContext(RandomDraws, InputGradients):
 
     def sum_over_replicas(self, tensor: Any) -> Any:
         """Sums a tensor over all replicas; for `Method.update` only."""
-        return replicas.sum_over(tensor)
+        return replicas.sum_over(replicas.unless_empty(self._shard, tensor))
 
     def mean_over_replicas(self, tensor: Any) -> Any:
         """Averages a mean over all replicas; for `Method.update` only.

@@ -1,8 +1,8 @@
 """Batches without examples, which some replicas get at the end of the data.
 
 Not every layer takes one: on CPUs, the convolutions of oneDNN return a wrong
-shape. And the mean of no losses is no number. So a replica without examples
-evaluates one of zeros, of which nothing remains.
+shape, or refuse it. And the mean of no losses is no number. So a replica
+without examples computes with one of zeros, of which nothing remains.
 """
 
 from collections.abc import Callable
@@ -49,6 +49,32 @@ def predict(step: Callable[[Any], Any], data: Any) -> Any:
     count = _count(data)
     outputs = step(_padded(data, count))
     return tf.nest.map_structure(lambda output: output[:count], outputs)
+
+
+def pad(data: Any) -> Any:
+    """Adds an example of zeros to a batch that is empty.
+
+    Args:
+        data: The parts of the batch, tensors with one row for each example, or
+            None.
+
+    Returns:
+        The same parts. They are `data` itself if it is known not to be empty.
+    """
+    return _padded(data, _count(data)) if _may_be_empty(data) else data
+
+
+def drop(tensor: Any, images: Any) -> Any:
+    """Drops the row of the example that `pad` has added.
+
+    Args:
+        tensor: Tensor with one row for each example of the padded batch.
+        images: The images of the batch as it was.
+
+    Returns:
+        A tensor with one row for each of the images.
+    """
+    return tensor[: _count(images)] if _may_be_empty(images) else tensor
 
 
 def _may_be_empty(data):

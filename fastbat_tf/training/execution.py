@@ -17,12 +17,12 @@ class ReplicatedModel(keras.Model):
     On a single replica, it does what Keras does.
 
     With `steps_per_execution=N`, one call makes up to N steps, fewer at the end
-    of the data; they are one graph if all batches have one shape, as those of
+    of the data. They are one graph if all batches have one shape, as those of
     `dataset.batch(size, drop_remainder=True)`; on several workers the data set
-    must also be endless, `dataset.repeat()`. Its logs are those of the last
-    step. What the metrics of the
-    model measure is reduced over all replicas of all workers, once in a call;
-    what else a step returns is the mean over the replicas of this worker.
+    must also be endless, `dataset.repeat()`. The logs of a call are those of
+    its last step. What the metrics of the model measure is reduced over all
+    replicas of all workers, once in a call; what else a step returns is the
+    mean over the replicas of this worker.
     """
 
     def _make_function(self, step_function):

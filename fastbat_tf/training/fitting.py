@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from fastbat_tf.draws import Draws
 from fastbat_tf.errors import InputError
+from fastbat_tf.layers import structure
 from fastbat_tf.layers.keras_arguments import LayerArguments
 from fastbat_tf.methods import state as states
 from fastbat_tf.training import fit_data, labels
@@ -18,6 +19,8 @@ from fastbat_tf.training.keras_signatures import Signatures
 from fastbat_tf.training.pixels import PixelModel
 
 _F = TypeVar("_F")
+# Layers that shuffle the examples of a batch.
+_MIXING = keras.layers.MixUp, keras.layers.CutMix
 
 
 def _like(signature: _F) -> Callable[[Callable[..., Any]], _F]:
@@ -79,8 +82,7 @@ class FittedModel(PixelModel):
         given["x"] = data.x
         if self.plan is None:
             self._size_state(data)
-        note = replicas_note(method, self.distribute_strategy)
-        if note:
+        for note in self.notes_on_replicas():
             warnings.warn(note, stacklevel=2)
         follower = _Follower(self, data, given["epochs"])
         callbacks = given["callbacks"]
@@ -145,6 +147,31 @@ class FittedModel(PixelModel):
         with self.distribute_strategy.scope():
             return states.create(method, sizes, Draws(self.seed, 0))
 
+    def notes_on_replicas(self):
+        """Says how the training differs on several replicas from one device.
+
+        Returns:
+            A list of lines, empty if it does not.
+        """
+        count = self.distribute_strategy.num_replicas_in_sync
+        if count == 1:
+            return []
+        end = "so that the update differs from that of one device."
+        notes = [
+            f"The layer {layer.name} ({type(layer).__name__}) mixes examples; "
+            f"each of the {count} replicas mixes its own, {end}"
+            for layer in structure.flatten(self.network.classifier)
+            if isinstance(layer, _MIXING)
+        ]
+        if self.method.batch_wide:
+            name = self.method.name or type(self.method).__name__
+            notes.append(
+                f"The method {name} looks at the batch as a whole; each of the "
+                f"{count} replicas computes these terms of its own examples, "
+                f"{end}"
+            )
+        return notes
+
     def _size_state(self, data):
         """Gives the method a row for each example, or for each of a batch."""
         old = self.method_state
@@ -205,27 +232,6 @@ class FittedModel(PixelModel):
         if index is None or examples is None:
             return []
         return labels.check_index(index, examples)
-
-
-def replicas_note(method, strategy):
-    """Says how a method differs on several replicas from one device.
-
-    Args:
-        method: A `Method`.
-        strategy: A `tf.distribute.Strategy`.
-
-    Returns:
-        A line, or None if it computes the same.
-    """
-    count = strategy.num_replicas_in_sync
-    if count == 1 or not method.batch_wide:
-        return None
-    name = method.name or type(method).__name__
-    return (
-        f"The method {name} looks at the batch as a whole; each of the {count} "
-        "replicas computes these terms of its own examples, so that the update "
-        "differs from that of one device."
-    )
 
 
 class _Clock:

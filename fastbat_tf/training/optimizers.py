@@ -142,8 +142,8 @@ class UpdateRule:
                 changes.
             variables: List of the trainable variables.
             finite: Boolean, whether the gradients are finite; if not, nothing
-                is updated. Defaults to True, if the optimizer
-                does not scale the loss.
+                is updated. Defaults to True, for an optimizer that does not
+                scale the loss.
 
         Returns:
             Whether the weights were updated: True or, if the optimizer
@@ -173,7 +173,7 @@ class UpdateRule:
             gradient if gradient is None else gradient * scale
             for gradient in gradients
         ]
-        with summed_before():
+        with summed_before(optimizer):
             scaling.apply_gradients(zip(gradients, variables, strict=True))
         return updates
 

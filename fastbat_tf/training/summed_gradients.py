@@ -1,5 +1,6 @@
 """Lets Keras' optimizers apply gradients that all replicas have summed."""
 
+import collections
 import contextlib
 import threading
 
@@ -10,8 +11,10 @@ from fastbat_tf import replicas
 from fastbat_tf.layers import structure
 from fastbat_tf.layers.replacement import Replacement
 
-# Replicas of a MirroredStrategy are traced in threads of their own.
-_local = threading.local()
+# How many blocks of `summed_before` an optimizer is in: replicas of a
+# MirroredStrategy are traced in threads of their own.
+_depths = collections.Counter()
+_lock = threading.Lock()
 
 
 def summed(result, shard):
@@ -78,22 +81,31 @@ def statistics_kept(classifier, shard):
 
 
 @contextlib.contextmanager
-def summed_before():
+def summed_before(optimizer):
     """Lets an optimizer take gradients in a `with` block as they are.
 
     Keras would sum them over the replicas. The step has done so before, to clip
     them and to log their norm, and does not send them twice.
+
+    Args:
+        optimizer: The Keras optimizer that would sum them: the inner one of a
+            `LossScaleOptimizer`, which calls it in threads of its own.
     """
-    outer, _local.is_summed = getattr(_local, "is_summed", False), True
+    key = id(optimizer)
+    with _lock:
+        _depths[key] += 1
     try:
         with _replacement:
             yield
     finally:
-        _local.is_summed = outer
+        with _lock:
+            _depths[key] -= 1
+            if not _depths[key]:
+                del _depths[key]
 
 
 def _all_reduce_sum_gradients(optimizer, grads_and_vars):
-    if getattr(_local, "is_summed", False):
+    if id(optimizer) in _depths:
         return grads_and_vars
     original = _replacement.originals[TFOptimizer, "_all_reduce_sum_gradients"]
     return original(optimizer, grads_and_vars)

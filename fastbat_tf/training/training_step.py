@@ -21,6 +21,7 @@ from fastbat_tf.layers import derivatives, randomness, structure
 from fastbat_tf.layers.moments import exact_moments
 from fastbat_tf.methods.step import StepResult
 from fastbat_tf.training import (
+    empty_batches,
     loss_scaling,
     reductions,
     summed_gradients,
@@ -105,16 +106,15 @@ class TrainingStep(ContextualModel):
     def _update(self, images, labels, index, others, sample_weight):
         """Computes the gradients and applies them, once for each replay."""
         shard = reductions.shard(self.loss, images, labels, sample_weight)
-        rows = index, shard.first if shard else 0, tf.shape(images)[0]
+        first = shard.first if shard else 0
+        batch = self._never_empty(images, labels, index, others, sample_weight)
         for _ in range(self.method.replays):
             given = {
-                "images": images,
-                "labels": labels,
-                "index": index,
-                "state": self.method_state.read(*rows),
+                **batch,
+                "state": self.method_state.read(
+                    batch["index"], first, tf.shape(batch["images"])[0]
+                ),
                 "step": self.step.value,
-                "others": others,
-                "sample_weight": sample_weight,
                 "shard": shard,
             }
             result = self._compute_part(given)
@@ -124,15 +124,29 @@ class TrainingStep(ContextualModel):
             values = loss_scaling.keep_unless(
                 finite, self._new_state(given, result.notes), given["state"]
             )
-            self.method_state.write(values, *rows)
+            self.method_state.write(values, index, first, tf.shape(images)[0])
             self.step.assign_add(1)
         self._update_reports(result, images, shard, excused)
         return self.compute_metrics(
             images,
             labels,
-            self.network.outputs.to_outputs(result.logits),
+            self.network.outputs.to_outputs(
+                empty_batches.drop(result.logits, images)
+            ),
             sample_weight,
         )
+
+    def _never_empty(self, images, labels, index, others, sample_weight):
+        """Returns what a replica computes with, by the names of arguments."""
+        batch = {
+            "images": images,
+            "labels": labels,
+            "index": index,
+            "others": others,
+            "sample_weight": sample_weight,
+        }
+        # An example more would count in the statistics of all replicas.
+        return batch if self._synchronizes() else empty_batches.pad(batch)
 
     def _compute_part(self, given):
         """Computes a replica's step, and the mean gradient of all replicas."""

@@ -68,6 +68,35 @@ def random_layers():
     )
 
 
+def regularized_layers():
+    """With losses of layers, and the sparse gradient of an embedding."""
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Conv2D(
+        4,
+        3,
+        strides=2,
+        kernel_regularizer=keras.regularizers.L2(0.1),
+        activity_regularizer=keras.regularizers.L2(0.1),
+    )(inputs)
+    x = layers.Reshape((9, 4))(layers.Activation("softplus")(x))
+    x = Positions(9, 4)(x)
+    return keras.Model(inputs, layers.Dense(4)(layers.Flatten()(x)))
+
+
+class Positions(keras.layers.Layer):
+    """Adds the embedding of each position, as vision transformers do."""
+
+    def __init__(self, count, width):
+        super().__init__()
+        self.positions = keras.ops.arange(count)
+        self.embedding = keras.layers.Embedding(count, width)
+
+    def call(self, inputs):
+        return inputs + self.embedding(self.positions)
+
+
 def strategy_of(replicas):
     if replicas == 1:
         return tf.distribute.get_strategy()
@@ -152,22 +181,44 @@ class ReplicasTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(run.returncode, 0, run.stderr[-2000:])
         self.assertLess(float(run.stdout), TOLERANCES["float64"])
 
-    @parameterized.parameters(
-        ("fastbat", 17),  # A replica without examples.
-        ("fgsm_fuap", 17),
-        ("free_replays", 17),
+    @parameterized.product(
+        case=("fastbat", "fgsm_fuap", "free_replays", "fgsm_pgi"),
+        dtype=("float64", "float32"),  # oneDNN computes only in float32.
     )
-    @pytest.mark.quick("fastbat 17")
-    def test_a_replica_without_examples(self, case, examples):
+    @pytest.mark.quick("fastbat float64", "fgsm_pgi float32")
+    def test_a_replica_without_examples(self, case, dtype):
+        """The convolutions of oneDNN do not take an empty batch."""
+
         def build():
             network = testing.small_network()
             network.get_layer("bn").trainable = False
             return network
 
         self.assert_same(
-            "float64",
-            *(train(case, n, build=build, examples=examples) for n in (1, 2)),
+            dtype,
+            *(train(case, n, dtype, build=build, examples=17) for n in (1, 2)),
         )
+
+    @parameterized.parameters(("mean", None), ("sum", 0.01))
+    @pytest.mark.quick("mean None")
+    def test_terms_that_belong_to_no_example(self, reduction, weight):
+        """They count once: regularizers, the weight of the loss, decay."""
+
+        def trained(replicas):
+            loss = keras.losses.SparseCategoricalCrossentropy(
+                from_logits=True, reduction=reduction, dtype="float64"
+            )
+            return train(
+                "fastbat",
+                replicas,
+                build=regularized_layers,
+                loss=loss,
+                loss_weights=weight,
+                weight_decay=0.1,
+                clip_norm=0.3,
+            )
+
+        self.assert_same("float64", trained(1), trained(2))
 
     @parameterized.parameters(True, False)
     @pytest.mark.quick("False")
@@ -175,19 +226,32 @@ class ReplicasTest(tf.test.TestCase, parameterized.TestCase):
         settings = {"build": random_layers, "jit_compile": compiled}
         one, two = (train("fastbat", n, **settings) for n in (1, 2))
         self.assert_same("float64", one, two)
-        seeds = [v for v in two[0].variables if "seed" in v.path]
-        self.assertLen(seeds, 4)
+        first, second = (
+            [v for v in robust.variables if "seed" in v.path]
+            for robust, _ in (one, two)
+        )
+        self.assertLen(first, 4)
+        for ours, theirs in zip(first, second, strict=True):
+            self.assertNotAllEqual(ours, [ours.numpy()[0], 0])  # It has drawn.
+            self.assertAllEqual(ours, theirs)
+            for state in theirs.value.values:
+                self.assertAllEqual(ours, state)
 
-    @parameterized.parameters("fastbat", "gradalign")
-    @pytest.mark.quick("fastbat")
-    def test_synchronized_batch_normalization(self, case):
+    @parameterized.parameters(
+        ("fastbat", testing.ZOO_NORMALIZATION),
+        ("gradalign", testing.ZOO_NORMALIZATION),
+        # Without exact second derivatives.
+        ("standard", keras.layers.BatchNormalization),
+        ("finite_difference", keras.layers.BatchNormalization),
+        ("free_replays", keras.layers.BatchNormalization),
+    )
+    @pytest.mark.quick("fastbat", "finite_difference")
+    def test_synchronized_batch_normalization(self, case, layer):
         """Moving statistics are those of one device, too."""
 
         def build():
             return testing.small_network(
-                normalization=functools.partial(
-                    testing.ZOO_NORMALIZATION, synchronized=True
-                )
+                normalization=functools.partial(layer, synchronized=True)
             )
 
         one, two = (train(case, n, build=build) for n in (1, 2))
@@ -239,8 +303,26 @@ class ReplicasTest(tf.test.TestCase, parameterized.TestCase):
     def test_methods_that_look_at_the_whole_batch(self, case):
         """They say so; the weights differ as soon as these terms count."""
         self.assertTrue(methods.get(case).batch_wide)
-        with self.assertWarnsRegex(UserWarning, "batch as a whole.*2 replicas"):
+        with self.assertWarns(UserWarning) as context:
             train(case, 2)
+        line = rf"^The method {case} looks at the batch as a whole;.*2 replicas"
+        self.assertRegex(str(context.warning), line + r".*\.$")
+
+    def test_layers_that_mix_examples(self):
+        """They say so; a single device says nothing."""
+
+        def build():
+            return keras.Sequential(
+                [keras.Input((8, 8, 3)), keras.layers.MixUp(name="mix")]
+                + [keras.layers.Flatten(), keras.layers.Dense(4)]
+            )
+
+        for count in (1, 2):
+            with strategy_of(count).scope():
+                robust = RobustClassifier(build(), methods.get("standard"))
+            notes = robust.notes_on_replicas()
+            self.assertLen(notes, count - 1)
+        self.assertRegex(notes[0], r"^The layer mix \(MixUp\).*2 replicas.*\.$")
 
     def assert_same(self, dtype, one, two):
         (one, logs), (two, others) = one, two

@@ -19,10 +19,15 @@ POLICIES = "mixed_bfloat16", "mixed_float16"
 FLOAT16 = "mixed_float16"
 
 
-def build(method, policy=FLOAT16, activation="softplus", **compiled):
+def build(
+    method,
+    policy=FLOAT16,
+    normalization=testing.ZOO_NORMALIZATION,
+    **compiled,
+):
     """A compiled `RobustClassifier` of a small network."""
     with golden_network.policy(policy):
-        network = testing.small_network(activation)
+        network = testing.small_network(normalization=normalization)
         robust = fb.RobustClassifier(network, method)
     optimizer = compiled.pop("optimizer", keras.optimizers.SGD(0.1, 0.9))
     return robust.compile(optimizer, **compiled)
@@ -120,6 +125,33 @@ class LossScalingTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(robust.optimizer.dynamic_scale.numpy(), 2.0**9)
         robust.fit(spoiled, labels * 0 + 1, batch_size=8, verbose=0)
         self.assertNotAllEqual(robust.classifier.get_weights()[0], before)
+
+    @parameterized.product(
+        mode=("l2", "decoupled"), policy=("float32", FLOAT16)
+    )
+    @pytest.mark.quick("l2 float32")
+    def test_two_replicas_are_one_device(self, mode, policy):
+        """Keras would sum gradients again that the replicas have summed."""
+        states = []
+        for strategy in (tf.distribute.get_strategy(), None):
+            with (strategy or testing.two_cpu_strategy()).scope():
+                robust = build(
+                    methods.get("standard"),
+                    policy,
+                    normalization=None,
+                    optimizer=keras.optimizers.LossScaleOptimizer(
+                        keras.optimizers.SGD(0.1, 0.9), initial_scale=2.0**10
+                    ),
+                    clip_norm=0.5,
+                    weight_averaging=0.9,
+                    weight_decay=0.1,
+                    weight_decay_mode=mode,
+                )
+                fit(robust, epochs=3)
+            states.append(state_of(robust))
+        tolerance = 1e-5 if policy == "float32" else 2e-3  # Of sums of 11 bits.
+        for one, two in zip(*states, strict=True):
+            self.assertAllClose(one, two, tolerance, tolerance)
 
     def test_saved_and_loaded(self):
         robust = build(methods.get("fgsm"), weight_averaging=0.9)
