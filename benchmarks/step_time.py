@@ -188,7 +188,8 @@ class TorchStep:
         """Returns the two numbers of an answer."""
         self._process.stdin.write(f"{line}\n")
         self._process.stdin.flush()
-        return Seconds(*map(float, self._process.stdout.readline().split()))
+        first, second = self._process.stdout.readline().split()
+        return Seconds(float(first), float(second))
 
 
 def timed_step(robust):
@@ -267,7 +268,8 @@ def measure(variants):
     for _ in range(ROUNDS.value):
         for variant, call in calls.items():
             steps = 1 if variant[1] is None else STEPS_PER_EXECUTION.value or 1
-            times[variant].append(Seconds(*(x / steps for x in call())))
+            wall, cpu = call()
+            times[variant].append(Seconds(wall / steps, cpu / steps))
     measured = {}
     for variant in variants:
         memory = None
