@@ -74,6 +74,11 @@ THREADS = flags.DEFINE_integer(
 TORCH_PYTHON = flags.DEFINE_string(
     "torch_python", None, "A Python with PyTorch, for its steps on the CPU."
 )
+TORCH_METHODS = flags.DEFINE_list(
+    "torch_methods",
+    ["standard", "fastbat", "fastbat-published"],
+    "Steps of PyTorch to time.",
+)
 JSON_FILE = flags.DEFINE_string("json", None, "Write the numbers here, too.")
 MEMORY = flags.DEFINE_bool(
     "memory", True, "Measure the peak memory, in a process for each method."
@@ -183,7 +188,8 @@ class TorchStep:
         """Returns the two numbers of an answer."""
         self._process.stdin.write(f"{line}\n")
         self._process.stdin.flush()
-        return Seconds(*map(float, self._process.stdout.readline().split()))
+        first, second = self._process.stdout.readline().split()
+        return Seconds(float(first), float(second))
 
 
 def timed_step(robust):
@@ -262,7 +268,8 @@ def measure(variants):
     for _ in range(ROUNDS.value):
         for variant, call in calls.items():
             steps = 1 if variant[1] is None else STEPS_PER_EXECUTION.value or 1
-            times[variant].append(Seconds(*(x / steps for x in call())))
+            wall, cpu = call()
+            times[variant].append(Seconds(wall / steps, cpu / steps))
     measured = {}
     for variant in variants:
         memory = None
@@ -301,13 +308,13 @@ def main(_):
         print(peak_gigabytes())
         return
     if TORCH_PYTHON.value:
-        variants += [(name, None) for name in TORCH_COSTS]
+        variants += [(f"torch-{name}", None) for name in TORCH_METHODS.value]
     print(
         f"{device.describe()}; {MODEL.value}, width {WIDTH.value}, batch "
         f"{BATCH_SIZE.value}, {PRECISION.value}, XLA "
         f"{'/'.join('on' if xla else 'off' for xla in compiled)}, "
-        f"{STEPS_PER_EXECUTION.value or 1} steps in a call, "
-        f"threads {THREADS.value or 'not limited'}, {ROUNDS.value} rounds",
+        f"steps in a call: {STEPS_PER_EXECUTION.value or 1}, "
+        f"threads: {THREADS.value or 'not limited'}, {ROUNDS.value} rounds",
         flush=True,
     )
     measured = measure(variants)
@@ -342,8 +349,9 @@ def main(_):
         )
     for xla in compiled:
         fastbat = measured.get(("fastbat", xla))
-        if fastbat and TORCH_PYTHON.value:
-            print(goals.compare(fastbat, measured[PUBLISHED, None]))
+        published = measured.get((PUBLISHED, None))
+        if fastbat and published:
+            print(goals.compare(fastbat, published))
         if fastbat and device.is_gpu():
             print(goals.beside(fastbat, PRECISION.value))
     if JSON_FILE.value:

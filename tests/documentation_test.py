@@ -157,7 +157,7 @@ class CommandsTest(parameterized.TestCase):
         (directory / "DIR").symlink_to("my/images")
         for file in ("model.keras", "other.keras"):
             (directory / file).touch()
-        for run in ("demo", "portable"):
+        for run in ("demo", "portable", "fastbat"):
             checkpoints = directory / "runs" / run / "checkpoints"
             checkpoints.mkdir(parents=True)
             (checkpoints / "best.weights.h5").touch()
