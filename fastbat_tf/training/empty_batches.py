@@ -10,6 +10,10 @@ from typing import Any
 
 import tensorflow as tf
 
+from fastbat_tf import distribution
+from fastbat_tf.layers.assertions import require
+from fastbat_tf.runtime import onednn
+
 
 def test(model: Any, step: Callable[[Any], Any], data: Any) -> Any:
     """Evaluates a batch, which leaves the metrics as they are if it is empty.
@@ -62,6 +66,33 @@ def pad(data: Any) -> Any:
         The same parts. They are `data` itself if it is known not to be empty.
     """
     return _padded(data, _count(data)) if _may_be_empty(data) else data
+
+
+def refuse(images: Any) -> list[Any]:
+    """Rejects an empty batch where nothing can stand for its images.
+
+    Args:
+        images: The images of this replica.
+
+    Returns:
+        A list of operations for `tf.control_dependencies`.
+
+    Raises:
+        InputError: When executed eagerly, if the batch is empty and oneDNN
+            computes with it.
+    """
+    on_cpu = onednn.is_on() and not distribution.has_accelerator()
+    # oneDNN leaves float64 to TensorFlow's own kernels.
+    if images.dtype == tf.float64 or not (on_cpu and _may_be_empty(images)):
+        return []
+    count = _count(images)
+    return require(
+        count > 0,
+        "Images are expected on each replica, since layers with "
+        "synchronized=True use those of all; such as data.batch(size, "
+        "drop_remainder=True). Received: images={}",
+        lambda: [count],
+    )
 
 
 def drop(tensor: Any, images: Any) -> Any:

@@ -49,6 +49,8 @@ class TrainingStep(ContextualModel):
         images, checked = self.enter(images, self._image_dtype)
         labels, index = batch.labels, batch.index
         checked += self.check_labels(labels) + self.check_index(index)
+        if self._synchronizes():
+            checked += empty_batches.refuse(images)
         # The batch is checked before any variable, even a counter, changes.
         with tf.control_dependencies(checked):
             # The part that is a `tf.function` waits only for its arguments.

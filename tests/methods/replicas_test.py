@@ -202,9 +202,13 @@ class ReplicasTest(tf.test.TestCase, parameterized.TestCase):
             *(train(case, n, dtype, build=build, examples=17) for n in (1, 2)),
         )
 
-    @parameterized.parameters(("mean", None), ("sum", 0.01))
-    @pytest.mark.quick("mean None")
-    def test_terms_that_belong_to_no_example(self, reduction, weight):
+    @parameterized.parameters(
+        ("standard", "mean", None, "decoupled"), ("fastbat", "sum", 0.01, "l2")
+    )
+    @pytest.mark.quick("standard")
+    def test_terms_that_belong_to_no_example(
+        self, case, reduction, weight, mode
+    ):
         """They count once: regularizers, the weight of the loss, decay."""
 
         def trained(replicas):
@@ -212,12 +216,13 @@ class ReplicasTest(tf.test.TestCase, parameterized.TestCase):
                 from_logits=True, reduction=reduction, dtype="float64"
             )
             return train(
-                "fastbat",
+                case,
                 replicas,
                 build=regularized_layers,
                 loss=loss,
                 loss_weights=weight,
                 weight_decay=0.1,
+                weight_decay_mode=mode,
                 clip_norm=0.3,
             )
 
@@ -248,7 +253,7 @@ class ReplicasTest(tf.test.TestCase, parameterized.TestCase):
         ("finite_difference", keras.layers.BatchNormalization),
         ("free_replays", keras.layers.BatchNormalization),
     )
-    @pytest.mark.quick("fastbat", "finite_difference")
+    @pytest.mark.quick("fastbat", "standard")
     def test_synchronized_batch_normalization(self, case, layer):
         """Moving statistics are those of one device, too."""
 

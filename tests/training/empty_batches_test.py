@@ -1,5 +1,7 @@
 """Tests `evaluate` and `predict` if some replicas have no examples."""
 
+from unittest import mock
+
 import keras
 import numpy as np
 import pytest
@@ -7,6 +9,10 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 import fastbat_tf as fb
+from fastbat_tf import distribution
+from fastbat_tf.errors import InputError
+from fastbat_tf.runtime import onednn
+from fastbat_tf.training import empty_batches
 from tests.support.testing import (
     images_and_labels,
     small_network,
@@ -64,6 +70,25 @@ class EmptyBatchesTest(parameterized.TestCase, tf.test.TestCase):
             )
             self.assertAllClose(found, expected)
             self.assertShapeEqual(found, expected)
+
+    def test_statistics_of_all_replicas_need_images_on_each(self):
+        """Or oneDNN would complain of the depth of a filter."""
+
+        def check(count, dtype="float32"):
+            images = tf.zeros((count, 2, 2, 3), dtype)
+            two_cpu_strategy().run(lambda: empty_batches.refuse(images))
+
+        has_none = mock.patch.object(
+            distribution, "has_accelerator", return_value=False
+        )
+        with has_none, mock.patch.object(onednn, "is_on") as is_on:
+            is_on.return_value = True
+            with self.assertRaisesRegex(InputError, "each replica.*=0$"):
+                check(0)
+            check(1)
+            check(0, "float64")
+            is_on.return_value = False
+            check(0)
 
 
 if __name__ == "__main__":
