@@ -170,7 +170,7 @@ class _Pass:
 
     def __init__(self, step, training, stack):
         copies, batch = stack
-        self.stack = Stack(copies, batch, step.shard)
+        self._stack = Stack(copies, batch, step.shard)
         self._step = step
         self._training = bool(training)
         self._graph = _graph()
@@ -184,6 +184,15 @@ class _Pass:
             # `tf.function`, only the first pass is traced.
             for generator, _ in list(step.starts.values()):
                 self.before_draw(generator)
+
+    @property
+    def stack(self):
+        """What the batch is made of, as tensors of the current graph."""
+        function = _function_inside(self._graph)
+        shard = self._stack.shard
+        if function is None or shard is None:
+            return self._stack
+        return self._stack._replace(shard=_at_call(function, shard))
 
     def before_draw(self, generator):
         """Sets a generator back to its start, once in a pass."""
@@ -200,7 +209,7 @@ class _Pass:
         self._called.add(id(layer))
         if training or self._training or layer in self._step.found.inactive:
             return training
-        if _is_inside_function(self._graph):
+        if _function_inside(self._graph) is not None:
             self._compiled.append(layer)
         return True
 
@@ -291,15 +300,41 @@ def _graph():
     return None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
 
 
-def _is_inside_function(outer):
-    """Whether a `tf.function` is traced inside of a graph."""
+def _function_inside(outer):
+    """The graph of a `tf.function` traced inside of a graph, or None."""
     graph = _graph()
     while graph is not outer and isinstance(graph, FuncGraph):
         # Branches and loops have graphs of their own types.
         if type(graph) is FuncGraph:
-            return True
+            return graph
         graph = graph.outer_graph
-    return False
+    return None
+
+
+def _at_call(function, shard):
+    """A shard as each call of a `tf.function` of the classifier finds it.
+
+    Such a function keeps its trace for other replicas and for other graphs.
+    """
+    if shard.batch.shape[0] is None:
+        batch = function.capture_call_time_value(
+            lambda: _shard_of_call("batch", tf.zeros([1], tf.bool)),
+            tf.TensorSpec([None], tf.bool),
+            key="rows of the batch",
+        )
+    else:
+        batch = tf.zeros(shard.batch.shape, tf.bool)
+    first = function.capture_call_time_value(
+        lambda: tf.cast(_shard_of_call("first", 0), tf.int32),
+        tf.TensorSpec((), tf.int32),
+        key="first row of the replica",
+    )
+    return shard._replace(first=first, batch=batch)
+
+
+def _shard_of_call(name, otherwise):
+    shard = getattr(getattr(_local, "step", None), "shard", None)
+    return otherwise if shard is None else getattr(shard, name)
 
 
 def _inside(graph):

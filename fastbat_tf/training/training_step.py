@@ -49,7 +49,7 @@ class TrainingStep(ContextualModel):
         images, checked = self.enter(images, self._image_dtype)
         labels, index = batch.labels, batch.index
         checked += self.check_labels(labels) + self.check_index(index)
-        if self._synchronizes():
+        if self.synchronizes:
             checked += empty_batches.refuse(images)
         # The batch is checked before any variable, even a counter, changes.
         with tf.control_dependencies(checked):
