@@ -17,12 +17,12 @@ REPLICAS = 4
 class Patient(tf.distribute.MirroredStrategy):
     """Gives each replica a data set of its own.
 
-    TensorFlow gives them one, through a `MultiDeviceIterator`. That of four
-    devices on two cores sometimes waited for ever, with all of its threads
-    idle: making the iterator of the last device did not end while the threads
-    that fetch ahead for the first three waited for more elements than the last
-    one left room for. Collectives were not part of it; Keras' own `fit` uses
-    the same iterators.
+    TensorFlow gives them one, through a `MultiDeviceIterator`. With that of
+    four devices, on two cores, a training sometimes waited for ever: the main
+    thread in an operation of its own (in another run, in the one that makes
+    the iterator of the last device), three threads that fetch ahead in
+    `GeneratorDataset`, all others idle. There were no collectives, so they are
+    not the cause; why the operation never ends is not known.
     """
 
     def experimental_distribute_dataset(self, dataset, options=None):
