@@ -19,6 +19,7 @@ Outside of steps, layers do what they do in Keras.
 import contextlib
 import functools
 import threading
+import warnings
 
 import keras
 import tensorflow as tf
@@ -187,12 +188,18 @@ class _Pass:
 
     @property
     def stack(self):
-        """What the batch is made of, as tensors of the current graph."""
-        function = _function_inside(self._graph)
-        shard = self._stack.shard
-        if function is None or shard is None:
+        """What the batch is made of, where a layer draws."""
+        if self._stack.shard is None or not _is_inside_function(self._graph):
             return self._stack
-        return self._stack._replace(shard=_at_call(function, shard))
+        # All replicas share the trace of such a function, and with it any row
+        # that it began at.
+        warnings.warn(
+            "A random layer is called in a `tf.function` of the classifier, so "
+            "that all replicas draw the same numbers, and the update differs "
+            "from that of one device; expected no `tf.function` there.",
+            stacklevel=2,
+        )
+        return self._stack._replace(shard=None)
 
     def before_draw(self, generator):
         """Sets a generator back to its start, once in a pass."""
@@ -209,7 +216,7 @@ class _Pass:
         self._called.add(id(layer))
         if training or self._training or layer in self._step.found.inactive:
             return training
-        if _function_inside(self._graph) is not None:
+        if _is_inside_function(self._graph):
             self._compiled.append(layer)
         return True
 
@@ -300,41 +307,15 @@ def _graph():
     return None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
 
 
-def _function_inside(outer):
-    """The graph of a `tf.function` traced inside of a graph, or None."""
+def _is_inside_function(outer):
+    """Whether a `tf.function` is traced inside of a graph."""
     graph = _graph()
     while graph is not outer and isinstance(graph, FuncGraph):
         # Branches and loops have graphs of their own types.
         if type(graph) is FuncGraph:
-            return graph
+            return True
         graph = graph.outer_graph
-    return None
-
-
-def _at_call(function, shard):
-    """A shard as each call of a `tf.function` of the classifier finds it.
-
-    Such a function keeps its trace for other replicas and for other graphs.
-    """
-    if shard.batch.shape[0] is None:
-        batch = function.capture_call_time_value(
-            lambda: _shard_of_call("batch", tf.zeros([1], tf.bool)),
-            tf.TensorSpec([None], tf.bool),
-            key="rows of the batch",
-        )
-    else:
-        batch = tf.zeros(shard.batch.shape, tf.bool)
-    first = function.capture_call_time_value(
-        lambda: tf.cast(_shard_of_call("first", 0), tf.int32),
-        tf.TensorSpec((), tf.int32),
-        key="first row of the replica",
-    )
-    return shard._replace(first=first, batch=batch)
-
-
-def _shard_of_call(name, otherwise):
-    shard = getattr(getattr(_local, "step", None), "shard", None)
-    return otherwise if shard is None else getattr(shard, name)
+    return False
 
 
 def _inside(graph):

@@ -79,6 +79,31 @@ def random_layers():
     )
 
 
+class Compiled(keras.layers.Layer):
+    """A random layer in a `tf.function`, which all replicas share."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dropout = keras.layers.Dropout(0.3, seed=5)
+
+    @tf.function
+    def call(self, x, training=None):
+        return self.dropout(x, training=training)
+
+
+def compiled_layer():
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            layers.Flatten(),
+            Compiled(),
+            layers.Dense(4),
+        ]
+    )
+
+
 def regularized_layers():
     """With losses of layers, and the sparse gradient of an embedding."""
     keras.utils.set_random_seed(0)
@@ -244,6 +269,10 @@ class ReplicasTest(tf.test.TestCase, parameterized.TestCase):
             self.assertAllEqual(ours, theirs)
             for state in theirs.value.values:
                 self.assertAllEqual(ours, state)
+
+    def test_random_layer_in_a_function(self):
+        with self.assertWarnsRegex(UserWarning, "replicas draw the same"):
+            train("standard", 2, build=compiled_layer)
 
     @parameterized.parameters(
         ("fastbat", testing.ZOO_NORMALIZATION),
