@@ -253,6 +253,7 @@ class KilledTest(absltest.TestCase):
             "evaluations/*/.lock",
             ".results.json.lock",
             "saved_model.old/*",
+            "tensorboard/plugins/*",
         }
         for pattern in set(patterns) - others:
             self.assertNotEmpty(fnmatch.filter(self.found, pattern), pattern)

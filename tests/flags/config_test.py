@@ -170,6 +170,7 @@ class FlagsConfigTest(CommandLineTest):
                     "weight_decay_mode": "decoupled",
                     "weight_decay_on": "kernels",
                     "clip_norm": 2.5,
+                    "sync_batch_norm": False,  # XLA is refused with it.
                     "loss": "crossentropy",
                     "label_smoothing": 0.3,
                     "attack_loss": "crossentropy",

@@ -87,10 +87,6 @@ class SavingTest(tf.test.TestCase, parameterized.TestCase):
             robust.compile(weight_decay=-1)
         with self.assertRaisesRegex(ValueError, r"loss_weights=\[2.0, 1\]"):
             robust.compile(loss_weights=[2.0, 1])
-        with self.assertRaisesRegex(ValueError, "Loss scaling"):
-            robust.compile(
-                keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD())
-            )
         with self.assertRaisesRegex(ValueError, "jit_compile=yes"):
             robust.compile(jit_compile="yes")
         with self.assertRaisesRegex(ValueError, "expected to be built"):
