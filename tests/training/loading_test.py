@@ -128,7 +128,7 @@ class Drawn(Method):
     """Keeps what it draws in `solve` and in `update`."""
 
     def solve(self, context):
-        context.note(solved=context.draw("solve", (3,)))
+        context.note(solved=context.draw("solve", (3,), shared=True))
         return Solution(tf.zeros_like(context.images))
 
     def initial_state(self, sizes, draws):
@@ -137,8 +137,8 @@ class Drawn(Method):
     def update(self, context):
         return {
             "solved": context.notes["solved"],
-            "same": context.draw("solve", (3,)),
-            "other": context.draw("update", (3,)),
+            "same": context.draw("solve", (3,), shared=True),
+            "other": context.draw("update", (3,), shared=True),
         }
 
 
