@@ -19,6 +19,7 @@ A method declares the variables that it keeps in `initial_state`, reads them
 from `StepContext.state` and returns their new values from `update`. They are
 saved with the weights. If a variable has a row for each example, a step sees
 the rows of its own examples. `StepContext.note` passes tensors to `update`.
+
 CONTRIBUTING.md describes how to add a method.
 """
 
