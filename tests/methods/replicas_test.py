@@ -19,9 +19,10 @@ EXAMPLES, BATCH, EPOCHS = 18, 8, 3  # The last batch has two examples.
 TOLERANCES = {"float32": 1e-5, "float64": 1e-10}
 # Each kind of state, of penalty and of correction.
 CASES = {
+    # With a term that is large enough to show another finite difference.
     "finite_difference": (
         "fastbat",
-        {"implicit_gradient": "finite_difference"},
+        {"implicit_gradient": "finite_difference", "implicit_lambda": 0.1},
     ),
     "remembered": ("fastbat", {"linearization": "remembered"}),
     "l2": ("fastbat", {"norm": "l2"}),
@@ -145,6 +146,7 @@ def train(case, replicas, dtype="float64", build=plain, **settings):
     loss = settings.pop("loss", None)
     sample_weight = settings.pop("sample_weight", None)
     count = settings.pop("examples", EXAMPLES)
+    drop_remainder = settings.pop("drop_remainder", False)
     with precision(dtype):
         with strategy_of(replicas).scope():
             method = methods.get(name, **options)
@@ -153,10 +155,13 @@ def train(case, replicas, dtype="float64", build=plain, **settings):
                 keras.optimizers.SGD(0.05, momentum=0.9), loss, **settings
             )
         images, labels = testing.images_and_labels(count, dtype=dtype)
+        if drop_remainder:
+            data = tf.data.Dataset.from_tensor_slices((images, labels))
+            data = {"x": data.batch(BATCH, drop_remainder=True)}
+        else:
+            data = {"x": images, "y": labels, "batch_size": BATCH}
         history = robust.fit(
-            images,
-            labels,
-            batch_size=BATCH,
+            **data,
             epochs=EPOCHS,
             shuffle=False,
             verbose=0,
@@ -269,6 +274,11 @@ class ReplicasTest(tf.test.TestCase, parameterized.TestCase):
             self.assertAllEqual(ours, theirs)
             for state in theirs.value.values:
                 self.assertAllEqual(ours, state)
+
+    def test_batches_of_one_shape(self):
+        """Their rows are known without a word between the replicas."""
+        one, two = (train("fastbat", n, drop_remainder=True) for n in (1, 2))
+        self.assert_same("float64", one, two)
 
     def test_random_layer_in_a_function(self):
         with self.assertWarnsRegex(UserWarning, "replicas draw the same"):
