@@ -100,7 +100,7 @@ class Checkpointer:
         for callback, state in zip(self._callbacks, states, strict=True):
             callback.state = state
         epoch, batch = saved["epoch"], saved["batch"]
-        display.say(f"Resuming: {epoch} epochs and {batch} steps are done.")
+        display.log(f"Resuming: {epoch} epochs and {batch} steps are done.")
         return epoch, batch
 
     @property

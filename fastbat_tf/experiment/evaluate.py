@@ -10,7 +10,7 @@ from fastbat_tf.data import loading
 from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation import table
 from fastbat_tf.evaluation.robustness import evaluate_robustness
-from fastbat_tf.experiment import launch, results_file
+from fastbat_tf.experiment import launch, results_file, settings
 from fastbat_tf.experiment.building import load_best
 from fastbat_tf.experiment.preemption import Preemption
 from fastbat_tf.experiment.run_directory import RunDirectory
@@ -54,6 +54,8 @@ def evaluate(config, target, run_dir, build_model, verbosity=0):
             strategy.scope(),
         ):
             launch.agree_on_program(everyone, config)
+            told = settings.of_evaluation(config, target, run_dir)
+            settings.show(told, always=settings.MEASURED)
             results = _evaluate(config, target, run_dir, build_model, everyone)
         if everyone.is_chief:
             table.show(results)
@@ -61,7 +63,7 @@ def evaluate(config, target, run_dir, build_model, verbosity=0):
 
 
 def _evaluate(config, target, run_dir, build_model, everyone):
-    settings = config.evaluation
+    evaluation = config.evaluation
     directory = everyone.on_chief(
         lambda: str(results_directory(config, target, run_dir))
     )
@@ -76,17 +78,17 @@ def _evaluate(config, target, run_dir, build_model, everyone):
     with display.task("reading the data"):
         test = loading.load_test(config.data)
     for hint in hints.new_hints():
-        display.say(hint)
+        display.note(hint)
     results = evaluate_robustness(
         model,
         test,
-        attacks=settings.attacks,
-        epsilons=settings.epsilons,
-        norm=settings.norm,
-        max_examples=settings.max_examples,
+        attacks=evaluation.attacks,
+        epsilons=evaluation.epsilons,
+        norm=evaluation.norm,
+        max_examples=evaluation.max_examples,
         surrogate=target.surrogate,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
+        batch_size=evaluation.batch_size,
+        seed=evaluation.seed,
         jit_compile=config.runtime.compiles,
         directory=directory,
         save_images=target.save_images,
@@ -100,12 +102,12 @@ def _evaluate(config, target, run_dir, build_model, everyone):
 
 def results_directory(config, target, run_dir):
     """Returns the directory of the results, which the settings decide."""
-    settings = config.evaluation
+    evaluation = config.evaluation
     if target.results_dir is not None:
         return pathlib.Path(target.results_dir)
     parent = pathlib.Path("." if run_dir is None else run_dir) / "evaluations"
     everything = {
-        **dataclasses.asdict(settings),
+        **dataclasses.asdict(evaluation),
         **dataclasses.asdict(target),
         "dataset": config.data.dataset,
         "data_dir": config.data.dataset == "folder" and config.data.data_dir,
@@ -115,7 +117,7 @@ def results_directory(config, target, run_dir):
     }
     del everything["validation_norm"]  # Earlier versions did not have it.
     digest = zlib.crc32(json.dumps(everything, sort_keys=True).encode())
-    names = "_".join(settings.attacks)[:60]
+    names = "_".join(evaluation.attacks)[:60]
     return parent / f"{names}-{digest:08x}"
 
 
@@ -130,7 +132,7 @@ def _weights_checksum(run_dir):
 def _add(run, results):
     """Adds rows to a run's results, unless its weights have changed."""
     if _weights_checksum(run.path) != results["weights_sha256"]:
-        display.say(
+        display.warn(
             "The run's weights have changed since: its results.json is left "
             "as it is."
         )

@@ -8,7 +8,7 @@ import keras
 from fastbat_tf import workers
 from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation.table import radius
-from fastbat_tf.experiment import launch, train
+from fastbat_tf.experiment import launch, settings, train
 from fastbat_tf.experiment.preemption import Preemption
 from fastbat_tf.experiment.run_directory import (
     RunDirectory,
@@ -22,7 +22,14 @@ HEADINGS = ("attack", "epsilon", "mean", "sd", "each")
 
 
 def train_each(
-    config, seeds, run_dir, build_model, *, resume="auto", verbosity=0
+    config,
+    seeds,
+    run_dir,
+    build_model,
+    *,
+    resume="auto",
+    verbosity=0,
+    model_defaults=None,
 ):
     """Trains once with each seed, and prints mean and standard deviation.
 
@@ -38,6 +45,7 @@ def train_each(
         resume: `"auto"`, `"never"` or `"must"`; see `train.train`. Defaults to
             `"auto"`.
         verbosity: Integer; see `train.train`. Defaults to `0`.
+        model_defaults: Dict; see `train.train`. Defaults to `None`.
 
     Returns:
         The dict of `seeds.json`.
@@ -58,6 +66,8 @@ def train_each(
         everyone.on_chief(
             lambda: _check(config, seeds, pathlib.Path(run_dir), resume)
         )
+        told = settings.of_training(config, model_defaults, seeds)
+        settings.show(told, config.data.classes)
         results = []
         for number, seed in enumerate(seeds, start=1):
             # Keras numbers layer names per process; each run starts anew.
@@ -65,7 +75,11 @@ def train_each(
             display.say(f"\nSeed {seed} ({number} of {len(seeds)})")
             path = seed_directory(run_dir, seed)
             seed_config = config.with_seed(seed)
-            results.append(train.train(seed_config, path, build_model))
+            results.append(
+                train.train(
+                    seed_config, path, build_model, tells_settings=False
+                )
+            )
         summary = summarize(config, seeds, results)
         if everyone.is_chief:
             with train.refuse_unwritable(run_dir):
@@ -111,11 +125,11 @@ def summarize(config, seeds, results):
         for the clean images, and one for each attack and radius of the config.
     """
     rows = [_row("none (clean)", "", results, "clean_accuracy")]
-    settings = config.evaluation
-    for epsilon in settings.epsilons:
-        for attack in settings.attacks:
+    evaluation = config.evaluation
+    for epsilon in evaluation.epsilons:
+        for attack in evaluation.attacks:
             measured = [_find(each, attack, epsilon) for each in results]
-            named = radius({"epsilon": epsilon, "norm": settings.norm})
+            named = radius({"epsilon": epsilon, "norm": evaluation.norm})
             rows.append(_row(attack, named, measured, "robust_accuracy"))
     return {
         "method": config.method.method,

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import json
 import shutil
 import time
 
@@ -20,6 +19,7 @@ from fastbat_tf.experiment import (
     launch,
     loop,
     results_file,
+    settings,
 )
 from fastbat_tf.experiment.backup import Backup
 from fastbat_tf.experiment.checkpointer import Checkpointer, Interval
@@ -31,7 +31,16 @@ from fastbat_tf.saving.export import export
 from fastbat_tf.training import variables
 
 
-def train(config, run_dir, build_model, *, resume="auto", verbosity=0):
+def train(
+    config,
+    run_dir,
+    build_model,
+    *,
+    resume="auto",
+    verbosity=0,
+    model_defaults=None,
+    tells_settings=True,
+):
     """Trains, measures the best weights, exports them, and prints a table.
 
     A run that was killed, at any point, resumes from its last checkpoint. All
@@ -49,6 +58,10 @@ def train(config, run_dir, build_model, *, resume="auto", verbosity=0):
         verbosity: Integer. Below 0: only the results; 0: also bars on a
             terminal, and a line for each epoch and stage; above 0: more
             lines. Defaults to `0`.
+        model_defaults: Dict of the network's own defaults, so that only other
+            values are printed. Defaults to `None`: they are unknown.
+        tells_settings: Boolean, whether the settings are printed. Defaults to
+            `True`.
 
     Returns:
         The dict of `results.json`.
@@ -75,6 +88,9 @@ def train(config, run_dir, build_model, *, resume="auto", verbosity=0):
                 return _train(
                     config,
                     directory,
+                    settings.of_training(config, model_defaults)
+                    if tells_settings
+                    else (),
                     strategy=strategy,
                     build_model=build_model,
                     resume=resume,
@@ -96,7 +112,9 @@ def refuse_unwritable(run_dir):
         ) from error
 
 
-def _train(config, directory, *, strategy, build_model, resume, preemption):
+def _train(
+    config, directory, told, *, strategy, build_model, resume, preemption
+):
     start = time.perf_counter()
     everyone = workers.of(strategy)
     launch.agree_on_program(everyone, config)
@@ -113,7 +131,9 @@ def _train(config, directory, *, strategy, build_model, resume, preemption):
             config, build_model, splits.train, everyone
         )
     everyone.on_chief(lambda: directory.create(config))
-    _show_settings(config, robust, notes)
+    if told:
+        settings.show(told, config.data.classes)
+    _show_notes(config, robust, notes)
     run_callbacks = callbacks.build(config, robust, validation, directory)
     trained = _fit(
         config,
@@ -172,12 +192,12 @@ def _finish(config, robust, directory, build_model, everyone):
 
 def _read_data(config):
     """Reads the splits, and returns them with the validation `Examples`."""
-    settings = config.evaluation
+    evaluation = config.evaluation
     with display.task("reading the data"):
         splits = loading.load_splits(config.data)
-    validation = first(splits.validation, settings.validation_examples)
+    validation = first(splits.validation, evaluation.validation_examples)
     # Fails now, not after the training.
-    inputs.check_count(splits.test, settings.max_examples)
+    inputs.check_count(splits.test, evaluation.max_examples)
     return splits, validation
 
 
@@ -217,15 +237,13 @@ def _build(config, build_model, examples, everyone):
     return robust, steps_per_epoch
 
 
-def _show_settings(config, robust, notes):
+def _show_notes(config, robust, notes):
     strategy = robust.distribute_strategy
-    groups = config.to_dict().items()
-    display.say("\n".join(f"{k}: {json.dumps(group)}" for k, group in groups))
     compiled = building.compiles_with_xla(config)
     precision = half_precision.notes(config.training.precision, compiled)
     notes = (*precision, *notes, *robust.notes_on_replicas())
     for line in (_device_line(config, strategy), *notes):
-        display.say(line)
+        display.note(line)
 
 
 def _device_line(config, strategy):
@@ -316,17 +334,17 @@ def _make_batches(
 
 def _measure(config, directory, *, robust, test, run_callbacks):
     """Measures the best weights, and writes `results.json`."""
-    settings = config.evaluation
-    display.say(f"Measuring {', '.join(settings.attacks)} ...")
+    evaluation = config.evaluation
+    display.log(f"Measuring {', '.join(evaluation.attacks)} ...")
     measured = robustness.evaluate_robustness(
         robust.classifier,
         test,
-        attacks=settings.attacks,
-        epsilons=settings.epsilons,
-        norm=settings.norm,
-        max_examples=settings.max_examples,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
+        attacks=evaluation.attacks,
+        epsilons=evaluation.epsilons,
+        norm=evaluation.norm,
+        max_examples=evaluation.max_examples,
+        batch_size=evaluation.batch_size,
+        seed=evaluation.seed,
         jit_compile=building.compiles_with_xla(config),
         directory=directory.evaluations / "training",
         verbose=True,
