@@ -10,7 +10,7 @@ from fastbat_tf.data import loading
 from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation import table
 from fastbat_tf.evaluation.robustness import evaluate_robustness
-from fastbat_tf.experiment import launch, results_file, settings
+from fastbat_tf.experiment import launch, results_file, settings_table
 from fastbat_tf.experiment.building import load_best
 from fastbat_tf.experiment.preemption import Preemption
 from fastbat_tf.experiment.run_directory import RunDirectory
@@ -54,8 +54,8 @@ def evaluate(config, target, run_dir, build_model, verbosity=0):
             strategy.scope(),
         ):
             launch.agree_on_program(everyone, config)
-            told = settings.of_evaluation(config, target, run_dir)
-            settings.show(told, always=settings.MEASURED)
+            told = settings_table.of_evaluation(config, target, run_dir)
+            settings_table.show(told, always=settings_table.MEASURED)
             results = _evaluate(config, target, run_dir, build_model, everyone)
         if everyone.is_chief:
             table.show(results)
@@ -63,7 +63,7 @@ def evaluate(config, target, run_dir, build_model, verbosity=0):
 
 
 def _evaluate(config, target, run_dir, build_model, everyone):
-    evaluation = config.evaluation
+    settings = config.evaluation
     directory = everyone.on_chief(
         lambda: str(results_directory(config, target, run_dir))
     )
@@ -82,13 +82,13 @@ def _evaluate(config, target, run_dir, build_model, everyone):
     results = evaluate_robustness(
         model,
         test,
-        attacks=evaluation.attacks,
-        epsilons=evaluation.epsilons,
-        norm=evaluation.norm,
-        max_examples=evaluation.max_examples,
+        attacks=settings.attacks,
+        epsilons=settings.epsilons,
+        norm=settings.norm,
+        max_examples=settings.max_examples,
         surrogate=target.surrogate,
-        batch_size=evaluation.batch_size,
-        seed=evaluation.seed,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
         jit_compile=config.runtime.compiles,
         directory=directory,
         save_images=target.save_images,
@@ -102,12 +102,12 @@ def _evaluate(config, target, run_dir, build_model, everyone):
 
 def results_directory(config, target, run_dir):
     """Returns the directory of the results, which the settings decide."""
-    evaluation = config.evaluation
+    settings = config.evaluation
     if target.results_dir is not None:
         return pathlib.Path(target.results_dir)
     parent = pathlib.Path("." if run_dir is None else run_dir) / "evaluations"
     everything = {
-        **dataclasses.asdict(evaluation),
+        **dataclasses.asdict(settings),
         **dataclasses.asdict(target),
         "dataset": config.data.dataset,
         "data_dir": config.data.dataset == "folder" and config.data.data_dir,
@@ -117,7 +117,7 @@ def results_directory(config, target, run_dir):
     }
     del everything["validation_norm"]  # Earlier versions did not have it.
     digest = zlib.crc32(json.dumps(everything, sort_keys=True).encode())
-    names = "_".join(evaluation.attacks)[:60]
+    names = "_".join(settings.attacks)[:60]
     return parent / f"{names}-{digest:08x}"
 
 

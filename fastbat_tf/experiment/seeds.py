@@ -8,7 +8,7 @@ import keras
 from fastbat_tf import workers
 from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation.table import radius
-from fastbat_tf.experiment import launch, settings, train
+from fastbat_tf.experiment import launch, settings_table, train
 from fastbat_tf.experiment.preemption import Preemption
 from fastbat_tf.experiment.run_directory import (
     RunDirectory,
@@ -66,8 +66,8 @@ def train_each(
         everyone.on_chief(
             lambda: _check(config, seeds, pathlib.Path(run_dir), resume)
         )
-        told = settings.of_training(config, model_defaults, seeds)
-        settings.show(told, config.data.classes)
+        told = settings_table.of_training(config, model_defaults, seeds)
+        settings_table.show(told, config.data.classes)
         results = []
         for number, seed in enumerate(seeds, start=1):
             # Keras numbers layer names per process; each run starts anew.
@@ -125,11 +125,11 @@ def summarize(config, seeds, results):
         for the clean images, and one for each attack and radius of the config.
     """
     rows = [_row("none (clean)", "", results, "clean_accuracy")]
-    evaluation = config.evaluation
-    for epsilon in evaluation.epsilons:
-        for attack in evaluation.attacks:
+    settings = config.evaluation
+    for epsilon in settings.epsilons:
+        for attack in settings.attacks:
             measured = [_find(each, attack, epsilon) for each in results]
-            named = radius({"epsilon": epsilon, "norm": evaluation.norm})
+            named = radius({"epsilon": epsilon, "norm": settings.norm})
             rows.append(_row(attack, named, measured, "robust_accuracy"))
     return {
         "method": config.method.method,

@@ -18,14 +18,15 @@ from fastbat_tf.experiment import (
     callbacks,
     launch,
     loop,
+    notes,
     results_file,
-    settings,
+    settings_table,
 )
 from fastbat_tf.experiment.backup import Backup
 from fastbat_tf.experiment.checkpointer import Checkpointer, Interval
 from fastbat_tf.experiment.preemption import Preemption
 from fastbat_tf.experiment.run_directory import RunDirectory
-from fastbat_tf.runtime import display, formatting, half_precision, hints
+from fastbat_tf.runtime import display, formatting, hints
 from fastbat_tf.saving.earlier_weights import load_weights
 from fastbat_tf.saving.export import export
 from fastbat_tf.training import variables
@@ -88,7 +89,7 @@ def train(
                 return _train(
                     config,
                     directory,
-                    settings.of_training(config, model_defaults)
+                    settings_table.of_training(config, model_defaults)
                     if tells_settings
                     else (),
                     strategy=strategy,
@@ -125,15 +126,15 @@ def _train(
     splits, validation = _read_data(config)
     launch.agree_on_data(everyone, splits)
     keras.utils.set_random_seed(config.training.seed)
-    notes = hints.new_hints()  # Before `compile` warns about them.
+    hinted = hints.new_hints()  # Before `compile` warns about them.
     with strategy.scope():
         robust, steps_per_epoch = _build(
             config, build_model, splits.train, everyone
         )
     everyone.on_chief(lambda: directory.create(config))
     if told:
-        settings.show(told, config.data.classes)
-    _show_notes(config, robust, notes)
+        settings_table.show(told, config.data.classes)
+    notes.show(config, robust, hinted)
     run_callbacks = callbacks.build(config, robust, validation, directory)
     trained = _fit(
         config,
@@ -192,12 +193,12 @@ def _finish(config, robust, directory, build_model, everyone):
 
 def _read_data(config):
     """Reads the splits, and returns them with the validation `Examples`."""
-    evaluation = config.evaluation
+    settings = config.evaluation
     with display.task("reading the data"):
         splits = loading.load_splits(config.data)
-    validation = first(splits.validation, evaluation.validation_examples)
+    validation = first(splits.validation, settings.validation_examples)
     # Fails now, not after the training.
-    inputs.check_count(splits.test, evaluation.max_examples)
+    inputs.check_count(splits.test, settings.max_examples)
     return splits, validation
 
 
@@ -235,28 +236,6 @@ def _build(config, build_model, examples, everyone):
         config, robust, steps_per_epoch, examples=examples.size
     )
     return robust, steps_per_epoch
-
-
-def _show_notes(config, robust, notes):
-    strategy = robust.distribute_strategy
-    compiled = building.compiles_with_xla(config)
-    precision = half_precision.notes(config.training.precision, compiled)
-    notes = (*precision, *notes, *robust.notes_on_replicas())
-    for line in (_device_line(config, strategy), *notes):
-        display.note(line)
-
-
-def _device_line(config, strategy):
-    devices = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
-    xla = "on" if building.compiles_with_xla(config) else "off"
-    reason = ""
-    if config.runtime.jit_compile == "auto":
-        reason = f" (the default on {devices}s: docs/xla.md)"
-    replicas = f"replicas: {strategy.num_replicas_in_sync}"
-    count = workers.of(strategy).count
-    if count > 1:
-        replicas = f"workers: {count}, {replicas}"
-    return f"Running on {devices}, {replicas}, XLA: {xla}{reason}."
 
 
 def _fit(
@@ -334,17 +313,17 @@ def _make_batches(
 
 def _measure(config, directory, *, robust, test, run_callbacks):
     """Measures the best weights, and writes `results.json`."""
-    evaluation = config.evaluation
-    display.log(f"Measuring {', '.join(evaluation.attacks)} ...")
+    settings = config.evaluation
+    display.log(f"Measuring {', '.join(settings.attacks)} ...")
     measured = robustness.evaluate_robustness(
         robust.classifier,
         test,
-        attacks=evaluation.attacks,
-        epsilons=evaluation.epsilons,
-        norm=evaluation.norm,
-        max_examples=evaluation.max_examples,
-        batch_size=evaluation.batch_size,
-        seed=evaluation.seed,
+        attacks=settings.attacks,
+        epsilons=settings.epsilons,
+        norm=settings.norm,
+        max_examples=settings.max_examples,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
         jit_compile=building.compiles_with_xla(config),
         directory=directory.evaluations / "training",
         verbose=True,
