@@ -1,0 +1,59 @@
+"""Draws charts as SVG, in one style."""
+
+import io
+
+import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+# The colors of Okabe and Ito, which all kinds of color vision tell apart.
+BLUE, VERMILION, GREEN = "#0072b2", "#d55e00", "#009e73"
+ORANGE, SKY, PURPLE, BLACK = "#e69f00", "#56b4e9", "#cc79a7", "#222222"
+COLORS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK)
+MUTED = "#666666"
+WIDTH = 7.2  # Inches; the page scales charts to its own width.
+STYLE = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "font.size": 10,
+    "legend.frameon": False,
+    # Text stays text: small, sharp, and found by a search.
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+}
+
+
+def figure(rows=1, columns=1, height=3.2, **options):
+    """Creates a figure and its axes, in the style of the report.
+
+    Args:
+        rows: Integer. Defaults to `1`.
+        columns: Integer. Defaults to `1`.
+        height: Float, in inches. Defaults to `3.2`.
+        **options: Arguments of `Figure.subplots`.
+
+    Returns:
+        The `matplotlib.figure.Figure`, and what its `subplots` returns.
+    """
+    with matplotlib.rc_context(STYLE):
+        made = Figure(figsize=(WIDTH, height), layout="constrained")
+        FigureCanvasAgg(made)
+        return made, made.subplots(rows, columns, **options)
+
+
+def svg(made, name):
+    """Returns a figure as the bytes of an SVG file.
+
+    Args:
+        made: A `Figure`.
+        name: String, unique in the report, from which its element ids are
+            made, so that two charts of one page share none.
+    """
+    file = io.BytesIO()
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
+        made.savefig(file, format="svg", metadata={"Date": None})
+    return file.getvalue()
