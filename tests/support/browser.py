@@ -38,8 +38,7 @@ SMALL_TEXT = """([least, leastInCharts]) => {
     const text = walker.currentNode.data.trim();
     const node = walker.currentNode.parentElement;
     if (!text || !node.getClientRects().length) continue;
-    if (["STYLE", "SCRIPT", "TITLE", "DESC"].includes(node.nodeName.toUpperCase()))
-      continue;
+    if (node.closest("style, script, title, desc")) continue;
     let size = parseFloat(getComputedStyle(node).fontSize);
     const chart = node.ownerSVGElement;
     if (chart) {
