@@ -15,7 +15,8 @@ BLUE, VERMILION, GREEN = "#0072b2", "#d55e00", "#009e73"
 ORANGE, SKY, PURPLE, BLACK = "#e69f00", "#56b4e9", "#cc79a7", "#222222"
 COLORS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK)
 MUTED = "#666666"
-WIDTH = 7.2  # Inches; the page scales charts to its own width.
+# Inches. The page scales charts to its own width, on a telephone to two thirds.
+WIDTH = 6
 STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -23,7 +24,7 @@ STYLE = {
     "grid.color": "#dddddd",
     "grid.linewidth": 0.6,
     "axes.axisbelow": True,
-    "font.size": 10,
+    "font.size": 11,
     "legend.frameon": False,
     # Text stays text: small, sharp, and found by a search.
     "svg.fonttype": "none",

@@ -3,7 +3,6 @@
 import os
 import pathlib
 import time
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import fastbat_tf
@@ -21,7 +20,6 @@ from fastbat_tf.experiment.report import (
     page,
     quotable,
     radii,
-    record,
     stages,
     surface,
 )
@@ -57,34 +55,27 @@ class Written(NamedTuple):
     markdown: pathlib.Path
 
 
-def write(
-    paths: Sequence[str | os.PathLike],
-    directory: str | os.PathLike | None = None,
-) -> Written:
+def write(records: list[RunRecord], directory: str | os.PathLike) -> Written:
     """Writes the report of runs and evaluations.
 
     Args:
-        paths: Paths of directories: of runs, of several seeds, and of
-            evaluations.
-        directory: Path of the directory of the report. Defaults to None: of
-            one path that path, of several `report`.
+        records: List of `RunRecord`s, as `record.read` returns it.
+        directory: Path of the directory of the report, which need not exist.
 
     Returns:
         The paths of the files.
 
     Raises:
-        InputError: If something cannot be read, or the report cannot be
+        InputError: If a file of a run cannot be read, or the report cannot be
             written.
 
     Example:
 
     ```python
-    write(["runs/fastbat", "runs/standard"], "comparison").html
+    records = record.read(["runs/fastbat", "runs/standard"])
+    write(records, "comparison").html
     ```
     """
-    records = record.read(paths)
-    if directory is None:
-        directory = paths[0] if len(paths) == 1 else "report"
     directory = pathlib.Path(directory)
     made = sections(records)
     heading = title(records), subtitle(records)
