@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from fastbat_tf import attacks, distribution, workers
 from fastbat_tf.evaluation.alignment import GradientAlignment
+from fastbat_tf.experiment import tensorboard
 from fastbat_tf.experiment.building import compiles_with_xla
 from fastbat_tf.experiment.history import History
 from fastbat_tf.runtime.options import parse_profile
@@ -52,7 +53,12 @@ def build(config, robust, examples, directory):
         directory.best, monitored_column(config), averaged_weights
     )
     timing = callbacks.Timing(directory.timing)
-    others = _in_order(directory, validation, best, guards, timing=timing)
+    curves = callbacks.Curves(directory.tensorboard, write_graph=False)
+    others = _in_order(
+        directory, validation, best, guards, timing=timing, curves=curves
+    )
+    # After `best`, and after the curves of the epoch.
+    others.append(tensorboard.RunSummary(config, directory, best))
     if config.runtime.profile:
         others.append(
             callbacks.Profile(
@@ -72,7 +78,7 @@ def build(config, robust, examples, directory):
     return RunCallbacks(
         validations=[validation, *scores],
         others=others,
-        checkpointed=[best, timing, *guards],
+        checkpointed=[best, timing, *guards, curves],
         best=best,
         timing=timing,
     )
@@ -131,9 +137,8 @@ def _build_guard(config, robust, examples, path):
     return [scores], [guard]
 
 
-def _in_order(directory, validation, best, guards, *, timing):
+def _in_order(directory, validation, best, guards, *, timing, curves):
     """Returns the callbacks that run after the validations, in order."""
-    curves = callbacks.Curves(str(directory.tensorboard), write_graph=False)
     ordered = [
         callbacks.StopOnNonFinite(),
         callbacks.PerturbationPanel(validation, curves),

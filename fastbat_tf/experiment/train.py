@@ -20,6 +20,7 @@ from fastbat_tf.experiment import (
     launch,
     loop,
     results_file,
+    tensorboard,
 )
 from fastbat_tf.experiment.backup import Backup
 from fastbat_tf.experiment.checkpointer import Checkpointer, Interval
@@ -339,7 +340,9 @@ def _measure(config, directory, *, robust, test, run_callbacks):
             "weights_sha256": files.sha256(directory.best),
             "training_seconds": round(run_callbacks.timing.total(), 1),
         }
-        return results_file.add(directory.results, results, of_training=True)
+        story = results_file.add(directory.results, results, of_training=True)
+        tensorboard.write_results(config, directory, story, has_ended=True)
+        return story
 
     return workers.of(robust.distribute_strategy).on_chief(add)
 
