@@ -10,7 +10,7 @@ from fastbat_tf.data import loading
 from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation import table
 from fastbat_tf.evaluation.robustness import evaluate_robustness
-from fastbat_tf.experiment import launch, results_file
+from fastbat_tf.experiment import launch, results_file, tensorboard
 from fastbat_tf.experiment.building import load_best
 from fastbat_tf.experiment.preemption import Preemption
 from fastbat_tf.experiment.run_directory import RunDirectory
@@ -136,7 +136,10 @@ def _add(run, results):
         )
         return
     try:
-        results_file.add(run.results, results)
+        story = results_file.add(run.results, results)
+        # A training writes what it measures at its end.
+        if run.is_left_alone():
+            tensorboard.write_results(run.load_config(), run, story)
     except OSError as error:
         raise InputError(
             "The run's results cannot be written; check free space and "

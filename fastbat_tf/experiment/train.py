@@ -22,6 +22,7 @@ from fastbat_tf.experiment import (
     loop,
     reading,
     results_file,
+    tensorboard,
 )
 from fastbat_tf.experiment.backup import Backup
 from fastbat_tf.experiment.checkpointer import Checkpointer, Interval
@@ -335,7 +336,9 @@ def _measure(config, directory, *, robust, test, run_callbacks):
         # Checkpoints of an earlier version do not know it.
         rows = history.read(directory.history)
         results["best_epoch"] = history.best_epoch(rows, results)
-        return results_file.add(directory.results, results, of_training=True)
+        story = results_file.add(directory.results, results, of_training=True)
+        tensorboard.write_results(config, directory, story, has_ended=True)
+        return story
 
     return workers.of(robust.distribute_strategy).on_chief(add)
 
