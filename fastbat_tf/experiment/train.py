@@ -24,6 +24,7 @@ from fastbat_tf.experiment import (
 from fastbat_tf.experiment.backup import Backup
 from fastbat_tf.experiment.checkpointer import Checkpointer, Interval
 from fastbat_tf.experiment.preemption import Preemption
+from fastbat_tf.experiment.report.request import write_at_end
 from fastbat_tf.experiment.run_directory import RunDirectory
 from fastbat_tf.runtime import display, formatting, half_precision, hints
 from fastbat_tf.saving.earlier_weights import load_weights
@@ -144,6 +145,7 @@ def _train(config, directory, *, strategy, build_model, resume, preemption):
     _show(config, results)
     display.say(f"time: {formatting.duration(time.perf_counter() - start)}")
     display.say(f"Run directory: {directory.path}")
+    write_at_end(directory.path)
     return results
 
 
@@ -157,6 +159,8 @@ def _show_finished(config, directory, everyone):
     if everyone.is_chief:
         _show(config, results)
     display.say(f"This run is finished: {directory.path}")
+    if everyone.is_chief and not directory.has_report:
+        write_at_end(directory.path)  # It was killed while it wrote this.
     return results
 
 

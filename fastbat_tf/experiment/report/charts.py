@@ -1,10 +1,14 @@
 """Draws charts as SVG, in one style."""
 
+import contextlib
 import io
+from typing import Any
 
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import FuncFormatter, LogFormatter
 
 # The colors of Okabe and Ito, which all kinds of color vision tell apart.
 BLUE, VERMILION, GREEN = "#0072b2", "#d55e00", "#009e73"
@@ -12,7 +16,8 @@ ORANGE, SKY, PURPLE, BLACK = "#e69f00", "#56b4e9", "#cc79a7", "#222222"
 COLORS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK)
 MUTED = "#666666"
 MOST_MARKERS = 12  # Epochs up to which each is a point of its line.
-WIDTH = 7.2  # Inches; the page scales charts to its own width.
+# Inches. The page scales charts to its own width, on a telephone to two thirds.
+WIDTH = 6
 STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -20,15 +25,24 @@ STYLE = {
     "grid.color": "#dddddd",
     "grid.linewidth": 0.6,
     "axes.axisbelow": True,
-    "font.size": 10,
+    "font.size": 11,
     "legend.frameon": False,
     # Text stays text: small, sharp, and found by a search.
     "svg.fonttype": "none",
     "font.family": "sans-serif",
+    # A dollar sign in the name of a run or of a class is no formula.
+    "text.parse_math": False,
 }
 
 
-def figure(rows=1, columns=1, height=3.2, **options):
+def style() -> contextlib.AbstractContextManager:
+    """Returns a context in which Matplotlib has the style of the report."""
+    return matplotlib.rc_context(STYLE)
+
+
+def figure(
+    rows: int = 1, columns: int = 1, height: float = 3.2, **options: Any
+) -> tuple[Figure, Any]:
     """Creates a figure and its axes, in the style of the report.
 
     Args:
@@ -40,13 +54,13 @@ def figure(rows=1, columns=1, height=3.2, **options):
     Returns:
         The `matplotlib.figure.Figure`, and what its `subplots` returns.
     """
-    with matplotlib.rc_context(STYLE):
+    with style():
         made = Figure(figsize=(WIDTH, height), layout="constrained")
         FigureCanvasAgg(made)
         return made, made.subplots(rows, columns, **options)
 
 
-def svg(made, name):
+def svg(made: Figure, name: str) -> bytes:
     """Returns a figure as the bytes of an SVG file.
 
     Args:
@@ -54,6 +68,13 @@ def svg(made, name):
         name: String, unique in the report, from which its element ids are
             made, so that two charts of one page share none.
     """
+    for text in made.findobj(Text):
+        text.set_parse_math(False)
+    for axes in made.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            if isinstance(axis.get_major_formatter(), LogFormatter):
+                # Matplotlib's own writes powers of ten as formulas.
+                axis.set_major_formatter(FuncFormatter("{:g}".format))
     file = io.BytesIO()
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
         made.savefig(file, format="svg", metadata={"Date": None})

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 
 from matplotlib.ticker import MaxNLocator
 
-from fastbat_tf.experiment.report import charts, labels
+from fastbat_tf.experiment.report import charts, labels, missing
 from fastbat_tf.experiment.report.blocks import Picture, Table, Text
-from fastbat_tf.experiment.report.groups import Group, grouped
-from fastbat_tf.experiment.report.history import SHARE, History
-from fastbat_tf.experiment.report.record import RunRecord
+from fastbat_tf.experiment.report.epochs import SHARE, Epochs
+from fastbat_tf.experiment.report.record import RunRecord, grouped
 from fastbat_tf.methods import METHODS
 
 QUESTION = "What did the method do?"
@@ -28,20 +27,24 @@ def blocks(records: Sequence[RunRecord]) -> list:
     Args:
         records: `RunRecord`s.
     """
-    groups = grouped(records)
-    if len(groups) == 1:
-        return _group(groups[0])
-    found = [Text(_opening(groups))]
-    for group in groups:
-        found += [Text(group.name, "heading"), *_group(group)]
+    units = grouped(records)
+    made = [
+        _unit(unit, name, f"method-{number}")
+        for number, (name, unit) in enumerate(units.items(), start=1)
+    ]
+    if len(units) == 1:
+        return made[0]
+    found = [Text(_opening(units))]
+    for name, blocks_of_unit in zip(units, made, strict=True):
+        found += [Text(name, "heading"), *blocks_of_unit]
     return found
 
 
-def meanings(history: History) -> dict[str, str]:
+def meanings(history: Epochs) -> dict[str, str]:
     """Returns what each column of a method's own reports means.
 
     Args:
-        history: A `History`.
+        history: A `Epochs`.
 
     Returns:
         Dict of strings by column, in the order in which the method declares
@@ -59,12 +62,12 @@ def meanings(history: History) -> dict[str, str]:
     return {c: meaning for c, meaning in found.items() if history.has(c)}
 
 
-def _opening(groups):
+def _opening(units):
     telling, silent = [], []
-    for group in groups:
-        histories = _histories(group)
+    for name, unit in units.items():
+        histories = _histories(unit)
         has_reports = histories and meanings(histories[0])
-        (telling if has_reports else silent).append(group.name)
+        (telling if has_reports else silent).append(name)
     said = []
     if telling:
         verb = "reports" if len(telling) == 1 else "report"
@@ -79,30 +82,16 @@ def _join(names):
     return ", ".join(names[:-1]) + " and " * (len(names) > 1) + names[-1]
 
 
-def _histories(group):
-    single = len(group.records) == 1
-    return [History(r, single) for r in group.records if r.history]
+def _histories(unit):
+    return [Epochs(r, len(unit) == 1) for r in unit if r.history]
 
 
-def _group(group: Group):
+def _unit(unit, name, picture):
     """Returns the blocks of a run, or of several seeds."""
-    first = group.records[0]
-    if first.config is None:
-        return [
-            Text(
-                f"Not known: {group.name} is an evaluation alone, without the "
-                "history of a training. A run that `python main.py "
-                "--method=...` has trained has one."
-            )
-        ]
-    histories = _histories(group)
+    first = unit[0]
+    histories = _histories(unit)
     if not histories:
-        return [
-            Text(
-                f"Not known yet: no epoch of the training with `{first.method}`"
-                " has ended. The command that started it continues it."
-            )
-        ]
+        return missing.history(first)
     own = meanings(histories[0])
     columns = dict(own)
     if histories[0].has(GRADIENT_NORM):
@@ -110,9 +99,8 @@ def _group(group: Group):
     found = [Text(_sentence(histories, own, columns))]
     if not columns:
         return found
-    name = group.picture("method")
     names = ", ".join(map(_readable, columns))
-    caption = f"Means over each epoch of {group.name}, as in history.csv."
+    caption = f"Means over each epoch of {name}, as in history.csv."
     if histories[0].is_single:
         caption += " The green line is the epoch whose weights were kept."
     else:
@@ -120,8 +108,8 @@ def _group(group: Group):
     return [
         *found,
         Picture(
-            name,
-            _draw(histories, columns, name),
+            picture,
+            _draw(histories, columns, picture),
             "svg",
             f"By epoch: {names}.",
             caption,
@@ -133,7 +121,7 @@ def _group(group: Group):
 def _sentence(histories, own, columns):
     first = histories[0]
     spec = METHODS.get(first.record.method)
-    name = f"`{first.record.method}`"
+    name = first.record.method
     if spec and spec.summary:
         name += f" ({spec.summary})"
     said = []
@@ -200,9 +188,16 @@ def _draw(histories, columns, name):
     labels.label_epochs(axes[0], min(epochs), max(epochs))
     for place, (column, title) in enumerate(titles.items()):
         panel = axes[place]
-        panel.set_title(
-            f"$\\bf{{{_readable(column).replace(' ', chr(92) + ' ')}}}$\n{title}",
-            loc="left",
+        # The empty line is that of the name, which is bold.
+        panel.set_title(f"\n{title}", loc="left", fontsize=labels.TEXT_SIZE)
+        above = labels.SPACING * labels.TEXT_SIZE * (title.count("\n") + 1)
+        panel.annotate(
+            _readable(column),
+            (0, 1),
+            xytext=(0, above + 6),  # The distance of a title.
+            xycoords="axes fraction",
+            textcoords="offset points",
+            weight="bold",
             fontsize=labels.TEXT_SIZE,
         )
         _plot(panel, histories, column)

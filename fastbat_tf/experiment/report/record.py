@@ -253,6 +253,22 @@ def read(paths: Sequence[str | os.PathLike]) -> list[RunRecord]:
     ]
 
 
+def grouped(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
+    """Returns a dict from names to lists of the runs that belong together.
+
+    Args:
+        records: `RunRecord`s.
+
+    Returns:
+        For several seeds, the name of the group and all of its runs; for any
+        other run, its name and itself.
+    """
+    units = {}
+    for each in records:
+        units.setdefault(each.group or each.name, []).append(each)
+    return units
+
+
 def _runs_in(path):
     """Returns pairs of a run's directory and its group."""
     if not path.is_dir():

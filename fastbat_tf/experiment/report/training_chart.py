@@ -7,7 +7,7 @@ from typing import NamedTuple
 from matplotlib.ticker import MaxNLocator
 
 from fastbat_tf.experiment.report import charts, labels
-from fastbat_tf.experiment.report.history import (
+from fastbat_tf.experiment.report.epochs import (
     ALARM,
     ALIGNMENT,
     AVERAGED,
@@ -19,7 +19,7 @@ from fastbat_tf.experiment.report.history import (
     ROBUST,
     ROLLBACK,
     SHARE,
-    History,
+    Epochs,
 )
 
 # Heights, in inches.
@@ -47,11 +47,11 @@ PANELS = (
 )
 
 
-def draw(histories: Sequence[History], name: str) -> bytes:
+def draw(histories: Sequence[Epochs], name: str) -> bytes:
     """Draws the training of a run, or of several seeds.
 
     Args:
-        histories: `History`s with at least one epoch each.
+        histories: `Epochs`s with at least one epoch each.
         name: String, the name of the picture.
 
     Returns:
