@@ -74,6 +74,8 @@ class MethodSpec(NamedTuple):
         variants: Dict of `Variant`s by name.
         options: Dict of `fastbat_tf.methods.options.Option`s by name, in the
             order of the constructor.
+        reports: Dict of what the method logs: the meaning of each, by its
+            name in the logs without `robust_`.
     """
 
     class_name: str
@@ -83,6 +85,7 @@ class MethodSpec(NamedTuple):
     passes: Any = None
     variants: dict = {}
     options: dict = {}
+    reports: dict = {}
 
     @property
     def has_attack(self) -> bool:
