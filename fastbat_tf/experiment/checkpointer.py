@@ -102,7 +102,7 @@ class Checkpointer:
         ):
             callback.state = state
         epoch, batch = saved["epoch"], saved["batch"]
-        display.say(f"Resuming: {epoch} epochs and {batch} steps are done.")
+        display.log(f"Resuming: {epoch} epochs and {batch} steps are done.")
         return epoch, batch
 
     @property

@@ -10,9 +10,15 @@ from fastbat_tf.data import loading
 from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation import table
 from fastbat_tf.evaluation.robustness import evaluate_robustness
-from fastbat_tf.experiment import launch, results_file, tensorboard
+from fastbat_tf.experiment import (
+    launch,
+    results_file,
+    settings_table,
+    tensorboard,
+)
 from fastbat_tf.experiment.building import load_best
 from fastbat_tf.experiment.preemption import Preemption
+from fastbat_tf.experiment.report.request import write_at_end
 from fastbat_tf.experiment.run_directory import RunDirectory
 from fastbat_tf.runtime import display, hints
 
@@ -54,9 +60,12 @@ def evaluate(config, target, run_dir, build_model, verbosity=0):
             strategy.scope(),
         ):
             launch.agree_on_program(everyone, config)
+            told = settings_table.of_evaluation(config, target, run_dir)
+            settings_table.show(told, always=settings_table.MEASURED)
             results = _evaluate(config, target, run_dir, build_model, everyone)
         if everyone.is_chief:
             table.show(results)
+            write_at_end(run_dir or results_directory(config, target, run_dir))
     return results
 
 
@@ -76,7 +85,7 @@ def _evaluate(config, target, run_dir, build_model, everyone):
     with display.task("reading the data"):
         test = loading.load_test(config.data)
     for hint in hints.new_hints():
-        display.say(hint)
+        display.note(hint)
     results = evaluate_robustness(
         model,
         test,
@@ -130,7 +139,7 @@ def _weights_checksum(run_dir):
 def _add(run, results):
     """Adds rows to a run's results, unless its weights have changed."""
     if _weights_checksum(run.path) != results["weights_sha256"]:
-        display.say(
+        display.warn(
             "The run's weights have changed since: its results.json is left "
             "as it is."
         )
