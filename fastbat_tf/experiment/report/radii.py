@@ -40,8 +40,10 @@ def _unit(unit, file, name):
     for norm in dict.fromkeys(curve.norm for curve in curves):
         mine = [curve for curve in curves if curve.norm == norm]
         clean = curves_of.clean_accuracies(unit, norm)
-        made += [Text(_end(curve)) for curve in mine if curve.reaches_zero]
-        made += [Text(text, "warning") for text in masked(unit, mine)]
+        ends = [_end(curve) for curve in mine if curve.reaches_zero]
+        made += [Text(f"It breaks: {'; '.join(ends)}.")] if ends else []
+        reasons = curves_of.signs_of_masking(unit, mine)
+        made += [Text(text, "warning") for text in reasons]
         made += _advice(unit, mine, norm)
         made.append(_picture(mine, clean, f"{file}-{norm}", name))
         made.append(_table(mine, clean, len(unit)))
@@ -55,23 +57,7 @@ def _end(curve):
         if accuracy <= curves_of.NEARLY_ZERO
     )
     at = radius(curve.epsilons[place], curve.norm)
-    return f"{curve.label} leaves {percent(curve.accuracies[place])} at {at}."
-
-
-def masked(unit: list[RunRecord], curves: list) -> list[str]:
-    """Returns a warning for each curve that a large radius leaves above zero.
-
-    Args:
-        unit: List of `RunRecord`s.
-        curves: Their `Curve`s.
-    """
-    return [
-        f"{curve.label} leaves {percent(curve.accuracies[-1])} at "
-        f"{radius(curve.epsilons[-1], curve.norm)}, where an attack that works "
-        "leaves nothing: a sign of masked gradients, or of a model that gives "
-        "every image the same class."
-        for curve in curves_of.unbroken(unit, curves)
-    ]
+    return f"{curve.label} leaves {percent(curve.accuracies[place])} at {at}"
 
 
 def _advice(unit, curves, norm):
