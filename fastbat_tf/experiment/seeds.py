@@ -22,7 +22,14 @@ HEADINGS = ("attack", "epsilon", "mean", "sd", "each")
 
 
 def train_each(
-    config, seeds, run_dir, build_model, *, resume="auto", verbosity=0
+    config,
+    seeds,
+    run_dir,
+    build_model,
+    *,
+    resume="auto",
+    verbosity=0,
+    command=None,
 ):
     """Trains once with each seed, and prints mean and standard deviation.
 
@@ -38,6 +45,8 @@ def train_each(
         resume: `"auto"`, `"never"` or `"must"`; see `train.train`. Defaults to
             `"auto"`.
         verbosity: Integer; see `train.train`. Defaults to `0`.
+        command: Function from a seed to the command line that trains with it
+            alone, which a new run records. Defaults to `None`.
 
     Returns:
         The dict of `seeds.json`.
@@ -65,7 +74,10 @@ def train_each(
             display.say(f"\nSeed {seed} ({number} of {len(seeds)})")
             path = seed_directory(run_dir, seed)
             seed_config = config.with_seed(seed)
-            results.append(train.train(seed_config, path, build_model))
+            recorded = command(seed) if command else None
+            results.append(
+                train.train(seed_config, path, build_model, command=recorded)
+            )
         summary = summarize(config, seeds, results)
         if everyone.is_chief:
             with train.refuse_unwritable(run_dir):
