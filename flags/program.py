@@ -4,6 +4,7 @@ python main.py --method=fastbat --dataset=cifar10
 python main.py --flagfile=recipes/demo.cfg
 python main.py --mode=evaluate --run_dir=runs/demo --attacks=autoattack
 python main.py --mode=export --run_dir=runs/demo
+python main.py --mode=report --runs=runs/demo,runs/other
 """
 
 import pathlib
@@ -14,6 +15,7 @@ from absl import app, logging
 from fastbat_tf import cluster
 from fastbat_tf.errors import InputError, NonFiniteError, WorkerLostError
 from fastbat_tf.experiment import preemption
+from fastbat_tf.experiment.report import request
 from fastbat_tf.experiment.run_directory import seed_directory
 from fastbat_tf.runtime import compilation_cache, environment
 
@@ -35,6 +37,9 @@ def main(_):
     """Runs the command that the flags describe."""
     try:
         command = command_line.get_command()
+        if command.report:  # It reads files, and needs no TensorFlow.
+            request.answer(command.report)
+            return
         # TensorFlow logs with absl, whose flag `--verbosity` has been read.
         logging.set_verbosity(logging.ERROR)
         environment.enable_onednn()

@@ -38,6 +38,7 @@ class RunDirectory:
         saved_model: The exported SavedModel.
         results: `results.json`: accuracy per attack and epsilon.
         ended: `ended.json`: written last, when nothing is left to do.
+        report: `report.html`: the report, which is made of the other files.
     """
 
     def __init__(self, path):
@@ -54,6 +55,7 @@ class RunDirectory:
         self.saved_model = self.path / "saved_model"
         self.results = self.path / "results.json"
         self.ended = self.path / "ended.json"
+        self.report = self.path / "report.html"
         self._lock_file = self.path / ".lock"
         self._held = None
 
@@ -201,6 +203,13 @@ class RunDirectory:
         """
         parts = (self.ended, self.results, self.saved_model)
         return all(path.exists() for path in parts)
+
+    @property
+    def has_report(self):
+        """Whether there is a report of the whole run, which has ended."""
+        if not self.report.exists():
+            return False
+        return self.report.stat().st_mtime >= self.ended.stat().st_mtime
 
     def end(self):
         """Flushes the run to the disk, then marks it as ended."""

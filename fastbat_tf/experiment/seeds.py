@@ -10,6 +10,7 @@ from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation.table import radius
 from fastbat_tf.experiment import launch, train
 from fastbat_tf.experiment.preemption import Preemption
+from fastbat_tf.experiment.report.request import write_at_end
 from fastbat_tf.experiment.run_directory import (
     RunDirectory,
     seed_directory,
@@ -83,6 +84,7 @@ def train_each(
             with train.refuse_unwritable(run_dir):
                 write_json(seeds_summary(run_dir), summary)
             show(config, summary)
+            write_at_end(run_dir)
     return summary
 
 

@@ -26,6 +26,7 @@ from fastbat_tf.experiment import (
 from fastbat_tf.experiment.backup import Backup
 from fastbat_tf.experiment.checkpointer import Checkpointer, Interval
 from fastbat_tf.experiment.preemption import Preemption
+from fastbat_tf.experiment.report.request import write_at_end
 from fastbat_tf.experiment.run_directory import RunDirectory
 from fastbat_tf.runtime import (
     display,
@@ -169,6 +170,7 @@ def _train(
     _show(config, results)
     display.say(f"time: {formatting.duration(time.perf_counter() - start)}")
     display.say(f"Run directory: {directory.path}")
+    write_at_end(directory.path)
     return results
 
 
@@ -182,6 +184,8 @@ def _show_finished(config, directory, everyone):
     if everyone.is_chief:
         _show(config, results)
     display.say(f"This run is finished: {directory.path}")
+    if everyone.is_chief and not directory.has_report:
+        write_at_end(directory.path)  # It was killed while it wrote this.
     return results
 
 
