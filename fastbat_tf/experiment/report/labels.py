@@ -6,7 +6,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import MaxNLocator
 
-TEXT_SIZE = 9  # Points.
+TEXT_SIZE = 10  # Points.
 SPACING = 1.25  # Of lines, in sizes of the text.
 OFFSET = 5  # Of a label from the axes, in points.
 
