@@ -262,7 +262,7 @@ class Task:
                 self._number, completed=done, total=total, left=left, **fields
             )
         elif self._slow and time.perf_counter() - self._start > SLOW_SECONDS:
-            self._display.say(self._slow)
+            self._display.log(self._slow)
             self._slow = None
 
     def advance(self):

@@ -95,6 +95,23 @@ def _shortest(value):
     )
 
 
+def pack(words, width):
+    """Joins texts into lines of at most `width` characters where possible.
+
+    Example:
+
+    >>> pack(["one", "two", "three"], 10)
+    ['one  two', 'three']
+    """
+    lines = []
+    for word in words:
+        if lines and len(f"{lines[-1]}  {word}") <= width:
+            lines[-1] += f"  {word}"
+        else:
+            lines.append(word)
+    return [line.rstrip() for line in lines]
+
+
 def beside(stamp, text, width):
     """Puts a text to the right of a stamp.
 

@@ -7,7 +7,7 @@ from matplotlib.textpath import TextPath
 from matplotlib.ticker import MaxNLocator
 
 TEXT_SIZE = 10  # Points.
-SPACING = 1.25  # Of lines, in sizes of the text.
+SPACING = 1.2  # Of lines, in sizes of the text.
 OFFSET = 5  # Of a label from the axes, in points.
 
 
@@ -74,7 +74,9 @@ def label_ends(figure, axes, ends: Sequence[tuple[float, str, str]]):
     height = 72 * axes.get_window_extent().height / figure.dpi
     low, high = axes.get_ylim()
     points = [(value - low) / (high - low) * height for value, _, _ in ends]
-    moved = spread(points, SPACING * TEXT_SIZE, low=0.0, high=height)
+    # Half of a line stays free at the edges, where a label would be cut.
+    free = SPACING * TEXT_SIZE / 2
+    moved = spread(points, 2 * free, low=free, high=height - free)
     for text, before, after in zip(texts, points, moved, strict=True):
         text.set_position((OFFSET, after - before))
 
@@ -134,3 +136,20 @@ def label_epochs(axes, first: int, last: int):
         ]
     )
     axes.set_xlabel("epoch")
+
+
+def wrap(text: str, room: float) -> str:
+    """Breaks a text into lines.
+
+    Args:
+        text: String.
+        room: Float, the width of the lines, in inches.
+    """
+    lines = []
+    for word in text.split(" "):
+        joined = f"{lines[-1]} {word}" if lines else word
+        if lines and text_width(joined) <= room:
+            lines[-1] = joined
+        else:
+            lines.append(word)
+    return "\n".join(lines)

@@ -86,6 +86,16 @@ def at_each_radius(record: RunRecord) -> list[Measurement]:
     return sorted(made, key=lambda m: (m.norm, m.epsilon, -m.examples))
 
 
+def examples_of(record: RunRecord, row: dict[str, Any]) -> tuple:
+    """Returns what two rows of a run have in common on the same examples.
+
+    Args:
+        record: A `RunRecord`.
+        row: Dict, an entry of `attacks` in the results.
+    """
+    return _outcome(record, row)[0]
+
+
 def _outcome(record, row):
     """Returns what names the examples, and which are robust, and correct."""
     outcomes = record.outcomes(row)

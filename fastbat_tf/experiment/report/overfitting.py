@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from fastbat_tf.experiment.report import training_chart
+from fastbat_tf.experiment.report import missing, training_chart
 from fastbat_tf.experiment.report.blocks import Picture, Table, Text
-from fastbat_tf.experiment.report.groups import Group, grouped
-from fastbat_tf.experiment.report.history import (
+from fastbat_tf.experiment.report.epochs import (
     ALARM,
     ALIGNMENT,
     CLEAN,
@@ -16,10 +15,10 @@ from fastbat_tf.experiment.report.history import (
     ROBUST,
     ROLLBACK,
     SHARE,
-    History,
+    Epochs,
 )
 from fastbat_tf.experiment.report.numbers import percent
-from fastbat_tf.experiment.report.record import RunRecord
+from fastbat_tf.experiment.report.record import RunRecord, grouped
 
 QUESTION = "Did it overfit?"
 MOST_ROWS = 12  # Of the table of epochs.
@@ -46,31 +45,35 @@ def blocks(records: Sequence[RunRecord]) -> list:
     Args:
         records: `RunRecord`s.
     """
-    groups = grouped(records)
-    found = [Text(_opening(records, groups))]
+    if len(records) == 1 and not records[0].history:
+        return missing.history(records[0])
+    units = grouped(records)
+    found = [Text(_opening(records, units))]
     if len(records) > 1:
         found.append(_summary(records))
-    for group in groups:
-        if len(groups) > 1:
-            found.append(Text(group.name, "heading"))
-        found += _group(group, len(records) > 1)
+    for number, (name, unit) in enumerate(units.items(), start=1):
+        if len(units) > 1:
+            found.append(Text(name, "heading"))
+            if len(unit) == 1 and unit[0].history:
+                found.append(Text(answer(unit[0]).text))
+        found += _unit(unit, name, f"overfitting-{number}")
     return found
 
 
-def _opening(records, groups):
+def _opening(records, units):
     if len(records) == 1:
         return answer(records[0]).text
     said = []
-    for group in groups:
-        shorts = [answer(record).short for record in group.records]
+    for name, unit in units.items():
+        shorts = [answer(record).short for record in unit]
         texts = {short: shorts.count(short) for short in shorts}
         if len(texts) == 1:
-            said.append(f"{group.name}: {shorts[0]}")
+            said.append(f"{name}: {shorts[0]}")
         else:
             counted = ", ".join(
                 f"{k} ({_count(n, 'seed')})" for k, n in texts.items()
             )
-            said.append(f"{group.name}: {counted}")
+            said.append(f"{name}: {counted}")
     return "; ".join(said) + "."
 
 
@@ -80,20 +83,9 @@ def answer(record: RunRecord) -> Answer:
     Args:
         record: A `RunRecord`.
     """
-    if record.config is None:
-        return Answer(
-            UNKNOWN,
-            f"Not known: {record.name} is an evaluation alone, without the "
-            "history of a training. A run that `python main.py --method=...` "
-            "has trained has one.",
-        )
-    history = History(record)
-    if not history.rows:
-        return Answer(
-            UNKNOWN,
-            "Not known yet: no epoch of this training has ended. The command "
-            "that started it continues it.",
-        )
+    if not record.history:
+        return Answer(UNKNOWN, missing.history(record)[0].text)
+    history = Epochs(record)
     if history.is_standard:
         return _judge_fall(history, CLEAN, "clean", PLAIN)
     collapse = _judge_collapse(history)
@@ -158,7 +150,7 @@ def _judge_without_gap(history):
     robust = history.values(ROBUST)
     missing = (
         "FGSM accuracy was not measured, as the guard was off "
-        "(`--on_overfitting=warn` measures it in a training)"
+        "(--on_overfitting=warn measures it in a training)"
     )
     if not robust:
         return Answer(UNKNOWN, f"Not known: {missing}.")
@@ -183,7 +175,7 @@ def _judge_fall(history, column, name, kind):
         history.values(c) for c in (column, history.training_column)
     )
     if not values:
-        return Answer(UNKNOWN, f"Not known: `{column}` has no values.")
+        return Answer(UNKNOWN, f"Not known: {column} has no values.")
     best, last = max(values, key=lambda e: (values[e], -e)), max(values)
     fall = values[best] - values[last]
     rise = None
@@ -212,33 +204,25 @@ def _judge_fall(history, column, name, kind):
     )
 
 
-def _group(group: Group, many):
+def _unit(unit, name, picture):
     """Returns the chart and the table of a run, or of several seeds."""
-    seeds = len(group.records) > 1
+    several = len(unit) > 1
     histories = [
-        History(record, is_single=not seeds)
-        for record in group.records
+        Epochs(record, is_single=not several)
+        for record in unit
         if record.history
     ]
-    found = []
-    if many and not seeds:
-        found.append(Text(answer(group.records[0]).text))
     if not histories:
-        return found
-    found += _missing(histories)
-    name = group.picture("overfitting")
-    found.append(
-        Picture(
-            name,
-            training_chart.draw(histories, name),
-            "svg",
-            f"Accuracies of {group.name} by epoch, and signs of overfitting.",
-            _caption(histories),
-        )
+        return missing.history(unit[0])
+    chart = Picture(
+        picture,
+        training_chart.draw(histories, picture),
+        "svg",
+        f"Accuracies of {name} by epoch, and signs of overfitting.",
+        _caption(histories),
     )
-    if not seeds:
-        found.append(_epochs(histories[0]))
-    return found
+    found = [*_missing(histories), chart]
+    return found if several else [*found, _epochs(histories[0])]
 
 
 def _caption(histories):
@@ -261,10 +245,8 @@ def _missing(histories):
     for history in histories:
         name = "" if history.is_single else f"{history.record.name}: "
         if history.is_unfinished:
-            found.append(
-                f"{name}{len(history.rows)} of {history.planned} epochs so far;"
-                " the command that started the training continues it."
-            )
+            text = f"{name}{len(history.rows)} of {history.planned} epochs yet."
+            found += [Text(text, "note"), *missing.continuing(history.record)]
         holes = sorted(
             {
                 row["epoch"]
@@ -276,23 +258,26 @@ def _missing(histories):
         if holes:
             listed = ", ".join(map(str, holes[:5]))
             more = ", ..." if len(holes) > 5 else ""
-            found.append(
+            text = (
                 f"{name}Some values of {_count(len(holes), 'epoch')} are not "
                 f"finite and are left out: {listed}{more}."
             )
+            found.append(Text(text, "note"))
     first = histories[0]
     if not first.is_standard and not any(h.has(GAP) for h in histories):
-        found.append(
+        text = (
             "There is no FGSM accuracy, gap, or gradient alignment: the guard "
             "against catastrophic overfitting was off. A training with "
-            "`--on_overfitting=warn` has them."
+            "--on_overfitting=warn has them."
         )
+        found.append(Text(text, "note"))
     if not any(h.has(LEARNING_RATE) for h in histories):
-        found.append(
+        text = (
             "There is no learning rate: an earlier version of the program did "
-            "not record it."
+            "not record it. A training from now on does."
         )
-    return [Text(text, "note") for text in found]
+        found.append(Text(text, "note"))
+    return found
 
 
 def _summary(records):
@@ -300,7 +285,7 @@ def _summary(records):
     heads = "run", "overfitted?", "best epoch", "clean", "robust"
     rows = [(*heads, "robust, last epoch", "largest gap", "alarms")]
     for record in records:
-        history = History(record)
+        history = Epochs(record)
         best, robust = history.best_epoch, history.values(ROBUST)
         gaps = history.values(GAP)
         has_guard = history.has(ALARM)

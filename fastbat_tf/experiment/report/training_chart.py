@@ -7,7 +7,7 @@ from typing import NamedTuple
 from matplotlib.ticker import MaxNLocator
 
 from fastbat_tf.experiment.report import charts, labels
-from fastbat_tf.experiment.report.history import (
+from fastbat_tf.experiment.report.epochs import (
     ALARM,
     ALIGNMENT,
     AVERAGED,
@@ -19,10 +19,9 @@ from fastbat_tf.experiment.report.history import (
     ROBUST,
     ROLLBACK,
     SHARE,
-    History,
+    Epochs,
 )
 
-MOST_MARKERS = 12  # Epochs up to which each is a point of its line.
 # Heights, in inches.
 ACCURACY, EVENT, PANEL, EDGES = 2.5, 0.24, 0.75, 0.7
 
@@ -48,11 +47,11 @@ PANELS = (
 )
 
 
-def draw(histories: Sequence[History], name: str) -> bytes:
+def draw(histories: Sequence[Epochs], name: str) -> bytes:
     """Draws the training of a run, or of several seeds.
 
     Args:
-        histories: `History`s with at least one epoch each.
+        histories: `Epochs`s with at least one epoch each.
         name: String, the name of the picture.
 
     Returns:
@@ -80,7 +79,13 @@ def draw(histories: Sequence[History], name: str) -> bytes:
     for panel, below in zip(panels, axes[2:], strict=True):
         below.set_title(panel.title, loc="left", fontsize=labels.TEXT_SIZE)
         for history in histories:
-            _line(below, history, panel.column, charts.BLACK, panel.scale)
+            _line(
+                below,
+                history,
+                panel.column,
+                color=charts.BLACK,
+                scale=panel.scale,
+            )
         _set_limits(below, panel, histories)
     if len(histories) == 1 and first.best_epoch:
         for below in axes:
@@ -114,7 +119,7 @@ def _draw_accuracies(axes, histories):
     ends = []
     for column, name, color, style in lines:
         values = [
-            _line(axes, history, column, color, 100.0, style)
+            _line(axes, history, column, color=color, scale=100.0, style=style)
             for history in histories
         ]
         values = [value for value in values if value is not None]
@@ -126,10 +131,10 @@ def _draw_accuracies(axes, histories):
     return ends
 
 
-def _line(axes, history, column, color, scale, style="-"):
+def _line(axes, history, column, *, color, scale, style="-"):
     """Draws a line, and returns its last value, or None."""
     points = history.values(column)
-    several = len(history.rows) > MOST_MARKERS
+    several = len(history.rows) > charts.MOST_MARKERS
     # A gap where a value is missing.
     axes.plot(
         [row["epoch"] for row in history.rows],

@@ -14,7 +14,7 @@ AVERAGED = "val_averaged_"
 CHOSEN = "chosen"
 
 
-class History:
+class Epochs:
     """The epochs of a run, as the charts and tables of the report need them.
 
     Args:
