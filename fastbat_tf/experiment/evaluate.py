@@ -13,6 +13,7 @@ from fastbat_tf.evaluation.robustness import evaluate_robustness
 from fastbat_tf.experiment import launch, results_file
 from fastbat_tf.experiment.building import load_best
 from fastbat_tf.experiment.preemption import Preemption
+from fastbat_tf.experiment.report.request import write_at_end
 from fastbat_tf.experiment.run_directory import RunDirectory
 from fastbat_tf.runtime import display, hints
 
@@ -57,6 +58,7 @@ def evaluate(config, target, run_dir, build_model, verbosity=0):
             results = _evaluate(config, target, run_dir, build_model, everyone)
         if everyone.is_chief:
             table.show(results)
+            write_at_end(run_dir or results_directory(config, target, run_dir))
     return results
 
 

@@ -10,6 +10,7 @@ from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation.table import radius
 from fastbat_tf.experiment import launch, train
 from fastbat_tf.experiment.preemption import Preemption
+from fastbat_tf.experiment.report.request import write_at_end
 from fastbat_tf.experiment.run_directory import (
     RunDirectory,
     seed_directory,
@@ -22,7 +23,14 @@ HEADINGS = ("attack", "epsilon", "mean", "sd", "each")
 
 
 def train_each(
-    config, seeds, run_dir, build_model, *, resume="auto", verbosity=0
+    config,
+    seeds,
+    run_dir,
+    build_model,
+    *,
+    resume="auto",
+    verbosity=0,
+    command=None,
 ):
     """Trains once with each seed, and prints mean and standard deviation.
 
@@ -38,6 +46,8 @@ def train_each(
         resume: `"auto"`, `"never"` or `"must"`; see `train.train`. Defaults to
             `"auto"`.
         verbosity: Integer; see `train.train`. Defaults to `0`.
+        command: Function from a seed to the command line that trains with it
+            alone, which a new run records. Defaults to `None`.
 
     Returns:
         The dict of `seeds.json`.
@@ -65,12 +75,16 @@ def train_each(
             display.say(f"\nSeed {seed} ({number} of {len(seeds)})")
             path = seed_directory(run_dir, seed)
             seed_config = config.with_seed(seed)
-            results.append(train.train(seed_config, path, build_model))
+            recorded = command(seed) if command else None
+            results.append(
+                train.train(seed_config, path, build_model, command=recorded)
+            )
         summary = summarize(config, seeds, results)
         if everyone.is_chief:
             with train.refuse_unwritable(run_dir):
                 write_json(seeds_summary(run_dir), summary)
             show(config, summary)
+            write_at_end(run_dir)
     return summary
 
 

@@ -10,28 +10,39 @@ import keras
 import tensorflow as tf
 
 from fastbat_tf import attacks, distribution, files, workers
-from fastbat_tf.data import loading, pipeline, sources
+from fastbat_tf.data import pipeline, sources
 from fastbat_tf.data.resident import ResidentBatches
 from fastbat_tf.errors import InputError
-from fastbat_tf.evaluation import inputs, robustness, table
+from fastbat_tf.evaluation import robustness, table
 from fastbat_tf.experiment import (
     building,
     callbacks,
+    history,
     launch,
     loop,
+    reading,
     results_file,
 )
 from fastbat_tf.experiment.backup import Backup
 from fastbat_tf.experiment.checkpointer import Checkpointer, Interval
 from fastbat_tf.experiment.preemption import Preemption
+from fastbat_tf.experiment.report.request import write_at_end
 from fastbat_tf.experiment.run_directory import RunDirectory
-from fastbat_tf.runtime import display, formatting, half_precision, hints
+from fastbat_tf.runtime import (
+    display,
+    formatting,
+    half_precision,
+    hardware,
+    hints,
+)
 from fastbat_tf.saving.earlier_weights import load_weights
 from fastbat_tf.saving.export import export
 from fastbat_tf.training import variables
 
 
-def train(config, run_dir, build_model, *, resume="auto", verbosity=0):
+def train(
+    config, run_dir, build_model, *, resume="auto", verbosity=0, command=None
+):
     """Trains, measures the best weights, exports them, and prints a table.
 
     A run that was killed, at any point, resumes from its last checkpoint. All
@@ -49,6 +60,8 @@ def train(config, run_dir, build_model, *, resume="auto", verbosity=0):
         verbosity: Integer. Below 0: only the results; 0: also bars on a
             terminal, and a line for each epoch and stage; above 0: more
             lines. Defaults to `0`.
+        command: String, the command line, which a new run records. Defaults to
+            `None`.
 
     Returns:
         The dict of `results.json`.
@@ -79,6 +92,7 @@ def train(config, run_dir, build_model, *, resume="auto", verbosity=0):
                     build_model=build_model,
                     resume=resume,
                     preemption=preemption,
+                    command=command,
                 )
         finally:
             directory.unlock()
@@ -96,7 +110,16 @@ def refuse_unwritable(run_dir):
         ) from error
 
 
-def _train(config, directory, *, strategy, build_model, resume, preemption):
+def _train(
+    config,
+    directory,
+    *,
+    strategy,
+    build_model,
+    resume,
+    preemption,
+    command,
+):
     start = time.perf_counter()
     everyone = workers.of(strategy)
     launch.agree_on_program(everyone, config)
@@ -104,7 +127,7 @@ def _train(config, directory, *, strategy, build_model, resume, preemption):
     distribution.check_batch_size(config.training.batch_size, strategy)
     if everyone.on_chief(lambda: _is_finished(config, directory, resume)):
         return _show_finished(config, directory, everyone)
-    splits, validation = _read_data(config)
+    splits, validation = reading.read_data(config)
     launch.agree_on_data(everyone, splits)
     keras.utils.set_random_seed(config.training.seed)
     notes = hints.new_hints()  # Before `compile` warns about them.
@@ -112,7 +135,10 @@ def _train(config, directory, *, strategy, build_model, resume, preemption):
         robust, steps_per_epoch = _build(
             config, build_model, splits.train, everyone
         )
-    everyone.on_chief(lambda: directory.create(config))
+    environment = hardware.describe(
+        strategy, building.compiles_with_xla(config)
+    )
+    everyone.on_chief(lambda: directory.create(config, command, environment))
     _show_settings(config, robust, notes)
     run_callbacks = callbacks.build(config, robust, validation, directory)
     trained = _fit(
@@ -144,6 +170,7 @@ def _train(config, directory, *, strategy, build_model, resume, preemption):
     _show(config, results)
     display.say(f"time: {formatting.duration(time.perf_counter() - start)}")
     display.say(f"Run directory: {directory.path}")
+    write_at_end(directory.path)
     return results
 
 
@@ -157,6 +184,8 @@ def _show_finished(config, directory, everyone):
     if everyone.is_chief:
         _show(config, results)
     display.say(f"This run is finished: {directory.path}")
+    if everyone.is_chief and not directory.has_report:
+        write_at_end(directory.path)  # It was killed while it wrote this.
     return results
 
 
@@ -168,41 +197,6 @@ def _finish(config, robust, directory, build_model, everyone):
         robust = building.load_best(directory, config, build_model)
     _export(config, robust, directory)
     directory.end()
-
-
-def _read_data(config):
-    """Reads the splits, and returns them with the validation `Examples`."""
-    settings = config.evaluation
-    with display.task("reading the data"):
-        splits = loading.load_splits(config.data)
-    validation = first(splits.validation, settings.validation_examples)
-    # Fails now, not after the training.
-    inputs.check_count(splits.test, settings.max_examples)
-    return splits, validation
-
-
-def first(examples, count):
-    """Loads the first `count` examples of the validation split into memory.
-
-    Args:
-        examples: The split.
-        count: Integer, the setting `validation_examples`; 0 means all.
-
-    Returns:
-        An `Examples`.
-
-    Raises:
-        InputError: If there are fewer, or they do not fit into memory.
-    """
-    if count > examples.size:
-        raise InputError(
-            "`validation_examples` is expected to be at most "
-            f"{examples.size}, the size of the split. "
-            f"Received: validation_examples={count}"
-        )
-    if isinstance(examples, sources.Stream):
-        examples.check_fits("validation_examples", count)
-    return examples.first(count or examples.size)
 
 
 def _build(config, build_model, examples, everyone):
@@ -332,13 +326,19 @@ def _measure(config, directory, *, robust, test, run_callbacks):
         verbose=True,
     )
 
+    best = run_callbacks.best
+
     def add():
         results = {
             **measured,
-            "weights": f"best {run_callbacks.best.column}",
+            "weights": f"best {best.column}",
+            "best_epoch": best.epoch,
             "weights_sha256": files.sha256(directory.best),
             "training_seconds": round(run_callbacks.timing.total(), 1),
         }
+        # Checkpoints of an earlier version do not know it.
+        rows = history.read(directory.history)
+        results["best_epoch"] = history.best_epoch(rows, results)
         return results_file.add(directory.results, results, of_training=True)
 
     return workers.of(robust.distribute_strategy).on_chief(add)

@@ -39,6 +39,7 @@ PARTS = (
     cost,
 )
 HTML, MARKDOWN, PICTURES = "report.html", "report.md", "report_files"
+SECONDS_TO_WRITE = 30.0  # Of another process that writes the same report.
 # As many as a heading holds.
 NAMES = 4
 
@@ -82,9 +83,12 @@ def write(records: list[RunRecord], directory: str | os.PathLike) -> Written:
     text = markdown.render(made, *heading, PICTURES)
     written = Written(directory / HTML, directory / MARKDOWN)
     try:
-        _write_pictures(directory / PICTURES, markdown.pictures(made))
-        _write(written.markdown, text)
-        _write(written.html, page.render(made, *heading))
+        files.make_directory(directory)
+        # A training and an evaluation of the same run may end together.
+        with files.locked(directory / ".report.lock", SECONDS_TO_WRITE):
+            _write_pictures(directory / PICTURES, markdown.pictures(made))
+            _write(written.markdown, text)
+            _write(written.html, page.render(made, *heading))
     except OSError as error:
         raise InputError(
             "The report cannot be written; check free space and permissions. "
@@ -125,6 +129,16 @@ def subtitle(records: list[RunRecord]) -> str:
         f"How robust, at what cost. Newest result: {date}. Written by "
         f"fastbat_tf {fastbat_tf.__version__}."
     )
+
+
+def tables(records: list[RunRecord], form: str) -> str:
+    """Returns the tables of a comparison, for a paper.
+
+    Args:
+        records: List of `RunRecord`s.
+        form: `"latex"` or `"markdown"`.
+    """
+    raise NotImplementedError
 
 
 def _write_pictures(directory, contents):

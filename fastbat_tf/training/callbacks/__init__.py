@@ -1,6 +1,8 @@
 """Keras callbacks that measure, guard, save and show a training."""
 
 from fastbat_tf.training.callbacks.finite import StopOnNonFinite
+from fastbat_tf.training.callbacks.history import History
+from fastbat_tf.training.callbacks.learning_rate import LearningRate
 from fastbat_tf.training.callbacks.overfitting import (
     OverfittingGuard,
     OverfittingScores,
@@ -22,7 +24,9 @@ from fastbat_tf.training.callbacks.weights import (
 __all__ = [
     "BestWeights",
     "Curves",
+    "History",
     "LastWeights",
+    "LearningRate",
     "OverfittingGuard",
     "OverfittingScores",
     "PerturbationPanel",

@@ -12,6 +12,7 @@ SECONDS_BETWEEN_LINES = 10.0
 # The columns that the line of an epoch begins with, and their labels.
 LABELS = {
     "perturbed_accuracy": "train",
+    "accuracy": "train",
     "val_clean_accuracy": "val",
     "val_robust_accuracy": "val robust",
     "val_averaged_clean_accuracy": "avg",
