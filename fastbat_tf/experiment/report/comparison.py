@@ -148,7 +148,7 @@ def main_table(comparison: Comparison) -> Table:
         cells.append(NOTHING if spent is None else seconds(spent))
         rows.append(tuple(cells))
     caption = (
-        f"Accuracy at {pairs.radius_name(comparison)} with 95 % intervals, all "
+        f"Accuracy at {pairs.radius_name(comparison)} with 95% intervals, all "
         f"on the same {comparison.examples} examples."
     )
     if has_worst:
@@ -186,7 +186,7 @@ def _other_radii(headline, others):
     examples = " or ".join(map(str, counts))
     return Table(
         rows,
-        "Worst case at the other radii with 95 % intervals, of the attacks "
+        "Worst case at the other radii with 95% intervals, of the attacks "
         f"that all runs share ({listed}), on the same {examples} examples.",
     )
 
@@ -241,8 +241,8 @@ def _new_measurement(record, other, comparison=None):
 
 def _may_share(record, other):
     """Whether both are of the same data set, as far as that is known."""
-    both = [each.config and each.config["data"] for each in (record, other)]
-    return None in both or both[0]["dataset"] == both[1]["dataset"]
+    both = comparable.dataset(record), comparable.dataset(other)
+    return None in both or both[0] == both[1]
 
 
 def _with_command(said, command):
