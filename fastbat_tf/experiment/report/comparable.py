@@ -134,32 +134,6 @@ def units(records: Sequence[RunRecord]) -> list[Unit]:
     return [Unit(*item) for item in grouped(records).items()]
 
 
-def training_seconds(self) -> float | None:
-    """The mean seconds of a training; None if unknown."""
-    each = [training_seconds(record) for record in self.records]
-    known = [seconds for seconds in each if seconds is not None]
-    return statistics.mean(known) if known else None
-
-
-def units(records: Sequence[RunRecord]) -> list[Unit]:
-    """Joins the runs of one directory of several seeds.
-
-    Args:
-        records: `RunRecord`s.
-
-    Returns:
-        A list of `Unit`s, in the order of the report.
-    """
-    joined = {}
-    for record in records:
-        key = ("group", record.group) if record.group else ("run", record.name)
-        joined.setdefault(key, []).append(record)
-    return [
-        Unit(key[1] if len(members) > 1 else members[0].name, members)
-        for key, members in joined.items()
-    ]
-
-
 def training_seconds(record: RunRecord) -> float | None:
     """Returns the seconds of a training, so far if it has not ended.
 
@@ -210,6 +184,28 @@ def comparisons(
         if len(found.records) >= least and not covered:
             kept.append(found)
     return kept
+
+
+def families(found: Sequence[Comparison]) -> list[list[Comparison]]:
+    """Groups comparisons of the same runs, at several radii.
+
+    Args:
+        found: `Comparison`s.
+
+    Returns:
+        A list of lists, in the order of the first of each.
+    """
+    by_names = {}
+    for comparison in found:
+        names = tuple(record.name for record in comparison.records)
+        by_names.setdefault(names, []).append(comparison)
+    return list(by_names.values())
+
+
+def other_radii(family: list[Comparison]) -> list[Comparison]:
+    """Returns the comparisons after the first that share attacks, by radius."""
+    others = [each for each in family[1:] if each.shared]
+    return sorted(others, key=lambda each: (each.norm, each.epsilon))
 
 
 def is_same(norm: str, epsilon: float, norm_2: str, epsilon_2: float) -> bool:
