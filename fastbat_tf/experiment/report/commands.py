@@ -44,12 +44,12 @@ def of_training(
             `run_dir`.
 
     Returns:
-        The command, None if there is none; and whether it was recorded. If
-        not, it is made of the settings.
+        The command, of seeds one per line, None if there is none; and whether
+        it was recorded. If not, it is made of the settings.
     """
-    recorded = {record.config.get("command") for record in records}
-    if len(recorded) == 1 and None not in recorded:
-        return recorded.pop(), True
+    recorded = [record.config.get("command") for record in records]
+    if all(recorded):
+        return "\n".join(dict.fromkeys(recorded)), True
     config = config_of(records[0])
     if config is None:
         return None, False

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastbat_tf.experiment.report.measured import FEW_EXAMPLES, is_ensemble
 from fastbat_tf.experiment.report.numbers import RADIUS_TOLERANCE
-from fastbat_tf.experiment.report.record import Outcomes, RunRecord
+from fastbat_tf.experiment.report.record import RunRecord, grouped
 
 
 class Measured(NamedTuple):
@@ -16,13 +17,16 @@ class Measured(NamedTuple):
     Attributes:
         record: The `RunRecord`.
         row: Dict, the row of its results.
-        outcomes: The `Outcomes` that the row is from.
-        robust: bool array `(examples,)`.
+        examples: int array `(2, examples)`: their places in the test split, in
+            this order, and their labels.
+        clean: bool array `(examples,)`, which are classified correctly.
+        robust: bool array `(examples,)`, which resist the attack.
     """
 
     record: RunRecord
     row: dict
-    outcomes: Outcomes
+    examples: np.ndarray
+    clean: np.ndarray
     robust: np.ndarray
 
 
@@ -68,7 +72,7 @@ class Comparison:
     def clean(self, record: RunRecord) -> np.ndarray:
         """Returns which examples a run classifies correctly, a bool array."""
         return next(
-            each.outcomes.clean_correct
+            each.clean
             for (name, _), each in self._measured.items()
             if name == record.name
         )
@@ -119,7 +123,7 @@ class Unit(NamedTuple):
 
 
 def units(records: Sequence[RunRecord]) -> list[Unit]:
-    """Joins the runs of one directory of several seeds.
+    """Joins the runs of several seeds.
 
     Args:
         records: `RunRecord`s.
@@ -127,14 +131,7 @@ def units(records: Sequence[RunRecord]) -> list[Unit]:
     Returns:
         A list of `Unit`s, in the order of the report.
     """
-    joined = {}
-    for record in records:
-        key = ("group", record.group) if record.group else ("run", record.name)
-        joined.setdefault(key, []).append(record)
-    return [
-        Unit(key[1] if len(members) > 1 else members[0].name, members)
-        for key, members in joined.items()
-    ]
+    return [Unit(*item) for item in grouped(records).items()]
 
 
 def training_seconds(record: RunRecord) -> float | None:
@@ -149,6 +146,13 @@ def training_seconds(record: RunRecord) -> float | None:
         return record.results["training_seconds"]
     known = [row["seconds"] for row in record.timing if row.get("seconds")]
     return sum(known) if known else None
+
+
+def dataset(record: RunRecord) -> str | None:
+    """Returns the name of a run's data set; None if the files do not say."""
+    if record.config is None:
+        return record.results.get("dataset")
+    return record.config["data"]["dataset"]
 
 
 def comparisons(
@@ -173,13 +177,35 @@ def comparisons(
                 break
         else:
             groups.append([each])
-    every = sorted(map(Comparison, groups), key=lambda c: _rank(c, records))
+    every = sorted(map(Comparison, groups), key=_rank)
     kept = []
     for found in every:
         covered = any(found.is_about(before) for before in kept)
         if len(found.records) >= least and not covered:
             kept.append(found)
     return kept
+
+
+def families(found: Sequence[Comparison]) -> list[list[Comparison]]:
+    """Groups comparisons of the same runs, at several radii.
+
+    Args:
+        found: `Comparison`s.
+
+    Returns:
+        A list of lists, in the order of the first of each.
+    """
+    by_names = {}
+    for comparison in found:
+        names = tuple(record.name for record in comparison.records)
+        by_names.setdefault(names, []).append(comparison)
+    return list(by_names.values())
+
+
+def other_radii(family: list[Comparison]) -> list[Comparison]:
+    """Returns the comparisons after the first that share attacks, by radius."""
+    others = [each for each in family[1:] if each.shared]
+    return sorted(others, key=lambda each: (each.norm, each.epsilon))
 
 
 def is_same(norm: str, epsilon: float, norm_2: str, epsilon_2: float) -> bool:
@@ -192,19 +218,19 @@ def _measurements(record):
         outcomes = record.outcomes(row)
         robust = outcomes and outcomes.robust_under(row)
         if robust is not None:
-            yield Measured(record, row, outcomes, robust)
+            order = np.argsort(outcomes.index, kind="stable")
+            examples = np.stack([outcomes.index, outcomes.label])[:, order]
+            clean = outcomes.clean_correct[order]
+            yield Measured(record, row, examples, clean, robust[order])
 
 
 def _is_comparable(one, other):
     radii = [(m.row["norm"], m.row["epsilon"]) for m in (one, other)]
-    if not is_same(*radii[0], *radii[1]):
-        return False
-    return all(
-        np.array_equal(
-            getattr(one.outcomes, name), getattr(other.outcomes, name)
-        )
-        for name in ("index", "label")
-    ) and _has_same_data(one, other)
+    return (
+        is_same(*radii[0], *radii[1])
+        and np.array_equal(one.examples, other.examples)
+        and _has_same_data(one, other)
+    )
 
 
 def _has_same_data(one, other):
@@ -221,21 +247,22 @@ def _checksum(measured):
 
 
 def _dataset(measured):
-    config = measured.record.config
-    return config and config["data"]["dataset"]
+    return dataset(measured.record)
 
 
-def _rank(comparison, records):
-    """Sorts by runs, then by how many of them were trained at the radius."""
+def _rank(comparison):
+    """Sorts by runs, how many were trained at the radius, and attacks."""
     trained = sum(
         is_same(comparison.norm, comparison.epsilon, *radius)
         for radius in map(_training_radius, comparison.records)
         if radius
     )
+    solid = comparison.examples >= FEW_EXAMPLES
     return (
         -len(comparison.records),
         -trained,
         -bool(comparison.shared),
+        not (is_ensemble(comparison.shared) and solid),
         -comparison.examples,
         comparison.epsilon,
     )

@@ -43,20 +43,11 @@ def blocks(records: list[RunRecord]) -> list:
                 "code",
             ),
         ]
-    families = _families(comparable.comparisons(records))
+    families = comparable.families(comparable.comparisons(records))
     made = [_answer(records, families), *_settings(records)]
     for number, family in enumerate(families):
         made += _family(family, families[:number], number)
     return made + _not_compared(records, families)
-
-
-def _families(found):
-    """Groups comparisons at several radii of the same runs."""
-    families = {}
-    for comparison in found:
-        names = tuple(record.name for record in comparison.records)
-        families.setdefault(names, []).append(comparison)
-    return list(families.values())
 
 
 def _answer(records, families):
@@ -111,7 +102,7 @@ def _family(family, before, number):
     """Returns the blocks of the same runs at one radius or more."""
     headline = family[0]
     made = [main_table(headline)]
-    others = [each for each in family[1:] if each.shared]
+    others = comparable.other_radii(family)
     if others:
         made.append(_other_radii(headline, others))
     names = {record.name for record in headline.records}
@@ -148,7 +139,7 @@ def main_table(comparison: Comparison) -> Table:
         cells.append(NOTHING if spent is None else seconds(spent))
         rows.append(tuple(cells))
     caption = (
-        f"Accuracy at {pairs.radius_name(comparison)} with 95 % intervals, all "
+        f"Accuracy at {pairs.radius_name(comparison)} with 95% intervals, all "
         f"on the same {comparison.examples} examples."
     )
     if has_worst:
@@ -170,7 +161,6 @@ def _measured(row):
 
 
 def _other_radii(headline, others):
-    others = sorted(others, key=lambda each: (each.norm, each.epsilon))
     rows = [("Run", *map(pairs.radius_name, others))]
     for record in headline.records:
         cells = [_share(each.worst_case(record)) for each in others]
@@ -186,7 +176,7 @@ def _other_radii(headline, others):
     examples = " or ".join(map(str, counts))
     return Table(
         rows,
-        "Worst case at the other radii with 95 % intervals, of the attacks "
+        "Worst case at the other radii with 95% intervals, of the attacks "
         f"that all runs share ({listed}), on the same {examples} examples.",
     )
 
@@ -241,8 +231,8 @@ def _new_measurement(record, other, comparison=None):
 
 def _may_share(record, other):
     """Whether both are of the same data set, as far as that is known."""
-    both = [each.config and each.config["data"] for each in (record, other)]
-    return None in both or both[0]["dataset"] == both[1]["dataset"]
+    both = comparable.dataset(record), comparable.dataset(other)
+    return None in both or both[0] == both[1]
 
 
 def _with_command(said, command):

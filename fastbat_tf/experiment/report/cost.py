@@ -180,9 +180,9 @@ def _chart(records):
         return []
     made, axes = charts.figure(height=2.8)
     ends = []
-    for record, color in zip(
-        drawn, point_labels.colors(len(drawn)), strict=True
-    ):
+    colors = dict(zip(records, point_labels.colors(len(records)), strict=True))
+    for record in drawn:
+        color = colors[record]
         rows = [row for row in record.timing if row.get("seconds") is not None]
         axes.plot(
             [row["epoch"] for row in rows],
@@ -194,7 +194,6 @@ def _chart(records):
         last = rows[-1]
         ends.append(Label(record.name, last["epoch"], last["seconds"], color))
     axes.set_ylim(bottom=0)
-    axes.margins(x=0.15)
     point_labels.write(axes, ends)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("Epoch")

@@ -63,7 +63,7 @@ def blocks(comparison: Comparison, name: str) -> list:
     caption = (
         "Seconds of training against accuracy under "
         f"{pairs.attack_name(comparison)}: higher is more robust, further "
-        "left is cheaper. Bars: 95 % intervals"
+        "left is cheaper. Bars: 95% intervals"
     )
     if any(unit.is_group for unit in units(comparison.records)):
         caption += "; of several seeds, one standard deviation"
@@ -106,7 +106,7 @@ def _draw(points, comparison):
         points, point_labels.colors(len(points)), strict=True
     ):
         place = point.seconds / scale, 100 * point.share
-        names.append(Label(point.name, *place, color))
+        names.append(Label(point.name, place[0], 100 * point.high, color))
         below, above = point.share - point.low, point.high - point.share
         axes.errorbar(
             *place,
@@ -123,7 +123,7 @@ def _draw(points, comparison):
         axes.set_xlim(0, max(times) * 1.4)
     top = 100 * max(point.high for point in points)
     axes.set_ylim(0, min(100, top * 1.1 + 2))
-    point_labels.write(axes, names)
+    point_labels.write(axes, names, above=True)
     axes.set_xlabel(f"Training time ({unit})")
     axes.set_ylabel("Robust accuracy (%)")
     return made

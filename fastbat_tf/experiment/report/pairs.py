@@ -136,7 +136,7 @@ def sentence(comparison: Comparison, pair: Pair, measure: str) -> str:
     first, second = named(pair.first), named(pair.second)
     difference = pair.difference
     low, high = difference.interval
-    numbers = f"95 %: {points(low)} to {points(high)}"
+    numbers = f"95%: {points(low)} to {points(high)}"
     if pair.corrected is not None:
         numbers += f", {p_value(pair.corrected)}"
     by = f"{points(difference.value)} points"
@@ -213,7 +213,7 @@ def blocks(comparison: Comparison) -> list:
 def _table(comparison, measure, every, chosen):
     rows = [
         (
-            *("Pair", "Difference", "95 % interval"),
+            *("Pair", "Difference", "95% interval"),
             *("Only first", "Only second", "p", "Verdict"),
         )
     ]
