@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from fastbat_tf.experiment.report import charts, labels
 
-HEIGHT = 6.6  # Inches.
+HEIGHT = 6.75  # Inches.
 LEVELS = 12  # Of the loss.
 LEAST = 0.04  # The share of the points from which a region has its name.
 
@@ -36,7 +36,7 @@ def draw(surface: Surface, names: Sequence[str], name: str) -> bytes:
         Bytes of an SVG file.
     """
     figure, (above, profile) = charts.figure(
-        2, height=HEIGHT, gridspec_kw={"height_ratios": [4.5, 1.6]}
+        2, height=HEIGHT, gridspec_kw={"height_ratios": [4.3, 1.3]}
     )
     _draw_above(figure, above, surface)
     _name_regions(above, surface, names)
@@ -141,4 +141,5 @@ def _draw_profile(figure, axes, surface):
     axes.set_xlabel("distance from the image (epsilon)")
     axes.set_ylabel("loss")
     _mark_steps(axes.xaxis, surface.steps)
-    labels.label_ends(figure, axes, ends)
+    # The bar of the other axes leaves room for it.
+    labels.label_ends(figure, axes, ends, makes_room=False)
