@@ -104,6 +104,11 @@ class MethodConfig:
         resolved = methods.resolve_options(self.method, self.options)
         object.__setattr__(self, "options", resolved)
 
+    @property
+    def has_attack(self) -> bool:
+        """Whether the method perturbs the images of the training."""
+        return methods.get_spec(self.method).has_attack
+
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
@@ -251,7 +256,7 @@ class Config:
 
         Without an attack, it is the norm of the measurement.
         """
-        if not self.method.options:
+        if not self.method.has_attack:
             return self.evaluation.norm or LINF
         return self.method.options.get("norm", LINF)
 
@@ -273,7 +278,7 @@ class Config:
     def _check_attack(self):
         """Rejects settings of the training attack if the method has none."""
         action = self.overfitting.on_overfitting
-        if not self.method.options:
+        if not self.method.has_attack:
             for name, value, unset in (
                 ("attack_loss", self.training.attack_loss, "same"),
                 ("clean_epochs", self.training.clean_epochs, 0),
@@ -299,7 +304,7 @@ class Config:
                 f"on_overfitting={action}, validation_attack=fgsm"
             )
         if action is None:
-            default = WARN if self.method.options and has_gap else OFF
+            default = WARN if self.method.has_attack and has_gap else OFF
             overfitting = dataclasses.replace(
                 self.overfitting, on_overfitting=default
             )

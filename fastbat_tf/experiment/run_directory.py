@@ -24,7 +24,8 @@ class RunDirectory:
         path: The directory; it need not exist.
 
     Attributes:
-        config: `config.json`: all settings, versions and the seed.
+        config: `config.json`: all settings, versions and the seed, and the
+            command, the time and the devices that the run began with.
         history: `history.csv`: a row per epoch.
         backup: Directory of the checkpoints from which a killed run resumes.
         timing: `timing.csv`: seconds per epoch, which differ from run to run.
@@ -160,8 +161,16 @@ class RunDirectory:
             f"Received: run_dir={self.path}"
         ) from error
 
-    def create(self, config):
-        """Creates the directory and `config.json`, unless they are there."""
+    def create(self, config, command=None, environment=None):
+        """Creates the directory and `config.json`, unless they are there.
+
+        Args:
+            config: The `Config` of the run.
+            command: String, the command line that began the run. Defaults to
+                `None`: it was begun from Python.
+            environment: Dict of what it runs on; see
+                `fastbat_tf.runtime.hardware.describe`. Defaults to `None`.
+        """
         try:
             files.make_directory(self.best.parent)
         except OSError as error:
@@ -174,7 +183,14 @@ class RunDirectory:
         versions = {name: metadata.version(name) for name in VERSIONED}
         versions["python"] = platform.python_version()
         files.write_json(
-            self.config, {**config.to_dict(), "versions": versions}
+            self.config,
+            {
+                **config.to_dict(),
+                "versions": versions,
+                "command": command,
+                "started": _now(),
+                "environment": environment,
+            },
         )
 
     @property
@@ -199,8 +215,7 @@ class RunDirectory:
         """Flushes the run to the disk, then marks it as ended."""
         for path in (*self.growing, self.saved_model):
             files.flush_tree(self.path / path)
-        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        files.write_json(self.ended, {"ended": now})
+        files.write_json(self.ended, {"ended": _now()})
 
     def holds(self, config):
         """Whether the directory holds this run."""
@@ -329,6 +344,10 @@ def _is_unfinished(path, config, seeds):
             if seed_directory(path, seed).exists()
         )
     )
+
+
+def _now():
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def _differences(before, now):

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import json
 import shutil
 import time
 
@@ -10,29 +9,44 @@ import keras
 import tensorflow as tf
 
 from fastbat_tf import attacks, distribution, files, workers
-from fastbat_tf.data import loading, pipeline, sources
+from fastbat_tf.data import pipeline, sources
 from fastbat_tf.data.resident import ResidentBatches
 from fastbat_tf.errors import InputError
-from fastbat_tf.evaluation import inputs, robustness, table
+from fastbat_tf.evaluation import robustness, table
 from fastbat_tf.experiment import (
     building,
     callbacks,
+    history,
     launch,
     loop,
+    notes,
+    reading,
     results_file,
+    settings_table,
+    tensorboard,
 )
 from fastbat_tf.experiment.backup import Backup
 from fastbat_tf.experiment.checkpointer import Checkpointer, Interval
 from fastbat_tf.experiment.preemption import Preemption
 from fastbat_tf.experiment.report.request import write_at_end
 from fastbat_tf.experiment.run_directory import RunDirectory
-from fastbat_tf.runtime import display, formatting, half_precision, hints
+from fastbat_tf.runtime import display, formatting, hardware, hints
 from fastbat_tf.saving.earlier_weights import load_weights
 from fastbat_tf.saving.export import export
 from fastbat_tf.training import variables
 
 
-def train(config, run_dir, build_model, *, resume="auto", verbosity=0):
+def train(
+    config,
+    run_dir,
+    build_model,
+    *,
+    resume="auto",
+    verbosity=0,
+    model_defaults=None,
+    tells_settings=True,
+    command=None,
+):
     """Trains, measures the best weights, exports them, and prints a table.
 
     A run that was killed, at any point, resumes from its last checkpoint. All
@@ -50,6 +64,12 @@ def train(config, run_dir, build_model, *, resume="auto", verbosity=0):
         verbosity: Integer. Below 0: only the results; 0: also bars on a
             terminal, and a line for each epoch and stage; above 0: more
             lines. Defaults to `0`.
+        model_defaults: Dict of the network's own defaults, so that only other
+            values are printed. Defaults to `None`: they are unknown.
+        tells_settings: Boolean, whether the settings are printed. Defaults to
+            `True`.
+        command: String, the command line, which a new run records. Defaults to
+            `None`.
 
     Returns:
         The dict of `results.json`.
@@ -76,10 +96,14 @@ def train(config, run_dir, build_model, *, resume="auto", verbosity=0):
                 return _train(
                     config,
                     directory,
+                    settings_table.of_training(config, model_defaults)
+                    if tells_settings
+                    else (),
                     strategy=strategy,
                     build_model=build_model,
                     resume=resume,
                     preemption=preemption,
+                    command=command,
                 )
         finally:
             directory.unlock()
@@ -97,7 +121,17 @@ def refuse_unwritable(run_dir):
         ) from error
 
 
-def _train(config, directory, *, strategy, build_model, resume, preemption):
+def _train(
+    config,
+    directory,
+    told,
+    *,
+    strategy,
+    build_model,
+    resume,
+    preemption,
+    command,
+):
     start = time.perf_counter()
     everyone = workers.of(strategy)
     launch.agree_on_program(everyone, config)
@@ -105,16 +139,21 @@ def _train(config, directory, *, strategy, build_model, resume, preemption):
     distribution.check_batch_size(config.training.batch_size, strategy)
     if everyone.on_chief(lambda: _is_finished(config, directory, resume)):
         return _show_finished(config, directory, everyone)
-    splits, validation = _read_data(config)
+    splits, validation = reading.read_data(config)
     launch.agree_on_data(everyone, splits)
     keras.utils.set_random_seed(config.training.seed)
-    notes = hints.new_hints()  # Before `compile` warns about them.
+    hinted = hints.new_hints()  # Before `compile` warns about them.
     with strategy.scope():
         robust, steps_per_epoch = _build(
             config, build_model, splits.train, everyone
         )
-    everyone.on_chief(lambda: directory.create(config))
-    _show_settings(config, robust, notes)
+    environment = hardware.describe(
+        strategy, building.compiles_with_xla(config)
+    )
+    everyone.on_chief(lambda: directory.create(config, command, environment))
+    if told:
+        settings_table.show(told, config.data.classes)
+    notes.show(config, robust, hinted)
     run_callbacks = callbacks.build(config, robust, validation, directory)
     trained = _fit(
         config,
@@ -174,41 +213,6 @@ def _finish(config, robust, directory, build_model, everyone):
     directory.end()
 
 
-def _read_data(config):
-    """Reads the splits, and returns them with the validation `Examples`."""
-    settings = config.evaluation
-    with display.task("reading the data"):
-        splits = loading.load_splits(config.data)
-    validation = first(splits.validation, settings.validation_examples)
-    # Fails now, not after the training.
-    inputs.check_count(splits.test, settings.max_examples)
-    return splits, validation
-
-
-def first(examples, count):
-    """Loads the first `count` examples of the validation split into memory.
-
-    Args:
-        examples: The split.
-        count: Integer, the setting `validation_examples`; 0 means all.
-
-    Returns:
-        An `Examples`.
-
-    Raises:
-        InputError: If there are fewer, or they do not fit into memory.
-    """
-    if count > examples.size:
-        raise InputError(
-            "`validation_examples` is expected to be at most "
-            f"{examples.size}, the size of the split. "
-            f"Received: validation_examples={count}"
-        )
-    if isinstance(examples, sources.Stream):
-        examples.check_fits("validation_examples", count)
-    return examples.first(count or examples.size)
-
-
 def _build(config, build_model, examples, everyone):
     """Returns the compiled `RobustClassifier`, and the steps per epoch."""
     robust = building.build_initial(config, build_model, everyone)
@@ -219,30 +223,6 @@ def _build(config, build_model, examples, everyone):
         config, robust, steps_per_epoch, examples=examples.size
     )
     return robust, steps_per_epoch
-
-
-def _show_settings(config, robust, notes):
-    strategy = robust.distribute_strategy
-    groups = config.to_dict().items()
-    display.say("\n".join(f"{k}: {json.dumps(group)}" for k, group in groups))
-    compiled = building.compiles_with_xla(config)
-    precision = half_precision.notes(config.training.precision, compiled)
-    notes = (*precision, *notes, *robust.notes_on_replicas())
-    for line in (_device_line(config, strategy), *notes):
-        display.say(line)
-
-
-def _device_line(config, strategy):
-    devices = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
-    xla = "on" if building.compiles_with_xla(config) else "off"
-    reason = ""
-    if config.runtime.jit_compile == "auto":
-        reason = f" (the default on {devices}s: docs/xla.md)"
-    replicas = f"replicas: {strategy.num_replicas_in_sync}"
-    count = workers.of(strategy).count
-    if count > 1:
-        replicas = f"workers: {count}, {replicas}"
-    return f"Running on {devices}, {replicas}, XLA: {xla}{reason}."
 
 
 def _fit(
@@ -321,7 +301,7 @@ def _make_batches(
 def _measure(config, directory, *, robust, test, run_callbacks):
     """Measures the best weights, and writes `results.json`."""
     settings = config.evaluation
-    display.say(f"Measuring {', '.join(settings.attacks)} ...")
+    display.log(f"Measuring {', '.join(settings.attacks)} ...")
     measured = robustness.evaluate_robustness(
         robust.classifier,
         test,
@@ -336,14 +316,22 @@ def _measure(config, directory, *, robust, test, run_callbacks):
         verbose=True,
     )
 
+    best = run_callbacks.best
+
     def add():
         results = {
             **measured,
-            "weights": f"best {run_callbacks.best.column}",
+            "weights": f"best {best.column}",
+            "best_epoch": best.epoch,
             "weights_sha256": files.sha256(directory.best),
             "training_seconds": round(run_callbacks.timing.total(), 1),
         }
-        return results_file.add(directory.results, results, of_training=True)
+        # Checkpoints of an earlier version do not know it.
+        rows = history.read(directory.history)
+        results["best_epoch"] = history.best_epoch(rows, results)
+        story = results_file.add(directory.results, results, of_training=True)
+        tensorboard.write_results(config, directory, story, has_ended=True)
+        return story
 
     return workers.of(robust.distribute_strategy).on_chief(add)
 

@@ -87,6 +87,16 @@ class MethodSpec(NamedTuple):
     options: dict = {}
     reports: dict = {}
 
+    @property
+    def has_attack(self) -> bool:
+        """Whether the method perturbs the images.
+
+        A method that does not say how far is taken to do so if it has options.
+        """
+        if self.passes is None:
+            return bool(self.options)
+        return self.passes.reach > 0
+
 
 def by_cost(specs):
     """Returns pairs of names and `MethodSpec`s, the cheapest first.

@@ -16,6 +16,8 @@ from fastbat_tf.experiment.report.record import RunRecord
 ENSEMBLES = ("autoattack", "autoattack-rand")
 # With fewer, the interval is more than six points wide at 50 %.
 FEW_EXAMPLES = 1000
+# With fewer, an ensemble says less than one attack on all examples.
+LEAST_EXAMPLES = 100
 # Of what tells two radii apart; results round nothing.
 DIGITS = 9
 
@@ -84,6 +86,16 @@ def at_each_radius(record: RunRecord) -> list[Measurement]:
         groups.setdefault(key, []).append((row, robust, correct))
     made = [_join(record, group) for group in groups.values()]
     return sorted(made, key=lambda m: (m.norm, m.epsilon, -m.examples))
+
+
+def examples_of(record: RunRecord, row: dict[str, Any]) -> tuple:
+    """Returns what two rows of a run have in common on the same examples.
+
+    Args:
+        record: A `RunRecord`.
+        row: Dict, an entry of `attacks` in the results.
+    """
+    return _outcome(record, row)[0]
 
 
 def _outcome(record, row):
@@ -167,7 +179,7 @@ def quoted(records: list[RunRecord]) -> list[Measurement]:
     """Returns what to quote of a run, or of the same run with several seeds.
 
     That is the radius of the training, or the usual one of the norm; there, an
-    ensemble on at least 1,000 examples, or else what has the most examples.
+    ensemble on at least 100 examples, or else what has the most examples.
 
     Args:
         records: List of one `RunRecord`, or of those of a group.
@@ -192,7 +204,7 @@ def quoted(records: list[RunRecord]) -> list[Measurement]:
 def _preference(measured, wanted):
     norm, epsilon = wanted or (measured.norm, DEFAULT_EPSILON[measured.norm])
     distance = abs(measured.epsilon - epsilon)
-    is_solid = measured.is_ensemble and measured.examples >= FEW_EXAMPLES
+    is_solid = measured.is_ensemble and measured.examples >= LEAST_EXAMPLES
     return (
         measured.norm == norm,
         -round(distance, DIGITS),

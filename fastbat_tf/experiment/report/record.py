@@ -6,7 +6,6 @@ This module reads files alone: no TensorFlow, and no model.
 import csv
 import functools
 import json
-import math
 import os
 import pathlib
 import zipfile
@@ -17,17 +16,12 @@ import numpy as np
 
 from fastbat_tf import files
 from fastbat_tf.errors import InputError
+from fastbat_tf.experiment import history
 from fastbat_tf.experiment.run_directory import RunDirectory
 
 # What NumPy raises for a file that is cut, or is none of its own.
 UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
-# Columns of earlier versions, and their names now.
-RENAMED = {
-    "val_accuracy": "val_clean_accuracy",
-    "val_averaged_accuracy": "val_averaged_clean_accuracy",
-    "gradient_norm": "robust_gradient_norm",
-    "epsilon_share": "robust_epsilon_share",
-}
+CONFIG = ("data", "model", "method", "training", "evaluation")
 TOLERANCE = 1e-9  # Of two radii, or accuracies, that are the same.
 
 
@@ -119,7 +113,9 @@ class RunRecord:
         self.group = group
         self.config = _read_json(self.path / "config.json")
         if self.config is not None:
-            _expect(self.path / "config.json", self.config, "method")
+            path = self.path / "config.json"
+            _expect(path, self.config, *CONFIG)
+            _expect(path, self.config["method"], "method", "options")
         self.results = _read_json(self.path / "results.json") or {}
         if self.results:
             _expect(
@@ -127,9 +123,10 @@ class RunRecord:
                 self.results,
                 *("clean_accuracy", "examples", "attacks", "worst_case"),
             )
-        plain = self.method == "standard"
-        self.history = _read_epochs(self.path / "history.csv", plain)
-        self.timing = _read_epochs(self.path / "timing.csv")
+        self.history = _read_epochs(history.read, self.path / "history.csv")
+        self.timing = _read_epochs(
+            history.read_timing, self.path / "timing.csv"
+        )
         self._read = functools.cache(_read_arrays)
 
     @property
@@ -342,37 +339,20 @@ def _expect(path, content, *names):
         )
 
 
-def _read_epochs(path, plain=False):
-    """Reads a row per epoch, with the names and numbers of this version."""
-    if not path.exists():
-        return []
+def _read_epochs(read, path):
+    """Reads a row per epoch; a line that a kill has cut is left out."""
     try:
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-        read = [
-            {_current(k, plain): _number(v) for k, v in row.items() if k}
-            for row in rows
-        ]
-        first = read[0]["epoch"] if read else 1
-        for row in read:  # Earlier versions counted from 0.
-            row["epoch"] = int(row["epoch"]) + (first == 0)
-    except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
+        rows = read(path)
+        return [{k: _known(v) for k, v in row.items()} for row in rows]
+    except (OSError, ValueError, csv.Error) as error:
         raise InputError(
             "A file of the run is expected as CSV with a row per epoch; repair "
             f"or remove it. Received: path={path} ({error})"
         ) from error
-    return read
 
 
-def _current(name, plain):
-    if plain and name == "perturbed_accuracy":
-        return "accuracy"  # Without an attack, nothing is perturbed.
-    return RENAMED.get(name, name)
-
-
-def _number(text):
-    value = float(text) if text else math.nan
-    return None if math.isnan(value) else value
+def _known(value):
+    return None if value != value else value  # NaN
 
 
 def _read_arrays(path):

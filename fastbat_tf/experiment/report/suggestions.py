@@ -11,11 +11,8 @@ from fastbat_tf.experiment.report.measured import (
 )
 from fastbat_tf.experiment.report.record import RunRecord
 
-# Up to where an image is gray, in about equal ratios.
-SWEEP = {
-    "linf": tuple(level / 255 for level in (1, 2, 4, 8, 16, 32, 64, 128)),
-    "l2": (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0),
-}
+# By norm: the smallest radius of a sweep, in which each is twice the last.
+SMALLEST = {"linf": 1 / 255, "l2": 0.125}
 
 
 def evaluate(
@@ -70,15 +67,21 @@ def measure_better(
     return "\n".join(evaluate(record, ["autoattack"]) for record in unit)
 
 
-def sweep(record: RunRecord, attacks: Sequence[str], norm: str) -> str:
+def sweep(
+    record: RunRecord, attacks: Sequence[str], norm: str, largest: float
+) -> str:
     """Returns the command that measures many radii, out to large ones.
 
     Args:
         record: A `RunRecord`.
         attacks: Names of attacks.
         norm: String.
+        largest: Float, the radius that has to be reached.
     """
-    return evaluate(record, attacks, epsilons=SWEEP[norm], norm=norm)
+    epsilons = [SMALLEST[norm]]
+    while epsilons[-1] < largest * (1 - 1e-6):
+        epsilons.append(2 * epsilons[-1])
+    return evaluate(record, attacks, epsilons=epsilons, norm=norm)
 
 
 def _program(record):
