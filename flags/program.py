@@ -68,7 +68,9 @@ def main(_):
         arguments["config"] = command.config
         if command.mode == "evaluate":
             evaluate.evaluate(target=command.target, **arguments)
-        elif command.seeds:
+            return
+        arguments["model_defaults"] = command.model_defaults
+        if command.seeds:
             seeds.train_each(
                 seeds=command.seeds,
                 resume=command.resume,

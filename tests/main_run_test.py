@@ -79,7 +79,10 @@ class TrainingTest(absltest.TestCase):
 
     def test_history(self):
         rows = self.history()
-        self.assertEqual([row["epoch"] for row in rows], [0, 1])
+        self.assertEqual([row["epoch"] for row in rows], [1, 2])
+        # The cyclic schedule ends near 0.
+        rates = [row["learning_rate"] for row in rows]
+        self.assertGreater(rates[0], rates[1])
         for row in rows:
             self.assertTrue(np.isfinite(list(row.values())).all(), row)
             self.assertBetween(row["loss"], 0.5, 10)

@@ -180,7 +180,7 @@ def _load_files(settings, split, files):
     loaded = (files.load if fits else files.check)(settings.skip_unreadable)
     skipped = files.size - loaded.size
     if skipped:
-        display.say(
+        display.warn(
             f"Skipped {skipped} unreadable images of {files.size} of the "
             f"{split} split."
         )

@@ -89,7 +89,7 @@ def _prepare(builder, name):
 
     size = builder.info.download_size
     what = f"{name} ({size})" if size else name
-    display.say(f"Downloading and preparing {what} in {builder.data_dir} ...")
+    display.log(f"Downloading and preparing {what} in {builder.data_dir} ...")
     tfds.disable_progress_bar()
     with (
         display.task(f"preparing {name}"),

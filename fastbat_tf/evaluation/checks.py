@@ -14,6 +14,7 @@ from fastbat_tf.attacks import losses
 from fastbat_tf.attacks.classifier import is_numpy
 from fastbat_tf.attacks.sharding import Sharding
 from fastbat_tf.layers.pixel_range import PixelRange
+from fastbat_tf.runtime import formatting
 
 PROBABILITY_TOLERANCE = 0.02  # As much as half precision rounds ten classes.
 DETERMINISM_TOLERANCE = 1e-3  # Relative to the largest logit.
@@ -209,12 +210,13 @@ def _by_gradients(outcome):
     return robust
 
 
-def check_radii(robust):
+def check_radii(robust, norm="linf"):
     """Looks for attacks that break less in a larger ball.
 
     Args:
         robust: Dict from attack names to dicts from radii to bool arrays
             `(examples,)`.
+        norm: `"linf"` or `"l2"`, that of the radii. Defaults to `"linf"`.
 
     Returns:
         A list of warnings.
@@ -226,9 +228,10 @@ def check_radii(robust):
             fewer = int((by_radius[small] & ~by_radius[large]).sum())
             if _is_significant(more, fewer):
                 warnings.append(
-                    f"{name} breaks fewer images at epsilon {large:.4g} than "
-                    f"at {small:.4g}, though the ball is larger: the attack "
-                    "fails."
+                    f"{name} breaks fewer images at epsilon "
+                    f"{formatting.radius(large, norm)} than at "
+                    f"{formatting.radius(small, norm)}, though the ball is "
+                    "larger: the attack fails."
                 )
     return warnings
 

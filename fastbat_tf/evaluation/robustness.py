@@ -20,7 +20,7 @@ from fastbat_tf.evaluation.request import check_request
 from fastbat_tf.evaluation.results import summarize
 from fastbat_tf.evaluation.runner import run_attack
 from fastbat_tf.evaluation.state import EvaluationState
-from fastbat_tf.runtime import display
+from fastbat_tf.runtime import display, formatting
 
 
 def evaluate_robustness(
@@ -300,9 +300,10 @@ def _notes(sample, pixels, built, classes):
 
 def _announce(directory, notes, shown):
     if directory is not None:
-        shown.say(f"Results: {directory}")
-    for note in notes:
-        shown.say(note)
+        shown.log(f"Results: {directory}")
+    if not shown.is_shown:  # Otherwise a table follows, with the notes below.
+        for note in notes:
+            shown.note(note)
 
 
 class _Warnings:
@@ -316,7 +317,7 @@ class _Warnings:
 
     def add(self, text):
         self.texts.append(text)
-        self._shown.say(f"WARNING: {text}")
+        self._shown.warn(text)
 
 
 def _run_attacks(built, clean, request, *, state, warnings, shown, save):
@@ -352,8 +353,9 @@ def _run_attacks(built, clean, request, *, state, warnings, shown, save):
                 save(outcome, epsilon)
             outcomes[epsilon].append(outcome._replace(perturbation=None))
         for text in checks.check_outcomes(outcomes[epsilon]):
-            warnings.add(f"At epsilon {epsilon:.4g}: {text}")
-    for text in checks.check_radii(_by_attack(outcomes)):
+            radius = formatting.radius(epsilon, request.norm)
+            warnings.add(f"At epsilon {radius}: {text}")
+    for text in checks.check_radii(_by_attack(outcomes), request.norm):
         warnings.add(text)
     return outcomes
 

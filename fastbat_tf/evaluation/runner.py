@@ -107,14 +107,14 @@ class _Progress:
             self._show()
         elif now - self._said > SECONDS_BETWEEN_LINES:
             self._said = now
-            self._shown.say(self._line(self._seconds()), verbosity=1)
+            self._shown.log(self._line(self._seconds()), verbosity=1)
 
     def close(self):
         """Saves the record; returns the seconds that the attack has taken."""
         sharding = self._state.sharding
         seconds = sharding.on_chief(self._save)
         seconds = sharding.workers.object_from_chief(seconds)
-        self._shown.say(self._line(seconds))
+        self._shown.log(self._line(seconds))
         return seconds
 
     def _save(self):

@@ -1,6 +1,6 @@
 """Prints the results of an evaluation as a table."""
 
-from fastbat_tf.runtime import display
+from fastbat_tf.runtime import display, formatting
 
 HEADINGS = ("attack", "epsilon", "accuracy", "95 % interval", "seconds")
 
@@ -12,8 +12,11 @@ def show(results):
         results: Dict, as `evaluate_robustness` returns it.
     """
     display.table(_rows(results))
-    for line in _remarks(results):
-        display.result(line)
+    display.result(
+        f"{results['examples']} examples, norm {results['norm']}, seed "
+        f"{results['seed']}."
+    )
+    display.remarks(results["notes"], results["warnings"])
 
 
 def _rows(results):
@@ -34,15 +37,6 @@ def _rows(results):
     return rows
 
 
-def _remarks(results):
-    return [
-        f"{results['examples']} examples, norm {results['norm']}, seed "
-        f"{results['seed']}.",
-        *results["notes"],
-        *(f"WARNING: {text}" for text in results["warnings"]),
-    ]
-
-
 def _line(row, name, epsilon):
     return (
         name,
@@ -55,9 +49,7 @@ def _line(row, name, epsilon):
 
 def radius(row):
     """The radius of a row of the results, such as `8/255`."""
-    if row["norm"] == "linf":
-        return f"{255 * row['epsilon']:g}/255"
-    return f"{row['epsilon']:g}"
+    return formatting.radius(row["epsilon"], row["norm"])
 
 
 def _interval(bounds):

@@ -103,7 +103,7 @@ class Backup:
             try:
                 saved = _read(checkpoint)
             except (KeyError, OSError, ValueError) as error:
-                display.say(
+                display.warn(
                     f"The checkpoint {checkpoint} is damaged; trying the "
                     f"previous one. ({error})"
                 )

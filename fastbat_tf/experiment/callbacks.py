@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from fastbat_tf import attacks, distribution, workers
 from fastbat_tf.evaluation.alignment import GradientAlignment
+from fastbat_tf.experiment import tensorboard
 from fastbat_tf.experiment.building import compiles_with_xla
 from fastbat_tf.runtime.options import parse_profile
 from fastbat_tf.training import callbacks
@@ -52,9 +53,17 @@ def build(config, robust, examples, directory):
     )
     timing = callbacks.Timing(directory.timing)
     history = callbacks.History(directory.history, config.method.has_attack)
+    curves = callbacks.Curves(directory.tensorboard, write_graph=False)
     others = _in_order(
-        directory, validation, best, guards, history=history, timing=timing
+        directory,
+        validation,
+        best,
+        guards,
+        history=history,
+        timing=timing,
+        curves=curves,
     )
+    others.append(tensorboard.RunSummary(config, directory, best))
     if config.runtime.profile:
         others.append(
             callbacks.Profile(
@@ -74,7 +83,7 @@ def build(config, robust, examples, directory):
     return RunCallbacks(
         validations=[validation, *scores],
         others=others,
-        checkpointed=[best, timing, *guards],
+        checkpointed=[best, timing, *guards, curves],
         best=best,
         timing=timing,
     )
@@ -133,9 +142,8 @@ def _build_guard(config, robust, examples, path):
     return [scores], [guard]
 
 
-def _in_order(directory, validation, best, guards, *, history, timing):
+def _in_order(directory, validation, best, guards, *, history, timing, curves):
     """Returns the callbacks that run after the validations, in order."""
-    curves = callbacks.Curves(str(directory.tensorboard), write_graph=False)
     ordered = [
         callbacks.LearningRate(),  # First: others may change the rate.
         callbacks.StopOnNonFinite(),

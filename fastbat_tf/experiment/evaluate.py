@@ -10,7 +10,12 @@ from fastbat_tf.data import loading
 from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation import table
 from fastbat_tf.evaluation.robustness import evaluate_robustness
-from fastbat_tf.experiment import launch, results_file
+from fastbat_tf.experiment import (
+    launch,
+    results_file,
+    settings_table,
+    tensorboard,
+)
 from fastbat_tf.experiment.building import load_best
 from fastbat_tf.experiment.preemption import Preemption
 from fastbat_tf.experiment.report.request import write_at_end
@@ -55,6 +60,8 @@ def evaluate(config, target, run_dir, build_model, verbosity=0):
             strategy.scope(),
         ):
             launch.agree_on_program(everyone, config)
+            told = settings_table.of_evaluation(config, target, run_dir)
+            settings_table.show(told, always=settings_table.MEASURED)
             results = _evaluate(config, target, run_dir, build_model, everyone)
         if everyone.is_chief:
             table.show(results)
@@ -78,7 +85,7 @@ def _evaluate(config, target, run_dir, build_model, everyone):
     with display.task("reading the data"):
         test = loading.load_test(config.data)
     for hint in hints.new_hints():
-        display.say(hint)
+        display.note(hint)
     results = evaluate_robustness(
         model,
         test,
@@ -132,13 +139,16 @@ def _weights_checksum(run_dir):
 def _add(run, results):
     """Adds rows to a run's results, unless its weights have changed."""
     if _weights_checksum(run.path) != results["weights_sha256"]:
-        display.say(
+        display.warn(
             "The run's weights have changed since: its results.json is left "
             "as it is."
         )
         return
     try:
-        results_file.add(run.results, results)
+        story = results_file.add(run.results, results)
+        # A training writes what it measures at its end.
+        if run.is_left_alone():
+            tensorboard.write_results(run.load_config(), run, story)
     except OSError as error:
         raise InputError(
             "The run's results cannot be written; check free space and "

@@ -217,7 +217,7 @@ class Preemption:
         end = time.monotonic() + GRACE_SECONDS
         if number == signal.SIGINT and not self._over.wait(PATIENCE_SECONDS):
             if self._tells:
-                display.say("Stopping ... Ctrl-C again stops at once.")
+                display.log("Stopping ... Ctrl-C again stops at once.")
         if not self._over.wait(end - time.monotonic()):
             self._end(number)
 

@@ -8,7 +8,7 @@ import keras
 from fastbat_tf import workers
 from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation.table import radius
-from fastbat_tf.experiment import launch, train
+from fastbat_tf.experiment import launch, settings_table, train
 from fastbat_tf.experiment.preemption import Preemption
 from fastbat_tf.experiment.report.request import write_at_end
 from fastbat_tf.experiment.run_directory import (
@@ -30,6 +30,7 @@ def train_each(
     *,
     resume="auto",
     verbosity=0,
+    model_defaults=None,
     command=None,
 ):
     """Trains once with each seed, and prints mean and standard deviation.
@@ -46,6 +47,7 @@ def train_each(
         resume: `"auto"`, `"never"` or `"must"`; see `train.train`. Defaults to
             `"auto"`.
         verbosity: Integer; see `train.train`. Defaults to `0`.
+        model_defaults: Dict; see `train.train`. Defaults to `None`.
         command: Function from a seed to the command line that trains with it
             alone, which a new run records. Defaults to `None`.
 
@@ -68,6 +70,8 @@ def train_each(
         everyone.on_chief(
             lambda: _check(config, seeds, pathlib.Path(run_dir), resume)
         )
+        told = settings_table.of_training(config, model_defaults, seeds)
+        settings_table.show(told, config.data.classes)
         results = []
         for number, seed in enumerate(seeds, start=1):
             # Keras numbers layer names per process; each run starts anew.
@@ -77,7 +81,13 @@ def train_each(
             seed_config = config.with_seed(seed)
             recorded = command(seed) if command else None
             results.append(
-                train.train(seed_config, path, build_model, command=recorded)
+                train.train(
+                    seed_config,
+                    path,
+                    build_model,
+                    tells_settings=False,
+                    command=recorded,
+                )
             )
         summary = summarize(config, seeds, results)
         if everyone.is_chief:

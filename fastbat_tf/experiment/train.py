@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import json
 import shutil
 import time
 
@@ -20,28 +19,33 @@ from fastbat_tf.experiment import (
     history,
     launch,
     loop,
+    notes,
     reading,
     results_file,
+    settings_table,
+    tensorboard,
 )
 from fastbat_tf.experiment.backup import Backup
 from fastbat_tf.experiment.checkpointer import Checkpointer, Interval
 from fastbat_tf.experiment.preemption import Preemption
 from fastbat_tf.experiment.report.request import write_at_end
 from fastbat_tf.experiment.run_directory import RunDirectory
-from fastbat_tf.runtime import (
-    display,
-    formatting,
-    half_precision,
-    hardware,
-    hints,
-)
+from fastbat_tf.runtime import display, formatting, hardware, hints
 from fastbat_tf.saving.earlier_weights import load_weights
 from fastbat_tf.saving.export import export
 from fastbat_tf.training import variables
 
 
 def train(
-    config, run_dir, build_model, *, resume="auto", verbosity=0, command=None
+    config,
+    run_dir,
+    build_model,
+    *,
+    resume="auto",
+    verbosity=0,
+    model_defaults=None,
+    tells_settings=True,
+    command=None,
 ):
     """Trains, measures the best weights, exports them, and prints a table.
 
@@ -60,6 +64,10 @@ def train(
         verbosity: Integer. Below 0: only the results; 0: also bars on a
             terminal, and a line for each epoch and stage; above 0: more
             lines. Defaults to `0`.
+        model_defaults: Dict of the network's own defaults, so that only other
+            values are printed. Defaults to `None`: they are unknown.
+        tells_settings: Boolean, whether the settings are printed. Defaults to
+            `True`.
         command: String, the command line, which a new run records. Defaults to
             `None`.
 
@@ -88,6 +96,9 @@ def train(
                 return _train(
                     config,
                     directory,
+                    settings_table.of_training(config, model_defaults)
+                    if tells_settings
+                    else (),
                     strategy=strategy,
                     build_model=build_model,
                     resume=resume,
@@ -113,6 +124,7 @@ def refuse_unwritable(run_dir):
 def _train(
     config,
     directory,
+    told,
     *,
     strategy,
     build_model,
@@ -130,7 +142,7 @@ def _train(
     splits, validation = reading.read_data(config)
     launch.agree_on_data(everyone, splits)
     keras.utils.set_random_seed(config.training.seed)
-    notes = hints.new_hints()  # Before `compile` warns about them.
+    hinted = hints.new_hints()  # Before `compile` warns about them.
     with strategy.scope():
         robust, steps_per_epoch = _build(
             config, build_model, splits.train, everyone
@@ -139,7 +151,9 @@ def _train(
         strategy, building.compiles_with_xla(config)
     )
     everyone.on_chief(lambda: directory.create(config, command, environment))
-    _show_settings(config, robust, notes)
+    if told:
+        settings_table.show(told, config.data.classes)
+    notes.show(config, robust, hinted)
     run_callbacks = callbacks.build(config, robust, validation, directory)
     trained = _fit(
         config,
@@ -209,30 +223,6 @@ def _build(config, build_model, examples, everyone):
         config, robust, steps_per_epoch, examples=examples.size
     )
     return robust, steps_per_epoch
-
-
-def _show_settings(config, robust, notes):
-    strategy = robust.distribute_strategy
-    groups = config.to_dict().items()
-    display.say("\n".join(f"{k}: {json.dumps(group)}" for k, group in groups))
-    compiled = building.compiles_with_xla(config)
-    precision = half_precision.notes(config.training.precision, compiled)
-    notes = (*precision, *notes, *robust.notes_on_replicas())
-    for line in (_device_line(config, strategy), *notes):
-        display.say(line)
-
-
-def _device_line(config, strategy):
-    devices = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
-    xla = "on" if building.compiles_with_xla(config) else "off"
-    reason = ""
-    if config.runtime.jit_compile == "auto":
-        reason = f" (the default on {devices}s: docs/xla.md)"
-    replicas = f"replicas: {strategy.num_replicas_in_sync}"
-    count = workers.of(strategy).count
-    if count > 1:
-        replicas = f"workers: {count}, {replicas}"
-    return f"Running on {devices}, {replicas}, XLA: {xla}{reason}."
 
 
 def _fit(
@@ -311,7 +301,7 @@ def _make_batches(
 def _measure(config, directory, *, robust, test, run_callbacks):
     """Measures the best weights, and writes `results.json`."""
     settings = config.evaluation
-    display.say(f"Measuring {', '.join(settings.attacks)} ...")
+    display.log(f"Measuring {', '.join(settings.attacks)} ...")
     measured = robustness.evaluate_robustness(
         robust.classifier,
         test,
@@ -339,7 +329,9 @@ def _measure(config, directory, *, robust, test, run_callbacks):
         # Checkpoints of an earlier version do not know it.
         rows = history.read(directory.history)
         results["best_epoch"] = history.best_epoch(rows, results)
-        return results_file.add(directory.results, results, of_training=True)
+        story = results_file.add(directory.results, results, of_training=True)
+        tensorboard.write_results(config, directory, story, has_ended=True)
+        return story
 
     return workers.of(robust.distribute_strategy).on_chief(add)
 

@@ -1,39 +1,35 @@
 """Shows the progress of long work: lines and, on a terminal, bars.
 
 A process has one terminal, so only one `Display` is shown at a time. The
-functions `say`, `result`, `table` and `task` of this module use that one.
+functions of this module, such as `log`, `result` and `task`, use that one.
 
 ```python
 from fastbat_tf.runtime import display
 
 with display.shown(verbosity=0):
-    display.say("Measuring ...")
+    display.log("Measuring ...")
     with display.task("pgd-50-10", total=1000) as task:
         task.update(250, detail="73 robust")
 ```
 
-The lines are the program's output, not a log: they go to the standard output,
-without a prefix, above bars that are redrawn. Python's and absl's logging write
-to the standard error, and do not distinguish results from other lines.
+The lines go to the standard output, above bars that are redrawn: results as
+they are, and what happens in between with the time. Python's and absl's logging
+write to the standard error, and do not distinguish results from other lines.
 """
 
 import contextlib
-import faulthandler
 import os
-import re
 import signal
 import sys
-import threading
 import time
+import warnings
 
-from fastbat_tf.runtime import formatting
+from fastbat_tf.runtime import bars, formatting
 
-REFRESHES_PER_SECOND = 4
 SLOW_SECONDS = 3.0  # After this, a line explains what takes long.
-BAR_WIDTH = 30
-# An information line of TensorFlow's C++, "I0000 00:00:17.1 ..." or
-# "2026-11-25 19:16:31.123456: I ...".
-INFORMATION = re.compile(r"I\d{4} \d\d:\d\d:|\d{4}-\d\d-\d\d [\d:.]+: I ")
+# Of a day, and of a line.
+DATE, TIME = "%Y-%m-%d %Z", "%H:%M:%S"
+ALERT = "bold red"
 
 
 class Display:
@@ -55,6 +51,14 @@ class Display:
         self._bars = None
         self._cleanup = contextlib.ExitStack()
         self._tasks = 0
+        self._date = None
+        self._notes = set()
+        self._warnings = []
+
+    @property
+    def is_shown(self):
+        """Whether this is the program's, so that its results follow."""
+        return self in _shown
 
     @property
     def is_live(self):
@@ -72,7 +76,69 @@ class Display:
         if self.verbosity >= verbosity:
             self.result(line)
 
-    def result(self, text):
+    def log(self, line, verbosity=0, style=None):
+        """Prints what happens, with the time.
+
+        The date is on a line of its own, at the beginning and on each new day.
+        A display that is not shown, such as that of a notebook, prints neither.
+
+        Args:
+            line: String.
+            verbosity: Integer, as `say` takes it. Defaults to `0`.
+            style: String, a style of `rich` for a terminal. Defaults to `None`.
+        """
+        if self.verbosity < verbosity:
+            return
+        if not self.is_shown:
+            self.result(line, style)
+            return
+        now = time.localtime()
+        date = time.strftime(DATE, now)
+        if date != self._date:
+            self._date = date
+            self.result(date)
+        stamp = time.strftime(TIME, now)
+        lines = formatting.beside(
+            stamp, line, self._console and self._console.width
+        )
+        self.result(lines, style)
+
+    def note(self, line):
+        """Prints a line about the input or the machine, but only once."""
+        if line not in self._notes and self.verbosity >= 0:
+            self._notes.add(line)
+            self.log(line)
+
+    def warn(self, text):
+        """Prints a warning, on a terminal in red."""
+        if self.verbosity >= 0:
+            self._warnings.append(text)
+        self.log(f"WARNING: {text}", style=ALERT)
+
+    def remarks(self, notes, found):
+        """Prints below a table what else there is to know about it.
+
+        Args:
+            notes: List of strings; what was told before is left out.
+            found: List of warnings. Of those that were printed above, only the
+                number is told.
+        """
+        for line in notes:
+            if line not in self._notes:
+                self._notes.add(line)
+                self.result(line)
+        told = [text for text in found if text in self._warnings]
+        self._warnings = []  # The next table is that of another model.
+        for text in found:
+            if text not in told:
+                self.result(f"WARNING: {text}", ALERT)
+        if told:
+            warnings_above = (
+                "1 warning" if len(told) == 1 else (f"{len(told)} warnings")
+            )
+            self.result(f"WARNING: {warnings_above} above.", ALERT)
+
+    def result(self, text, style=None):
         """Prints a line at any verbosity."""
         if self._console is None:
             self._print(text)
@@ -82,6 +148,7 @@ class Display:
         longest = max(map(len, text.split()), default=0)
         self._console.print(
             text,
+            style=style,
             markup=False,
             highlight=False,
             emoji=False,
@@ -146,9 +213,9 @@ class Display:
                     self.close()
 
     def _start(self):
-        self._bars = _make_bars(self._console)
+        self._bars = bars.make_bars(self._console)
         self._cleanup.enter_context(
-            _stderr_above(self._console, self.verbosity)
+            bars.stderr_above(self._console, self.verbosity)
         )
         self._cleanup.enter_context(self._bars)
 
@@ -195,7 +262,7 @@ class Task:
                 self._number, completed=done, total=total, left=left, **fields
             )
         elif self._slow and time.perf_counter() - self._start > SLOW_SECONDS:
-            self._display.say(self._slow)
+            self._display.log(self._slow)
             self._slow = None
 
     def advance(self):
@@ -229,7 +296,8 @@ def shown(verbosity=0):
     display = Display(verbosity)
     _shown.append(display)
     try:
-        yield display
+        with _python_warnings(display):
+            yield display
     finally:
         _shown.remove(display)
         display.close()
@@ -244,6 +312,26 @@ def say(line, verbosity=0):
             line is printed. Defaults to `0`.
     """
     current().say(line, verbosity)
+
+
+def log(line, verbosity=0):
+    """Prints what happens on the current display; see `Display.log`."""
+    current().log(line, verbosity)
+
+
+def note(line):
+    """Prints a line once on the current display; see `Display.note`."""
+    current().note(line)
+
+
+def warn(text):
+    """Prints a warning on the current display; see `Display.warn`."""
+    current().warn(text)
+
+
+def remarks(notes, found):
+    """Prints what follows a table; see `Display.remarks`."""
+    current().remarks(notes, found)
 
 
 def result(text):
@@ -272,6 +360,24 @@ def task(description, total=None, detail="", slow=None):
     return current().task(description, total, detail, slow)
 
 
+@contextlib.contextmanager
+def _python_warnings(display):
+    """Shows the warnings that the library issues for users of Python."""
+    original = warnings.showwarning
+
+    def show(message, category, *args, **kwargs):
+        if category is UserWarning and display.verbosity >= 0:
+            display.warn(str(message))
+        else:
+            original(message, category, *args, **kwargs)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = original
+
+
 def _terminal():
     """Returns the `Console` of a terminal, or None if there is no terminal."""
     if sys.stdout is None or not sys.stdout.isatty():
@@ -281,80 +387,3 @@ def _terminal():
     # Keep this file, because `sys.stdout` may be replaced for a while.
     console = Console(file=sys.stdout)
     return console if console.is_interactive else None
-
-
-def _make_bars(console):
-    from rich import progress
-    from rich.table import Column
-    from rich.text import Text
-
-    class Left(progress.ProgressColumn):
-        """The time left, or the time so far if that is unknown."""
-
-        def render(self, task):
-            left = task.fields["left"]
-            if left is None and task.total and task.completed:
-                seconds = task.elapsed / task.completed
-                left = seconds * (task.total - task.completed)
-            if left is None:
-                return Text(formatting.duration(task.elapsed or 0))
-            return Text(f"{formatting.duration(left)} left")
-
-    def text(field, **options):
-        column = Column(no_wrap=True, overflow="ellipsis", **options)
-        return progress.TextColumn(
-            f"{{task.{field}}}", markup=False, table_column=column
-        )
-
-    return progress.Progress(
-        text("description"),
-        progress.BarColumn(BAR_WIDTH, table_column=Column(min_width=6)),
-        text("fields[count]"),
-        text("fields[detail]"),
-        Left(table_column=Column(no_wrap=True)),
-        console=console,
-        refresh_per_second=REFRESHES_PER_SECOND,
-        transient=True,
-        redirect_stderr=False,
-    )
-
-
-@contextlib.contextmanager
-def _stderr_above(console, verbosity):
-    """Prints what is written to the standard error above the bars.
-
-    This includes the output of TensorFlow's C++, whose information lines are
-    shown only if the verbosity is above 0. If the standard error is not a
-    terminal, nothing changes.
-    """
-    if not os.isatty(2):
-        yield
-        return
-    original = os.dup(2)
-    reader, writer = os.pipe()
-
-    def copy():
-        with os.fdopen(reader, errors="replace") as lines:
-            for line in lines:
-                if verbosity <= 0 and INFORMATION.match(line):
-                    continue
-                console.print(
-                    line.rstrip(), markup=False, highlight=False, soft_wrap=True
-                )
-
-    thread = threading.Thread(target=copy, daemon=True)
-    thread.start()
-    os.dup2(writer, 2)
-    os.close(writer)
-    dumps = faulthandler.is_enabled()
-    if dumps:  # After a crash, no thread copies anything.
-        faulthandler.enable(original)
-    try:
-        yield
-    finally:
-        sys.stderr.flush()
-        os.dup2(original, 2)
-        if dumps:
-            faulthandler.enable(2)
-        os.close(original)
-        thread.join(1)  # A child process may hold the pipe open.

@@ -1,4 +1,8 @@
-"""Text for people: tables and durations."""
+"""Text for people: tables, durations and radii."""
+
+import textwrap
+
+TOLERANCE = 1e-7  # Relative; float32 rounds to half of it.
 
 
 def align(rows):
@@ -37,6 +41,101 @@ def duration(seconds):
     if minutes < 60:
         return f"{minutes} min"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def radius(value, norm="linf"):
+    """Formats a radius or a step size in the form in which people type it.
+
+    The text stands for the value itself, and not for one nearby: `8/255` only
+    if that is the value. In L-infinity, gray levels come first; in L2, a
+    decimal number does if it is short.
+
+    Args:
+        value: Float, a fraction of the pixel range; or a tuple of them.
+        norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
+
+    Returns:
+        String that `8/255` or `0.0314` is an example of; for a tuple, such
+        strings with commas between.
+
+    Example:
+
+    >>> radius(8 / 255), radius(0.0314), radius((0.5, 128 / 255), "l2")
+    ('8/255', '0.0314', '0.5,128/255')
+    """
+    if isinstance(value, list | tuple):
+        return ",".join(radius(each, norm) for each in value)
+    decimal, levels = _shortest(value), _shortest(255 * value)
+    is_level = levels.lstrip("-").isdigit() and levels != "0"
+    if is_level and norm == "linf" and abs(value) < 1 - TOLERANCE:
+        return f"{levels}/255"
+    return min((decimal, f"{levels}/255"), key=len)
+
+
+def number(value):
+    """Formats a number with as few digits as it has.
+
+    Example:
+
+    >>> number(0.0005), number(1 / 3)
+    ('0.0005', '0.3333333333333333')
+    """
+    short = f"{value:g}"
+    return short if float(short) == value else repr(float(value))
+
+
+def _shortest(value):
+    """The shortest decimal number that is the value, but for rounding."""
+    close = TOLERANCE * abs(value)
+    if abs(value) < 1e6 and abs(round(value) - value) <= close:
+        return str(round(value))
+    texts = (f"{value:.{digits}g}" for digits in range(1, 17))
+    return next(
+        (x for x in texts if abs(float(x) - value) <= close), f"{value}"
+    )
+
+
+def pack(words, width):
+    """Joins texts into lines of at most `width` characters where possible.
+
+    Example:
+
+    >>> pack(["one", "two", "three"], 10)
+    ['one  two', 'three']
+    """
+    lines = []
+    for word in words:
+        if lines and len(f"{lines[-1]}  {word}") <= width:
+            lines[-1] += f"  {word}"
+        else:
+            lines.append(word)
+    return [line.rstrip() for line in lines]
+
+
+def beside(stamp, text, width):
+    """Puts a text to the right of a stamp.
+
+    Args:
+        stamp: String.
+        text: String.
+        width: Integer, the columns of a terminal, into which its lines break
+            between words; or None.
+    """
+    lines = text.splitlines() or [""]
+    indent = " " * (len(stamp) + 1)
+    if width and width > 2 * len(indent):
+        lines = [
+            part
+            for line in lines
+            for part in textwrap.wrap(
+                line,
+                width - len(indent),
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+            or [""]
+        ]
+    return f"{stamp} " + f"\n{indent}".join(lines)
 
 
 def make_table(rows, width):

@@ -53,6 +53,6 @@ def processor_name() -> str:
 
 def cores() -> int:
     """Returns how many processor cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    # Only Linux tells; a job of a cluster may not use all of a host.
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -132,11 +132,13 @@ def _load(path, has_attack):
         reader = csv.DictReader(file)
         rows = [row for row in reader if _is_epoch(row.get("epoch"))]
         names = list(reader.fieldnames or ())
+    if "epoch" not in names:  # Empty, or damaged.
+        return [], [], False
     for row in rows:
         row.pop(None, None)  # What a damaged line has beyond its columns.
     # Only the first epoch tells the version.
     if not rows or int(rows[0]["epoch"]) > 0:
-        return names, rows, "epoch" in names
+        return names, rows, True
     now = {name: current(name, has_attack) for name in names}
     rows = [{now[name]: text for name, text in row.items()} for row in rows]
     for row in rows:

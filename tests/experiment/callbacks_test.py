@@ -44,6 +44,7 @@ class BuildTest(parameterized.TestCase):
         )
         names = self.names(built.others)
         for first, second in (
+            ("LearningRate", "BestWeights"),
             ("BestWeights", "OverfittingGuard"),  # It changes the weights.
             ("OverfittingGuard", "LastWeights"),
             ("History", "Timing"),  # The history does not have the time.

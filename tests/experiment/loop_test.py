@@ -21,7 +21,6 @@ from fastbat_tf.errors import InputError
 from fastbat_tf.experiment import loop
 from fastbat_tf.experiment.backup import Backup
 from fastbat_tf.experiment.checkpointer import Checkpointer, Interval
-from fastbat_tf.experiment.history import History
 from fastbat_tf.experiment.preemption import Preempted, Preemption
 from fastbat_tf.methods.base import Solution
 from fastbat_tf.methods.fastat import FastAT
@@ -166,9 +165,10 @@ class Process:
         """Trains; returns whether there was anything left to do."""
         history = self.directory / "history.csv"
         watching = [
+            callbacks.LearningRate(),
             Stop(stop_at, stop),
             self.best,
-            History(history),
+            callbacks.History(history),
             self.timing,
         ]
         say = mock.patch.object(display, "say", self.said.append)
@@ -309,7 +309,7 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
         self.assertEqual(again.skipped, [STEPS * epoch])
         with open(again.directory / "timing.csv") as file:
             rows = [row.split(",")[0] for row in file]
-        self.assertEqual(rows, ["epoch", "0", "1"])
+        self.assertEqual(rows, ["epoch", "1", "2"])
 
     def test_nothing_left_to_do(self):
         first = Process(self.directory())

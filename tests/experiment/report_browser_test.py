@@ -1,19 +1,26 @@
 """Opens a report in headless Chromium: on a desk, on a telephone, on paper."""
 
 import pathlib
+import re
 import tempfile
 
 import numpy as np
-import pytest
-from absl.testing import parameterized
+from absl.testing import absltest, parameterized
 
+from fastbat_tf.experiment.report import record, writing
 from tests.support import browser
+from tests.support.written_evaluations import write_evaluation
+from tests.support.written_runs import write_run, write_seeds
 
 TELEPHONE, DESK = 400, 1400
+# Pixels. Charts shrink on a telephone, where a reader can enlarge them.
+LEAST_TEXT, LEAST_TEXT_IN_CHARTS = 14, 8
+# Of a sheet of A4 within its margins.
+PRINTED_HEIGHT = 900
 
-# Has each fault that is looked for.
+# Has each of the faults that are looked for.
 FAULTY = """<!doctype html><title>x</title><h1>A</h1><h3 id="a">B</h3>
-<body style="background: #ff0"><p id="a" style="font-size: 12px">small</p>
+<body><p id="a" style="font-size: 12px">small</p>
 <p style="width: 3000px">wide</p><img src="data:image/png;base64,AAAA">
 <svg viewBox="0 0 4000 10" width="40"><text font-size="99">tiny</text></svg>
 <table><tr><td style="height: 2000px">high</table>
@@ -21,34 +28,130 @@ FAULTY = """<!doctype html><title>x</title><h1>A</h1><h3 id="a">B</h3>
 <script>console.warn("!"); fetch("http://127.0.0.1:1/")</script>"""
 
 
-class BrowserTest(parameterized.TestCase):
+def _runs(directory):
+    """Two runs with everything that a page can show."""
+    return [
+        write_run(
+            directory / method,
+            method,
+            attacks=("fgsm", "autoattack"),
+            epsilons=(2 / 255, 8 / 255, 32 / 255),
+            examples=40,
+            robustness=robustness,
+            surface=True,
+            warnings=[f"A warning about {method}, in its own words."],
+        )
+        for method, robustness in (("fastbat", 1), ("standard", 0.1))
+    ]
+
+
+def _rare_cases(directory):
+    """Runs that lack something, and names that do not break."""
+    long = directory / f"a_name_{20 * 'without_end_'}"
+    write_evaluation(
+        directory / "measured",
+        examples=20,
+        model=f"{20 * 'models_'}/model.keras",
+        class_names=[10 * "long" + str(k) for k in range(10)],
+    )
+    return [
+        write_run(directory / "old", "trades", old=True, examples=20),
+        write_run(directory / "killed", "pgd", unfinished=True, rollback=True),
+        write_seeds(directory / "seeds", "fastat", (0, 1), examples=20),
+        write_run(long, examples=20, epochs=1, gallery=False),
+        directory / "measured",
+    ]
+
+
+class ReportBrowserTest(parameterized.TestCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
+        cls.browser = cls.enterClassContext(browser.Browser())
         cls.directory = pathlib.Path(
             cls.enterClassContext(tempfile.TemporaryDirectory())
         )
-        cls.browser = cls.enterClassContext(browser.Browser())
+        cls.reports = {}
+        for name, runs in (("runs", _runs), ("rare", _rare_cases)):
+            directory = cls.directory / name
+            writing.write(record.read(runs(directory)), directory)
+            cls.reports[name] = directory / "report.html"
 
-    def open(self, path, width=DESK, **options):
+    def open(self, path=None, width=DESK, **options):
+        path = path or self.reports["runs"]
         page = self.browser.open(path, width, **options)
         self.addCleanup(page.close)
         return page
+
+    def find(self, page, fault, *arguments):
+        """Fails if a page has a fault."""
+        self.assertEqual(page.evaluate(fault, *arguments), [], fault)
+
+    @parameterized.product(report=("runs", "rare"), width=(TELEPHONE, DESK))
+    def test_is_readable(self, report, width):
+        page = self.open(self.reports[report], width)
+        self.assertEqual(page.complaints, [])
+        self.find(page, browser.BEYOND_THE_WINDOW)
+        self.find(page, browser.SMALL_TEXT, [LEAST_TEXT, LEAST_TEXT_IN_CHARTS])
+        self.find(page, browser.BROKEN_IMAGES)
+
+    def test_needs_nothing_else(self):
+        page = self.open()
+        others = [r for r in page.requests if not r.startswith("data:")]
+        self.assertEqual(others, [self.reports["runs"].as_uri()])
+        self.assertEqual(page.evaluate("document.scripts.length"), 0)
+        plain = self.open(java_script_enabled=False)
+        self.assertEqual(plain.inner_text("body"), page.inner_text("body"))
+
+    @parameterized.parameters("runs", "rare")
+    def test_is_ordered(self, report):
+        page = self.open(self.reports[report])
+        self.find(page, browser.REPEATED_IDS)
+        self.find(page, browser.WITHOUT_ALTERNATIVE)
+        self.assertTrue(page.title())
+        self.assertTrue(page.evaluate("document.documentElement.lang"))
+        levels, texts = zip(*page.evaluate(browser.HEADINGS), strict=True)
+        self.assertEqual((levels[0], levels.count(1)), (1, 1))
+        self.assertLessEqual(max(np.diff(levels)), 1)
+        questions = [part.QUESTION for part in writing.PARTS]
+        asked = [text for k, text in zip(levels, texts, strict=True) if k == 2]
+        self.assertLen(asked, len(questions))
+        for text, question in zip(asked, questions, strict=True):
+            self.assertEndsWith(text, question)
+
+    @parameterized.parameters("runs", "rare")
+    def test_prints(self, report):
+        page = self.open(self.reports[report], browser.SHEET_WIDTH)
+        page.emulate_media(media="print")
+        self.find(page, browser.CUT_WHEN_PRINTED, PRINTED_HEIGHT)
+        sheets = browser.printed(page)
+        for number, sheet in enumerate(sheets):
+            self.assertTrue(sheet.text.strip(), f"sheet {number} is empty")
+            self.assertEqual(sheet.pixels[0, 0].tolist(), [255, 255, 255])
+            dark = (sheet.pixels < 80).all(axis=-1)
+            self.assertGreater(dark.sum(), 50)
+        printed = re.sub(r"\s+", "", "".join(sheet.text for sheet in sheets))
+        for part in writing.PARTS:
+            self.assertIn(part.QUESTION.replace(" ", ""), printed)
 
     def test_each_fault_is_found(self):
         path = self.directory / "faulty.html"
         path.write_text(FAULTY)
         page = self.open(path, TELEPHONE)
-        for fault in (
-            browser.BEYOND_THE_WINDOW,
-            browser.BROKEN_IMAGES,
-            browser.REPEATED_IDS,
+        for fault, count in (
+            (browser.BEYOND_THE_WINDOW, 2),
+            (browser.BROKEN_IMAGES, 1),
+            (browser.REPEATED_IDS, 1),
+            (browser.WITHOUT_ALTERNATIVE, 2),
         ):
-            self.assertNotEmpty(page.evaluate(fault), fault)
-        small = page.evaluate(browser.SMALL_TEXT, [14, 8])
-        self.assertLen(small, 2)
-        self.assertLen(page.evaluate(browser.WITHOUT_ALTERNATIVE), 2)
-        self.assertNotEmpty(page.evaluate(browser.CUT_WHEN_PRINTED, 1000))
-        print(page.complaints, page.requests, small)
-        sheets = browser.printed(page)
-        print([(s.text, s.pixels.min(), s.pixels.shape) for s in sheets])
+            self.assertLen(page.evaluate(fault), count, fault)
+        self.assertLen(page.evaluate(browser.SMALL_TEXT, [14, 8]), 2)
+        self.assertLen(page.evaluate(browser.CUT_WHEN_PRINTED, 1000), 1)
+        self.assertIn("!", page.complaints)
+        self.assertGreater(len(page.requests), 1)
+        texts = [sheet.text for sheet in browser.printed(page)]
+        self.assertEqual(texts[-1], "")
+
+
+if __name__ == "__main__":
+    absltest.main()

@@ -10,13 +10,13 @@ import textwrap
 
 from absl.testing import absltest, parameterized
 
-from fastbat_tf.runtime import display
+from fastbat_tf.runtime import bars, display
 from tests.support.command_line import TOP
 from tests.support.terminal import CONTROL, CTRL_C, HIDDEN, Terminal
 
 HEAD = """
 import os, sys, time
-from fastbat_tf.runtime import display
+from fastbat_tf.runtime import bars, display
 from fastbat_tf.experiment.preemption import Preempted, Preemption
 
 """
@@ -138,7 +138,7 @@ class TerminalTest(parameterized.TestCase):
             ("2026-11-25 19:16:31.123456: E tensorflow/core/x.cc:2] a", False),
             ("It is 19:16:31: I am here", False),
         ):
-            found = display.INFORMATION.match(line) is not None
+            found = bars.INFORMATION.match(line) is not None
             self.assertEqual(found, expected, line)
 
     def test_an_error_leaves_it_clean(self):

@@ -15,6 +15,7 @@ BLUE, VERMILION, GREEN = "#0072b2", "#d55e00", "#009e73"
 ORANGE, SKY, PURPLE, BLACK = "#e69f00", "#56b4e9", "#cc79a7", "#222222"
 COLORS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK)
 MUTED = "#666666"
+MOST_MARKERS = 12  # Epochs up to which each is a point of its line.
 # Inches. The page scales charts to its own width, on a telephone to two thirds.
 WIDTH = 6
 STYLE = {

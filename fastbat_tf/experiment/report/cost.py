@@ -2,11 +2,11 @@
 
 import statistics
 from collections.abc import Callable
+from itertools import cycle
 
 from fastbat_tf.experiment.report import charts, commands, labels
 from fastbat_tf.experiment.report.blocks import Picture, Table, Text
 from fastbat_tf.experiment.report.comparable import training_seconds, units
-from fastbat_tf.experiment.report.labels import Label
 from fastbat_tf.experiment.report.numbers import seconds
 from fastbat_tf.experiment.report.record import RunRecord
 
@@ -179,10 +179,10 @@ def _chart(records):
     if not drawn:
         return []
     made, axes = charts.figure(height=2.8)
-    ends = []
-    colors = dict(zip(records, labels.colors(len(records)), strict=True))
-    for record in drawn:
-        color = colors[record]
+    ends, epochs = [], []
+    for color, record in zip(cycle(charts.COLORS), records, strict=False):
+        if record not in drawn:
+            continue
         rows = [row for row in record.timing if row.get("seconds") is not None]
         axes.plot(
             [row["epoch"] for row in rows],
@@ -191,13 +191,12 @@ def _chart(records):
             marker="o" if len(rows) < MANY else "",
             markersize=3,
         )
-        last = rows[-1]
-        ends.append(Label(record.name, last["epoch"], last["seconds"], color))
+        ends.append((rows[-1]["seconds"], record.name, color))
+        epochs += [row["epoch"] for row in rows]
     axes.set_ylim(bottom=0)
-    labels.write(axes, ends)
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.set_xlabel("Epoch")
-    axes.set_ylabel("Seconds")
+    axes.set_ylabel("seconds")
+    labels.label_epochs(axes, min(epochs), max(epochs))
+    labels.label_ends(made, axes, ends)
     listed = "; ".join(f"{r.name} {_epoch(r)}" for r in drawn)
     return [
         Picture(

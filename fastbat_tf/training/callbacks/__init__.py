@@ -7,12 +7,13 @@ from fastbat_tf.training.callbacks.overfitting import (
     OverfittingGuard,
     OverfittingScores,
 )
+from fastbat_tf.training.callbacks.panel import PerturbationPanel
 from fastbat_tf.training.callbacks.profile import Profile
 from fastbat_tf.training.callbacks.progress import (
     TimeForecast,
     TrainingProgress,
 )
-from fastbat_tf.training.callbacks.tensorboard import Curves, PerturbationPanel
+from fastbat_tf.training.callbacks.tensorboard import Curves
 from fastbat_tf.training.callbacks.timing import Timing
 from fastbat_tf.training.callbacks.validation import RobustAccuracy
 from fastbat_tf.training.callbacks.weights import (

@@ -42,4 +42,4 @@ def last_rate(optimizer: Any) -> float:
     elif callable(rate) and not isinstance(rate, keras.Variable):
         rate = rate()
     # As the shortest text of the float32 that it is: 0.1 is 0.1.
-    return float(str(np.float32(keras.ops.convert_to_numpy(rate))))
+    return float(str(np.float32(keras.ops.convert_to_tensor(rate))))

@@ -173,7 +173,7 @@ class OverfittingGuard(keras.callbacks.Callback):
         if is_alarm:
             best = self._best
             action = self._act()
-            display.say(
+            display.warn(
                 f"Catastrophic overfitting in epoch {epoch + 1}: "
                 f"{100 * logs['val_fgsm_accuracy']:.1f} % of the validation "
                 f"images withstand FGSM, {100 * robust:.1f} % the validation "

@@ -63,7 +63,7 @@ class Profile(keras.callbacks.Callback):
 
     def _stop(self, step):
         tf.profiler.experimental.stop()
-        display.say(
+        display.log(
             f"Profile of the steps {self._begin} to {step}: {self.path}/plugins"
         )
         self._begin = None

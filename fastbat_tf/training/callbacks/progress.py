@@ -5,11 +5,13 @@ import time
 
 import keras
 
-from fastbat_tf.runtime import display
-from fastbat_tf.runtime.formatting import duration
+from fastbat_tf.runtime import bars, display
+from fastbat_tf.runtime.formatting import duration, pack
 
 SECONDS_BETWEEN_LINES = 10.0
-# The columns that the line of an epoch begins with, and their labels.
+WIDTH = 70  # Of lines without columns, so that they fit beside the time.
+# The accuracies in the line of an epoch, and their headings. The first two are
+# those of the images that the step sees: perturbed ones, or the images as such.
 LABELS = {
     "perturbed_accuracy": "train",
     "accuracy": "train",
@@ -81,6 +83,61 @@ class Pace:
         return steps * self.step_seconds + epochs * self._overhead
 
 
+class EpochLines:
+    """Prints the lines of epochs, in the columns of the first one.
+
+    Args:
+        epochs: Integer, the epochs of the training.
+    """
+
+    def __init__(self, epochs):
+        self._epochs = epochs
+        self._headings = ()
+        self._widths = {
+            "epoch": max(5, len(self._count(epochs))),
+            "loss": 7,
+            "s/step": 6,
+            "left": 10,
+        }
+
+    def _count(self, epoch):
+        return f"{epoch}/{self._epochs}"
+
+    def print(self, epoch, logs, **measured):
+        """Prints the line of an epoch, and below it what else is known.
+
+        Args:
+            epoch: Integer, counted from 1.
+            logs: Dict of the epoch.
+            **measured: The strings of the last columns, by heading.
+        """
+        cells = {"epoch": self._count(epoch)}
+        if "loss" in logs:
+            cells["loss"] = _number(logs["loss"])
+        for name, heading in LABELS.items():
+            if name in logs:
+                cells[heading] = _percent(logs[name])
+        cells |= measured
+        if not set(cells) <= set(self._headings):
+            self._headings = tuple(cells)
+            self._print({heading: heading for heading in cells})
+        self._print(cells)
+        others = [
+            f"{name} {value:<10.4g}"
+            for name, value in sorted(logs.items())
+            if name not in {"loss", *LABELS}
+        ]
+        if others:
+            display.log("\n".join(pack(others, WIDTH)), verbosity=1)
+
+    def _print(self, cells):
+        texts = []
+        for heading in self._headings:
+            width = self._widths.get(heading, max(5, len(heading)))
+            texts.append(cells.get(heading, "").rjust(width))
+        display.log("  ".join(texts).rstrip())
+
+
 class TrainingProgress(keras.callbacks.Callback):
     """Prints a line for each epoch and, on a terminal, shows two bars.
 
@@ -91,6 +148,7 @@ class TrainingProgress(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._pace = Pace(self.params["steps"], self.params["epochs"])
+        self._lines = EpochLines(self.params["epochs"])
         self._last_line = time.perf_counter()
         self._last_refresh = 0.0
         self._is_compiled = False
@@ -117,8 +175,7 @@ class TrainingProgress(keras.callbacks.Callback):
         is_last = batch + 1 == steps
         # Not after each step: reading the loss waits for the device.
         if self._epoch_task.is_live and (
-            is_last
-            or now - self._last_refresh > 1 / display.REFRESHES_PER_SECOND
+            is_last or now - self._last_refresh > 1 / bars.REFRESHES_PER_SECOND
         ):
             self._last_refresh = now
             rate = 1 / max(self._pace.step_seconds, 1e-9)
@@ -130,18 +187,18 @@ class TrainingProgress(keras.callbacks.Callback):
             self._last_line = now
             left = self._pace.left_of_epoch(batch)
             line = (
-                f"  step {self._count(batch + 1)}  "
+                f"step {self._count(batch + 1, len(str(steps or '')))}  "
                 f"loss {_number(logs['loss'])}  "
-                f"{self._pace.step_seconds:.2f} s/step"
+                f"{_seconds(self._pace.step_seconds)} s/step"
             )
             if left is not None:
                 line += f"  {duration(left)} left in the epoch"
-            display.say(line, verbosity=1)
+            display.log(line, verbosity=1)
 
-    def _count(self, done):
+    def _count(self, done, width=0):
         """Such as `"4/10"`; a generator has no known number of steps."""
         steps = self.params["steps"]
-        return f"{done}" if steps is None else f"{done}/{steps}"
+        return f"{done}" if steps is None else f"{done:{width}}/{steps}"
 
     def _show(self, done, detail):
         """Updates both bars; during compilation the epoch's only pulses."""
@@ -167,30 +224,14 @@ class TrainingProgress(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self._pace.end_epoch()
-        epochs = self.params["epochs"]
-        parts = [f"epoch {epoch + 1}/{epochs}"]
-        if "loss" in logs:
-            parts.append(f"loss {_number(logs['loss'])}")
-        parts += [
-            f"{word} {logs[name]:.1%}"
-            for name, word in LABELS.items()
-            if name in logs
-        ]
-        # None if a process that was killed made all the steps.
-        if self._pace.step_seconds is not None:
-            parts.append(f"{self._pace.step_seconds:.2f} s/step")
+        speed, left = self._pace.step_seconds, None
+        if speed is not None:  # A process that was killed made all the steps.
             left = self._pace.left(epoch)
-            if left and not self._epoch_task.is_live and epoch + 1 < epochs:
-                parts.append(f"{duration(left)} left")
-        display.say("  ".join(parts))
-        shown = {"loss", *LABELS}
-        others = [
-            f"{name} {value:.4g}"
-            for name, value in sorted(logs.items())
-            if name not in shown
-        ]
-        if others:
-            display.say(f"  {'  '.join(others)}", verbosity=1)
+        measured = {"s/step": "" if speed is None else _seconds(speed)}
+        if not self._epoch_task.is_live:
+            is_last = epoch + 1 == self.params["epochs"]
+            measured["left"] = "" if is_last or not left else duration(left)
+        self._lines.print(epoch + 1, logs, **measured)
 
     def on_train_end(self, logs=None):
         self._tasks.close()
@@ -228,15 +269,15 @@ class TimeForecast(keras.callbacks.Callback):
             self._has_told = True
             seconds = (time.perf_counter() - self._start) / self._seen
             if steps is None:  # A generator: it may yield any number.
-                display.say(f"{seconds:.2f} s/step")
+                display.log(f"{_seconds(seconds)} s/step")
                 return
             total = seconds * steps * epochs
             forecast = (
-                f"{seconds:.2f} s/step: about {duration(total)} for all "
+                f"{_seconds(seconds)} s/step: about {duration(total)} for all "
                 f"{epochs} epochs, without validation and measurement."
             )
             hint = f" {self.hint}" if total > self.LONG else ""
-            display.say(forecast + hint)
+            display.log(forecast + hint)
 
 
 def _last_step(batch, steps):
@@ -245,6 +286,16 @@ def _last_step(batch, steps):
 
 
 def _number(value):
-    """A loss in a few characters."""
+    """A loss in at most seven characters, if it is not below zero."""
     value = float(value)
-    return f"{value:.3f}" if 1e-2 <= abs(value) < 1e3 else f"{value:.3g}"
+    return f"{value:.3f}" if 1e-2 <= abs(value) < 1e3 else f"{value:.2g}"
+
+
+def _percent(share):
+    """A share in at most five characters."""
+    return "100%" if share == 1 else f"{share:.1%}"
+
+
+def _seconds(seconds):
+    """The time of a step in at most six characters, up to a quarter hour."""
+    return f"{seconds:.2f}" if seconds >= 0.1 else f"{seconds:.4f}"

@@ -1,4 +1,4 @@
-"""Draws the figure of `plot_adversarial`; imports matplotlib."""
+"""Draws images, adversarial images, perturbations; imports matplotlib."""
 
 import io
 import math
@@ -50,7 +50,7 @@ def draw(rows, summary):
     """Draws examples.
 
     Args:
-        rows: List of `ExampleRow`s.
+        rows: List of `captions.ExampleRow`s.
         summary: String, a sentence about all examples, or None.
 
     Returns:
@@ -61,6 +61,17 @@ def draw(rows, summary):
         page.add(place, row)
     page.add_key()
     return page.figure
+
+
+def as_pixels(figure):
+    """Renders a figure that `draw` returned.
+
+    Returns:
+        uint8 array `(height, width, 3)`.
+    """
+    canvas = figure.canvas
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]
 
 
 class _Page:
