@@ -24,8 +24,7 @@ def blocks(records: list[RunRecord]) -> list:
     Args:
         records: List of `RunRecord`s.
     """
-    made = [Text(_answer(records)), _table(records)]
-    made += _chart(records)
+    made = [Text(_answer(records)), *_tables(records), *_chart(records)]
     for unit in units(records):
         if len(records) > 1:
             made.append(Text(unit.name, "heading"))
@@ -59,22 +58,39 @@ def _spent(record):
     return f"{spent} ({record.name}{rate}{where})"
 
 
-def _table(records):
-    rows = [("", *(record.name for record in records))]
-    for heading, describe in _ROWS.items():
-        cells = [describe(record) for record in records]
-        if any(cells):
-            rows.append((heading, *(cell or NOTHING for cell in cells)))
+def _tables(records):
+    """Returns a table of what differs, and one of what all runs share."""
+    rows = _rows(_ORIGINS, records)
     for name in dict.fromkeys(n for r in records for n in _versions(r)):
         cells = [_versions(record).get(name, NOTHING) for record in records]
         rows.append((name, *cells))
+    shared = [
+        (heading, cells[0])
+        for heading, *cells in rows
+        if len(cells) > 1 and len(set(cells)) == 1
+    ]
+    names = {heading for heading, _ in shared}
+    rows = _rows(_COSTS, records) + [r for r in rows if r[0] not in names]
     caption = (
         "Seconds an epoch: the median, with the shortest and the longest "
         "epoch. Peak memory: the most in any epoch."
     )
     if any(NOTHING in row for row in rows):
         caption += f" {NOTHING}: not in the files."
-    return Table(rows, caption)
+    headings = "", *(record.name for record in records)
+    made = [Table([headings, *rows], caption)]
+    if shared:
+        made.append(Table([("", "all runs"), *shared], "What all runs share."))
+    return made
+
+
+def _rows(kinds, records):
+    rows = []
+    for heading, describe in kinds.items():
+        cells = [describe(record) for record in records]
+        if any(cells):
+            rows.append((heading, *(cell or NOTHING for cell in cells)))
+    return rows
 
 
 def _training(record):
@@ -154,22 +170,24 @@ def _versions(record):
     return (record.config or {}).get("versions") or {}
 
 
-_ROWS = {
-    "Training": _training,
-    "Epochs": _epochs,
-    "Seconds an epoch": _epoch,
-    "First step, with compilation": _first_step,
-    "Evaluation": _evaluation,
-    "Peak memory": _memory,
-    "Device": _from_environment("device"),
-    "Kind": _from_environment("kind"),
-    "Replicas": _from_environment("replicas"),
+_COSTS = {
+    "training": _training,
+    "epochs": _epochs,
+    "seconds an epoch": _epoch,
+    "first step, with compilation": _first_step,
+    "evaluation": _evaluation,
+    "peak memory": _memory,
+}
+_ORIGINS = {
+    "device": _from_environment("device"),
+    "kind": _from_environment("kind"),
+    "replicas": _from_environment("replicas"),
     "CPU cores": _from_environment("cores"),
-    "Platform": _from_environment("platform"),
+    "platform": _from_environment("platform"),
     "XLA": _xla,
-    "Seed": _seed,
-    "Started": _started,
-    "Directory": lambda record: str(record.path),
+    "seed": _seed,
+    "started": _started,
+    "directory": lambda record: str(record.path),
 }
 
 
