@@ -104,12 +104,11 @@ def mcnemar(only_first: int, only_second: int) -> float:
     >>> round(mcnemar(1, 7), 4)
     0.0703
     """
-    from scipy import stats
+    from scipy import special  # `scipy.stats` takes five times as long.
 
-    discordant = only_first + only_second
-    if not discordant:
-        return 1.0
-    return float(stats.binomtest(only_first, discordant).pvalue)
+    fewer = min(only_first, only_second)
+    tail = special.bdtr(fewer, only_first + only_second, 0.5)
+    return min(1.0, 2 * float(tail))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
