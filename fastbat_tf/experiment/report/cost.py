@@ -34,6 +34,8 @@ def blocks(records: list[RunRecord]) -> list:
 
 def _answer(records):
     trained = [r for r in records if training_seconds(r) is not None]
+    if not trained and any(record.config for record in records):
+        return "No epoch of the training has ended yet."
     if not trained:
         spent = sum(map(_evaluation_seconds, records))
         return (

@@ -6,7 +6,7 @@ import statistics
 
 import numpy as np
 from absl.testing import absltest, parameterized
-from scipy import special, stats
+from scipy import stats
 
 from fastbat_tf.experiment.report import paired
 
@@ -72,24 +72,15 @@ class DifferenceTest(parameterized.TestCase):
 
 
 class SeedsTest(absltest.TestCase):
-    def two_sided(self, t, freedom):
-        """The p-value of Student's t, from the incomplete beta function."""
-        return special.betainc(freedom / 2, 0.5, freedom / (freedom + t**2))
-
     def test_two_groups(self):
         first, second = [0.45, 0.47, 0.44], [0.41, 0.42, 0.44, 0.40]
         found = paired.compare_seeds(first, second)
-        parts = [statistics.variance(x) / len(x) for x in (first, second)]
-        error = math.sqrt(sum(parts))
-        freedom = sum(parts) ** 2 / (parts[0] ** 2 / 2 + parts[1] ** 2 / 3)
+        test = stats.ttest_ind(first, second, equal_var=False)
         value = statistics.mean(first) - statistics.mean(second)
         self.assertAlmostEqual(found.value, value)
-        p = self.two_sided(value / error, freedom)
-        self.assertAlmostEqual(found.p, p)
-        low, high = found.interval
-        self.assertAlmostEqual((low + high) / 2, value)
-        at_bound = self.two_sided((high - value) / error, freedom)
-        self.assertAlmostEqual(at_bound, 0.05)
+        self.assertAlmostEqual(found.p, test.pvalue)
+        bounds = test.confidence_interval(0.95)
+        np.testing.assert_allclose(found.interval, bounds)
 
     def test_a_group_and_a_single_run(self):
         group = [0.45, 0.47, 0.44]
@@ -97,10 +88,12 @@ class SeedsTest(absltest.TestCase):
         error = statistics.stdev(group) * math.sqrt(1 + 1 / 3)
         value = statistics.mean(group) - 0.40
         self.assertAlmostEqual(found.value, value)
-        self.assertAlmostEqual(found.p, self.two_sided(value / error, 2))
-        _, high = found.interval
-        at_bound = self.two_sided((high - value) / error, 2)
-        self.assertAlmostEqual(at_bound, 0.05)
+        p = 2 * stats.t(2).sf(value / error)
+        self.assertAlmostEqual(found.p, p)
+        spread = error * stats.t(2).ppf(0.975)
+        np.testing.assert_allclose(
+            found.interval, (value - spread, value + spread)
+        )
         turned = paired.compare_seeds([0.40], group)
         self.assertAlmostEqual(turned.value, -value)
         self.assertAlmostEqual(turned.p, found.p)
