@@ -95,6 +95,9 @@ class ReportBrowserTest(parameterized.TestCase):
         self.find(page, browser.SMALL_TEXT, [LEAST_TEXT, LEAST_TEXT_IN_CHARTS])
         self.find(page, browser.BROKEN_IMAGES)
 
+    def test_tables_of_few_runs_fit_a_desk(self):
+        self.find(self.open(), browser.SCROLLING)
+
     def test_needs_nothing_else(self):
         page = self.open()
         others = [r for r in page.requests if not r.startswith("data:")]
