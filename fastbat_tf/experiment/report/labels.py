@@ -153,3 +153,20 @@ def wrap(text: str, room: float) -> str:
         else:
             lines.append(word)
     return "\n".join(lines)
+
+
+def cut(text: str, room: float) -> str:
+    """Cuts what does not fit from the middle of a line.
+
+    Args:
+        text: String.
+        room: Float, its width, in inches.
+    """
+    kept = text
+    for count in range(len(text) - 1, 1, -1):
+        if text_width(kept) <= room:
+            break
+        head = (count + 1) // 2
+        tail = text[len(text) - (count - head) :]
+        kept = f"{text[:head].rstrip()}\N{HORIZONTAL ELLIPSIS}{tail.lstrip()}"
+    return kept

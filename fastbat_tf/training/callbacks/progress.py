@@ -6,7 +6,7 @@ import time
 import keras
 
 from fastbat_tf.runtime import bars, display
-from fastbat_tf.runtime.formatting import duration, pack
+from fastbat_tf.runtime.formatting import duration, in_pairs
 
 SECONDS_BETWEEN_LINES = 10.0
 WIDTH = 70  # Of lines without columns, so that they fit beside the time.
@@ -123,12 +123,12 @@ class EpochLines:
             self._print({heading: heading for heading in cells})
         self._print(cells)
         others = [
-            f"{name} {value:<10.4g}"
+            (name, f"{value:.4g}")
             for name, value in sorted(logs.items())
             if name not in {"loss", *LABELS}
         ]
         if others:
-            display.log("\n".join(pack(others, WIDTH)), verbosity=1)
+            display.log("\n".join(in_pairs(others, WIDTH)), verbosity=1)
 
     def _print(self, cells):
         texts = []
