@@ -1,9 +1,9 @@
 """Writes labels beside what they name, so that none covers another."""
 
+import functools
 from collections.abc import Sequence
 
-from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import TextPath
+from matplotlib import font_manager
 from matplotlib.ticker import MaxNLocator
 
 TEXT_SIZE = 10  # Points.
@@ -105,16 +105,18 @@ def beside(axes, value: float, name: str, color: str):
     return text
 
 
+@functools.lru_cache(maxsize=4096)
 def text_width(text: str) -> float:
     """Returns the width of a line of text, in inches.
 
     Args:
         text: String.
     """
-    if not text.strip():
-        return 0.0
-    path = TextPath((0, 0), text, prop=FontProperties(size=TEXT_SIZE))
-    return path.get_extents().xmax / 72
+    font = font_manager.get_font(font_manager.findfont("DejaVu Sans"))
+    font.set_size(TEXT_SIZE, 72)
+    font.set_text(text)
+    width, _ = font.get_width_height()  # In 64ths of a point.
+    return width / 64 / 72
 
 
 def label_epochs(axes, first: int, last: int):
@@ -162,11 +164,14 @@ def cut(text: str, room: float) -> str:
         text: String.
         room: Float, its width, in inches.
     """
-    kept = text
-    for count in range(len(text) - 1, 1, -1):
-        if text_width(kept) <= room:
-            break
+    width = text_width(text)
+    if width <= room:
+        return text
+    most = min(len(text) - 1, int(1.5 * len(text) * room / width) + 1)
+    for count in range(most, 1, -1):
         head = (count + 1) // 2
         tail = text[len(text) - (count - head) :]
         kept = f"{text[:head].rstrip()}\N{HORIZONTAL ELLIPSIS}{tail.lstrip()}"
-    return kept
+        if text_width(kept) <= room:
+            return kept
+    return text[:1]
