@@ -11,6 +11,7 @@ from fastbat_tf import cluster
 from fastbat_tf.attacks import check_surrogate
 from fastbat_tf.errors import InputError
 from fastbat_tf.experiment.config import Config, MethodConfig, Target
+from fastbat_tf.experiment.report.request import ReportRequest
 from fastbat_tf.experiment.run_directory import RunDirectory, choose_run_dir
 
 from . import (
@@ -20,6 +21,7 @@ from . import (
     model,
     overfitting,
     recipes,
+    report,
     runtime,
     target,
     training,
@@ -34,6 +36,7 @@ GROUPS = (
     overfitting,
     evaluation,
     target,
+    report,
 )
 
 
@@ -44,9 +47,11 @@ class Command(NamedTuple):
     """A command, as parsed from the command line.
 
     Attributes:
-        mode: `"train"`, `"evaluate"` or `"export"`.
-        run_dir: Path of the run directory; None with `--model_path`.
-        config: The `Config`; None for `"export"`, which uses the run's own.
+        mode: `"train"`, `"evaluate"`, `"export"` or `"report"`.
+        run_dir: Path of the run directory; None with `--model_path`, and for
+            `"report"`.
+        config: The `Config`; None for `"export"`, which uses the run's own, and
+            for `"report"`.
         target: The `Target`; None unless the mode is `"evaluate"`.
         resume: `"auto"`, `"never"` or `"must"`, for `"train"`. Defaults to
             `"auto"`.
@@ -57,6 +62,8 @@ class Command(NamedTuple):
             Defaults to `None`: nothing is kept.
         model_defaults: Dict of the defaults of the network, for a training.
             Defaults to `None`.
+        report: The `ReportRequest`. Defaults to `None`: the mode is not
+            `"report"`.
     """
 
     mode: str
@@ -68,6 +75,7 @@ class Command(NamedTuple):
     seeds: tuple = ()
     compilation_cache: str | None = None
     model_defaults: dict | None = None
+    report: ReportRequest | None = None
 
 
 def parse(arguments):
@@ -102,7 +110,11 @@ def get_command():
         return Command(mode, run_dir, verbosity=_verbosity())
     if mode == "evaluate":
         return _get_evaluation(run_dir)
-    _refuse(f"--mode={mode}", _names(target))
+    if mode == "report":
+        _refuse_others("--mode=report", _names(report))
+        request = report.get_request()
+        return Command(mode, None, verbosity=_verbosity(), report=request)
+    _refuse(f"--mode={mode}", _names(target) | _names(report))
     images = data.get_config()
     config = Config(
         data=images,

@@ -14,10 +14,10 @@ _DEFAULT = RuntimeConfig()
 MODE = absl_flags.DEFINE_enum(
     "mode",
     "train",
-    ["train", "evaluate", "export"],
+    ["train", "evaluate", "export", "report"],
     "train: train, measure and export; evaluate: measure the best weights of "
     "--run_dir, or --model_path; export: export the best weights of --run_dir "
-    "again.",
+    "again; report: write the report of --runs.",
 )
 RUN_DIR = absl_flags.DEFINE_string(
     "run_dir",

@@ -143,7 +143,9 @@ class ImportTest(absltest.TestCase):
         return set(process.stdout.split())
 
     def test_evaluation_needs_no_experiment(self):
-        loaded = self.loaded("import fastbat_tf.evaluation")
+        loaded = self.loaded(
+            "from fastbat_tf.evaluation import evaluate_robustness"
+        )
         self.assertIn("fastbat_tf.evaluation.robustness", loaded)
         self.assertNoCommonElements(
             loaded, ["fastbat_tf.experiment", "flags", "models"]

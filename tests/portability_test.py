@@ -54,6 +54,7 @@ import pathlib
 from fastbat_tf import distribution, evaluate_robustness, files
 from fastbat_tf import RobustClassifier
 from fastbat_tf.experiment import config, run_directory
+from fastbat_tf.runtime import hardware
 from fastbat_tf.training import callbacks
 from fastbat_tf.methods.fastat import FastAT
 from fastbat_tf.experiment.preemption import Preemption
@@ -61,6 +62,8 @@ from fastbat_tf.experiment.preemption import Preemption
 with Preemption():
     pass
 distribution.peak_gigabytes()
+found = hardware.describe(tensorflow.distribute.get_strategy(), xla=False)
+assert found["device"] and found["cores"] > 0, found
 top = pathlib.Path(sys.argv[1], "rundir")
 inputs = keras.Input((4, 4, 3))
 outputs = keras.layers.Dense(2)(keras.layers.Flatten()(inputs))

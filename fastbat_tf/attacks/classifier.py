@@ -144,6 +144,17 @@ class Classifier:
             )
         return Clean(images, labels, logits)
 
+    def logits_alone(self, images):
+        """Computes logits without the other workers, after a first call.
+
+        Args:
+            images: Array of images, as the call takes them.
+
+        Returns:
+            float32 array `(examples, classes)`.
+        """
+        return self._ask_all(as_pixels(images))
+
     def _trace(self, images):
         """Traces the network, or what makes a NumPy function one."""
         found = []

@@ -1,6 +1,9 @@
-"""Measures the robustness of any classifier; needs no run directory."""
+"""Measures the robustness of any classifier; needs no run directory.
 
-from fastbat_tf.evaluation.alignment import GradientAlignment
-from fastbat_tf.evaluation.robustness import evaluate_robustness
+The names are listed in `__init__.pyi`. They are imported when they are first
+used: the modules that draw and summarize need no TensorFlow.
+"""
 
-__all__ = ["GradientAlignment", "evaluate_robustness"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

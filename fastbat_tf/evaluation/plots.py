@@ -11,6 +11,7 @@ from fastbat_tf.data.classes import as_classes
 from fastbat_tf.data.examples import as_array, describe
 from fastbat_tf.errors import InputError
 from fastbat_tf.layers.pixel_range import PixelRange
+from fastbat_tf.runtime.captions import Caption, ClassNames, ExampleRow
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -102,7 +103,7 @@ def plot_adversarial(
         before = _infer(clean, attacked, result, labels)
     outcomes = _Outcomes(labels, before, after)
     shown = _choose(index, max_examples, outcomes, len(clean))
-    names = _ClassNames(class_names)
+    names = ClassNames(class_names)
     rows = [
         ExampleRow(
             int(number),
@@ -114,41 +115,9 @@ def plot_adversarial(
         )
         for number in shown
     ]
-    from fastbat_tf.evaluation import figures  # Imports matplotlib.
+    from fastbat_tf.runtime import figures  # Imports matplotlib.
 
     return figures.draw(rows, outcomes.summary(len(rows), len(clean)))
-
-
-class Caption(NamedTuple):
-    """What is written below an image.
-
-    Attributes:
-        text: String, the predicted class; empty if it is not known.
-        is_right: Whether it is the true class, or None if that is not known.
-    """
-
-    text: str
-    is_right: bool | None
-
-
-class ExampleRow(NamedTuple):
-    """An example, as it is shown.
-
-    Attributes:
-        number: Integer, its index.
-        image: float32 array `(height, width, channels)` in [0, 1].
-        adversarial: Array like `image`.
-        label: String, a line that says the true class, or None.
-        before: The `Caption` of the image.
-        after: The `Caption` of the adversarial image.
-    """
-
-    number: int
-    image: np.ndarray
-    adversarial: np.ndarray
-    label: str | None
-    before: Caption
-    after: Caption
 
 
 class _Predictions(NamedTuple):
@@ -195,31 +164,6 @@ class _Outcomes(NamedTuple):
             verb = "was" if wrong == 1 else "were"
             text += f"; {wrong} {verb} misclassified before." if wrong else "."
         return text
-
-
-class _ClassNames:
-    def __init__(self, names):
-        if isinstance(names, str):
-            raise InputError(
-                "`class_names` is expected to be a list of strings. "
-                f"Received: class_names={names!r}"
-            )
-        self._names = None if names is None else [str(name) for name in names]
-
-    def heading(self, number):
-        """The line above an example of this class."""
-        name = number if self._names is None else self[number]
-        return f"true class: {name}"
-
-    def __getitem__(self, number):
-        if self._names is None:
-            return f"class {number}"
-        if not 0 <= number < len(self._names):
-            raise InputError(
-                "`class_names` is expected to have a name for each class. "
-                f"Received: {len(self._names)} names, class={number}"
-            )
-        return self._names[number]
 
 
 def _as_images(name, images, pixels):
@@ -290,11 +234,10 @@ def _caption(number, predictions, reference, names):
     if predictions is None:
         return Caption("", None)
     predicted = predictions.classes[number]
-    text = names[predicted]
+    probability = None
     if predictions.probabilities is not None:
-        text += f" {100 * predictions.probabilities[number]:.0f}"
-        text += "\N{NO-BREAK SPACE}%"
+        probability = predictions.probabilities[number]
     is_right = None
     if reference is not None:
         is_right = bool(predicted == reference[number])
-    return Caption(text, is_right)
+    return names.caption(predicted, probability, is_right)

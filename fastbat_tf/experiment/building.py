@@ -13,7 +13,7 @@ from fastbat_tf.layers import FusedBatchNormalization, structure
 from fastbat_tf.methods.state import Plan
 from fastbat_tf.saving import initial_weights
 from fastbat_tf.saving.earlier_weights import load_weights
-from fastbat_tf.training import losses, optimizers, schedules
+from fastbat_tf.training import losses, optimizers, records, schedules
 from fastbat_tf.training.classifier import RobustClassifier
 from fastbat_tf.training.epsilon_schedule import EpsilonSchedule
 from fastbat_tf.training.options import FLOAT32, ROLLBACK
@@ -192,10 +192,11 @@ def compile_robust(config, robust, steps_per_epoch, examples=0):
     attack_loss = None
     if training.attack_loss != "same":
         attack_loss = losses.get(training.attack_loss)
+    accuracy = records.training_accuracy(config.method.has_attack)
     return robust.compile(
         optimizer,
         losses.get(training.loss, **training.options("loss")),
-        metrics=[keras.metrics.SparseCategoricalAccuracy("perturbed_accuracy")],
+        metrics=[keras.metrics.SparseCategoricalAccuracy(accuracy)],
         weight_decay=training.weight_decay,
         weight_decay_mode=training.weight_decay_mode,
         weight_decay_on=training.weight_decay_on,

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 from fastbat_tf import attacks, distribution, workers
 from fastbat_tf.evaluation.alignment import GradientAlignment
+from fastbat_tf.experiment import tensorboard
 from fastbat_tf.experiment.building import compiles_with_xla
-from fastbat_tf.experiment.history import History
 from fastbat_tf.runtime.options import parse_profile
 from fastbat_tf.training import callbacks
 from fastbat_tf.training.options import OFF
@@ -52,7 +52,18 @@ def build(config, robust, examples, directory):
         directory.best, monitored_column(config), averaged_weights
     )
     timing = callbacks.Timing(directory.timing)
-    others = _in_order(directory, validation, best, guards, timing=timing)
+    history = callbacks.History(directory.history, config.method.has_attack)
+    curves = callbacks.Curves(directory.tensorboard, write_graph=False)
+    others = _in_order(
+        directory,
+        validation,
+        best,
+        guards,
+        history=history,
+        timing=timing,
+        curves=curves,
+    )
+    others.append(tensorboard.RunSummary(config, directory, best))
     if config.runtime.profile:
         others.append(
             callbacks.Profile(
@@ -72,7 +83,7 @@ def build(config, robust, examples, directory):
     return RunCallbacks(
         validations=[validation, *scores],
         others=others,
-        checkpointed=[best, timing, *guards],
+        checkpointed=[best, timing, *guards, curves],
         best=best,
         timing=timing,
     )
@@ -80,10 +91,10 @@ def build(config, robust, examples, directory):
 
 def monitored_column(config):
     """Returns the column of the history that decides the best epoch."""
-    # Standard training does not make the classifier robust, so its best epoch
+    # Without an attack the classifier does not become robust, so its best epoch
     # is the most accurate one.
-    standard = config.method.method == "standard"
-    return "val_clean_accuracy" if standard else "val_robust_accuracy"
+    robust = config.method.has_attack
+    return "val_robust_accuracy" if robust else "val_clean_accuracy"
 
 
 def _build_validation(config, examples, averaged_weights):
@@ -131,17 +142,17 @@ def _build_guard(config, robust, examples, path):
     return [scores], [guard]
 
 
-def _in_order(directory, validation, best, guards, *, timing):
+def _in_order(directory, validation, best, guards, *, history, timing, curves):
     """Returns the callbacks that run after the validations, in order."""
-    curves = callbacks.Curves(str(directory.tensorboard), write_graph=False)
     ordered = [
+        callbacks.LearningRate(),  # First: others may change the rate.
         callbacks.StopOnNonFinite(),
         callbacks.PerturbationPanel(validation, curves),
         best,
         *guards,  # After `best`: a rollback changes the weights.
         callbacks.LastWeights(directory.last),
-        History(directory.history),
-        timing,  # After the CSV log, which must not depend on the time.
+        history,
+        timing,  # After the history, which must not depend on the time.
         curves,
         callbacks.TrainingProgress(),
     ]

@@ -96,8 +96,10 @@ class Checkpointer:
             own = arrays[number] if arrays else None
             array = self._workers.from_chief(own)
             variables.assign(variable, array, self._workers.index)
-        states = saved["callbacks"]
-        for callback, state in zip(self._callbacks, states, strict=True):
+        # The last callback is new: checkpoints of earlier versions lack it.
+        for callback, state in zip(
+            self._callbacks, saved["callbacks"], strict=False
+        ):
             callback.state = state
         epoch, batch = saved["epoch"], saved["batch"]
         display.log(f"Resuming: {epoch} epochs and {batch} steps are done.")

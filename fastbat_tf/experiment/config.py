@@ -104,6 +104,11 @@ class MethodConfig:
         resolved = methods.resolve_options(self.method, self.options)
         object.__setattr__(self, "options", resolved)
 
+    @property
+    def has_attack(self) -> bool:
+        """Whether the method perturbs the images of the training."""
+        return methods.get_spec(self.method).has_attack
+
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
@@ -129,6 +134,8 @@ class EvaluationConfig:
             the start; 0 means all. Defaults to `0`.
         validation_norm: `"linf"` or `"l2"`, the norm of the validation attack.
             Defaults to the norm of the training.
+        loss_surface: Boolean, whether the loss around one test image is
+            written. Defaults to `False`.
     """
 
     attacks: tuple = ("pgd-50-10",)
@@ -141,6 +148,7 @@ class EvaluationConfig:
     validation_epsilon: float | None = None
     validation_examples: int = 0
     validation_norm: str | None = None
+    loss_surface: bool = False
 
     def __post_init__(self):
         for name in ("attacks", "epsilons"):  # JSON has no tuples.
@@ -251,7 +259,7 @@ class Config:
 
         Without an attack, it is the norm of the measurement.
         """
-        if not self.method.options:
+        if not self.method.has_attack:
             return self.evaluation.norm or LINF
         return self.method.options.get("norm", LINF)
 
@@ -273,7 +281,7 @@ class Config:
     def _check_attack(self):
         """Rejects settings of the training attack if the method has none."""
         action = self.overfitting.on_overfitting
-        if not self.method.options:
+        if not self.method.has_attack:
             for name, value, unset in (
                 ("attack_loss", self.training.attack_loss, "same"),
                 ("clean_epochs", self.training.clean_epochs, 0),
@@ -299,7 +307,7 @@ class Config:
                 f"on_overfitting={action}, validation_attack=fgsm"
             )
         if action is None:
-            default = WARN if self.method.options and has_gap else OFF
+            default = WARN if self.method.has_attack and has_gap else OFF
             overfitting = dataclasses.replace(
                 self.overfitting, on_overfitting=default
             )

@@ -7,12 +7,19 @@ import zlib
 
 from fastbat_tf import files, workers
 from fastbat_tf.data import loading
+from fastbat_tf.data.class_names import class_names
 from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation import table
 from fastbat_tf.evaluation.robustness import evaluate_robustness
-from fastbat_tf.experiment import launch, results_file, settings_table
+from fastbat_tf.experiment import (
+    launch,
+    results_file,
+    settings_table,
+    tensorboard,
+)
 from fastbat_tf.experiment.building import load_best
 from fastbat_tf.experiment.preemption import Preemption
+from fastbat_tf.experiment.report.request import write_at_end
 from fastbat_tf.experiment.run_directory import RunDirectory
 from fastbat_tf.runtime import display, hints
 
@@ -59,6 +66,7 @@ def evaluate(config, target, run_dir, build_model, verbosity=0):
             results = _evaluate(config, target, run_dir, build_model, everyone)
         if everyone.is_chief:
             table.show(results)
+            write_at_end(run_dir or results_directory(config, target, run_dir))
     return results
 
 
@@ -77,6 +85,7 @@ def _evaluate(config, target, run_dir, build_model, everyone):
             model = load_best(run, config, build_model, everyone).classifier
     with display.task("reading the data"):
         test = loading.load_test(config.data)
+        names = class_names(config.data)
     for hint in hints.new_hints():
         display.note(hint)
     results = evaluate_robustness(
@@ -93,9 +102,12 @@ def _evaluate(config, target, run_dir, build_model, everyone):
         directory=directory,
         save_images=target.save_images,
         verbose=True,
+        class_names=names,
+        loss_surface=settings.loss_surface,
     )
     if target.model_path is None:
-        added = {**results, "weights_sha256": weights}
+        added = results_file.with_outcomes(results, run.path, directory)
+        added["weights_sha256"] = weights
         everyone.on_chief(lambda: _add(run, added))
     return results
 
@@ -115,7 +127,8 @@ def results_directory(config, target, run_dir):
         "batch_size": None,  # Does not change the outcome.
         "weights": None if target.model_path else _weights_checksum(run_dir),
     }
-    del everything["validation_norm"]  # Earlier versions did not have it.
+    # Earlier versions did not have them, and they change no outcome.
+    del everything["validation_norm"], everything["loss_surface"]
     digest = zlib.crc32(json.dumps(everything, sort_keys=True).encode())
     names = "_".join(settings.attacks)[:60]
     return parent / f"{names}-{digest:08x}"
@@ -138,7 +151,10 @@ def _add(run, results):
         )
         return
     try:
-        results_file.add(run.results, results)
+        story = results_file.add(run.results, results)
+        # A training writes what it measures at its end.
+        if run.is_left_alone():
+            tensorboard.write_results(run.load_config(), run, story)
     except OSError as error:
         raise InputError(
             "The run's results cannot be written; check free space and "

@@ -24,7 +24,8 @@ class RunDirectory:
         path: The directory; it need not exist.
 
     Attributes:
-        config: `config.json`: all settings, versions and the seed.
+        config: `config.json`: all settings, versions and the seed, and the
+            command, the time and the devices that the run began with.
         history: `history.csv`: a row per epoch.
         backup: Directory of the checkpoints from which a killed run resumes.
         timing: `timing.csv`: seconds per epoch, which differ from run to run.
@@ -37,6 +38,7 @@ class RunDirectory:
         saved_model: The exported SavedModel.
         results: `results.json`: accuracy per attack and epsilon.
         ended: `ended.json`: written last, when nothing is left to do.
+        report: `report.html`: the report, which is made of the other files.
     """
 
     def __init__(self, path):
@@ -53,6 +55,7 @@ class RunDirectory:
         self.saved_model = self.path / "saved_model"
         self.results = self.path / "results.json"
         self.ended = self.path / "ended.json"
+        self.report = self.path / "report.html"
         self._lock_file = self.path / ".lock"
         self._held = None
 
@@ -160,8 +163,16 @@ class RunDirectory:
             f"Received: run_dir={self.path}"
         ) from error
 
-    def create(self, config):
-        """Creates the directory and `config.json`, unless they are there."""
+    def create(self, config, command=None, environment=None):
+        """Creates the directory and `config.json`, unless they are there.
+
+        Args:
+            config: The `Config` of the run.
+            command: String, the command line that began the run. Defaults to
+                `None`: it was begun from Python.
+            environment: Dict of what it runs on; see
+                `fastbat_tf.runtime.hardware.describe`. Defaults to `None`.
+        """
         try:
             files.make_directory(self.best.parent)
         except OSError as error:
@@ -174,7 +185,14 @@ class RunDirectory:
         versions = {name: metadata.version(name) for name in VERSIONED}
         versions["python"] = platform.python_version()
         files.write_json(
-            self.config, {**config.to_dict(), "versions": versions}
+            self.config,
+            {
+                **config.to_dict(),
+                "versions": versions,
+                "command": command,
+                "started": _now(),
+                "environment": environment,
+            },
         )
 
     @property
@@ -188,12 +206,18 @@ class RunDirectory:
         parts = (self.ended, self.results, self.saved_model)
         return all(path.exists() for path in parts)
 
+    @property
+    def has_report(self):
+        """Whether there is a report of the whole run, which has ended."""
+        if not self.report.exists():
+            return False
+        return self.report.stat().st_mtime >= self.ended.stat().st_mtime
+
     def end(self):
         """Flushes the run to the disk, then marks it as ended."""
         for path in (*self.growing, self.saved_model):
             files.flush_tree(self.path / path)
-        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        files.write_json(self.ended, {"ended": now})
+        files.write_json(self.ended, {"ended": _now()})
 
     def holds(self, config):
         """Whether the directory holds this run."""
@@ -322,3 +346,7 @@ def _is_unfinished(path, config, seeds):
             if seed_directory(path, seed).exists()
         )
     )
+
+
+def _now():
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -10,6 +10,7 @@ from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation.table import radius
 from fastbat_tf.experiment import launch, settings_table, train
 from fastbat_tf.experiment.preemption import Preemption
+from fastbat_tf.experiment.report.request import write_at_end
 from fastbat_tf.experiment.run_directory import (
     RunDirectory,
     seed_directory,
@@ -30,6 +31,7 @@ def train_each(
     resume="auto",
     verbosity=0,
     model_defaults=None,
+    command=None,
 ):
     """Trains once with each seed, and prints mean and standard deviation.
 
@@ -46,6 +48,8 @@ def train_each(
             `"auto"`.
         verbosity: Integer; see `train.train`. Defaults to `0`.
         model_defaults: Dict; see `train.train`. Defaults to `None`.
+        command: Function from a seed to the command line that trains with it
+            alone, which a new run records. Defaults to `None`.
 
     Returns:
         The dict of `seeds.json`.
@@ -75,9 +79,14 @@ def train_each(
             display.say(f"\nSeed {seed} ({number} of {len(seeds)})")
             path = seed_directory(run_dir, seed)
             seed_config = config.with_seed(seed)
+            recorded = command(seed) if command else None
             results.append(
                 train.train(
-                    seed_config, path, build_model, tells_settings=False
+                    seed_config,
+                    path,
+                    build_model,
+                    tells_settings=False,
+                    command=recorded,
                 )
             )
         summary = summarize(config, seeds, results)
@@ -85,6 +94,7 @@ def train_each(
             with train.refuse_unwritable(run_dir):
                 write_json(seeds_summary(run_dir), summary)
             show(config, summary)
+            write_at_end(run_dir)
     return summary
 
 

@@ -9,24 +9,29 @@ import keras
 import tensorflow as tf
 
 from fastbat_tf import attacks, distribution, files, workers
-from fastbat_tf.data import loading, pipeline, sources
+from fastbat_tf.data import pipeline, sources
+from fastbat_tf.data.class_names import class_names
 from fastbat_tf.data.resident import ResidentBatches
 from fastbat_tf.errors import InputError
-from fastbat_tf.evaluation import inputs, robustness, table
+from fastbat_tf.evaluation import robustness, table
 from fastbat_tf.experiment import (
     building,
     callbacks,
+    history,
     launch,
     loop,
     notes,
+    reading,
     results_file,
     settings_table,
+    tensorboard,
 )
 from fastbat_tf.experiment.backup import Backup
 from fastbat_tf.experiment.checkpointer import Checkpointer, Interval
 from fastbat_tf.experiment.preemption import Preemption
+from fastbat_tf.experiment.report.request import write_at_end
 from fastbat_tf.experiment.run_directory import RunDirectory
-from fastbat_tf.runtime import display, formatting, hints
+from fastbat_tf.runtime import display, formatting, hardware, hints
 from fastbat_tf.saving.earlier_weights import load_weights
 from fastbat_tf.saving.export import export
 from fastbat_tf.training import variables
@@ -41,6 +46,7 @@ def train(
     verbosity=0,
     model_defaults=None,
     tells_settings=True,
+    command=None,
 ):
     """Trains, measures the best weights, exports them, and prints a table.
 
@@ -63,6 +69,8 @@ def train(
             values are printed. Defaults to `None`: they are unknown.
         tells_settings: Boolean, whether the settings are printed. Defaults to
             `True`.
+        command: String, the command line, which a new run records. Defaults to
+            `None`.
 
     Returns:
         The dict of `results.json`.
@@ -96,6 +104,7 @@ def train(
                     build_model=build_model,
                     resume=resume,
                     preemption=preemption,
+                    command=command,
                 )
         finally:
             directory.unlock()
@@ -114,7 +123,15 @@ def refuse_unwritable(run_dir):
 
 
 def _train(
-    config, directory, told, *, strategy, build_model, resume, preemption
+    config,
+    directory,
+    told,
+    *,
+    strategy,
+    build_model,
+    resume,
+    preemption,
+    command,
 ):
     start = time.perf_counter()
     everyone = workers.of(strategy)
@@ -123,7 +140,7 @@ def _train(
     distribution.check_batch_size(config.training.batch_size, strategy)
     if everyone.on_chief(lambda: _is_finished(config, directory, resume)):
         return _show_finished(config, directory, everyone)
-    splits, validation = _read_data(config)
+    splits, validation = reading.read_data(config)
     launch.agree_on_data(everyone, splits)
     keras.utils.set_random_seed(config.training.seed)
     hinted = hints.new_hints()  # Before `compile` warns about them.
@@ -131,7 +148,10 @@ def _train(
         robust, steps_per_epoch = _build(
             config, build_model, splits.train, everyone
         )
-    everyone.on_chief(lambda: directory.create(config))
+    environment = hardware.describe(
+        strategy, building.compiles_with_xla(config)
+    )
+    everyone.on_chief(lambda: directory.create(config, command, environment))
     if told:
         settings_table.show(told, config.data.classes)
     notes.show(config, robust, hinted)
@@ -165,6 +185,7 @@ def _train(
     _show(config, results)
     display.say(f"time: {formatting.duration(time.perf_counter() - start)}")
     display.say(f"Run directory: {directory.path}")
+    write_at_end(directory.path)
     return results
 
 
@@ -178,6 +199,8 @@ def _show_finished(config, directory, everyone):
     if everyone.is_chief:
         _show(config, results)
     display.say(f"This run is finished: {directory.path}")
+    if everyone.is_chief and not directory.has_report:
+        write_at_end(directory.path)  # It was killed while it wrote this.
     return results
 
 
@@ -189,41 +212,6 @@ def _finish(config, robust, directory, build_model, everyone):
         robust = building.load_best(directory, config, build_model)
     _export(config, robust, directory)
     directory.end()
-
-
-def _read_data(config):
-    """Reads the splits, and returns them with the validation `Examples`."""
-    settings = config.evaluation
-    with display.task("reading the data"):
-        splits = loading.load_splits(config.data)
-    validation = first(splits.validation, settings.validation_examples)
-    # Fails now, not after the training.
-    inputs.check_count(splits.test, settings.max_examples)
-    return splits, validation
-
-
-def first(examples, count):
-    """Loads the first `count` examples of the validation split into memory.
-
-    Args:
-        examples: The split.
-        count: Integer, the setting `validation_examples`; 0 means all.
-
-    Returns:
-        An `Examples`.
-
-    Raises:
-        InputError: If there are fewer, or they do not fit into memory.
-    """
-    if count > examples.size:
-        raise InputError(
-            "`validation_examples` is expected to be at most "
-            f"{examples.size}, the size of the split. "
-            f"Received: validation_examples={count}"
-        )
-    if isinstance(examples, sources.Stream):
-        examples.check_fits("validation_examples", count)
-    return examples.first(count or examples.size)
 
 
 def _build(config, build_model, examples, everyone):
@@ -314,6 +302,7 @@ def _make_batches(
 def _measure(config, directory, *, robust, test, run_callbacks):
     """Measures the best weights, and writes `results.json`."""
     settings = config.evaluation
+    evaluation = directory.evaluations / "training"
     display.log(f"Measuring {', '.join(settings.attacks)} ...")
     measured = robustness.evaluate_robustness(
         robust.classifier,
@@ -325,18 +314,28 @@ def _measure(config, directory, *, robust, test, run_callbacks):
         batch_size=settings.batch_size,
         seed=settings.seed,
         jit_compile=building.compiles_with_xla(config),
-        directory=directory.evaluations / "training",
+        directory=evaluation,
         verbose=True,
+        class_names=class_names(config.data),
+        loss_surface=settings.loss_surface,
     )
+
+    best = run_callbacks.best
 
     def add():
         results = {
-            **measured,
-            "weights": f"best {run_callbacks.best.column}",
+            **results_file.with_outcomes(measured, directory.path, evaluation),
+            "weights": f"best {best.column}",
+            "best_epoch": best.epoch,
             "weights_sha256": files.sha256(directory.best),
             "training_seconds": round(run_callbacks.timing.total(), 1),
         }
-        return results_file.add(directory.results, results, of_training=True)
+        # Checkpoints of an earlier version do not know it.
+        rows = history.read(directory.history)
+        results["best_epoch"] = history.best_epoch(rows, results)
+        story = results_file.add(directory.results, results, of_training=True)
+        tensorboard.write_results(config, directory, story, has_ended=True)
+        return story
 
     return workers.of(robust.distribute_strategy).on_chief(add)
 

@@ -71,7 +71,10 @@ class AAER(Method):
             {"base_attack": "fastat", "form": "benchmark"}, Passes(3, 2, 1)
         )
     }
-    reports = ("abnormal_share",)
+    reports = {
+        "abnormal_share": "share of the examples whose loss the attack lowers; "
+        "it jumps with catastrophic overfitting",
+    }
     batch_wide = True
 
     epsilon: float = options.EPSILON

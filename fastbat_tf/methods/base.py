@@ -26,6 +26,7 @@ CONTRIBUTING.md describes how to add a method.
 import abc
 import copy
 import typing
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
 import keras
@@ -118,9 +119,10 @@ class Method(abc.ABC):
             Names that the method does not have are ignored. Defaults to
             `("epsilon", "step_size")`.
         whole: The unscaled method, in a copy made by `scaled`, otherwise None.
-        reports: Tuple of the names of the scalars that the method logs with
-            `StepContext.report`. Their names in the logs begin with `robust_`.
-            Defaults to none.
+        reports: Dict of the scalars that the method logs with
+            `StepContext.report`: what each means, by name; or a tuple of the
+            names alone. Their names in the logs begin with `robust_`. Defaults
+            to none.
         replays: Integer, the number of updates on each batch. Each calls
             `solve` again. Defaults to 1.
 
@@ -157,7 +159,7 @@ class Method(abc.ABC):
     needs_features = False
     radii = ("epsilon", "step_size")
     whole = None
-    reports = ()
+    reports: ClassVar[Mapping[str, str] | Sequence[str]] = ()
     replays = 1
 
     def __init_subclass__(

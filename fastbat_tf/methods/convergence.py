@@ -30,7 +30,10 @@ class SmoothConvergence:
 
     needs_plan = True
     batch_wide = True
-    reports = ("convergence_sign",)
+    reports = {
+        "convergence_sign": "mean sign of the term: 1 where the clean loss has "
+        "risen too much since the last epoch, -1 where it has fallen, else 0",
+    }
 
     def initial_state(self, sizes, draws):
         return {name: Slot(()) for name in ("previous", "sum", "count")}

@@ -66,7 +66,10 @@ class ELLE(Method):
     )
     passes = Passes(5, 5, 4, reach=2.25)
     variants = {"adaptive": Variant({"coefficient_schedule": "adaptive"})}
-    reports = ("linearity_error",)
+    reports = {
+        "linearity_error": "mean squared error of the loss between two random "
+        "points against the line through them; 0 is linear",
+    }
 
     epsilon: float = options.EPSILON
     step_size: float | None = options.step_size("1.25 * epsilon")

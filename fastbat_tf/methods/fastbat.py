@@ -119,7 +119,14 @@ class FastBAT(Method):
         "remembered": Variant({"linearization": "remembered"}, Passes(2, 4, 3)),
     }
     radii = ("epsilon",)  # An unsigned step does not scale with the radius.
-    reports = ("interior_fraction", "implicit_ratio", "implicit_cosine")
+    reports = {
+        "interior_fraction": "share of the pixel values whose perturbation is "
+        "on no bound; only these enter the implicit gradient",
+        "implicit_ratio": "length of the implicit term, in lengths of the "
+        "plain gradient; 0 changes nothing",
+        "implicit_cosine": "cosine between the implicit term and the plain "
+        "gradient; above 0 they point the same way",
+    }
 
     epsilon: float = options.EPSILON_OF_NORM
     # With a tolerance, because 8 / 255 is often written as 0.0314.

@@ -9,12 +9,11 @@ methods are written to:
 * `fastbat_tf/methods/table.py`, which the command line reads;
 * `fastbat_tf/__init__.pyi`, between `# begin: methods` and `# end: methods`;
 * the files of `DOCUMENTS`, between `<!-- begin: BLOCK -->` and
-  `<!-- end: BLOCK -->`, where BLOCK is a key of `BLOCKS`.
+  `<!-- end: BLOCK -->`, where BLOCK is a key of `markdown.BLOCKS`.
 
 After a merge conflict in one of them, keep either side and run this.
 """
 
-import collections
 import importlib
 import inspect
 import json
@@ -25,8 +24,9 @@ import sys
 
 from fastbat_tf import methods
 from fastbat_tf.errors import InputError
+from fastbat_tf.methods import markdown
 from fastbat_tf.methods.base import Method
-from fastbat_tf.methods.spec import MethodSpec, by_cost, costs
+from fastbat_tf.methods.spec import MethodSpec
 
 TOP = pathlib.Path(__file__).parents[2]
 TABLE = "fastbat_tf/methods/table.py"
@@ -46,7 +46,6 @@ from math import inf
 from fastbat_tf.methods.options import Option
 from fastbat_tf.methods.spec import MethodSpec, Paper, Passes, Variant
 '''
-NOT_MEASURED = "–"
 
 
 def discover():
@@ -56,9 +55,9 @@ def discover():
         Dict of `MethodSpec`s by name, in alphabetical order.
 
     Raises:
-        InputError: If a method does not declare its passes, if two have the
-            same name, or if options of the same name have different kinds,
-            which cannot share a flag.
+        InputError: If a method does not declare its passes, or what its
+            reports mean, if two have the same name, or if options of the same
+            name have different kinds, which cannot share a flag.
     """
     found = {}
     for module in pkgutil.iter_modules(methods.__path__):
@@ -85,10 +84,21 @@ def discover():
                 cls.passes,
                 cls.variants,
                 cls.options,
+                _check_reports(cls),
             )
     found = dict(sorted(found.items()))
     check_kinds(found)
     return found
+
+
+def _check_reports(cls):
+    if cls.reports and not isinstance(cls.reports, dict):
+        raise InputError(
+            "A method of the library is expected to say what its reports mean, "
+            'such as reports = {"length": "mean length of the step"}. '
+            f"Received: reports={cls.reports} of {cls.__name__}"
+        )
+    return dict(cls.reports)
 
 
 def _methods_in(path) -> list[type[Method]]:
@@ -166,120 +176,6 @@ def write_exports(specs):
     )
 
 
-def write_names(specs, measured):
-    """Returns a paragraph with the names of all methods."""
-    del measured
-    return _wrap(", ".join(f"`{name}`" for name in specs) + ".")
-
-
-def write_overview(specs, measured):
-    """Returns the table of the methods' descriptions and costs."""
-    rows = ["| method | what it does | cost (on paper) | paper |"]
-    rows.append("|---|---|---|---|")
-    for name, spec in by_cost(specs):
-        ratio = measured.get(name, NOT_MEASURED)
-        paper = _over_standard(spec.passes, specs)
-        rows.append(
-            f"| `{name}` | {spec.summary} | {ratio} ({paper:.2f}) | "
-            f"{_cite(spec.paper)} |"
-        )
-    return "\n".join(rows)
-
-
-def write_options(specs, measured):
-    """Returns the table of the methods' options and their defaults."""
-    del measured
-    rows = ["| method | options and their defaults |", "|---|---|"]
-    for name, spec in specs.items():
-        listed = ", ".join(
-            f"`{option}={declaration.shown_default}`"
-            for option, declaration in spec.options.items()
-        )
-        rows.append(f"| `{name}` | {listed or 'none'} |")
-    return "\n".join(rows)
-
-
-def write_meanings(specs, measured):
-    """Returns the table of the options' meanings."""
-    del measured
-    meanings = {}
-    for name, spec in specs.items():
-        for option, declaration in spec.options.items():
-            text = declaration.help
-            if declaration.choices:
-                words = ", ".join(f"`{word}`" for word in declaration.choices)
-                text += f" One of {words}."
-            meanings.setdefault((option, text), []).append(name)
-    several = collections.Counter(option for option, _ in meanings)
-    rows = ["| option | meaning |", "|---|---|"]
-    for (option, text), names in sorted(meanings.items()):
-        if several[option] > 1:
-            names = ", ".join(f"`{name}`" for name in names)
-            text = f"{text} ({names})"
-        rows.append(f"| `{option}` | {text} |")
-    return "\n".join(rows)
-
-
-def write_costs(specs, measured):
-    """Returns the table of the passes and the measured costs."""
-    rows = [
-        "| method | forwards | backwards | on paper | measured | over it |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name, passes in costs(specs).items():
-        paper = _over_standard(passes, specs)
-        ratio = over = measured.get(name, NOT_MEASURED)
-        if ratio != NOT_MEASURED:
-            over = f"{float(ratio) / paper:.2f}"
-        rows.append(
-            f"| `{name}` | {passes.forwards:g} | {passes.to_images:g} + "
-            f"{passes.to_weights:g} | {paper:.2f} | {ratio} | {over} |"
-        )
-    return "\n".join(rows)
-
-
-BLOCKS = {
-    "methods": write_overview,
-    "method names": write_names,
-    "method options": write_options,
-    "option meanings": write_meanings,
-    "method costs": write_costs,
-}
-
-
-def _over_standard(passes, specs):
-    return passes.total() / specs["standard"].passes.total()
-
-
-def _cite(paper):
-    if paper is None:
-        return ""
-    text = f"{paper.authors}, {paper.venue}"
-    return f"[{text}]({paper.url})" if paper.url else text
-
-
-def _wrap(text, width=80):
-    lines = [""]
-    for word in text.split(" "):
-        if len(lines[-1]) + 1 + len(word) > width:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {word}".strip()
-    return "\n".join(lines)
-
-
-def read_measured(text):
-    """Reads the measured costs from the table of the passes.
-
-    Args:
-        text: String, the document that holds it.
-
-    Returns:
-        Dict of strings by `NAME` or `NAME-VARIANT`.
-    """
-    row = r"(?m)^\| `([\w-]+)` \|[^|]*\|[^|]*\|[^|]*\| (\d[\d.]*) \|[^|]*\|$"
-    return dict(re.findall(row, text))
-
-
 def fill(text, begin, end, block):
     """Replaces the text between two lines."""
     pattern = rf"(?s)(?<={re.escape(begin)}\n).*?(?={re.escape(end)})"
@@ -316,12 +212,13 @@ def generate(top=TOP):
     }
     measured = {}
     for text in documents.values():
-        measured |= read_measured(text)
+        measured |= markdown.read_measured(text)
     for path, text in documents.items():
         for name in re.findall(r"<!-- begin: (.*?) -->", text):
-            if name not in BLOCKS:
+            if name not in markdown.BLOCKS:
                 raise InputError(
-                    f"Expected one of the blocks {', '.join(BLOCKS)}. "
+                    "Expected one of the blocks "
+                    f"{', '.join(markdown.BLOCKS)}. "
                     f"Received: block={name} in {path.name}"
                 )
             text = fill(
@@ -329,7 +226,7 @@ def generate(top=TOP):
                 f"<!-- begin: {name} -->",
                 f"<!-- end: {name} -->",
                 # Blank lines make Markdown of it.
-                f"\n{BLOCKS[name](specs, measured)}\n",
+                f"\n{markdown.BLOCKS[name](specs, measured)}\n",
             )
         texts[path] = text
     return texts

@@ -50,7 +50,10 @@ class GradAlign(Method):
     )
     passes = Passes(3, 5, 3)
     differentiates_twice = True
-    reports = ("gradient_alignment",)
+    reports = {
+        "gradient_alignment": "mean cosine between the input gradients at an "
+        "image and at a random point of its ball; 1 is a linear loss",
+    }
 
     epsilon: float = options.EPSILON
     step_size: float | None = options.step_size("1.25 * epsilon")

@@ -66,7 +66,10 @@ class LIET(Method):
     passes = Passes(2, 3, 2)
     needs_plan = True
     trains_through_solve = True
-    reports = ("divergence",)
+    reports = {
+        "divergence": "Jensen-Shannon divergence between the predictions "
+        "before and after the step; 0 is the same",
+    }
 
     epsilon: float = options.EPSILON
     step_size: float | None = options.step_size()

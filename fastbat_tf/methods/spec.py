@@ -74,6 +74,8 @@ class MethodSpec(NamedTuple):
         variants: Dict of `Variant`s by name.
         options: Dict of `fastbat_tf.methods.options.Option`s by name, in the
             order of the constructor.
+        reports: Dict of what the method logs: the meaning of each, by its
+            name in the logs without `robust_`.
     """
 
     class_name: str
@@ -83,6 +85,17 @@ class MethodSpec(NamedTuple):
     passes: Any = None
     variants: dict = {}
     options: dict = {}
+    reports: dict = {}
+
+    @property
+    def has_attack(self) -> bool:
+        """Whether the method perturbs the images.
+
+        A method that does not say how far is taken to do so if it has options.
+        """
+        if self.passes is None:
+            return bool(self.options)
+        return self.passes.reach > 0
 
 
 def by_cost(specs):

@@ -41,7 +41,10 @@ class SSAT(Method):
     summary = "the smallest part of one signed step that is misclassified"
     paper = Paper("Kim et al.", "AAAI 2021", "https://arxiv.org/abs/2010.01799")
     passes = Passes(4, 2, 1)
-    reports = ("step_fraction",)
+    reports = {
+        "step_fraction": "mean share of the step that is taken: the smallest "
+        "that is misclassified, 0 where the start already is",
+    }
 
     epsilon: float = options.EPSILON
     step_size: float | None = options.step_size("1.25 * epsilon")

@@ -27,6 +27,7 @@ METHODS = {
             "logit_coefficient": Option(help="Weight of the variation of the logits, lambda_3.", interval="[0, inf)", formula="0.15 if base_attack == 'nfgsm' else 1.5", shown="0.15 for nfgsm, 1.5 for fastat"),
             "form": Option(default="paper", help="Form of the method: the paper's, or the FastAT Benchmark's.", kind="choice", choices=("paper", "benchmark")),
         },
+        reports={"abnormal_share": "share of the examples whose loss the attack lowers; it jumps with catastrophic overfitting"},
     ),
     "elle": MethodSpec(
         class_name="ELLE",
@@ -41,6 +42,7 @@ METHODS = {
             "coefficient_schedule": Option(default="constant", help="Whether the coefficient adapts, as in ELLE-A.", kind="choice", choices=("constant", "adaptive")),
             "coefficient": Option(help="Weight of the linearity error.", interval="[0, inf)", formula="10.0 if coefficient_schedule == 'adaptive' else 1.0", shown="1, or 10 if adaptive"),
         },
+        reports={"linearity_error": "mean squared error of the loss between two random points against the line through them; 0 is linear"},
     ),
     "fastat": MethodSpec(
         class_name="FastAT",
@@ -69,6 +71,7 @@ METHODS = {
             "implicit_gradient": Option(default="exact", help="How the implicit term is computed.", kind="choice", choices=("exact", "finite_difference")),
             "norm": Option(default="linf", help="Norm of the perturbations and of epsilon.", kind="norm", choices=("linf", "l2")),
         },
+        reports={"interior_fraction": "share of the pixel values whose perturbation is on no bound; only these enter the implicit gradient", "implicit_ratio": "length of the implicit term, in lengths of the plain gradient; 0 changes nothing", "implicit_cosine": "cosine between the implicit term and the plain gradient; above 0 they point the same way"},
     ),
     "fgsm": MethodSpec(
         class_name="FGSM",
@@ -129,6 +132,7 @@ METHODS = {
             "reset_epochs": Option(default=40, help="Epochs after which the start is forgotten.", kind="integer", interval="[1, inf)"),
             "label_factor": Option(default=0.6, help="Share of a label that its class keeps; 1 leaves the labels unchanged.", interval="(0, 1]"),
         },
+        reports={"convergence_sign": "mean sign of the term: 1 where the clean loss has risen too much since the last epoch, -1 where it has fallen, else 0"},
     ),
     "fgsm_pco": MethodSpec(
         class_name="FGSMPCO",
@@ -173,6 +177,7 @@ METHODS = {
             "stride": Option(default=1, help="Number of epochs without a penalty, at either end of the training.", kind="integer", interval="[0, inf)"),
             "label_factor": Option(default=0.6, help="Share of a label that its class keeps; 1 leaves the labels unchanged.", interval="(0, 1]"),
         },
+        reports={"convergence_sign": "mean sign of the term: 1 where the clean loss has risen too much since the last epoch, -1 where it has fallen, else 0"},
     ),
     "fgsm_uap": MethodSpec(
         class_name="FGSMUAP",
@@ -230,6 +235,7 @@ METHODS = {
             "coefficient": Option(help="Weight of the penalty on misalignment.", interval="[0, inf)", formula="interpolate(255 * epsilon, (2, 0.036), (4, 0.063), (6, 0.112), (8, 0.200), (10, 0.356), (12, 0.632), (14, 1.124), (16, 2.000))", shown="value published for epsilon"),
             "form": Option(default="paper", help="Form of the method: the paper's, or the FastAT Benchmark's.", kind="choice", choices=("paper", "benchmark")),
         },
+        reports={"gradient_alignment": "mean cosine between the input gradients at an image and at a random point of its ball; 1 is a linear loss"},
     ),
     "liet": MethodSpec(
         class_name="LIET",
@@ -246,6 +252,7 @@ METHODS = {
             "max_mask_ratio": Option(default=0.5, help="Largest share of pixels that are noise.", interval="[min_mask_ratio, 1]"),
             "refresh_batches": Option(default=20, help="Batches after which the start is renewed.", kind="integer", interval="[1, inf)"),
         },
+        reports={"divergence": "Jensen-Shannon divergence between the predictions before and after the step; 0 is the same"},
     ),
     "nfgsm": MethodSpec(
         class_name="NFGSM",
@@ -297,6 +304,7 @@ METHODS = {
             "step_size": Option(help="Step size of the attack.", kind="fraction", interval="[0, inf)", formula="1.25 * epsilon"),
             "checkpoints": Option(default=3, help="Number of parts of the step that are tried.", kind="integer", interval="[1, inf)"),
         },
+        reports={"step_fraction": "mean share of the step that is taken: the smallest that is misclassified, 0 where the start already is"},
     ),
     "standard": MethodSpec(
         class_name="Standard",

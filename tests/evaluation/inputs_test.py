@@ -12,7 +12,7 @@ from fastbat_tf.data import Reading, image_files, sources
 from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation.inputs import check_count, choose
 from fastbat_tf.evaluation.robustness import evaluate_robustness
-from fastbat_tf.experiment import train
+from fastbat_tf.experiment import reading
 from tests.evaluation.robustness_test import without_seconds
 from tests.support.image_data import write
 from tests.support.toy_evaluation import SHAPE, as_floats, toy_data, toy_network
@@ -242,14 +242,14 @@ class StreamTest(tf.test.TestCase):
         self.assertEmpty(self.read)
 
     def test_validation(self):
-        images, labels = train.first(self.stream, 7)
+        images, labels = reading.first(self.stream, 7)
         self.assertAllEqual(images, self.images[:7])
         self.assertAllEqual(labels, self.labels[:7])
         for count in (0, 21):
             with self.assertRaisesRegex(
                 InputError, f"streamed; `validation_examples` .*={count}$"
             ):
-                train.first(self.stream, count)
+                reading.first(self.stream, count)
         self.assertEqual(self.read.call_count, 7)
 
 

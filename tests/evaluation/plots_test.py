@@ -11,8 +11,8 @@ from matplotlib.colors import to_hex
 from fastbat_tf import attacks
 from fastbat_tf.attacks.records import AdversarialExamples
 from fastbat_tf.errors import InputError
-from fastbat_tf.evaluation import figures
 from fastbat_tf.evaluation.plots import plot_adversarial
+from fastbat_tf.runtime import figures
 from tests.support.testing import images_and_labels
 from tests.support.toy_evaluation import as_floats, toy_data, toy_network
 

@@ -9,7 +9,7 @@ from absl.testing import absltest, parameterized
 import fastbat_tf
 from fastbat_tf import methods
 from fastbat_tf.errors import InputError
-from fastbat_tf.methods import generate, table
+from fastbat_tf.methods import generate, markdown, table
 from fastbat_tf.methods.options import option
 
 
@@ -39,10 +39,31 @@ class GenerateTest(parameterized.TestCase):
         ):
             generate.check_kinds({"fgsm": spec, "toy": other})
 
+    def test_reports_have_meanings(self):
+        spec = table.METHODS["fastbat"]
+        self.assertEqual(
+            list(spec.reports),
+            ["interior_fraction", "implicit_ratio", "implicit_cosine"],
+        )
+        self.assertEqual(table.METHODS["standard"].reports, {})
+        rows = markdown.write_reports(table.METHODS, {})
+        self.assertIn("| `robust_convergence_sign` | mean sign", rows)
+        self.assertIn("| `fgsm_mep_cs`, `fgsm_rs_cs` |", rows)
+        names = ("gradient_alignment",)
+        cls = methods.get_class("gradalign")
+        with mock.patch.object(cls, "reports", names):
+            with self.assertRaisesRegex(
+                InputError,
+                "^A method of the library is expected to say what its reports "
+                r"mean, .* Received: reports=\('gradient_alignment',\) of "
+                "GradAlign$",
+            ):
+                generate.discover()
+
     def test_measured_times_stay(self):
         text = "| `fgsm` | 2 | 2 + 1 | 1.67 | 1.68 | 1.01 |\n"
-        self.assertEqual(generate.read_measured(text), {"fgsm": "1.68"})
-        rows = generate.write_costs(table.METHODS, {"fgsm": "1.68"})
+        self.assertEqual(markdown.read_measured(text), {"fgsm": "1.68"})
+        rows = markdown.write_costs(table.METHODS, {"fgsm": "1.68"})
         self.assertIn(text, rows)
         self.assertIn("| `pgd` | 3 | 3 + 1 | 2.33 | – | – |\n", rows)
 

@@ -1,25 +1,6 @@
 """The columns that callbacks add to the logs of an epoch."""
 
 from fastbat_tf.errors import InputError
-from fastbat_tf.training import step_metrics
-
-# What runs of earlier versions have recorded, and its names now.
-RENAMED = {
-    "val_accuracy": "val_clean_accuracy",
-    "val_averaged_accuracy": "val_averaged_clean_accuracy",
-}
-
-
-def current(name, reports=()):
-    """Returns today's name of a column that an earlier version recorded.
-
-    Args:
-        name: String, the recorded name.
-        reports: `Method.reports` of the run. Defaults to `()`.
-    """
-    if name in ("gradient_norm", "epsilon_share", *reports):
-        return f"{step_metrics.PREFIX}{name}"
-    return RENAMED.get(name, name)
 
 
 def refuse_metrics(model, *columns):

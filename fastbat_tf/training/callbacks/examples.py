@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from fastbat_tf.attacks.base import Attack
 from fastbat_tf.attacks.inputs import check_classes
@@ -100,6 +101,19 @@ class ExamplesCallback(keras.callbacks.Callback):
                 seed=self.attack.seed,
                 listener=listener,
             )
+
+    def probabilities(self, images):
+        """Asks the model about some images, on this worker alone.
+
+        Args:
+            images: Array of images, like `examples.images`.
+
+        Returns:
+            float32 array `(images, classes)`.
+        """
+        with self._nothing_changed():
+            logits = self._bound.classify.logits_alone(images)
+        return tf.nn.softmax(logits).numpy()
 
     @contextlib.contextmanager
     def _nothing_changed(self):

@@ -25,7 +25,7 @@ from fastbat_tf.training.options import ROLLBACK, STOP, WARN
 
 ROBUST, GAP = "val_robust_accuracy", "val_overfitting_gap"
 SCORES = "val_fgsm_accuracy", GAP, "val_gradient_alignment"
-ALARM = "overfitting_alarm"
+ALARM, ROLLED_BACK = "overfitting_alarm", "overfitting_rollback"
 
 
 class OverfittingScores(ExamplesCallback):
@@ -91,7 +91,8 @@ class OverfittingGuard(keras.callbacks.Callback):
       with the next epoch, with that epoch's learning rate and random numbers.
       An epoch is good if it raises no alarm and its `val_robust_accuracy` is
       at least 3/4 of the best since the last rollback: a collapse may begin a
-      few epochs before its alarm.
+      few epochs before its alarm. `overfitting_rollback` in the logs is 1 if
+      the epoch ends with a rollback, else 0.
 
     List this callback after `OverfittingScores`.
 
@@ -107,7 +108,7 @@ class OverfittingGuard(keras.callbacks.Callback):
 
     Raises:
         InputError: If `action` is unknown, if a rollback has no `path` or no
-            `EpsilonSchedule`, or if a metric is named `overfitting_alarm`.
+            `EpsilonSchedule`, or if a metric has the name of a column.
 
     Example:
 
@@ -136,13 +137,14 @@ class OverfittingGuard(keras.callbacks.Callback):
         self.threshold = threshold
         self.path = path and pathlib.Path(path)
         self.factor = factor
+        self._columns = (ALARM, ROLLED_BACK) if action == ROLLBACK else (ALARM,)
         # The last good epoch, counted from 1; 0 is the beginning.
         self._good_epoch = None
         self._best = 0.0  # `val_robust_accuracy`, since the last rollback.
         self._has_stopped = False
 
     def on_train_begin(self, logs=None):
-        columns.refuse_metrics(self.model, ALARM)
+        columns.refuse_metrics(self.model, *self._columns)
         if self._has_stopped:
             self.model.stop_training = True
         elif self.action == ROLLBACK:
@@ -166,8 +168,8 @@ class OverfittingGuard(keras.callbacks.Callback):
         robust = logs[ROBUST]
         has_fallen = robust < self._best / 2
         is_alarm = gap > self.threshold / (3 if has_fallen else 1)
-        columns.refuse_taken(logs, ALARM)
-        logs[ALARM] = float(is_alarm)
+        columns.refuse_taken(logs, *self._columns)
+        logs.update(dict.fromkeys(self._columns, float(is_alarm)))
         if is_alarm:
             best = self._best
             action = self._act()

@@ -1,11 +1,11 @@
 """Records the time and the memory of each epoch."""
 
-import csv
 import time
 
 import keras
 
 from fastbat_tf import distribution
+from fastbat_tf.training import records
 from fastbat_tf.training.callbacks import columns
 
 COLUMNS = "epoch", "seconds", "first_step_seconds", "peak_gigabytes"
@@ -16,7 +16,7 @@ class Timing(keras.callbacks.Callback):
 
     The columns are:
 
-    * `epoch`, counted from 0;
+    * `epoch`, counted from 1;
     * `seconds`: the time of the epoch's steps;
     * `first_step_seconds`: the time of the first step that this process made
       in the epoch, with tracing and compilation, or of the first call of
@@ -52,20 +52,14 @@ class Timing(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         columns.refuse_taken(logs, "seconds")
         logs["seconds"] = self.state
-        is_new = not self.path.exists()
-        with self.path.open("a", newline="") as file:
-            writer = csv.writer(file)
-            if is_new:
-                writer.writerow(COLUMNS)
-            peak = distribution.peak_gigabytes()
-            row = epoch, logs["seconds"], self._first_step, peak
-            writer.writerow(row)
+        peak = distribution.peak_gigabytes()
+        row = epoch + 1, logs["seconds"], self._first_step, peak
+        records.append(self.path, dict(zip(COLUMNS, row, strict=True)))
         self._before, self._seconds = 0.0, None
 
     def total(self):
         """Returns the seconds of all epochs so far."""
-        with self.path.open(newline="") as file:
-            return sum(float(row["seconds"]) for row in csv.DictReader(file))
+        return sum(row["seconds"] for row in records.read(self.path))
 
     @property
     def state(self):

@@ -8,6 +8,7 @@ import keras
 
 from fastbat_tf import workers
 from fastbat_tf.files import replacing
+from fastbat_tf.training import records
 from fastbat_tf.training.callbacks import columns
 from fastbat_tf.training.callbacks.validation import AVERAGED
 
@@ -29,13 +30,15 @@ class BestWeights(keras.callbacks.Callback):
     Attributes:
         best: The highest value so far.
         column: The column in which it was found.
+        epoch: Integer, the epoch, counted from 1. None before the first, and
+            if an earlier version, which did not keep it, has found the best.
     """
 
     def __init__(self, path, monitor, averaged_weights=None):
         super().__init__()
         self.path = path
         self.best = -math.inf
-        self.column = None
+        self.column = self.epoch = None
         self._candidates = {monitor: contextlib.nullcontext}
         if averaged_weights is not None:
             averaged = monitor.replace("val_", AVERAGED)
@@ -46,18 +49,24 @@ class BestWeights(keras.callbacks.Callback):
             value = columns.read(logs, column, "RobustAccuracy")
             if value > self.best:
                 self.best, self.column = value, column
+                self.epoch = epoch + 1
                 with weights():
                     save_weights(self.model, self.path)
 
     @property
     def state(self):
         """What a checkpoint keeps."""
-        return {"best": self.best, "column": self.column}
+        return {
+            "best": self.best,
+            "column": self.column,
+            "epoch": self.epoch,
+        }
 
     @state.setter
     def state(self, state):
         self.best = state["best"]
-        self.column = columns.current(state["column"])
+        self.column = records.current(state["column"])
+        self.epoch = state.get("epoch")
 
 
 class LastWeights(keras.callbacks.Callback):

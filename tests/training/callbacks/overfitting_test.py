@@ -99,7 +99,10 @@ class GuardTest(tf.test.TestCase, parameterized.TestCase):
         gap = scores["val_fgsm_accuracy"] - scores["val_robust_accuracy"]
         logs = {**scores, "val_overfitting_gap": gap}
         guard.on_epoch_end(epoch, logs)
-        return logs["overfitting_alarm"]
+        alarm = logs["overfitting_alarm"]
+        expected = alarm if guard.action == "rollback" else None
+        self.assertEqual(logs.get("overfitting_rollback"), expected)
+        return alarm
 
     @parameterized.parameters(
         (0.15, BAD, 1.0), (0.6, BAD, 0.0), (0.15, GOOD, 0.0), (0.01, GOOD, 1.0)
@@ -377,6 +380,7 @@ class FitTest(tf.test.TestCase):
         ).history
         self.assertLen(printed.getvalue().splitlines(), 3)
         self.assertEqual(history["overfitting_alarm"], [1, 1, 1])
+        self.assertEqual(history["overfitting_rollback"], [1, 1, 1])
         self.assertAllClose(history["robust_epsilon_share"], [1, 0.5, 0.25])
 
 

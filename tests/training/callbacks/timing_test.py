@@ -46,7 +46,7 @@ class TimingTest(absltest.TestCase):
         self.epoch(timing, 1, [2, 3])
         self.assertEqual(self.end(timing, 1), {"seconds": 5.0})
         self.assertEqual(
-            self.rows(), [["0", "34.0", "30.0"], ["1", "5.0", "2.0"]]
+            self.rows(), [["1", "34.0", "30.0"], ["2", "5.0", "2.0"]]
         )
         self.assertEqual(timing.total(), 39)
 
@@ -62,8 +62,23 @@ class TimingTest(absltest.TestCase):
         self.epoch(third, 0, [])
         self.assertEqual(third.state, 56)
         self.assertEqual(self.end(third, 0), {"seconds": 56})
-        self.assertEqual(self.rows(), [["0", "56.0", ""]])
+        self.assertEqual(self.rows(), [["1", "56.0", ""]])
         self.assertEqual(third.total(), 56)
+
+    def test_continues_a_file_of_an_earlier_version(self):
+        self.path.write_text(
+            "epoch,seconds,first_step_seconds,peak_gigabytes\n"
+            "0,4.5,1.25,0.5\n1,3.0,,0.5\n"
+        )
+        timing = callbacks.Timing(self.path)
+        self.assertEqual(timing.total(), 7.5)
+        self.epoch(timing, 2, [2, 3])
+        self.end(timing, 2)
+        self.assertEqual(
+            self.rows(),
+            [["1", "4.5", "1.25"], ["2", "3.0", ""], ["3", "5.0", "2.0"]],
+        )
+        self.assertEqual(timing.total(), 12.5)
 
 
 if __name__ == "__main__":

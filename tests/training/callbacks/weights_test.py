@@ -1,5 +1,6 @@
 """The saved weights of the best and of the last epoch."""
 
+import json
 import os
 import pathlib
 import resource
@@ -52,6 +53,7 @@ class BestWeightsTest(tf.test.TestCase):
             again.load_weights(path)
             saved = again.classifier.get_layer("dense").bias.numpy()[0]
             found.append((float(saved), best.column))
+        self.best = best
         return found
 
     def test_the_better_of_both(self):
@@ -73,6 +75,19 @@ class BestWeightsTest(tf.test.TestCase):
             self.story([(3, 9), (1, 9), (4, 9)], False),
             [(0.0, raw), (0.0, raw), (2.0, raw)],
         )
+
+    def test_the_epoch(self):
+        self.story([(3, 9), (5, 9), (5, 9)], False)
+        self.assertEqual(self.best.epoch, 2)
+        again = callbacks.BestWeights("x.weights.h5", "val_clean_accuracy")
+        self.assertIsNone(again.epoch)
+        again.state = json.loads(json.dumps(self.best.state))
+        self.assertEqual(again.epoch, 2)
+        self.assertEqual(again.state, self.best.state)
+        # Of a checkpoint of an earlier version.
+        again.state = {"best": 0.5, "column": "val_accuracy"}
+        self.assertIsNone(again.epoch)
+        self.assertEqual(again.column, "val_clean_accuracy")
 
 
 class LastWeightsTest(parameterized.TestCase):

@@ -1,0 +1,51 @@
+"""Reads the data of a run."""
+
+from fastbat_tf.data import loading, sources
+from fastbat_tf.errors import InputError
+from fastbat_tf.evaluation import inputs
+from fastbat_tf.runtime import display
+
+
+def read_data(config):
+    """Reads the data of a training.
+
+    Args:
+        config: A `Config`.
+
+    Returns:
+        The splits, and the `Examples` to validate on.
+
+    Raises:
+        InputError: If they cannot be read, or do not suit the settings.
+    """
+    settings = config.evaluation
+    with display.task("reading the data"):
+        splits = loading.load_splits(config.data)
+    validation = first(splits.validation, settings.validation_examples)
+    # Fails now, not after the training.
+    inputs.check_count(splits.test, settings.max_examples)
+    return splits, validation
+
+
+def first(examples, count):
+    """Loads the first `count` examples of the validation split into memory.
+
+    Args:
+        examples: The split.
+        count: Integer, the setting `validation_examples`; 0 means all.
+
+    Returns:
+        An `Examples`.
+
+    Raises:
+        InputError: If there are fewer, or they do not fit into memory.
+    """
+    if count > examples.size:
+        raise InputError(
+            "`validation_examples` is expected to be at most "
+            f"{examples.size}, the size of the split. "
+            f"Received: validation_examples={count}"
+        )
+    if isinstance(examples, sources.Stream):
+        examples.check_fits("validation_examples", count)
+    return examples.first(count or examples.size)
