@@ -96,7 +96,8 @@ class VerbosityTest(CommandLineTest):
         # All other logs of an epoch, below its line.
         self.assertRegex(
             more.stdout,
-            r"\n[0-9:]{8}   1/1 .*\n[0-9:]{8} \w+ +\S+ +\w+ +\S+\n( {9}\w.*\n)+",
+            r"\n[0-9:]{8}   1/1 .*\n[0-9:]{8} \w+ +\S+ +\w+ +\S+\n"
+            r"( {9}\w.*\n)+",
         )
         for name in ("overfitting_alarm", "robust_gradient_norm", "val_fgsm"):
             self.assertRegex(more.stdout, rf"[ ]{name}\w* +-?\d")
