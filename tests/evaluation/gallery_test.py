@@ -246,7 +246,7 @@ class FilesTest(parameterized.TestCase, tf.test.TestCase):
         self.assertEqual(results["class_names"], [*names, "3"])
         for wrong, shown in (
             (list("abcde"), "a, b, c, d, e"),
-            ("abcd", "str"),
+            ("abcd", "'abcd'"),
             ([1, 2, 3, 4], r"\[1"),
             ([], r"\[\]"),
         ):
