@@ -140,6 +140,15 @@ class FilesTest(parameterized.TestCase, tf.test.TestCase):
         sizes = np.linalg.norm(delta, order, axis=1)
         self.assertAllLessEqual(sizes, nearest + 1e-6)
         self.assertGreater(sizes.min(), 0)
+        # An example of several kinds is attacked once.
+        images = {
+            (number, adversarial.tobytes())
+            for number, adversarial in zip(
+                index, found["adversarial"], strict=True
+            )
+        }
+        self.assertLen(images, len(set(index)))
+        self.assertLess(len(images), len(index))
         for name in ("label", "clean_class", "clean_confidence"):
             self.assertAllEqual(found[name], outcomes[name][index])
         after = predict(network(found["adversarial"]).numpy())
