@@ -118,5 +118,6 @@ def _predictions(outcomes, order, label):
 def _names(record, classes):
     """Returns the names of the classes, or their numbers."""
     highest = max(int(c.max()) for c in classes if c is not None)
-    names = [str(name) for name in record.class_names or []]
+    given = record.class_names or []
+    names = [str(name).strip() or str(k) for k, name in enumerate(given)]
     return names + [str(k) for k in range(len(names), highest + 1)]
