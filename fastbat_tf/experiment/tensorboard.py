@@ -20,7 +20,7 @@ from tensorboard.plugins.hparams import api as hparams
 from tensorboard.plugins.hparams import api_pb2
 from tensorboard.plugins.hparams import summary as hparams_summary
 
-from fastbat_tf.experiment import differences
+from fastbat_tf.experiment import differences, earlier_curves
 from fastbat_tf.experiment.config import Config
 from fastbat_tf.experiment.run_directory import RunDirectory
 from fastbat_tf.training.callbacks import BestWeights
@@ -85,6 +85,10 @@ class RunSummary(keras.callbacks.Callback):
         self._best_before = None
 
     def on_train_begin(self, logs=None):
+        # What a checkpoint has put back may be of an earlier version.
+        earlier_curves.update(
+            self._directory.tensorboard, self._config.method.has_attack
+        )
         write_settings(self._config, self._directory)
         path = str(self._directory.tensorboard / RUN)
         self._writer = tf.summary.create_file_writer(path)
