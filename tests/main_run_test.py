@@ -4,6 +4,7 @@ import csv
 import json
 import pathlib
 import re
+import shlex
 import shutil
 import tempfile
 
@@ -58,6 +59,13 @@ class TrainingTest(absltest.TestCase):
         groups = self.read("config.json")
         for name in ("python", "tensorflow", "keras", "numpy"):
             self.assertRegex(groups["versions"][name], r"^\d+\.\d+")
+        self.assertEqual(
+            groups["command"], shlex.join(["python", "main.py", *self.flags])
+        )
+        self.assertRegex(groups["started"], r"^\d{4}-\d\d-\d\dT[\d:]{8}Z$")
+        found = groups["environment"]
+        self.assertRegex(found["kind"], "^[CG]PU$")
+        self.assertEqual((found["replicas"], found["xla"]), (1, False))
         self.assertEqual(groups["training"]["seed"], 3)
         self.assertEqual(groups["training"]["learning_rate"], 0.2)
         self.assertEqual(
@@ -151,6 +159,8 @@ class TrainingTest(absltest.TestCase):
         results = self.read("results.json")
         self.assertEqual(results["examples"], 40)
         self.assertEqual(results["weights"], "best val_robust_accuracy")
+        best = max(self.history(), key=lambda row: row["val_robust_accuracy"])
+        self.assertEqual(results["best_epoch"], best["epoch"])
         with (self.run_dir / "timing.csv").open() as file:
             seconds = [float(row["seconds"]) for row in csv.DictReader(file)]
         self.assertLen(seconds, 2)

@@ -173,8 +173,8 @@ class Process:
             self.curves,
             self.timing,
         ]
-        say = mock.patch.object(display, "say", self.said.append)
-        with Preemption() as preemption, say:
+        log = mock.patch.object(display, "log", self.said.append)
+        with Preemption() as preemption, log:
             return loop.fit(
                 self.robust,
                 self.make_batches,

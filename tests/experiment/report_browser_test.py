@@ -5,11 +5,13 @@ import re
 import tempfile
 
 import numpy as np
+import pytest
 from absl.testing import absltest, parameterized
 
 from fastbat_tf.experiment.report import record, writing
 from tests.support import browser
-from tests.support.written_runs import write_run
+from tests.support.written_evaluations import write_evaluation
+from tests.support.written_runs import write_run, write_seeds
 
 TELEPHONE, DESK = 400, 1400
 # Pixels. Charts shrink on a telephone, where a reader can enlarge them.
@@ -24,7 +26,42 @@ FAULTY = """<!doctype html><title>x</title><h1>A</h1><h3 id="a">B</h3>
 <svg viewBox="0 0 4000 10" width="40"><text font-size="99">tiny</text></svg>
 <table><tr><td style="height: 2000px">high</table>
 <p style="break-after: page">text</p><p style="break-after: page"></p>
-<script>console.warn("!"); fetch("data:text/plain,x")</script>"""
+<script>console.warn("!"); fetch("http://127.0.0.1:1/")</script>"""
+
+
+def _runs(directory):
+    """Two runs with everything that a page can show."""
+    return [
+        write_run(
+            directory / method,
+            method,
+            attacks=("fgsm", "pgd-10-1", "autoattack"),
+            epsilons=(2 / 255, 8 / 255, 32 / 255),
+            examples=40,
+            robustness=robustness,
+            surface=True,
+            warnings=[f"A warning about {method}, in its own words."],
+        )
+        for method, robustness in (("fastbat", 1), ("standard", 0.1))
+    ]
+
+
+def _rare_cases(directory):
+    """Runs that lack something, and names that do not break."""
+    long = directory / f"a_name_{20 * 'without_end_'}"
+    write_evaluation(
+        directory / "measured",
+        examples=20,
+        model=f"{20 * 'models_'}/model.keras",
+        class_names=[10 * "long" + str(k) for k in range(10)],
+    )
+    return [
+        write_run(directory / "old", "trades", old=True, examples=20),
+        write_run(directory / "killed", "pgd", unfinished=True, rollback=True),
+        write_seeds(directory / "seeds", "fastat", (0, 1), examples=20),
+        write_run(long, examples=20, epochs=1, gallery=False),
+        directory / "measured",
+    ]
 
 
 class ReportBrowserTest(parameterized.TestCase):
@@ -35,24 +72,19 @@ class ReportBrowserTest(parameterized.TestCase):
         cls.directory = pathlib.Path(
             cls.enterClassContext(tempfile.TemporaryDirectory())
         )
-        runs = [
-            write_run(
-                cls.directory / method,
-                method,
-                attacks=("fgsm", "autoattack"),
-                epsilons=(2 / 255, 8 / 255, 32 / 255),
-                examples=40,
-                robustness=robustness,
-                surface=True,
-                warnings=[f"A warning about {method}, in its own words."],
-            )
-            for method, robustness in (("fastbat", 1), ("standard", 0.1))
-        ]
-        writing.write(record.read(runs), cls.directory)
-        cls.report = cls.directory / "report.html"
+
+    def report(self, name):
+        """Returns the path of a report, written at its first use."""
+        directory = self.directory / name
+        path = directory / "report.html"
+        if not path.exists():
+            runs = {"runs": _runs, "rare": _rare_cases}[name](directory)
+            writing.write(record.read(runs), directory)
+        return path
 
     def open(self, path=None, width=DESK, **options):
-        page = self.browser.open(path or self.report, width, **options)
+        path = path or self.report("runs")
+        page = self.browser.open(path, width, **options)
         self.addCleanup(page.close)
         return page
 
@@ -60,24 +92,30 @@ class ReportBrowserTest(parameterized.TestCase):
         """Fails if a page has a fault."""
         self.assertEqual(page.evaluate(fault, *arguments), [], fault)
 
-    @parameterized.parameters(TELEPHONE, DESK)
-    def test_is_readable(self, width):
-        page = self.open(width=width)
+    @parameterized.product(report=("runs", "rare"), width=(TELEPHONE, DESK))
+    @pytest.mark.quick("runs")
+    def test_is_readable(self, report, width):
+        page = self.open(self.report(report), width)
         self.assertEqual(page.complaints, [])
         self.find(page, browser.BEYOND_THE_WINDOW)
         self.find(page, browser.SMALL_TEXT, [LEAST_TEXT, LEAST_TEXT_IN_CHARTS])
         self.find(page, browser.BROKEN_IMAGES)
 
+    def test_tables_of_few_runs_fit_a_desk(self):
+        self.find(self.open(), browser.SCROLLING)
+
     def test_needs_nothing_else(self):
         page = self.open()
         others = [r for r in page.requests if not r.startswith("data:")]
-        self.assertEqual(others, [self.report.as_uri()])
+        self.assertEqual(others, [self.report("runs").as_uri()])
         self.assertEqual(page.evaluate("document.scripts.length"), 0)
         plain = self.open(java_script_enabled=False)
         self.assertEqual(plain.inner_text("body"), page.inner_text("body"))
 
-    def test_is_ordered(self):
-        page = self.open()
+    @parameterized.parameters("runs", "rare")
+    @pytest.mark.quick("runs")
+    def test_is_ordered(self, report):
+        page = self.open(self.report(report))
         self.find(page, browser.REPEATED_IDS)
         self.find(page, browser.WITHOUT_ALTERNATIVE)
         self.assertTrue(page.title())
@@ -87,10 +125,14 @@ class ReportBrowserTest(parameterized.TestCase):
         self.assertLessEqual(max(np.diff(levels)), 1)
         questions = [part.QUESTION for part in writing.PARTS]
         asked = [text for k, text in zip(levels, texts, strict=True) if k == 2]
-        self.assertEqual(asked, questions)
+        self.assertLen(asked, len(questions))
+        for text, question in zip(asked, questions, strict=True):
+            self.assertEndsWith(text, question)
 
-    def test_prints(self):
-        page = self.open(width=browser.SHEET_WIDTH)
+    @parameterized.parameters("runs", "rare")
+    @pytest.mark.quick("runs")
+    def test_prints(self, report):
+        page = self.open(self.report(report), browser.SHEET_WIDTH)
         page.emulate_media(media="print")
         self.find(page, browser.CUT_WHEN_PRINTED, PRINTED_HEIGHT)
         sheets = browser.printed(page)

@@ -30,6 +30,10 @@ BEYOND_THE_WINDOW = """() => {
   }
   return found;
 }"""
+SCROLLING = """() => [...document.body.querySelectorAll("*")]
+  .filter((node) => node.scrollWidth > node.clientWidth + 1
+    && ["auto", "scroll"].includes(getComputedStyle(node).overflowX))
+  .map((node) => node.outerHTML.slice(0, 80))"""
 # Text inside of a chart shrinks with it, so its size on the screen counts.
 SMALL_TEXT = """([least, leastInCharts]) => {
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
@@ -65,9 +69,9 @@ REPEATED_IDS = """() => {
 }"""
 HEADINGS = """() => [...document.querySelectorAll("h1, h2, h3, h4, h5, h6")]
   .map((node) => [Number(node.nodeName[1]), node.textContent.trim()])"""
-# What a printer may cut in two: it is told not to, and one sheet holds it.
+# What a printer may cut in two. A table is cut between its rows.
 CUT_WHEN_PRINTED = """(height) =>
-  [...document.querySelectorAll("tr, figure, img, svg")]
+  [...document.querySelectorAll("tr, figure:not(:has(table)), img, svg")]
     .filter((node) => {
       const kept = (each) => each && (getComputedStyle(each).breakInside
         .startsWith("avoid") || kept(each.parentElement));

@@ -43,7 +43,7 @@ def write_evaluation(
         norm: The norm.
         examples: Integer, how many.
         seed: Integer, which also draws the numbers.
-        robustness: Float, the scale of the margins; infinity resists all.
+        robustness: Float, the scale of the margins.
         old: Whether the version before wrote it: booleans only.
         class_names: Names of ten classes, or None.
         gallery: Whether there is a `gallery.npz`.
@@ -56,7 +56,8 @@ def write_evaluation(
     """
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    drawn = _Examples(examples, seed, robustness * max(epsilons) * 1.2)
+    scale = robustness * (1.2 * EPSILON if norm == "linf" else 1.0)
+    drawn = _Examples(examples, seed, scale)
     rows, robust, worst = [], [], []
     for epsilon in epsilons:
         common = {"norm": norm, "epsilon": epsilon, "seed": seed}

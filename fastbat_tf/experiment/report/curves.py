@@ -10,7 +10,7 @@ from fastbat_tf.experiment.report.measured import (
     at_each_radius,
     examples_of,
 )
-from fastbat_tf.experiment.report.numbers import interval, percent
+from fastbat_tf.experiment.report.numbers import interval, percent, radius
 from fastbat_tf.experiment.report.record import RunRecord
 
 # Half of what turns every image gray, at which nothing can be told apart.
@@ -191,16 +191,26 @@ def _values(record):
     return USUAL_VALUES if gallery is None else gallery["image"][0].size
 
 
-def unbroken(unit: list[RunRecord], curves: Sequence[Curve]) -> list[Curve]:
-    """Returns the curves that a large radius does not bring to zero.
-
-    That of FGSM is none of them: its one step is too long at large radii, and
-    misses what is near.
+def signs_of_masking(
+    unit: list[RunRecord], curves: Sequence[Curve]
+) -> list[str]:
+    """Returns a warning for each curve that a large radius leaves above zero.
 
     Args:
         unit: List of `RunRecord`s.
         curves: Their `Curve`s.
     """
+    return [
+        f"{curve.label} leaves {percent(curve.accuracies[-1])} at "
+        f"{radius(curve.epsilons[-1], curve.norm)}, where an attack that works "
+        "leaves nothing: a sign of masked gradients, or of a model that gives "
+        "every image the same class."
+        for curve in _unbroken(unit, curves)
+    ]
+
+
+def _unbroken(unit, curves):
+    # The one step of FGSM is too long at large radii, and misses what is near.
     return [
         curve
         for curve in curves

@@ -1,6 +1,6 @@
 """Reasons not to quote a result as it is."""
 
-from fastbat_tf.experiment.report import measured
+from fastbat_tf.experiment.report import curves, measured
 from fastbat_tf.experiment.report.measured import FEW_EXAMPLES, Measurement
 from fastbat_tf.experiment.report.numbers import (
     interval,
@@ -30,6 +30,7 @@ def doubts(unit: list[RunRecord], found: list[Measurement]) -> list[str]:
         )
     if found:
         reasons += [r for r in map(_few, found[:1]) if r]
+        reasons += curves.signs_of_masking(unit, curves.of(unit))
         reasons += _weak(found[0])
         reasons += _other_radius(unit[0], found[0])
         for one in found:

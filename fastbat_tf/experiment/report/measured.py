@@ -16,6 +16,8 @@ from fastbat_tf.experiment.report.record import RunRecord
 ENSEMBLES = ("autoattack", "autoattack-rand")
 # With fewer, the interval is more than six points wide at 50 %.
 FEW_EXAMPLES = 1000
+# With fewer, an ensemble says less than one attack on all examples.
+LEAST_EXAMPLES = 100
 # Of what tells two radii apart; results round nothing.
 DIGITS = 9
 
@@ -51,15 +53,8 @@ class Measurement(NamedTuple):
 
     @property
     def is_ensemble(self) -> bool:
-        """Whether it is AutoAttack, or as diverse as that.
-
-        That is APGD, which chooses its step size itself, and Square, which
-        needs no gradient.
-        """
-        parts = [part for name in self.attacks for part in name.split("+")]
-        kinds = {re.sub(r"-\d.*$", "", part) for part in parts}
-        adapts = any(kind.startswith("apgd") for kind in kinds)
-        return bool(kinds & {*ENSEMBLES}) or (adapts and "square" in kinds)
+        """Whether it is AutoAttack, or as diverse as that."""
+        return is_ensemble(self.attacks)
 
     @property
     def signature(self) -> tuple:
@@ -67,6 +62,21 @@ class Measurement(NamedTuple):
         epsilon = round(self.epsilon, DIGITS)
         names = tuple(sorted(self.attacks))
         return self.norm, epsilon, self.examples, names
+
+
+def is_ensemble(attacks: Sequence[str]) -> bool:
+    """Whether attacks are AutoAttack, or together as diverse as that.
+
+    That is APGD, which chooses its step size itself, and Square, which needs no
+    gradient.
+
+    Args:
+        attacks: Names of attacks.
+    """
+    parts = [part for name in attacks for part in name.split("+")]
+    kinds = {re.sub(r"-\d.*$", "", part) for part in parts}
+    adapts = any(kind.startswith("apgd") for kind in kinds)
+    return bool(kinds & {*ENSEMBLES}) or (adapts and "square" in kinds)
 
 
 def at_each_radius(record: RunRecord) -> list[Measurement]:
@@ -177,7 +187,7 @@ def quoted(records: list[RunRecord]) -> list[Measurement]:
     """Returns what to quote of a run, or of the same run with several seeds.
 
     That is the radius of the training, or the usual one of the norm; there, an
-    ensemble on at least 1,000 examples, or else what has the most examples.
+    ensemble on at least 100 examples, or else what has the most examples.
 
     Args:
         records: List of one `RunRecord`, or of those of a group.
@@ -202,7 +212,7 @@ def quoted(records: list[RunRecord]) -> list[Measurement]:
 def _preference(measured, wanted):
     norm, epsilon = wanted or (measured.norm, DEFAULT_EPSILON[measured.norm])
     distance = abs(measured.epsilon - epsilon)
-    is_solid = measured.is_ensemble and measured.examples >= FEW_EXAMPLES
+    is_solid = measured.is_ensemble and measured.examples >= LEAST_EXAMPLES
     return (
         measured.norm == norm,
         -round(distance, DIGITS),

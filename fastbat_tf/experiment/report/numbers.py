@@ -57,6 +57,18 @@ def norm_name(norm: str) -> str:
     return {"linf": "L\N{INFINITY}", "l2": "L2"}.get(norm, norm)
 
 
+def listed(names: Sequence[str]) -> str:
+    """Writes names as a sentence lists them.
+
+    Example:
+
+    >>> listed(["fgsm"]), listed(["pgd-10-1", "fab-t", "square"])
+    ('fgsm', 'pgd-10-1, fab-t and square')
+    """
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
+
+
 def seconds(value: float) -> str:
     """Writes a duration: in seconds below two minutes, then in minutes.
 

@@ -8,6 +8,7 @@ from fastbat_tf.experiment.report.doubts import doubts
 from fastbat_tf.experiment.report.measured import Measurement
 from fastbat_tf.experiment.report.numbers import (
     interval,
+    listed,
     norm_name,
     percent,
     radius,
@@ -158,9 +159,8 @@ def _sentence(unit, found):
     version = first.settings(one.rows[0]).get("version")
     program = f"fastbat_tf {version}" if version else "fastbat_tf"
     images = "test images" if first.config else "images"
-    *others, last = one.attacks
-    attacks = f"{', '.join(others)} and {last}" if others else last
-    if others:
+    attacks = listed(one.attacks)
+    if len(one.attacks) > 1:
         attacks = f"the worst case of {attacks}"
     clean = [m.clean_accuracy for m in found]
     robust = [m.robust_accuracy for m in found]

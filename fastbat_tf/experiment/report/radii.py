@@ -14,6 +14,7 @@ QUESTION = "Where does it break?"
 MARKERS = "osD^vPX"
 # Radii that are further apart stand on a logarithmic axis.
 WIDEST_LINEAR = 8
+MOST_TICKS = 8
 
 
 def blocks(records: list[RunRecord]) -> list:
@@ -39,8 +40,10 @@ def _unit(unit, file, name):
     for norm in dict.fromkeys(curve.norm for curve in curves):
         mine = [curve for curve in curves if curve.norm == norm]
         clean = curves_of.clean_accuracies(unit, norm)
-        made += [Text(_end(curve)) for curve in mine if curve.reaches_zero]
-        made += [Text(text, "warning") for text in masked(unit, mine)]
+        ends = [_end(curve) for curve in mine if curve.reaches_zero]
+        made += [Text(f"It breaks: {'; '.join(ends)}.")] if ends else []
+        reasons = curves_of.signs_of_masking(unit, mine)
+        made += [Text(text, "warning") for text in reasons]
         made += _advice(unit, mine, norm)
         made.append(_picture(mine, clean, f"{file}-{norm}", name))
         made.append(_table(mine, clean, len(unit)))
@@ -54,23 +57,7 @@ def _end(curve):
         if accuracy <= curves_of.NEARLY_ZERO
     )
     at = radius(curve.epsilons[place], curve.norm)
-    return f"{curve.label} leaves {percent(curve.accuracies[place])} at {at}."
-
-
-def masked(unit: list[RunRecord], curves: list) -> list[str]:
-    """Returns a warning for each curve that a large radius leaves above zero.
-
-    Args:
-        unit: List of `RunRecord`s.
-        curves: Their `Curve`s.
-    """
-    return [
-        f"{curve.label} leaves {percent(curve.accuracies[-1])} at "
-        f"{radius(curve.epsilons[-1], curve.norm)}, where an attack that works "
-        "leaves nothing: a sign of masked gradients, or of a model that gives "
-        "every image the same class."
-        for curve in curves_of.unbroken(unit, curves)
-    ]
+    return f"{curve.label} leaves {percent(curve.accuracies[place])} at {at}"
 
 
 def _advice(unit, curves, norm):
@@ -123,19 +110,18 @@ def _picture(curves, clean, file, name):
         charts.svg(made, file),
         "svg",
         alt=f"Accuracy of {name} against {norm_name(norm)} epsilon: {lines}.",
-        caption=f"Accuracy against {norm_name(norm)} epsilon, for each attack on "
-        f"its own. Dashed: clean images. {bands}: 95% intervals, or of several "
-        "seeds the sample standard deviation.",
+        caption=f"Accuracy against epsilon in {norm_name(norm)}, for each "
+        f"attack on its own. Dashed: clean images. {bands}: 95% intervals, or "
+        "of several seeds the sample standard deviation.",
     )
 
 
 def _draw_curves(curves, clean):
     made, axes = charts.figure(height=3.4)
     norm = curves[0].norm
-    unit = 255 if norm == "linf" else 1
     axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
     for k, curve in enumerate(curves):
-        x = [unit * epsilon for epsilon in curve.epsilons]
+        x = curve.epsilons
         color = charts.COLORS[k % len(charts.COLORS)]
         marker = MARKERS[k % len(MARKERS)]
         low, high = zip(*curve.bounds, strict=True)
@@ -154,18 +140,16 @@ def _draw_curves(curves, clean):
             label=curve.label,
         )
     _clean_lines(axes.axhline, clean)
-    ticks = sorted({unit * e for curve in curves for e in curve.epsilons})
-    if ticks[-1] / ticks[0] > WIDEST_LINEAR:
+    epsilons = sorted({e for curve in curves for e in curve.epsilons})
+    if epsilons[-1] / epsilons[0] > WIDEST_LINEAR:
         axes.set_xscale("log", base=2)
-        axes.set_xticks(_few(ticks), [f"{t:g}" for t in _few(ticks)])
         axes.minorticks_off()
     else:
         axes.set_xlim(left=0)
-    axes.set_xlabel(
-        "epsilon in 255ths of the pixel range (8 is 8/255)"
-        if norm == "linf"
-        else "epsilon (L2)"
-    )
+        epsilons = [0.0, *epsilons]
+    epsilons = epsilons[:: math.ceil(len(epsilons) / MOST_TICKS)]
+    axes.set_xticks(epsilons, [radius(e, norm) if e else "0" for e in epsilons])
+    axes.set_xlabel(f"epsilon ({norm_name(norm)})")
     axes.set_ylabel("accuracy")
     axes.set_ylim(bottom=0)
     made.legend(
@@ -207,11 +191,6 @@ def _clean_lines(line, clean):
     for k, accuracy in enumerate(clean):
         label = None if k else "clean"
         line(accuracy, color=charts.BLACK, linestyle="--", label=label)
-
-
-def _few(ticks):
-    """At most ten of them, at equal distances."""
-    return ticks[:: math.ceil(len(ticks) / 10)]
 
 
 def _table(curves, clean, seeds):

@@ -21,6 +21,7 @@ from fastbat_tf.experiment.run_directory import RunDirectory
 
 # What NumPy raises for a file that is cut, or is none of its own.
 UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+CONFIG = ("data", "model", "method", "training", "evaluation")
 TOLERANCE = 1e-9  # Of two radii, or accuracies, that are the same.
 
 
@@ -112,7 +113,9 @@ class RunRecord:
         self.group = group
         self.config = _read_json(self.path / "config.json")
         if self.config is not None:
-            _expect(self.path / "config.json", self.config, "method")
+            path = self.path / "config.json"
+            _expect(path, self.config, *CONFIG)
+            _expect(path, self.config["method"], "method", "options")
         self.results = _read_json(self.path / "results.json") or {}
         if self.results:
             _expect(
