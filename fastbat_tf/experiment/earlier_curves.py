@@ -3,6 +3,9 @@
 Earlier versions counted epochs from 0.
 """
 
+# The classes of protocol buffers are made when they are imported.
+# pyright: reportAttributeAccessIssue=false
+
 import pathlib
 
 from tensorboard.backend.event_processing import event_file_loader

@@ -6,6 +6,9 @@ takes each scalar of the run with the settings, and of the runs below it, for a
 metric: so it is a run of its own, beside `train` and `validation`.
 """
 
+# The classes of protocol buffers are made when they are imported.
+# pyright: reportAttributeAccessIssue=false
+
 import dataclasses
 import json
 import shlex
