@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -146,7 +147,12 @@ class EvaluateTest(CommandLineTest):
         times = [
             path.stat().st_mtime_ns for path in (directory / "state").iterdir()
         ]
-        self.assertEqual(self.evaluate(*flags), output)
+        self.assertEqual(
+            *(
+                re.sub(r"(?m)^[0-9:]{8} ", "", text)
+                for text in (self.evaluate(*flags), output)
+            )
+        )
         self.assertEqual(files(self.run_dir), written)
         self.assertEqual(
             [
@@ -158,7 +164,15 @@ class EvaluateTest(CommandLineTest):
 
     def check_output(self, output, directory, results):
         lines = output.splitlines()
-        self.assertEqual(lines[0], f"Results: {directory}")
+        self.assertEqual(lines[0], f"target      --run_dir={self.run_dir}")
+        self.assertRegex(
+            output,
+            rf"\nevaluation  --attacks={','.join(map(re.escape, ATTACKS))} .*\n"
+            r" +--epsilons=2/255,4/255 +default 8/255\n",
+        )
+        self.assertRegex(output, rf"\n[0-9:]{{8}} Results: {directory}\n")
+        for text in (*results["notes"], *results["warnings"]):
+            self.assertEqual(output.count(text), 1, text)
         (start,) = (n for n, line in enumerate(lines) if "95 %" in line)
         table = [line.split() for line in lines[start:]]
         clean = f"{results['clean_accuracy']:.2%}"
