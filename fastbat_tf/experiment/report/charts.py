@@ -2,6 +2,8 @@
 
 import contextlib
 import io
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import matplotlib
@@ -35,9 +37,13 @@ STYLE = {
 }
 
 
-def style() -> contextlib.AbstractContextManager:
+@contextlib.contextmanager
+def style() -> Iterator[None]:
     """Returns a context in which Matplotlib has the style of the report."""
-    return matplotlib.rc_context(STYLE)
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        # Its font lacks letters of a name; the page has other fonts.
+        warnings.filterwarnings("ignore", "Glyph ", UserWarning)
+        yield
 
 
 def figure(
@@ -76,6 +82,6 @@ def svg(made: Figure, name: str) -> bytes:
                 # Matplotlib's own writes powers of ten as formulas.
                 axis.set_major_formatter(FuncFormatter("{:g}".format))
     file = io.BytesIO()
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
+    with style(), matplotlib.rc_context({"svg.hashsalt": name}):
         made.savefig(file, format="svg", metadata={"Date": None})
     return file.getvalue()

@@ -1,14 +1,255 @@
 """Which classes pay?"""
 
-from fastbat_tf.experiment.report.blocks import Text
+from collections.abc import Sequence
+
+import numpy as np
+
+from fastbat_tf.experiment.report import (
+    class_charts,
+    measured,
+    missing,
+    suggestions,
+)
+from fastbat_tf.experiment.report.blocks import Picture, Table, Text
+from fastbat_tf.experiment.report.class_counts import ClassCounts
+from fastbat_tf.experiment.report.numbers import (
+    confidence_interval,
+    interval,
+    norm_name,
+    percent,
+    radius,
+)
+from fastbat_tf.experiment.report.record import RunRecord, grouped
 
 QUESTION = "Which classes pay?"
+MOST_CLASSES = 20  # That are all shown, and fit a confusion matrix.
+EXTREMES = 10  # Of the worst classes, and of the best, if there are more.
+CONFUSIONS = 15
+FEW = 20  # Examples of a class; with fewer, one of them is over 5 points.
 
 
-def blocks(records):
+def blocks(records: Sequence[RunRecord]) -> list:
     """Returns the blocks of this section.
 
     Args:
-        records: List of `RunRecord`s.
+        records: `RunRecord`s.
     """
-    return [Text("")]  # TODO(F)
+    units = grouped(records)
+    if len(units) == 1:
+        ((name, unit),) = units.items()
+        return _unit(unit, name, "classes-1")
+    answers, made = [], []
+    for number, (name, unit) in enumerate(units.items(), start=1):
+        # The answer to the question stands first, that of each run below it.
+        first, *rest = _unit(unit, name, f"classes-{number}")
+        answers.append(f"{name}: {_short(unit)}")
+        made += [Text(name, "heading"), first, *rest]
+    return [
+        Text(f"The class with the lowest robust accuracy: {_join(answers)}")
+    ] + made
+
+
+def _join(answers):
+    return "; ".join(answers) + "."
+
+
+def _short(unit):
+    counts = _counts(unit)
+    if counts is None:
+        return "not known"
+    worst = counts.order[0]
+    return f"{_call(counts, worst)} ({percent(counts.robust[worst])})"
+
+
+def _counts(unit):
+    """Returns the counts of what section 1 quotes, of the first seed."""
+    found = measured.quoted(unit)
+    return ClassCounts.read(unit[0], found[0]) if found else None
+
+
+def _unit(unit, name, picture):
+    """Returns the blocks of a run, or of the first of several seeds."""
+    first = unit[0]
+    counts = _counts(unit)
+    if counts is None:
+        return _missing(first)
+    one = measured.quoted(unit)[0]
+    size = f"{radius(one.epsilon, one.norm)} ({norm_name(one.norm)})"
+    attack = f"{', '.join(one.attacks)} at {size}"
+    found = [Text(_answer(counts))]
+    if len(unit) > 1:
+        found.append(
+            Text(f"Of the first of {len(unit)} seeds, {first.name}.", "note")
+        )
+    few = counts.examples[counts.order].min()
+    if few < FEW:
+        found.append(
+            Text(
+                f"A class has as few as {few} images here, of which each is "
+                f"{100 / few:.3g} points: more images tell more.",
+                "note",
+            )
+        )
+    if first.class_names is None:
+        found.append(
+            Text(
+                "The names of the classes are unknown; they are numbers.",
+                "note",
+            )
+        )
+    found += _accuracies(counts, name, picture, attack)
+    if counts.confusion is None:
+        found += _without_predictions(first, one)
+    else:
+        found += _confusions(counts, name, picture, attack)
+    return found
+
+
+def _answer(counts):
+    worst, best = counts.order[0], counts.order[-1]
+    if len(counts.order) == 1:
+        return (
+            f"There is one class alone, {_call(counts, worst)}: "
+            f"{percent(counts.robust[worst])} of its images are robust."
+        )
+    ties = int((counts.robust[counts.order] == counts.robust[worst]).sum()) - 1
+    text = f"{_call(counts, worst)} pays most"
+    if ties:
+        others = _count(ties, "other", "others")
+        text = f"{_call(counts, worst)} and {others} pay most"
+    text += f": {percent(counts.robust[worst])} robust accuracy"
+    if not ties:
+        text += f", {percent(counts.clean[worst])} clean"
+    if counts.robust[best] == counts.robust[worst]:
+        return f"None more than others: {percent(counts.robust[best])} each."
+    spread = counts.robust[best] - counts.robust[worst]
+    return (
+        f"{text}. {_call(counts, best)} is the most robust: "
+        f"{percent(counts.robust[best])}, {100 * spread:.2f} points more."
+    )
+
+
+def _call(counts, number):
+    name = counts.names[number]
+    return f"class {name}" if name.isdecimal() else name
+
+
+def _count(number, one, several):
+    return f"{number} {one if number == 1 else several}"
+
+
+def _missing(record):
+    if not record.results:
+        text = "Not known yet: nothing was measured."
+        if record.config is not None and not record.has_ended:
+            return [Text(text), *missing.continuing(record)]
+    else:
+        text = (
+            "Not known: the outcomes of the images (outcomes.npz) are not "
+            "there, only their sums. A new evaluation writes them:"
+        )
+    command = suggestions.evaluate(record, ["pgd-10-1"])
+    return [Text(text), Text(command, "code")]
+
+
+def _without_predictions(record, one):
+    return [
+        Text(
+            "There are no confusion matrices: an earlier version of the "
+            "program did not keep the predicted classes. A new evaluation "
+            "does:",
+            "note",
+        ),
+        Text(
+            suggestions.evaluate(
+                record,
+                one.attacks,
+                epsilons=[one.epsilon],
+                norm=one.norm,
+            ),
+            "code",
+        ),
+    ]
+
+
+def _accuracies(counts, name, picture, attack):
+    """Returns the accuracies by class, as a chart and as a table."""
+    shown = counts.order
+    caption = (
+        "Share of the images of each class. Lines: 95% intervals of robust "
+        "accuracy."
+    )
+    if len(shown) > MOST_CLASSES:
+        shown = [*shown[:EXTREMES], *shown[-EXTREMES:]]
+        caption = (
+            f"The {EXTREMES} worst and the {EXTREMES} best of "
+            f"{len(counts.order)} classes; below, how many classes have which "
+            "accuracy."
+        )
+    table = [("class", "images", "clean", "robust", "95% interval")]
+    for k in shown:
+        robust = int(counts.robust_count[k])
+        bounds = confidence_interval(robust, int(counts.examples[k]))
+        table.append(
+            (
+                counts.names[k],
+                f"{counts.examples[k]:,}",
+                percent(counts.clean[k]),
+                percent(counts.robust[k]),
+                interval(bounds),
+            )
+        )
+    return [
+        Picture(
+            picture,
+            class_charts.draw_accuracies(counts, shown, picture),
+            "svg",
+            f"Clean and robust accuracy of {name} by class.",
+            f"{caption} Robust: against {attack}.",
+        ),
+        Table(table, f"By robust accuracy, lowest first; against {attack}."),
+    ]
+
+
+def _confusions(counts, name, picture, attack):
+    """Returns the confusion matrices, and what is confused most."""
+    found = []
+    used = counts.used
+    if len(used) <= MOST_CLASSES:
+        picture = f"{picture}-confusion"
+        found.append(
+            Picture(
+                picture,
+                class_charts.draw_confusions(counts, used, picture),
+                "svg",
+                f"Confusion matrices of {name}, clean and under attack.",
+                "Of the images of each class (row), the share that is "
+                "predicted as each class (column), in percent: rows add up to "
+                f"100. Under attack: {attack}.",
+            )
+        )
+    rows = [("true class", "predicted class", "clean", "under attack")]
+    shares = [
+        matrix / counts.examples.clip(1)[:, None] for matrix in counts.confusion
+    ]
+    attacked = counts.confusion[1].copy()
+    np.fill_diagonal(attacked, 0)
+    for place in np.argsort(-attacked, axis=None, kind="stable")[:CONFUSIONS]:
+        row, column = np.unravel_index(place, attacked.shape)
+        if attacked[row, column]:
+            rows.append(
+                (
+                    counts.names[row],
+                    counts.names[column],
+                    *(percent(share[row, column]) for share in shares),
+                )
+            )
+    if len(rows) > 1:
+        caption = (
+            "What is confused most under attack: the share of the images of "
+            "the true class that is predicted as the other one."
+        )
+        found.append(Table(rows, caption))
+    else:
+        found.append(Text("Under attack, no class is confused.", "note"))
+    return found

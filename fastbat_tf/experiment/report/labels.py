@@ -1,9 +1,9 @@
 """Writes labels beside what they name, so that none covers another."""
 
+import functools
 from collections.abc import Sequence
 
-from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import TextPath
+from matplotlib import font_manager
 from matplotlib.ticker import MaxNLocator
 
 TEXT_SIZE = 10  # Points.
@@ -58,17 +58,24 @@ def _starts(heap, places, distance):
     return [first + distance * k for k in range(len(heap))]
 
 
-def label_ends(figure, axes, ends: Sequence[tuple[float, str, str]]):
-    """Names lines at the right edge of their axes, and makes room for it.
+def label_ends(
+    figure,
+    axes,
+    ends: Sequence[tuple[float, str, str]],
+    makes_room: bool = True,
+):
+    """Names lines at the right edge of their axes.
 
     Args:
         figure: The `Figure`, with all that it will show.
         axes: The `Axes` of the lines, with its final limits.
         ends: Tuples of the value at which a line ends, its name, its color.
+        makes_room: Whether the axes become narrower for it. Defaults to True.
     """
-    room = max([text_width(name) for _, name, _ in ends], default=0.0)
-    share = (room + OFFSET / 72) / figure.get_figwidth()
-    figure.get_layout_engine().set(rect=(0, 0, 1 - share, 1))
+    if makes_room:
+        room = max([text_width(name) for _, name, _ in ends], default=0.0)
+        share = (room + OFFSET / 72) / figure.get_figwidth()
+        figure.get_layout_engine().set(rect=(0, 0, 1 - share, 1))
     texts = [beside(axes, *end) for end in ends]
     figure.draw_without_rendering()  # Now the axes have their size.
     height = 72 * axes.get_window_extent().height / figure.dpi
@@ -105,16 +112,18 @@ def beside(axes, value: float, name: str, color: str):
     return text
 
 
+@functools.lru_cache(maxsize=4096)
 def text_width(text: str) -> float:
     """Returns the width of a line of text, in inches.
 
     Args:
         text: String.
     """
-    if not text.strip():
-        return 0.0
-    path = TextPath((0, 0), text, prop=FontProperties(size=TEXT_SIZE))
-    return path.get_extents().xmax / 72
+    font = font_manager.get_font(font_manager.findfont("DejaVu Sans"))
+    font.set_size(TEXT_SIZE, 72)
+    font.set_text(text)
+    width, _ = font.get_width_height()  # In 64ths of a point.
+    return width / 64 / 72
 
 
 def label_epochs(axes, first: int, last: int):
@@ -153,3 +162,23 @@ def wrap(text: str, room: float) -> str:
         else:
             lines.append(word)
     return "\n".join(lines)
+
+
+def cut(text: str, room: float) -> str:
+    """Cuts what does not fit from the middle of a line.
+
+    Args:
+        text: String.
+        room: Float, its width, in inches.
+    """
+    width = text_width(text)
+    if width <= room:
+        return text
+    most = min(len(text) - 1, int(1.5 * len(text) * room / width) + 1)
+    for count in range(most, 1, -1):
+        head = (count + 1) // 2
+        tail = text[len(text) - (count - head) :]
+        kept = f"{text[:head].rstrip()}\N{HORIZONTAL ELLIPSIS}{tail.lstrip()}"
+        if text_width(kept) <= room:
+            return kept
+    return text[:1]

@@ -16,6 +16,8 @@ from fastbat_tf.experiment.report.record import RunRecord
 ENSEMBLES = ("autoattack", "autoattack-rand")
 # With fewer, the interval is more than six points wide at 50 %.
 FEW_EXAMPLES = 1000
+# With fewer, an ensemble says less than one attack on all examples.
+LEAST_EXAMPLES = 100
 # Of what tells two radii apart; results round nothing.
 DIGITS = 9
 
@@ -185,7 +187,7 @@ def quoted(records: list[RunRecord]) -> list[Measurement]:
     """Returns what to quote of a run, or of the same run with several seeds.
 
     That is the radius of the training, or the usual one of the norm; there, an
-    ensemble on at least 1,000 examples, or else what has the most examples.
+    ensemble on at least 100 examples, or else what has the most examples.
 
     Args:
         records: List of one `RunRecord`, or of those of a group.
@@ -210,7 +212,7 @@ def quoted(records: list[RunRecord]) -> list[Measurement]:
 def _preference(measured, wanted):
     norm, epsilon = wanted or (measured.norm, DEFAULT_EPSILON[measured.norm])
     distance = abs(measured.epsilon - epsilon)
-    is_solid = measured.is_ensemble and measured.examples >= FEW_EXAMPLES
+    is_solid = measured.is_ensemble and measured.examples >= LEAST_EXAMPLES
     return (
         measured.norm == norm,
         -round(distance, DIGITS),
