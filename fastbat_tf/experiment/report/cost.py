@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Callable
 from itertools import cycle
 
-from fastbat_tf.experiment.report import charts, commands, point_labels
+from fastbat_tf.experiment.report import charts, commands, labels
 from fastbat_tf.experiment.report.blocks import Picture, Table, Text
 from fastbat_tf.experiment.report.comparable import training_seconds, units
 from fastbat_tf.experiment.report.numbers import seconds

@@ -4,7 +4,7 @@ import statistics
 from itertools import cycle
 from typing import NamedTuple
 
-from fastbat_tf.experiment.report import charts, pairs, point_labels
+from fastbat_tf.experiment.report import charts, labels, pairs
 from fastbat_tf.experiment.report.blocks import Picture, Text
 from fastbat_tf.experiment.report.comparable import Comparison, units
 from fastbat_tf.experiment.report.numbers import (
