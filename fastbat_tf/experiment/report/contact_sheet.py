@@ -14,8 +14,8 @@ import numpy as np
 import PIL.Image
 from matplotlib.patches import Rectangle
 
-from fastbat_tf.evaluation.figures import COLORS, SIGNS
 from fastbat_tf.experiment.report import charts, labels
+from fastbat_tf.runtime.figures import COLORS, SIGNS
 
 COLUMNS = 4
 BOLD = 1.15  # The width of bold text, in widths of the same text.
