@@ -97,9 +97,7 @@ class _Progress:
         """Starts or resumes the record of an attack on what is robust."""
         self._moved = False
         self._start = self._said = time.perf_counter()
-        self._record, self._before = self._state.open(
-            self._key, robust, clean
-        )
+        self._record, self._before = self._state.open(self._key, robust, clean)
         self._rounds = self._stage.rounds(clean.logits.shape[-1])
         self._total = int(robust.sum())
         return self._record

@@ -72,6 +72,22 @@ def radius(value, norm="linf"):
     return min((decimal, f"{levels}/255"), key=len)
 
 
+def as_given(value):
+    """Formats what an error received, with radii as they were typed.
+
+    Example:
+
+    >>> as_given(300 / 255), as_given([8 / 255, 0.1]), as_given(2.0)
+    ('300/255', '[8/255, 0.1]', '2.0')
+    """
+    if isinstance(value, list | tuple):
+        left, right = "[]" if isinstance(value, list) else "()"
+        return left + ", ".join(map(as_given, value)) + right
+    text = f"{value}"
+    short = radius(value) if isinstance(value, float) else text
+    return short if "/" in short and len(short) < len(text) else text
+
+
 def number(value):
     """Formats a number with as few digits as it has.
 

@@ -98,7 +98,7 @@ def curves(directory):
         kind = path.parent.name
         for event in summary_iterator(str(path)):
             for value in event.summary.value:
-                if value.tag != "epoch_seconds":
+                if value.tag not in ("epoch_seconds", "command", "versions"):
                     content = value.tensor.SerializeToString()
                     points.append((kind, value.tag, event.step, content))
     return sorted(points, key=lambda point: point[:3])

@@ -124,9 +124,9 @@ def main_table(comparison: Comparison) -> Table:
         comparison: A `Comparison`.
     """
     has_worst = len(comparison.shared) > 1
-    headings = ("Run", "Method", "Clean", *comparison.attacks)
-    headings += ("Worst case",) * has_worst
-    rows = [(*headings, "Training")]
+    headings = ("run", "method", "clean", *comparison.attacks)
+    headings += ("worst case",) * has_worst
+    rows = [(*headings, "training")]
     for record in comparison.records:
         cells = [record.name, record.method or NOTHING]
         cells.append(_share(comparison.clean(record)))
@@ -161,7 +161,7 @@ def _measured(row):
 
 
 def _other_radii(headline, others):
-    rows = [("Run", *map(pairs.radius_name, others))]
+    rows = [("run", *map(pairs.radius_name, others))]
     for record in headline.records:
         cells = [_share(each.worst_case(record)) for each in others]
         rows.append((record.name, *cells))
@@ -182,51 +182,58 @@ def _other_radii(headline, others):
 
 
 def _not_compared(records, families):
+    """Says why a run is not compared, and which command helps."""
     compared = {r.name for family in families for r in family[0].records}
+    references = _references(records, families)
     made = []
     for record in records:
-        if record.name not in compared:
-            made += _reason(record, families)
+        if record.name in compared:
+            continue
+        is_reference = any(record is other for other, _ in references)
+        others = [each for each in records if each is not record]
+        if not is_reference or not any(_may_share(record, o) for o in others):
+            made += _reason(record, references)
     return made
 
 
-def _reason(record, families):
-    """Says why a run is not compared, and which command helps."""
-    name = record.name
-    if not record.results.get("attacks"):
+def _references(records, families):
+    """Returns runs as which others may be measured, each with its rows."""
+    found = {}
+    for comparison in [family[0] for family in families] or (
+        comparable.comparisons(records, least=1)
+    ):
+        record = comparison.records[0]
+        rows = [comparison.row(record, name) for name in comparison.attacks]
+        known = [row for row in rows if row is not None]
+        found.setdefault(comparable.dataset(record), (record, known))
+    return list(found.values())
+
+
+def _reason(record, references):
+    name, rows = record.name, record.results.get("attacks")
+    if not rows:
         command, _ = commands.of_training([record], run_dir=str(record.path))
         said = (
             f"{name} is not compared: it has not been measured yet. Its own "
             "command continues it, and measures it at the end"
         )
         return _with_command(said, command)
-    if not any(map(record.outcomes, record.results["attacks"])):
+    if not any(map(record.outcomes, rows)):
         said = (
             f"{name} is not compared: its outcomes.npz is missing, which says "
             "which images it gets right. A new measurement writes it"
         )
-        return _with_command(said, _new_measurement(record, record))
+        return _with_command(said, commands.to_measure_as(record, record, rows))
     said = (
         f"{name} is not compared: no other run was measured at the same "
         "radius on the same examples"
     )
-    others = [f[0] for f in families if _may_share(record, f[0].records[0])]
-    if not others:
-        return _with_command(said, None)
-    other = others[0].records[0]
-    return _with_command(
-        f"{said}. This measures it as {other.name} was",
-        _new_measurement(record, other, others[0]),
-    )
-
-
-def _new_measurement(record, other, comparison=None):
-    rows = [
-        row
-        for row in other.results["attacks"]
-        if comparison is None or comparison.row(other, row["attack"]) is row
-    ]
-    return commands.to_measure_as(record, other, rows)
+    for other, wanted in references:
+        if other is not record and _may_share(record, other):
+            command = commands.to_measure_as(record, other, wanted)
+            said += f". This measures it as {other.name} was"
+            return _with_command(said, command)
+    return _with_command(said, None)
 
 
 def _may_share(record, other):
@@ -250,8 +257,8 @@ def _settings(records):
     if unknown:
         made.append(
             Text(
-                f"{_listed(unknown)}: an evaluation alone, so the settings of "
-                "its training are not known.",
+                f"The settings of {_listed(unknown)} are not known: an "
+                "evaluation alone does not tell how its model was trained.",
                 "note",
             )
         )
@@ -280,7 +287,7 @@ def _settings(records):
             Text(f"Seeds: {seeds}.", "note"),
             *made,
         ]
-    headings = ("Setting", *(unit.name for unit, _ in known))
+    headings = ("setting", *(unit.name for unit, _ in known))
     caption = (
         "Settings that differ, as one types them, with defaults filled in. "
         f"{NOTHING}: does not apply. Seeds: {seeds}."

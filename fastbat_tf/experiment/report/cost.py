@@ -2,12 +2,12 @@
 
 import statistics
 from collections.abc import Callable
+from itertools import cycle
 
-from fastbat_tf.experiment.report import charts, commands, point_labels
+from fastbat_tf.experiment.report import charts, commands, labels
 from fastbat_tf.experiment.report.blocks import Picture, Table, Text
 from fastbat_tf.experiment.report.comparable import training_seconds, units
 from fastbat_tf.experiment.report.numbers import seconds
-from fastbat_tf.experiment.report.point_labels import Label
 from fastbat_tf.experiment.report.record import RunRecord
 
 QUESTION = "What did it cost, and how do I repeat it?"
@@ -24,8 +24,7 @@ def blocks(records: list[RunRecord]) -> list:
     Args:
         records: List of `RunRecord`s.
     """
-    made = [Text(_answer(records)), _table(records)]
-    made += _chart(records)
+    made = [Text(_answer(records)), *_tables(records), *_chart(records)]
     for unit in units(records):
         if len(records) > 1:
             made.append(Text(unit.name, "heading"))
@@ -35,6 +34,8 @@ def blocks(records: list[RunRecord]) -> list:
 
 def _answer(records):
     trained = [r for r in records if training_seconds(r) is not None]
+    if not trained and any(record.config for record in records):
+        return "No epoch of the training has ended yet."
     if not trained:
         spent = sum(map(_evaluation_seconds, records))
         return (
@@ -59,22 +60,39 @@ def _spent(record):
     return f"{spent} ({record.name}{rate}{where})"
 
 
-def _table(records):
-    rows = [("", *(record.name for record in records))]
-    for heading, describe in _ROWS.items():
-        cells = [describe(record) for record in records]
-        if any(cells):
-            rows.append((heading, *(cell or NOTHING for cell in cells)))
+def _tables(records):
+    """Returns a table of what differs, and one of what all runs share."""
+    rows = _rows(_ORIGINS, records)
     for name in dict.fromkeys(n for r in records for n in _versions(r)):
         cells = [_versions(record).get(name, NOTHING) for record in records]
         rows.append((name, *cells))
+    shared = [
+        (heading, cells[0])
+        for heading, *cells in rows
+        if len(cells) > 1 and len(set(cells)) == 1
+    ]
+    names = {heading for heading, _ in shared}
+    rows = _rows(_COSTS, records) + [r for r in rows if r[0] not in names]
     caption = (
         "Seconds an epoch: the median, with the shortest and the longest "
         "epoch. Peak memory: the most in any epoch."
     )
     if any(NOTHING in row for row in rows):
         caption += f" {NOTHING}: not in the files."
-    return Table(rows, caption)
+    headings = "", *(record.name for record in records)
+    made = [Table([headings, *rows], caption)]
+    if shared:
+        made.append(Table([("", "all runs"), *shared], "What all runs share."))
+    return made
+
+
+def _rows(kinds, records):
+    rows = []
+    for heading, describe in kinds.items():
+        cells = [describe(record) for record in records]
+        if any(cells):
+            rows.append((heading, *(cell or NOTHING for cell in cells)))
+    return rows
 
 
 def _training(record):
@@ -154,22 +172,24 @@ def _versions(record):
     return (record.config or {}).get("versions") or {}
 
 
-_ROWS = {
-    "Training": _training,
-    "Epochs": _epochs,
-    "Seconds an epoch": _epoch,
-    "First step, with compilation": _first_step,
-    "Evaluation": _evaluation,
-    "Peak memory": _memory,
-    "Device": _from_environment("device"),
-    "Kind": _from_environment("kind"),
-    "Replicas": _from_environment("replicas"),
+_COSTS = {
+    "training": _training,
+    "epochs": _epochs,
+    "seconds an epoch": _epoch,
+    "first step, with compilation": _first_step,
+    "evaluation": _evaluation,
+    "peak memory": _memory,
+}
+_ORIGINS = {
+    "device": _from_environment("device"),
+    "kind": _from_environment("kind"),
+    "replicas": _from_environment("replicas"),
     "CPU cores": _from_environment("cores"),
-    "Platform": _from_environment("platform"),
+    "platform": _from_environment("platform"),
     "XLA": _xla,
-    "Seed": _seed,
-    "Started": _started,
-    "Directory": lambda record: str(record.path),
+    "seed": _seed,
+    "started": _started,
+    "directory": lambda record: str(record.path),
 }
 
 
@@ -179,10 +199,10 @@ def _chart(records):
     if not drawn:
         return []
     made, axes = charts.figure(height=2.8)
-    ends = []
-    colors = dict(zip(records, point_labels.colors(len(records)), strict=True))
-    for record in drawn:
-        color = colors[record]
+    ends, epochs = [], []
+    for color, record in zip(cycle(charts.COLORS), records, strict=False):
+        if record not in drawn:
+            continue
         rows = [row for row in record.timing if row.get("seconds") is not None]
         axes.plot(
             [row["epoch"] for row in rows],
@@ -191,13 +211,12 @@ def _chart(records):
             marker="o" if len(rows) < MANY else "",
             markersize=3,
         )
-        last = rows[-1]
-        ends.append(Label(record.name, last["epoch"], last["seconds"], color))
+        ends.append((rows[-1]["seconds"], record.name, color))
+        epochs += [row["epoch"] for row in rows]
     axes.set_ylim(bottom=0)
-    point_labels.write(axes, ends)
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.set_xlabel("Epoch")
-    axes.set_ylabel("Seconds")
+    axes.set_ylabel("seconds")
+    labels.label_epochs(axes, min(epochs), max(epochs))
+    labels.label_ends(made, axes, ends)
     listed = "; ".join(f"{r.name} {_epoch(r)}" for r in drawn)
     return [
         Picture(

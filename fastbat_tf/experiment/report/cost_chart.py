@@ -1,9 +1,10 @@
 """Draws what robustness costs: training time against robust accuracy."""
 
 import statistics
+from itertools import cycle
 from typing import NamedTuple
 
-from fastbat_tf.experiment.report import charts, pairs, point_labels
+from fastbat_tf.experiment.report import charts, labels, pairs
 from fastbat_tf.experiment.report.blocks import Picture, Text
 from fastbat_tf.experiment.report.comparable import Comparison, units
 from fastbat_tf.experiment.report.numbers import (
@@ -11,7 +12,6 @@ from fastbat_tf.experiment.report.numbers import (
     percent,
     seconds,
 )
-from fastbat_tf.experiment.report.point_labels import Label
 
 # Times that differ by more need a logarithmic axis.
 WIDE = 10
@@ -101,15 +101,12 @@ def _draw(points, comparison):
     made, axes = charts.figure(height=3.4)
     largest = max(point.seconds for point in points)
     unit, _, scale = next(u for u in UNITS if largest >= u[1])
-    names = []
-    for point, color in zip(
-        points, point_labels.colors(len(points)), strict=True
-    ):
-        place = point.seconds / scale, 100 * point.share
-        names.append(Label(point.name, place[0], 100 * point.high, color))
+    colors = [color for color, _ in zip(cycle(charts.COLORS), points)]
+    for point, color in zip(points, colors, strict=True):
         below, above = point.share - point.low, point.high - point.share
         axes.errorbar(
-            *place,
+            point.seconds / scale,
+            100 * point.share,
             [[100 * below], [100 * above]],
             color=color,
             marker="o",
@@ -123,10 +120,45 @@ def _draw(points, comparison):
         axes.set_xlim(0, max(times) * 1.4)
     top = 100 * max(point.high for point in points)
     axes.set_ylim(0, min(100, top * 1.1 + 2))
-    point_labels.write(axes, names, above=True)
-    axes.set_xlabel(f"Training time ({unit})")
-    axes.set_ylabel("Robust accuracy (%)")
+    axes.set_xlabel(f"training time ({unit})")
+    axes.set_ylabel("robust accuracy (%)")
+    tops = [(point.seconds / scale, 100 * point.high) for point in points]
+    names = [point.name for point in points]
+    _label(made, axes, list(zip(tops, names, colors, strict=True)))
     return made
+
+
+def _label(figure, axes, tops):
+    """Names the error bars above them, none over another."""
+    figure.draw_without_rendering()  # Now the axes have their size.
+    box = axes.get_window_extent().transformed(
+        figure.dpi_scale_trans.inverted()
+    )
+    line = labels.TEXT_SIZE * labels.SPACING / 72 / box.height
+    to_axes = axes.transData + axes.transAxes.inverted()
+    placed = []
+    for top, name, color in sorted(tops):
+        x, y = to_axes.transform(top)
+        width = labels.text_width(name) / box.width
+        # In the middle, as far as there is room.
+        begin = max(0, min(x - width / 2, 1 - width))
+        y += line
+        while any(
+            begin < end and other < begin + width and abs(y - height) < line
+            for other, end, height in placed
+        ):
+            y += line / 4
+        placed.append((begin, begin + width, y))
+        axes.text(
+            begin + width / 2,
+            y,
+            name,
+            transform=axes.transAxes,
+            ha="center",
+            va="center",
+            color=color,
+            fontsize=labels.TEXT_SIZE,
+        )
 
 
 def _devices(comparison):

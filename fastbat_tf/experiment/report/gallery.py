@@ -1,14 +1,181 @@
 """What do the images look like?"""
 
-from fastbat_tf.experiment.report.blocks import Text
+from collections.abc import Sequence
+
+import numpy as np
+
+from fastbat_tf.experiment.report import (
+    contact_sheet,
+    measured,
+    missing,
+    suggestions,
+)
+from fastbat_tf.experiment.report.blocks import Picture, Table, Text
+from fastbat_tf.experiment.report.contact_sheet import Caption, Example
+from fastbat_tf.experiment.report.numbers import norm_name, percent, radius
+from fastbat_tf.experiment.report.record import RunRecord, grouped
 
 QUESTION = "What do the images look like?"
+KINDS = {
+    "fixed": "Fixed images, which do not depend on the model's outcome",
+    "fragile": "The most fragile images",
+    "robust": "The most robust images",
+}
+LARGE = 96  # Pixels of a side; of larger images half as many are shown.
 
 
-def blocks(records):
+def blocks(records: Sequence[RunRecord]) -> list:
     """Returns the blocks of this section.
 
     Args:
-        records: List of `RunRecord`s.
+        records: `RunRecord`s.
     """
-    return [Text("")]  # TODO(F)
+    units = grouped(records)
+    found = []
+    for number, (name, unit) in enumerate(units.items(), start=1):
+        if len(units) > 1:
+            found.append(Text(name, "heading"))
+        found += _unit(unit, f"gallery-{number}")
+    return found
+
+
+def _unit(unit, picture):
+    """Returns the blocks of a run, or of the first of several seeds."""
+    first = unit[0]
+    arrays = first.arrays("gallery.npz")
+    if arrays is None or not len(arrays["index"]):
+        return _missing(unit)
+    attack = (
+        f"{arrays['attack']} at "
+        f"{radius(float(arrays['epsilon']), str(arrays['norm']))} "
+        f"({norm_name(str(arrays['norm']))})"
+    )
+    found = [Text(_answer(arrays, attack))]
+    if len(unit) > 1:
+        found.append(
+            Text(f"Of the first of {len(unit)} seeds, {first.name}.", "note")
+        )
+    names = first.class_names or []
+    sheets = _sheets(arrays, names)
+    scale = contact_sheet.scale_of(arrays["image"], arrays["adversarial"])
+    side = contact_sheet.side_for(
+        [example for sheet in sheets.values() for example in sheet], scale
+    )
+    for kind, examples in sheets.items():
+        name = f"{picture}-{kind}"
+        content = contact_sheet.draw(examples, scale, side, name)
+        alt = f"{KINDS[kind]}: clean, adversarial, and their difference."
+        caption = f"{KINDS[kind]}."
+        if kind == next(iter(sheets)):
+            caption += f" {_caption(arrays, scale, side, attack)}"
+        found.append(Picture(name, content, "svg", alt, caption))
+    found.append(_table(arrays, names))
+    return found
+
+
+def _missing(unit):
+    record = unit[0]
+    if not record.results:
+        text = "Not known yet: nothing was measured."
+        if record.config is not None and not record.has_ended:
+            return [Text(text), *missing.continuing(record)]
+        return [
+            Text(text),
+            Text(suggestions.evaluate(record, ["pgd-10-1"]), "code"),
+        ]
+    one = measured.quoted(unit)
+    attacks = one[0].attacks if one else ["pgd-10-1"]
+    return [
+        Text(
+            "Not known: this evaluation kept no images (gallery.npz), as "
+            "earlier versions of the program did. A new evaluation does:"
+        ),
+        Text(suggestions.evaluate(record, attacks), "code"),
+    ]
+
+
+def _answer(arrays, attack):
+    fixed = arrays["kind"] == "fixed"
+    which = "fixed images" if fixed.any() else "images"
+    shown = fixed if fixed.any() else np.ones(len(fixed), bool)
+    label = arrays["label"]
+    clean = (arrays["clean_class"] == label) & shown
+    left = clean & (arrays["adversarial_class"] == label)
+    change = np.abs(arrays["adversarial"] - arrays["image"]).max()
+    return (
+        f"Of {shown.sum()} {which}, {clean.sum()} are classified correctly, "
+        f"and of these {left.sum()} also under {attack}. The attack changes a "
+        f"pixel by at most {255 * change:.3g} of 255 gray levels."
+    )
+
+
+def _caption(arrays, scale, side, attack):
+    text = (
+        f"From above: the image, the adversarial image of {attack}, and the "
+        f"difference times {scale:.3g}, gray is 0. Predicted class and "
+        "probability: right (\N{CHECK MARK}) or wrong (\N{BALLOT X})."
+    )
+    longer = max(arrays["image"].shape[1:3])
+    if side < longer:
+        text += (
+            f" Reduced from {longer} to {side} pixels to keep the page small."
+        )
+    return text
+
+
+def _sheets(arrays, names):
+    """Returns lists of `Example`s by kind."""
+    large = max(arrays["image"].shape[1:3]) > LARGE
+    sheets = {}
+    for kind in KINDS:
+        (places,) = np.nonzero(arrays["kind"] == kind)
+        if large:
+            places = places[: (len(places) + 1) // 2]
+        if len(places):
+            sheets[kind] = [_example(arrays, k, names) for k in places]
+    return sheets
+
+
+def _example(arrays, place, names):
+    label = int(arrays["label"][place])
+    captions = []
+    for stage in ("clean", "adversarial"):
+        predicted = int(arrays[f"{stage}_class"][place])
+        confidence = float(arrays[f"{stage}_confidence"][place])
+        captions.append(
+            Caption(
+                _name(names, predicted),
+                f"{100 * confidence:.0f}%",
+                predicted == label,
+            )
+        )
+    return Example(
+        _name(names, label),
+        arrays["image"][place],
+        arrays["adversarial"][place],
+        *captions,
+    )
+
+
+def _name(names, number):
+    if number < len(names) and str(names[number]).strip():
+        return str(names[number])
+    return f"class {number}"
+
+
+def _table(arrays, names):
+    heads = "image", "group", "true class", "predicted", "probability"
+    rows = [(*heads, "under attack", "probability")]
+    for k in range(len(arrays["index"])):
+        rows.append(
+            (
+                str(arrays["index"][k]),
+                str(arrays["kind"][k]),
+                _name(names, int(arrays["label"][k])),
+                _name(names, int(arrays["clean_class"][k])),
+                percent(float(arrays["clean_confidence"][k])),
+                _name(names, int(arrays["adversarial_class"][k])),
+                percent(float(arrays["adversarial_confidence"][k])),
+            )
+        )
+    return Table(rows, "All images of the gallery, by place in the test split.")

@@ -58,17 +58,24 @@ def _starts(heap, places, distance):
     return [first + distance * k for k in range(len(heap))]
 
 
-def label_ends(figure, axes, ends: Sequence[tuple[float, str, str]]):
-    """Names lines at the right edge of their axes, and makes room for it.
+def label_ends(
+    figure,
+    axes,
+    ends: Sequence[tuple[float, str, str]],
+    makes_room: bool = True,
+):
+    """Names lines at the right edge of their axes.
 
     Args:
         figure: The `Figure`, with all that it will show.
         axes: The `Axes` of the lines, with its final limits.
         ends: Tuples of the value at which a line ends, its name, its color.
+        makes_room: Whether the axes become narrower for it. Defaults to True.
     """
-    room = max([text_width(name) for _, name, _ in ends], default=0.0)
-    share = (room + OFFSET / 72) / figure.get_figwidth()
-    figure.get_layout_engine().set(rect=(0, 0, 1 - share, 1))
+    if makes_room:
+        room = max([text_width(name) for _, name, _ in ends], default=0.0)
+        share = (room + OFFSET / 72) / figure.get_figwidth()
+        figure.get_layout_engine().set(rect=(0, 0, 1 - share, 1))
     texts = [beside(axes, *end) for end in ends]
     figure.draw_without_rendering()  # Now the axes have their size.
     height = 72 * axes.get_window_extent().height / figure.dpi

@@ -213,8 +213,8 @@ def blocks(comparison: Comparison) -> list:
 def _table(comparison, measure, every, chosen):
     rows = [
         (
-            *("Pair", "Difference", "95% interval"),
-            *("Only first", "Only second", "p", "Verdict"),
+            *("pair", "difference", "95% interval"),
+            *("only first", "only second", "p", "verdict"),
         )
     ]
     rows += [_row(pair, measure) for pair in chosen]

@@ -33,8 +33,8 @@ def blocks(comparison: Comparison) -> list:
     if not any(unit.is_group for unit in every):
         return []
     has_worst = len(comparison.shared) > 1
-    headings = ("Run", "Method", "Seeds", "Clean", *comparison.attacks)
-    rows = [(*headings, *("Worst case",) * has_worst, "Training")]
+    headings = ("run", "method", "seeds", "clean", *comparison.attacks)
+    rows = [(*headings, *("worst case",) * has_worst, "training")]
     for unit in every:
         cells = [unit.name, unit.method or NOTHING, str(len(unit.records))]
         cells.append(spread(pairs.shares(comparison, unit, pairs.CLEAN)))
