@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from fastbat_tf import attacks, distribution, files, workers
 from fastbat_tf.data import pipeline, sources
+from fastbat_tf.data.class_names import class_names
 from fastbat_tf.data.resident import ResidentBatches
 from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation import robustness, table
@@ -301,6 +302,7 @@ def _make_batches(
 def _measure(config, directory, *, robust, test, run_callbacks):
     """Measures the best weights, and writes `results.json`."""
     settings = config.evaluation
+    evaluation = directory.evaluations / "training"
     display.log(f"Measuring {', '.join(settings.attacks)} ...")
     measured = robustness.evaluate_robustness(
         robust.classifier,
@@ -312,15 +314,17 @@ def _measure(config, directory, *, robust, test, run_callbacks):
         batch_size=settings.batch_size,
         seed=settings.seed,
         jit_compile=building.compiles_with_xla(config),
-        directory=directory.evaluations / "training",
+        directory=evaluation,
         verbose=True,
+        class_names=class_names(config.data),
+        loss_surface=settings.loss_surface,
     )
 
     best = run_callbacks.best
 
     def add():
         results = {
-            **measured,
+            **results_file.with_outcomes(measured, directory.path, evaluation),
             "weights": f"best {best.column}",
             "best_epoch": best.epoch,
             "weights_sha256": files.sha256(directory.best),
