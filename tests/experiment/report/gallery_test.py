@@ -174,7 +174,7 @@ class GalleryTest(parameterized.TestCase):
         written_runs.write_run(self.run)
         other, seeds = self.run.parent / "other", self.run.parent / "seeds"
         written_runs.write_run(other, unfinished=True)
-        written_runs.write_seeds(seeds)
+        written_runs.write_seeds(seeds, seeds=(0, 1))
         blocks = gallery.blocks(record.read([self.run, other, seeds]))
         headings = [b.text for b in blocks if b[-1] == "heading"]
         self.assertEqual(headings, ["run", "other", "seeds"])
@@ -182,7 +182,7 @@ class GalleryTest(parameterized.TestCase):
         self.assertLen(names, 6)
         texts = [block.text for block in blocks if hasattr(block, "kind")]
         self.assertIn("Not known yet: nothing was measured.", texts)
-        self.assertIn("Of the first of 3 seeds, seeds/seed-0.", texts)
+        self.assertIn("Of the first of 2 seeds, seeds/seed-0.", texts)
 
 
 if __name__ == "__main__":

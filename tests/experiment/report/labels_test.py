@@ -55,7 +55,7 @@ class LabelsTest(parameterized.TestCase):
 
     def test_cut(self):
         text = "a class with a rather long name, number 9"
-        for room in (0.3, 0.8, 1.5):
+        for room in (0.4, 0.8, 1.5):
             short = labels.cut(text, room)
             self.assertLessEqual(labels.text_width(short), room)
             self.assertEqual(short[0], "a")

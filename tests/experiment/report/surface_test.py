@@ -45,7 +45,7 @@ class SurfaceTest(parameterized.TestCase):
         self.assertEqual(
             text.text,
             "Yes, and close to linear: around test image 17, a plane explains "
-            "100.00% of the variance of the loss within epsilon. 71.43% of the "
+            "100.00% of the variance of the loss within epsilon. 76.19% of the "
             "points are classified correctly.",
         )
         self.assertEqual(
@@ -67,8 +67,8 @@ class SurfaceTest(parameterized.TestCase):
             self.assertIn(f">{label}</text>", drawn)
 
     @parameterized.parameters(
-        (0.3, "Yes, and close to linear: "),
-        (0.8, "Partly: "),
+        (0.2, "Yes, and close to linear: "),
+        (0.6, "Partly: "),
         (3.0, "No, it is curved: "),
     )
     def test_curvature(self, curvature, begins):
