@@ -259,8 +259,8 @@ def _of_choices(group, config):
 def _of_evaluation(config, name):
     """The default of a setting of the measurement; None if it is required."""
     unset = () if name == "epsilons" else None
-    evaluation = dataclasses.replace(config.evaluation, **{name: unset})
     try:
+        evaluation = dataclasses.replace(config.evaluation, **{name: unset})
         resolved = dataclasses.replace(config, evaluation=evaluation)
     except InputError:
         return None

@@ -23,6 +23,7 @@ ROWS = "clean", "adversarial", "difference"
 GAP, FRAME = 0.1, 0.02  # Inches.
 # Bytes of all PNGs of a run, and the images up to which colors are kept.
 BUDGET, FEW_PIXELS = 200_000, 32 * 32
+LEAST_SIDE = 16
 SMALL = 64  # Pixels of a side; larger images are smoothed when they are scaled.
 PNG = re.compile(rb"(data:image/png;base64,)([^\"]+)")
 
@@ -83,18 +84,23 @@ def side_for(examples: Sequence[Example], scale: float) -> int:
         examples: All `Example`s of a run.
         scale: Float, the factor of the differences.
     """
-    side = longer = max(examples[0].image.shape[:2])
-    while side > 16:
-        pictures = [
-            _reduced(picture, side, is_difference=row == 2)
-            for example in examples
-            for row, picture in enumerate(_pictures(example, scale))
-        ]
-        size = sum(len(_png(_levels(picture))) for picture in pictures)
-        if size <= BUDGET:
-            return side
-        side = min(side - 1, int(0.98 * side * (BUDGET / size) ** 0.5))
-    return min(side, longer)
+    side = max(examples[0].image.shape[:2])
+    for sample in (examples[:1], examples):  # The first is a fast guess.
+        while side > LEAST_SIDE:
+            size = _bytes(sample, scale, side) * len(examples) / len(sample)
+            if size <= BUDGET:
+                break
+            side = min(side - 1, int(0.98 * side * (BUDGET / size) ** 0.5))
+    return side
+
+
+def _bytes(examples, scale, side):
+    """Returns how many bytes the PNGs of examples have."""
+    return sum(
+        len(_png(_levels(_reduced(picture, side, is_difference=row == 2))))
+        for example in examples
+        for row, picture in enumerate(_pictures(example, scale))
+    )
 
 
 def draw(
@@ -192,13 +198,9 @@ class _Sheet:
                 height / self.height,
             )
         )
-        levels = _levels(picture)
-        if levels.ndim == 2:
-            axes.imshow(
-                levels, cmap="gray", vmin=0, vmax=255, interpolation="none"
-            )
-        else:
-            axes.imshow(levels, interpolation="none")
+        levels = np.atleast_3d(_levels(picture))
+        levels = np.broadcast_to(levels, (*levels.shape[:2], 3))
+        axes.imshow(levels, interpolation="none")
         axes.set_axis_off()
         axes.add_patch(
             Rectangle(

@@ -17,7 +17,7 @@ from fastbat_tf.experiment.report.record import RunRecord
 
 NOTHING = "\N{EN DASH}"
 TIMES = (("h", 7200, 3600), ("min", 120, 60), ("s", 0, 1))
-SPECIAL = {
+SPECIAL: dict[str, str] = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
