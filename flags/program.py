@@ -69,7 +69,6 @@ def main(_):
         if command.mode == "evaluate":
             evaluate.evaluate(target=command.target, **arguments)
             return
-        arguments["model_defaults"] = command.model_defaults
         if command.seeds:
             seeds.train_each(
                 seeds=command.seeds,

@@ -44,7 +44,6 @@ def train(
     *,
     resume="auto",
     verbosity=0,
-    model_defaults=None,
     tells_settings=True,
     command=None,
 ):
@@ -65,8 +64,6 @@ def train(
         verbosity: Integer. Below 0: only the results; 0: also bars on a
             terminal, and a line for each epoch and stage; above 0: more
             lines. Defaults to `0`.
-        model_defaults: Dict of the network's own defaults, so that only other
-            values are printed. Defaults to `None`: they are unknown.
         tells_settings: Boolean, whether the settings are printed. Defaults to
             `True`.
         command: String, the command line, which a new run records. Defaults to
@@ -97,7 +94,7 @@ def train(
                 return _train(
                     config,
                     directory,
-                    settings_table.of_training(config, model_defaults)
+                    settings_table.of_training(config)
                     if tells_settings
                     else (),
                     strategy=strategy,

@@ -1,6 +1,7 @@
 """The table of the settings that are not the defaults."""
 
 import contextlib
+import dataclasses
 import io
 import shlex
 
@@ -30,9 +31,7 @@ def parse(*arguments):
 def show(command, verbosity=0):
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), display.shown(verbosity):
-        found = settings_table.of_training(
-            command.config, command.model_defaults, command.seeds
-        )
+        found = settings_table.of_training(command.config, command.seeds)
         settings_table.show(found)
     return printed.getvalue().splitlines()
 
@@ -127,17 +126,20 @@ class SettingsTableTest(parameterized.TestCase):
             expected += ["--epsilons=8/255,16/255", "--evaluation_seed=2"]
             self.assertEqual(chosen, expected)
 
-    def test_differences(self):
-        def differ(*arguments):
-            return settings_table.differences(
-                parse().config, parse(*arguments).config
-            )
-
-        self.assertEqual(differ("--epochs=3", "--save_every=9"), ["epochs=20"])
-        self.assertEqual(differ("--method=fgsm"), ["method=fastbat"])
+    def test_another_norm_than_that_of_the_training(self):
+        config = parse("--method=pgd").config
+        evaluation = dataclasses.replace(
+            config.evaluation, norm="l2", epsilons=(0.5,)
+        )
+        config = dataclasses.replace(config, evaluation=evaluation)
+        found = settings_table.of_evaluation(config, Target(), "runs/a")
         self.assertEqual(
-            differ("--epsilons=0.0314", "--validation_epsilon=4/255"),
-            ["epsilons=8/255", "validation_epsilon=8/255"],
+            settings_table.lines([s for s in found if not s.is_default]),
+            [
+                "target      --run_dir=runs/a",
+                "evaluation  --epsilons=0.5",
+                "            --norm=l2         default linf",
+            ],
         )
 
 
