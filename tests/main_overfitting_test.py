@@ -143,6 +143,12 @@ class SeedsTest(MainTest):
             for seed in (5, 1)
         ]
         self.assertEqual([c["training"]["seed"] for c in configs], [5, 1])
+        for seed, recorded in zip((5, 1), configs, strict=True):
+            self.assertNotIn("--seeds", recorded["command"])
+            self.assertEndsWith(
+                recorded["command"],
+                f" --run_dir={self.run_dir}/seed-{seed} --seed={seed}",
+            )
         clean, attack = summary["rows"]
         for row, accuracies in (
             (clean, [each["clean_accuracy"] for each in results]),

@@ -4,16 +4,17 @@ import csv
 import json
 import pathlib
 import re
+import shlex
 import shutil
 import tempfile
 
 import numpy as np
 import tensorflow as tf
 from absl.testing import absltest
-from tensorboard.backend.event_processing import event_accumulator
 
 from fastbat_tf.data import loading
 from fastbat_tf.evaluation.inputs import choose
+from tests.support import event_files
 from tests.support.command_line import TINY, main, main_here
 
 
@@ -58,6 +59,13 @@ class TrainingTest(absltest.TestCase):
         groups = self.read("config.json")
         for name in ("python", "tensorflow", "keras", "numpy"):
             self.assertRegex(groups["versions"][name], r"^\d+\.\d+")
+        self.assertEqual(
+            groups["command"], shlex.join(["python", "main.py", *self.flags])
+        )
+        self.assertRegex(groups["started"], r"^\d{4}-\d\d-\d\dT[\d:]{8}Z$")
+        found = groups["environment"]
+        self.assertRegex(found["kind"], "^[CG]PU$")
+        self.assertEqual((found["replicas"], found["xla"]), (1, False))
         self.assertEqual(groups["training"]["seed"], 3)
         self.assertEqual(groups["training"]["learning_rate"], 0.2)
         self.assertEqual(
@@ -103,36 +111,56 @@ class TrainingTest(absltest.TestCase):
             self.assertGreater(file.stat().st_size, 10_000)
 
     def test_tensorboard(self):
-        found = {}
-        for directory in ("train", "validation"):
-            events = event_accumulator.EventAccumulator(
-                str(self.run_dir / "tensorboard" / directory),
-                {event_accumulator.TENSORS: 0},
-            ).Reload()
-            for tag in events.Tags()["tensors"]:
-                found[directory, tag] = events.Tensors(tag)
+        found = {
+            (directory, tag): series
+            for directory in ("train", "validation", "results")
+            for tag, series in event_files.read(
+                self.run_dir / "tensorboard" / directory
+            ).items()
+        }
         for name in self.history()[0]:
             if name == "epoch":
                 continue
             directory, _, metric = name.rpartition("val_")
             directory = "validation" if directory or "val_" in name else "train"
-            events = found[directory, f"epoch_{metric}"]
-            self.assertEqual([event.step for event in events], [0, 1])
-            for event, row in zip(events, self.history(), strict=True):
-                value = float(tf.make_ndarray(event.tensor_proto))
-                self.assertAlmostEqual(value, row[name], 5)
-        panels = found["validation", "clean, perturbed, difference"]
-        self.assertEqual([panel.step for panel in panels], [0, 1])
-        for panel in panels:
-            image = tf.io.decode_png(panel.tensor_proto.string_val[2])
-            # Three rows of images, each pixel a square of 3 x 3.
-            self.assertEqual(image.shape[0], 3 * 32 * 3)
-            self.assertEqual(image.shape[1] % (32 * 3), 0)
+            series = found[directory, f"epoch_{metric}"]
+            self.assertEqual(series.steps, [1, 2])
+            for value, row in zip(series.values, self.history(), strict=True):
+                self.assertAlmostEqual(float(value), row[name], 5)
+        series = found["train", "batch_loss"]
+        self.assertEqual(series.steps, list(range(1, 9)))
+        for number, row in enumerate(self.history()):
+            losses = series.values[4 * number : 4 * number + 4]
+            self.assertAlmostEqual(np.mean(losses), row["loss"], 4)
+        series = found["validation", "clean, perturbed, difference"]
+        self.assertEqual(series.steps, [1, 2])
+        for value in series.values:
+            self.assertGreater(min(event_files.picture(value).shape[:2]), 500)
+        (row,) = event_files.hparams(self.run_dir).values()
+        results = self.read("results.json")
+        best = self.history()[results["best_epoch"] - 1]
+        for name, expected in (
+            ("method", "fastbat"),
+            ("epsilon", "8/255"),
+            ("seed", 3),
+            ("test/clean_accuracy", results["clean_accuracy"]),
+            ("test/robust_accuracy", results["attacks"][0]["robust_accuracy"]),
+            ("validation_best/clean_accuracy", best["val_clean_accuracy"]),
+            ("validation_best/robust_accuracy", best["val_robust_accuracy"]),
+        ):
+            if isinstance(expected, str):
+                self.assertEqual(row[name], expected)
+            else:
+                self.assertAlmostEqual(row[name], expected, 5)
+        (text,) = found["results", "command"].values
+        self.assertIn(b"--seed=3", text.item())
 
     def test_results(self):
         results = self.read("results.json")
         self.assertEqual(results["examples"], 40)
         self.assertEqual(results["weights"], "best val_robust_accuracy")
+        best = max(self.history(), key=lambda row: row["val_robust_accuracy"])
+        self.assertEqual(results["best_epoch"], best["epoch"])
         with (self.run_dir / "timing.csv").open() as file:
             seconds = [float(row["seconds"]) for row in csv.DictReader(file)]
         self.assertLen(seconds, 2)

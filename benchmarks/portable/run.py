@@ -122,7 +122,7 @@ class Run:
             logs = {name: float(value) for name, value in logs.items()}
             seconds += time.perf_counter() - start
             if ends:
-                history.append({"epoch": epoch, **logs, "seconds": seconds})
+                history.append({"epoch": epoch + 1, **logs, "seconds": seconds})
                 self._log(history)
                 seconds = 0.0
                 for name in self._step.description["metrics"]:

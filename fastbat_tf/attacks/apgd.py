@@ -106,6 +106,10 @@ class APGD(SteppedAttack):
             per_image(better), answer.gradient, state["best_gradient"]
         )
         best_loss = tf.where(better, answer.loss, state["loss"])
+        prediction = {
+            name: tf.where(better, new, state[name])
+            for name, new in answer.prediction.items()
+        }
 
         rose = ~first & (answer.loss > state["last_loss"])
         rises = state["rises"] + tf.cast(rose, tf.int32)
@@ -129,6 +133,7 @@ class APGD(SteppedAttack):
             "fooled": fooled,
             "found": best,
             "loss": best_loss,
+            **prediction,
             "point": self.project(moved - images, images, epsilon),
             "previous": point,
             "best_gradient": best_gradient,

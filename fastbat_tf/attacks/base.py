@@ -211,7 +211,10 @@ class SteppedAttack(Attack):
       1 unless `step` returns it,
     * `fooled`: bool, whether `found` is misclassified,
     * `found`: float32, the adversarial image to report,
-    * `loss`: float32, the loss of `found`.
+    * `loss`: float32, the loss of `found`,
+    * `predicted` and `confidence`: int32 and float32, what `losses.predict`
+      returns of the network's logits of `found`. They begin as those of the
+      clean image. If `step` does not renew them, the loop asks the network.
 
     Random numbers depend only on seed, attack, example and round: neither the
     batch size nor an interruption changes them.
@@ -303,8 +306,8 @@ class SteppedAttack(Attack):
             epsilon: float32 scalar tensor, the radius.
 
         Returns:
-            The new state, a dict with the keys of `state`; `iteration` may be
-            missing.
+            The new state, a dict with the keys of `state`; `iteration`, and
+            `predicted` with `confidence`, may be missing.
         """
 
     def ask(self, network, loss, problem, point, *, samples=1):
@@ -344,6 +347,8 @@ class SteppedAttack(Attack):
             "fooled": np.zeros(len(images), bool),
             "found": images,
             "loss": np.full(len(images), -np.inf, np.float32),
+            "predicted": labels,
+            "confidence": np.zeros(len(images), np.float32),
             **state,
         }
         return tf.nest.map_structure(tf.convert_to_tensor, (problem, state))
@@ -374,6 +379,10 @@ class SteppedAttack(Attack):
                 network, problem, {**state, "iteration": iteration}, epsilon
             )
             moved.setdefault("iteration", iteration + 1)
+            known = state["predicted"]
+            if moved.get("predicted", known) is known:
+                logits = tf.cast(network(moved["found"]), tf.float32)
+                moved |= losses.predict(logits)
 
             def choose(new, old):
                 shape = [-1] + [1] * (len(new.shape) - 1)

@@ -144,12 +144,12 @@ class BoundAttack:
         self._refuse_numpy()
         robust, found = clean.correct, np.zeros_like(clean.images)
         for stage in self.stages():
-            record = Record.start(robust, clean.images)
+            record = Record.start(robust, clean)
             hear = listener and functools.partial(
                 _count, listener, record, stage.rounds(clean.logits.shape[-1])
             )
             stage.run(clean, record, epsilon, seed=seed, listener=hear)
-            record.update(found)
+            record.update(perturbation=found)
             robust = record.robust
         return AttackResult(clean.correct, robust, found)
 

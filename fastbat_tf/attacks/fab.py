@@ -90,11 +90,16 @@ class FAB(SteppedAttack):
         fooled = wrong & near
         margin = losses.margin(logits, problem["labels"], problem["targets"])
         pulled = images + PULL_BACK * (walked - images)
+        prediction = {
+            name: tf.where(fooled, new, state[name])
+            for name, new in losses.predict(logits).items()
+        }
         return {
             "fooled": fooled,
             # The reported image must lie in the ball: the clean one at first.
             "found": tf.where(per_image(fooled), walked, images),
             "loss": tf.where(fooled, margin, state["loss"]),
+            **prediction,
             "point": tf.where(per_image(wrong), pulled, walked),
         }
 

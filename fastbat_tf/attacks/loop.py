@@ -19,6 +19,7 @@ from fastbat_tf.attacks.classifier import (
     raises_own_errors,
     refuse_too_large,
 )
+from fastbat_tf.attacks.records import predict
 
 # The excess of a perturbation that rounding explains, in pixels and relative
 # to epsilon.
@@ -115,26 +116,30 @@ class AttackLoop:
             np.random.default_rng([self._seed, name, example, number])
             for example, number in rounds
         ]
-        return self._attack.begin(
+        problem, state = self._attack.begin(
             self._clean.images[examples],
             self._clean.labels[examples],
             self._targets[examples, numbers % self._targets.shape[1]],
             self._epsilon,
             generators,
         )
+        confidence = predict(self._clean.logits[examples]).confidence
+        return problem, {**state, "confidence": tf.constant(confidence)}
 
     def _record(self, record, slots, state, ended):
         """Records the states of the slots whose rounds have ended."""
         examples = np.array([slots[slot].example for slot in ended])
-        found, loss, fooled = (
+        found, loss, fooled, predicted, confidence = (
             tf.gather(state[name], ended).numpy()
-            for name in ("found", "loss", "fooled")
+            for name in ("found", "loss", "fooled", "predicted", "confidence")
         )
         delta = found - self._clean.images[examples]
         self._check(found, delta)
         worse = fooled | (loss > record.loss[examples])
         if record.perturbation is not None:
             record.perturbation[examples[worse]] = delta[worse]
+        record.predicted[examples[worse]] = predicted[worse]
+        record.confidence[examples[worse]] = confidence[worse]
         record.loss[examples] = np.maximum(loss, record.loss[examples])
         record.robust[examples] = ~fooled
         record.rounds[examples] += 1

@@ -110,6 +110,30 @@ def fallback(name, classes):
     )
 
 
+def predict(logits):
+    """The predicted class and its softmax probability.
+
+    `fastbat_tf.attacks.records.predict` is the same for NumPy arrays.
+
+    Args:
+        logits: float32 tensor `(batch, classes)`.
+
+    Returns:
+        A dict of two tensors `(batch,)`: `predicted`, int32, which is -1 if a
+        logit is NaN, and `confidence`, float32, which is then 0.
+    """
+    highest = tf.reduce_max(logits, -1, keepdims=True)
+    # The difference of two infinite logits would be NaN.
+    below = tf.where(logits == highest, 0.0, logits - highest)
+    unknown = tf.reduce_any(tf.math.is_nan(logits), -1)
+    predicted = tf.argmax(logits, -1, output_type=tf.int32)
+    confidence = 1.0 / tf.reduce_sum(tf.exp(below), -1)
+    return {
+        "predicted": tf.where(unknown, -1, predicted),
+        "confidence": tf.where(unknown, 0.0, confidence),
+    }
+
+
 def is_correct(logits, labels):
     """Whether the label has the highest logit; False if a logit is NaN."""
     predicted = tf.argmax(logits, -1, output_type=labels.dtype)
@@ -125,11 +149,13 @@ class Answer(NamedTuple):
         gradient: float32 tensor like the images, the gradient of each loss
             with respect to its image.
         correct: bool tensor `(batch,)`, whether the label is predicted.
+        prediction: What `predict` returns.
     """
 
     loss: tf.Tensor
     gradient: tf.Tensor
     correct: tf.Tensor
+    prediction: dict
 
 
 def ask(network, loss, *, images, labels, targets, samples=1):
@@ -157,7 +183,9 @@ def ask(network, loss, *, images, labels, targets, samples=1):
         values, logits, gradient = _ask_once(
             network, loss, images, labels, targets
         )
-        return Answer(values, gradient, is_correct(logits, labels))
+        return Answer(
+            values, gradient, is_correct(logits, labels), predict(logits)
+        )
 
     def add(number, values, probabilities, gradient):
         once = _ask_once(network, loss, images, labels, targets)
@@ -170,8 +198,14 @@ def ask(network, loss, *, images, labels, targets, samples=1):
         add,
         (tf.constant(1), first[0], tf.nn.softmax(first[1]), first[2]),
     )
+    prediction = predict(probabilities)
+    mean = tf.reduce_max(probabilities, -1) / samples
+    unknown = prediction["predicted"] < 0
     return Answer(
-        values / samples, gradient / samples, is_correct(probabilities, labels)
+        values / samples,
+        gradient / samples,
+        is_correct(probabilities, labels),
+        {**prediction, "confidence": tf.where(unknown, 0.0, mean)},
     )
 
 

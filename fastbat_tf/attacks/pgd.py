@@ -90,5 +90,6 @@ class PGD(SteppedAttack):
             "fooled": ~answer.correct,
             "found": point,
             "loss": answer.loss,
+            **answer.prediction,
             "point": self.project(point + ascent - images, images, epsilon),
         }

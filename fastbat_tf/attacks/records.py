@@ -6,6 +6,42 @@ from typing import NamedTuple
 import numpy as np
 
 
+class Prediction(NamedTuple):
+    """What a network predicts.
+
+    Attributes:
+        predicted: int32 array `(examples,)`, the class of the highest logit;
+            -1 if a logit is NaN.
+        confidence: float32 array `(examples,)`, the softmax probability of
+            that class; 0 if a logit is NaN.
+    """
+
+    predicted: np.ndarray
+    confidence: np.ndarray
+
+
+def predict(logits):
+    """Returns the `Prediction` of logits, a float32 array.
+
+    Example:
+
+    >>> predict(np.float32([[0, 2], [-1e9, -1e9]])).confidence.round(3)
+    array([0.881, 0.5  ], dtype=float32)
+    """
+    unknown = np.isnan(logits).any(axis=-1)
+    known = np.where(unknown[:, np.newaxis], 0, logits).astype(np.float32)
+    highest = known.max(axis=-1, keepdims=True)
+    # The difference of two infinite logits would be NaN.
+    below = np.subtract(
+        known, highest, np.zeros_like(known), where=known != highest
+    )
+    confidence = 1 / np.exp(below).sum(axis=-1)
+    return Prediction(
+        np.where(unknown, -1, known.argmax(axis=-1)).astype(np.int32),
+        np.where(unknown, 0, confidence).astype(np.float32),
+    )
+
+
 class Clean(NamedTuple):
     """The examples, and the logits of the network on clean images.
 
@@ -25,6 +61,11 @@ class Clean(NamedTuple):
         # Like `losses.is_correct`: an image with a NaN logit is not correct.
         known = ~np.isnan(self.logits).any(axis=-1)
         return known & (self.logits.argmax(axis=-1) == self.labels)
+
+    @property
+    def prediction(self):
+        """The `Prediction` of the clean images."""
+        return predict(self.logits)
 
 
 class AdversarialExamples(NamedTuple):
@@ -93,6 +134,9 @@ class Record:
         robust: bool array `(examples,)`, still classified correctly.
         rounds: int32 array `(examples,)`, the number of finished rounds.
         loss: float32 array `(examples,)`, the highest loss of these rounds.
+        predicted: int32 array `(examples,)`, the class that the network
+            predicts for the image with that perturbation; see `Prediction`.
+        confidence: float32 array `(examples,)`, its probability.
         perturbation: float32 array, defined like `AttackResult.perturbation`;
             None if it is not kept.
     """
@@ -100,36 +144,44 @@ class Record:
     robust: np.ndarray
     rounds: np.ndarray
     loss: np.ndarray
+    predicted: np.ndarray
+    confidence: np.ndarray
     perturbation: np.ndarray | None
 
     @classmethod
-    def start(cls, robust, images, keeps_perturbation=True):
+    def start(cls, robust, clean, keeps_perturbation=True):
         """Creates the record of a new attack.
 
         Args:
             robust: bool array `(examples,)`, the examples to attack.
-            images: float32 array `(examples, height, width, channels)`.
+            clean: The `Clean` examples.
             keeps_perturbation: Whether perturbations are kept. Defaults to
                 True.
 
         Returns:
             A `Record`.
         """
-        count = len(images)
+        count = len(clean.images)
         return cls(
             robust.copy(),
             np.zeros(count, np.int32),
             np.full(count, -np.inf, np.float32),
-            np.zeros_like(images) if keeps_perturbation else None,
+            *clean.prediction,
+            np.zeros_like(clean.images) if keeps_perturbation else None,
         )
 
-    def update(self, found):
-        """Writes the perturbations of this record to an array.
+    def update(self, **found):
+        """Writes attributes of this record to arrays of earlier attacks.
+
+        Examples for which this attack reports no perturbation keep what they
+        have.
 
         Args:
-            found: float32 array like the images, the perturbations of earlier
-                attacks. Examples for which this attack reports none keep
-                theirs.
+            **found: Arrays like `perturbation`, `predicted` or `confidence`,
+                by these names.
         """
-        tried = np.isfinite(self.loss)
-        found[tried] = self.perturbation[tried]
+        broken = (self.rounds > 0) & ~self.robust
+        # The loss of a broken example may be infinite or NaN.
+        reported = np.isfinite(self.loss) | broken
+        for name, values in found.items():
+            values[reported] = getattr(self, name)[reported]

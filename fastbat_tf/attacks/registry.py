@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 from fastbat_tf.errors import InputError
+from fastbat_tf.runtime import formatting
 
 if TYPE_CHECKING:  # They import TensorFlow.
     from fastbat_tf.attacks.base import Attack, Settings
@@ -253,12 +254,13 @@ def check_epsilons(epsilons: Sequence[float], norm: str | float) -> None:
         if not 0 < epsilon <= largest:
             raise InputError(
                 "`epsilons` are expected above 0 and finite, at most 1 for "
-                f"linf, such as 8/255. Received: epsilon={epsilon}"
+                "linf, such as 8/255. "
+                f"Received: epsilon={formatting.as_given(epsilon)}"
             )
     if len(set(epsilons)) < len(epsilons):
         raise InputError(
             "`epsilons` is expected to hold none twice. "
-            f"Received: epsilons={epsilons}"
+            f"Received: epsilons={formatting.as_given(epsilons)}"
         )
 
 

@@ -83,6 +83,10 @@ class Square(SteppedAttack):
         loss = losses.margin(logits, labels, problem["targets"])
         better = fooled | (loss > state["loss"])
         best = tf.where(per_image(better), candidate, state["found"])
+        prediction = {
+            name: tf.where(better, new, state[name])
+            for name, new in losses.predict(logits).items()
+        }
 
         number = tf.minimum(state["iteration"] + 1, self.steps)
         draws = tf.gather(problem["draws"], number, batch_dims=1)
@@ -95,6 +99,7 @@ class Square(SteppedAttack):
             "fooled": fooled,
             "found": best,
             "loss": tf.where(better, loss, state["loss"]),
+            **prediction,
             "candidate": self.project(delta, images, epsilon),
         }
 

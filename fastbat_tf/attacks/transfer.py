@@ -103,9 +103,14 @@ class Transfer(SteppedAttack):
 
         def ask_victim():
             logits = tf.cast(network(state["found"]), tf.float32)
-            return ended & ~losses.is_correct(logits, problem["labels"])
+            fooled = ended & ~losses.is_correct(logits, problem["labels"])
+            return {"fooled": fooled, **losses.predict(logits)}
+
+        def ask_nobody():
+            kept = {name: state[name] for name in ("predicted", "confidence")}
+            return {"fooled": tf.zeros_like(ended), **kept}
 
         # The victim is asked only when a round has ended.
-        nobody = tf.zeros_like(ended)
-        fooled = tf.cond(tf.reduce_any(ended), ask_victim, lambda: nobody)
-        return {**state, "fooled": state["fooled"] | fooled}
+        asked = tf.cond(tf.reduce_any(ended), ask_victim, ask_nobody)
+        fooled = state["fooled"] | asked.pop("fooled")
+        return {**state, **asked, "fooled": fooled}

@@ -383,13 +383,18 @@ def _save_images(state, outcome, epsilon, *, clean, sample, pixels):
 def _write(state, results, outcomes, clean, sample):
     """Writes `outcomes.npz`, then `results.json`."""
     rows = results["attacks"]
+    attacked = [o.prediction for row in outcomes.values() for o in row]
     state.write_npz(
         "outcomes.npz",
         index=sample.index,
         label=clean.labels,
         clean_correct=clean.correct,
+        clean_class=clean.prediction.predicted,
+        clean_confidence=clean.prediction.confidence,
         attack=np.array([row["attack"] for row in rows]),
         epsilon=np.array([row["epsilon"] for row in rows]),
         robust=np.array([o.robust for row in outcomes.values() for o in row]),
+        adversarial_class=np.array([p.predicted for p in attacked]),
+        adversarial_confidence=np.array([p.confidence for p in attacked]),
     )
     state.write_results(results)

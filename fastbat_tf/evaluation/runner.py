@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastbat_tf.attacks.records import Prediction
 from fastbat_tf.evaluation.table import radius
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -20,6 +21,7 @@ class AttackOutcome(NamedTuple):
         seconds: Float, the running time.
         stages: For an ensemble, the `AttackOutcome`s of its parts in order.
         perturbation: float32 array like the images, or None.
+        prediction: The `Prediction` of the adversarial images, or None.
     """
 
     name: str
@@ -28,6 +30,7 @@ class AttackOutcome(NamedTuple):
     seconds: float
     stages: tuple = ()
     perturbation: np.ndarray | None = None
+    prediction: Prediction | None = None
 
 
 def run_attack(name, attack, clean, epsilon, *, seed, state, shown):
@@ -46,7 +49,10 @@ def run_attack(name, attack, clean, epsilon, *, seed, state, shown):
         An `AttackOutcome`, with perturbations if the state keeps them.
     """
     robust, stages = clean.correct, []
-    found = np.zeros_like(clean.images) if state.keeps_perturbations else None
+    prediction = clean.prediction
+    found = prediction._asdict()
+    if state.keeps_perturbations:
+        found["perturbation"] = np.zeros_like(clean.images)
     for number, stage in enumerate(attack.stages()):
         with shown.task(stage.title, detail="compiling ...") as task:
             progress = _Progress(
@@ -62,8 +68,7 @@ def run_attack(name, attack, clean, epsilon, *, seed, state, shown):
                 clean, record, epsilon, seed=seed, listener=progress.report
             )
             seconds = progress.close()
-        if found is not None:
-            record.update(found)
+        record.update(**found)
         robust = record.robust
         stages.append(
             AttackOutcome(
@@ -76,7 +81,8 @@ def run_attack(name, attack, clean, epsilon, *, seed, state, shown):
         robust=robust,
         seconds=sum(stage.seconds for stage in stages),
         stages=tuple(stages) if len(stages) > 1 else (),
-        perturbation=found,
+        perturbation=found.get("perturbation"),
+        prediction=prediction,
     )
 
 
@@ -91,9 +97,7 @@ class _Progress:
         """Starts or resumes the record of an attack on what is robust."""
         self._moved = False
         self._start = self._said = time.perf_counter()
-        self._record, self._before = self._state.open(
-            self._key, robust, clean.images
-        )
+        self._record, self._before = self._state.open(self._key, robust, clean)
         self._rounds = self._stage.rounds(clean.logits.shape[-1])
         self._total = int(robust.sum())
         return self._record

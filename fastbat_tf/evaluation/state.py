@@ -17,7 +17,9 @@ from fastbat_tf.files import locked, make_directory, replacing, write_json
 SECONDS_BETWEEN_WRITES = 5.0
 SECONDS_TO_WAIT = 0.5  # For a process that is about to release the lock.
 LOGITS_TOLERANCE = 1e-2  # Other batch sizes and devices round differently.
-FIELDS = ("robust", "rounds", "loss", "perturbation")
+# Earlier versions wrote no prediction.
+ADDED_FIELDS = ("predicted", "confidence")
+FIELDS = ("robust", "rounds", "loss", *ADDED_FIELDS, "perturbation")
 
 
 class EvaluationState:
@@ -146,18 +148,18 @@ class EvaluationState:
             )
         return before
 
-    def open(self, name, robust, images):
+    def open(self, name, robust, clean):
         """Loads the record of an attack, or starts one.
 
         Args:
             name: Name of its file.
             robust: bool array `(examples,)`, the examples to attack.
-            images: float32 array `(examples, height, width, channels)`.
+            clean: The `Clean` examples.
 
         Returns:
             A `Record`, and the seconds that the attack has taken so far.
         """
-        record = Record.start(robust, images, self.keeps_perturbations)
+        record = Record.start(robust, clean, self.keeps_perturbations)
         content = self.sharding.on_chief(lambda: self._load(name, record))
         everyone = self.sharding.workers
         if not everyone.object_from_chief(bool(content)):
@@ -175,7 +177,12 @@ class EvaluationState:
         if path is None or not path.exists():
             return None
         fields = {name: getattr(record, name).shape for name in self._fields}
-        return _read(path, {**fields, "seconds": ()})
+        fields["seconds"] = ()
+        added = {name: fields.pop(name) for name in ADDED_FIELDS}
+        known = _read(path, fields)
+        if _names(path) == set(known):  # Of an earlier version: start again.
+            return None
+        return {**known, **_read(path, added)}
 
     def save(self, name, record, seconds, now=True):
         """Saves a record; if not `now`, only when enough time has passed."""
@@ -226,6 +233,11 @@ def _refuse_unwritable(path):
             "The state of the evaluation cannot be written; check free space "
             f"and permissions. Received: path={path} ({error})"
         ) from error
+
+
+def _names(path):
+    with np.load(path) as file:
+        return set(file.files)
 
 
 def _read(path, shapes):

@@ -37,8 +37,8 @@ class Backup:
     the files that grow with the run, and their checksums as `sha256sum` writes
     them. It is written to a temporary directory, then renamed, so a killed
     process leaves no partial checkpoint. Numbers increase from one checkpoint
-    to the next. Copies of TensorBoard's event files are renamed, because
-    TensorBoard would show each checkpoint as another run.
+    to the next. Copies of TensorBoard's event files and of its profiles are
+    renamed, because TensorBoard would show each checkpoint as another run.
 
     Args:
         directory: Path of the directory that holds the checkpoints.
@@ -133,13 +133,18 @@ class Backup:
 
 
 def _hide(name):
-    """Changes "tfevents" in a name, so that TensorBoard ignores the file."""
-    return re.sub("tf(-*)events", r"tf-\1events", name)
+    """Changes a name that TensorBoard looks for in all folders.
+
+    These are "tfevents" in the name of a file, and the folder "profile".
+    """
+    name = re.sub("tf(-*)events", r"tf-\1events", name)
+    return re.sub("^(-*)profile$", r"-\1profile", name)
 
 
 def _reveal(name):
     """Undoes `_hide`; does not change names in older checkpoints."""
-    return re.sub("tf-(-*)events", r"tf\1events", name)
+    name = re.sub("tf-(-*)events", r"tf\1events", name)
+    return re.sub("^-(-*)profile$", r"\1profile", name)
 
 
 def _copy(source, target, rename):

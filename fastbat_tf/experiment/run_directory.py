@@ -1,6 +1,5 @@
 """The files of a run, and the check of which run a directory holds."""
 
-import dataclasses
 import json
 import os
 import pathlib
@@ -10,6 +9,7 @@ from importlib import metadata
 
 from fastbat_tf import files
 from fastbat_tf.errors import InputError
+from fastbat_tf.experiment import settings_table
 from fastbat_tf.experiment.config import Config
 
 VERSIONED = ("tensorflow", "keras", "numpy", "tensorflow-datasets")
@@ -112,7 +112,9 @@ class RunDirectory:
             return
         which, differences = "this", ""
         if before != config:
-            which, differences = "a different", _differences(before, config)
+            which = "a different"
+            differences = settings_table.differences(before, config)
+            differences = f" ({', '.join(differences)})"
         raise InputError(
             f"`run_dir` holds {which} run already{differences}; expected a new "
             f"directory. Received: run_dir={self.path}"
@@ -348,17 +350,3 @@ def _is_unfinished(path, config, seeds):
 
 def _now():
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-
-
-def _differences(before, now):
-    """Lists the previous values of the settings that differ, for a message."""
-    names = [
-        f"{field.name}={getattr(before_group, field.name)}"
-        for before_group, group in zip(
-            vars(before).values(), vars(now).values(), strict=True
-        )
-        for field in dataclasses.fields(group)
-        if field.compare
-        and getattr(before_group, field.name) != getattr(group, field.name)
-    ]
-    return f" ({', '.join(names)})"

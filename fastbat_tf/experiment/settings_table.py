@@ -126,6 +126,30 @@ def show(
     display.say("\n".join(shown))
 
 
+def differences(before: Config, now: Config) -> list[str]:
+    """Lists the settings of a run that another one does not share.
+
+    Args:
+        before: The `Config` whose values are listed.
+        now: A `Config`.
+
+    Returns:
+        List of strings such as `"epochs=10"`.
+    """
+    found = {}
+    for group in (field.name for field in dataclasses.fields(now)):
+        fields = dataclasses.fields(getattr(now, group))
+        ignored = {field.name for field in fields if not field.compare}
+        ours, theirs = _values(before, group), _values(now, group)
+        if ours.get("method") != theirs.get("method"):
+            ours = {"method": ours["method"]}  # Its options are others, too.
+        for field, value in ours.items():
+            if field not in ignored and value != theirs.get(field):
+                name = FLAGS.get((group, field)) or field
+                found[f"{name}={_as_typed(before, field, value)}"] = None
+    return list(found)
+
+
 def lines(settings: list[Setting]) -> list[str]:
     """Formats settings as a table, with the groups on the left.
 

@@ -8,6 +8,7 @@ metric: so it is a run of its own, beside `train` and `validation`.
 
 import dataclasses
 import json
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -99,7 +100,7 @@ class RunSummary(keras.callbacks.Callback):
         with self._writer.as_default():
             for kind in KINDS:
                 value = logs[f"{prefix}{kind}"]
-                tf.summary.scalar(f"best_validation/{kind}", value, epoch + 1)
+                tf.summary.scalar(f"validation_best/{kind}", value, epoch + 1)
         self._writer.flush()
 
     def on_train_end(self, logs=None):
@@ -121,11 +122,20 @@ def write_settings(config: Config, directory: RunDirectory) -> None:
     layout = custom_scalar.pb(layout_of(config)).SerializeToString()
     writer = tf.summary.create_file_writer(str(path), filename_suffix=SETTINGS)
     with writer.as_default():
-        hparams.hparams(hyperparameters(config), trial_id=str(directory.path))
+        hparams.hparams(hyperparameters(config), trial_id=_trial(directory))
         tf.summary.experimental.write_raw_pb(layout, step=0)
         for name, text in texts(config, recorded).items():
             tf.summary.text(name, text, step=0)
     writer.close()
+
+
+def _trial(directory):
+    """A name of the row: what tells most comes first, as it may be cut off."""
+    path = directory.path.absolute()
+    parent, name = path.parent, path.name
+    if name.startswith("seed-"):  # Of several seeds.
+        parent, name = parent.parent, f"{parent.name}/{name}"
+    return f"{name} ({parent})"
 
 
 def write_results(
@@ -249,10 +259,11 @@ def texts(config: Config, recorded: Mapping[str, Any]) -> dict[str, str]:
     Returns:
         Dict from titles to texts.
     """
+    title = "Begun with"
     command = recorded.get("command")
     if command is None:
-        command = "# Begun from Python. A command with the same settings:\n"
-        command += str(differences.command(config))
+        title = "Not begun by a command; one with the same settings is"
+        command = differences.command(config) or "not known"
     settings = differences.resolved(config)
     changed = differences.differing(config)
     others = {k: v for k, v in settings.items() if k not in changed}
@@ -262,13 +273,21 @@ def texts(config: Config, recorded: Mapping[str, Any]) -> dict[str, str]:
         **recorded.get("versions", {}),
     }
     return {
-        "command": f"```\n{command}\n```",
+        "command": f"{title}\n\n```\n{_in_lines(command)}\n```",
         "settings": (
             f"{_table('not the default', changed)}\n\n"
             f"{_table('default', others)}"
         ),
         "versions": _table("", versions),
     }
+
+
+def _in_lines(command):
+    """Breaks a command before each flag, as a shell reads it."""
+    return " ".join(
+        f"\\\n    {shlex.quote(word)}" if word[:1] == "-" else shlex.quote(word)
+        for word in shlex.split(command)
+    )
 
 
 def _table(title, values):

@@ -24,6 +24,7 @@ from typing import Any, Literal, NamedTuple, get_args
 from fastbat_tf.attacks.registry import LARGEST_EPSILON, parse_norm
 from fastbat_tf.errors import InputError
 from fastbat_tf.methods import expressions
+from fastbat_tf.runtime import formatting
 
 Kind = Literal["float", "integer", "fraction", "choice", "norm"]
 KINDS = get_args(Kind)
@@ -77,9 +78,7 @@ class Option(NamedTuple):
         if self.shown or self.formula:
             return self.shown or self.formula
         if self.kind == "fraction":
-            gray_levels = 255 * self.default
-            if gray_levels == round(gray_levels) != 0:
-                return f"{round(gray_levels)}/255"
+            return formatting.radius(self.default)
         if isinstance(self.default, float):
             return f"{self.default:g}"
         return str(self.default)
@@ -141,7 +140,7 @@ class Option(NamedTuple):
             )
         hint = f"; {self.hint}" if self.hint else ""
         received = ", ".join(
-            f"{key}={given}"
+            f"{key}={formatting.as_given(given)}"
             for key, given in {name: value, **dict(bounds)}.items()
         )
         return InputError(f"{subject}{hint}. Received: {received}")

@@ -46,17 +46,19 @@ class NotebookFigure(Figure):
         return file.getvalue()
 
 
-def draw(rows, summary):
+def draw(rows, summary=None, columns=None):
     """Draws examples.
 
     Args:
         rows: List of `captions.ExampleRow`s.
-        summary: String, a sentence about all examples, or None.
+        summary: String, a sentence about all examples. Defaults to None.
+        columns: Integer, how many examples stand beside each other. Defaults
+            to None: 1 for few examples, else 2.
 
     Returns:
         A `matplotlib.figure.Figure`.
     """
-    page = _Page(rows, summary)
+    page = _Page(rows, summary, columns)
     for place, row in enumerate(rows):
         page.add(place, row)
     page.add_key()
@@ -80,16 +82,17 @@ class _Page:
     Args:
         rows: List of `ExampleRow`s.
         summary: String or None.
+        columns: Integer or None.
     """
 
-    def __init__(self, rows, summary):
+    def __init__(self, rows, summary, columns):
         height, width, self._channels = rows[0].image.shape
         unit = SIDE / max(height, width)
         self._height, self._width = unit * height, unit * width
         # Narrow images leave room for their captions.
         self._cell = max(self._width, 0.75 * SIDE)
         self._pitch = self._cell + GAP
-        self._columns = 1 if len(rows) <= ONE_COLUMN else 2
+        self._columns = columns or (1 if len(rows) <= ONE_COLUMN else 2)
         self._group = 3 * self._pitch - GAP
         self._count = len(rows)
         total = self._columns * (self._group + GROUP_GAP) - GROUP_GAP

@@ -72,6 +72,22 @@ def radius(value, norm="linf"):
     return min((decimal, f"{levels}/255"), key=len)
 
 
+def as_given(value):
+    """Formats what an error received, with radii as they were typed.
+
+    Example:
+
+    >>> as_given(300 / 255), as_given([8 / 255, 0.1]), as_given(2.0)
+    ('300/255', '[8/255, 0.1]', '2.0')
+    """
+    if isinstance(value, list | tuple):
+        left, right = "[]" if isinstance(value, list) else "()"
+        return left + ", ".join(map(as_given, value)) + right
+    text = f"{value}"
+    short = radius(value) if isinstance(value, float) else text
+    return short if "/" in short and len(short) < len(text) else text
+
+
 def number(value):
     """Formats a number with as few digits as it has.
 
@@ -95,21 +111,36 @@ def _shortest(value):
     )
 
 
-def pack(words, width):
-    """Joins texts into lines of at most `width` characters where possible.
+def in_pairs(named, width):
+    """Formats named values, two in a line if there is room.
+
+    The places of the values depend on the names alone, so that lines with the
+    same names can be compared.
+
+    Args:
+        named: List of pairs of strings, a name and a value.
+        width: Integer, the most characters of a line.
+
+    Returns:
+        List of lines.
 
     Example:
 
-    >>> pack(["one", "two", "three"], 10)
-    ['one  two', 'three']
+    >>> in_pairs([("gap", "0.01"), ("alarm", "0")], 40)
+    ['gap  0.01        alarm  0']
     """
-    lines = []
-    for word in words:
-        if lines and len(f"{lines[-1]}  {word}") <= width:
-            lines[-1] += f"  {word}"
-        else:
-            lines.append(word)
-    return [line.rstrip() for line in lines]
+    value_width = 10
+    columns = named[::2], named[1::2]
+    widths = [max(len(name) for name, _ in c) for c in columns if c]
+    if sum(widths) + len(widths) * (2 + value_width) + 2 > width:
+        widths = [max(widths)]
+    cells = [
+        f"{name:{widths[k % len(widths)]}}  {value:{value_width}}"
+        for k, (name, value) in enumerate(named)
+    ]
+    step = len(widths)
+    starts = range(0, len(cells), step)
+    return ["  ".join(cells[k : k + step]).rstrip() for k in starts]
 
 
 def beside(stamp, text, width):

@@ -147,14 +147,14 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
         def run(record, listener=None):
             attack.run(clean, record, 0.012, seed=5, listener=listener)
 
-        whole = Record.start(clean.correct, clean.images)
+        whole = Record.start(clean.correct, clean)
         run(whole)
         self.assertBetween(whole.robust.sum(), 1, 8)
 
         class Interruption(Exception):
             pass
 
-        record = Record.start(clean.correct, clean.images)
+        record = Record.start(clean.correct, clean)
         seen = [0]
 
         def interrupt():  # Whenever a round has ended.
@@ -181,7 +181,7 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
         problem = linear_problem(4, wrong=False)
         attack = PGD(steps=2).on(problem.network)
         clean = attack.classify(problem.images, problem.labels)
-        record = Record.start(clean.correct, clean.images)
+        record = Record.start(clean.correct, clean)
         attack.run(clean, record, 1e-4)
         self.assertAllEqual(record.rounds, np.ones(4))
         calls = []

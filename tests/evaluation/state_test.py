@@ -99,6 +99,9 @@ class ContinueTest(parameterized.TestCase, tf.test.TestCase):
         expected = self.outcomes(self.whole)
         found = self.outcomes(directory)
         self.assertEqual(set(found), set(expected))
+        # The neighbors of a slot may change the last bit.
+        name = "adversarial_confidence"
+        self.assertAllClose(found.pop(name), expected.pop(name), rtol=1e-6)
         for name, array in expected.items():
             self.assertAllEqual(found[name], array)
 

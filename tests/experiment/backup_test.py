@@ -155,13 +155,19 @@ class BackupTest(parameterized.TestCase):
         self.assert_restores(1)
 
     def test_names_of_event_files(self):
-        """TensorBoard reads every file named "*tfevents*", wherever it is."""
+        """TensorBoard reads them wherever they are.
+
+        These are files named "*tfevents*", and folders named "profile".
+        """
         train = self.root / "curves" / "train"
         names = {
             "events.out.tfevents.1.host": "events.out.tf-events.1.host",
             "tf-events": "tf--events",
             "tf--events.tfevents": "tf---events.tf-events",
             "TFevents": "TFevents",
+            "profile": "-profile",
+            "-profile": "--profile",
+            "profiles": "profiles",
         }
         for name in names:
             (train / name).write_text(name)
@@ -179,14 +185,19 @@ class BackupTest(parameterized.TestCase):
         """Older copies have the names of the event files."""
         self.save(1)
         directory = self.root / "backup" / "000000"
-        name = "files/curves/train/events.out.tfevents.1"
-        (directory / name).write_text("old")
+        names = [
+            f"files/curves/train/{name}"
+            for name in ("events.out.tfevents.1", "profile")
+        ]
         sums = directory / "SHA256SUMS"
-        line = f"{backup.sha256(directory / name)}  {name}\n"
-        sums.write_text(sums.read_text() + line)
+        for name in names:
+            (directory / name).write_text("old")
+            line = f"{backup.sha256(directory / name)}  {name}\n"
+            sums.write_text(sums.read_text() + line)
         self.assertEqual(self.assert_restores(1), [])
-        restored = self.root / name.removeprefix("files/")
-        self.assertEqual(restored.read_text(), "old")
+        for name in names:
+            restored = self.root / name.removeprefix("files/")
+            self.assertEqual(restored.read_text(), "old")
 
     def test_sums_are_those_of_sha256sum(self):
         self.save(1)

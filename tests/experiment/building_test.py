@@ -1,17 +1,25 @@
 """What the settings of a training compile to."""
 
+from unittest import mock
+
 import keras
 import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
-from fastbat_tf.experiment import building
-from fastbat_tf.experiment.config import Config
+from fastbat_tf.experiment import building, callbacks
+from fastbat_tf.experiment.config import Config, MethodConfig
+from fastbat_tf.methods import METHODS
 from fastbat_tf.methods.fastat import FastAT
+from fastbat_tf.methods.options import EPSILON
+from fastbat_tf.methods.spec import MethodSpec, Passes
 from fastbat_tf.training.classifier import RobustClassifier
 from fastbat_tf.training.losses import DLR, SmoothedCrossentropy
 from fastbat_tf.training.options import SCHEDULES, TrainingConfig
 from tests.support import testing
+
+UNMOVED = Passes(1, 1, 1, reach=0)
+OPTIONS = {"epsilon": EPSILON}
 
 
 class Replaying(FastAT):
@@ -97,6 +105,31 @@ class CompileTest(tf.test.TestCase, parameterized.TestCase):
         robust = compiled(Replaying, schedule="multistep", epochs=6)
         robust.train_on_batch(*testing.images_and_labels(4))
         self.assertAllEqual(robust.optimizer.iterations, 3)
+
+    @parameterized.parameters(
+        (METHODS["fastat"], "perturbed_accuracy", "val_robust_accuracy"),
+        (METHODS["standard"], "accuracy", "val_clean_accuracy"),
+        # Methods of a user.
+        (MethodSpec("Plain", "plain"), "accuracy", "val_clean_accuracy"),
+        (
+            MethodSpec("Mixup", "mixup", passes=UNMOVED, options=OPTIONS),
+            "accuracy",
+            "val_clean_accuracy",
+        ),
+        (
+            MethodSpec("Noise", "noise", options=OPTIONS),
+            "perturbed_accuracy",
+            "val_robust_accuracy",
+        ),
+    )
+    def test_the_accuracy_of_the_training(self, spec, name, monitored):
+        """Only what a method perturbs has a perturbed accuracy."""
+        self.enterContext(mock.patch.dict(METHODS, {"other": spec}))
+        config = Config(method=MethodConfig("other"))
+        robust = RobustClassifier(testing.small_network(), FastAT())
+        building.compile_robust(config, robust, steps_per_epoch=10)
+        self.assertEqual(robust.user_metrics[0], name)
+        self.assertEqual(callbacks.monitored_column(config), monitored)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ class BuildTest(parameterized.TestCase):
         built = self.build(overfitting=OverfittingConfig("rollback"))
         self.assertEqual(
             self.names(built.checkpointed),
-            ["BestWeights", "Timing", "OverfittingGuard"],
+            ["BestWeights", "Timing", "OverfittingGuard", "Curves"],
         )
         self.assertEqual(
             self.names(built.validations),
@@ -49,6 +49,7 @@ class BuildTest(parameterized.TestCase):
             ("OverfittingGuard", "LastWeights"),
             ("History", "Timing"),  # The history does not have the time.
             ("Timing", "Curves"),
+            ("BestWeights", "RunSummary"),
         ):
             self.assertLess(names.index(first), names.index(second))
 
@@ -59,7 +60,7 @@ class BuildTest(parameterized.TestCase):
             training=TrainingConfig(weight_averaging=averaging),
         )
         self.assertEqual(
-            self.names(built.checkpointed), ["BestWeights", "Timing"]
+            self.names(built.checkpointed), ["BestWeights", "Timing", "Curves"]
         )
         self.assertEqual(self.names(built.validations), ["RobustAccuracy"])
         self.assertNotIn("OverfittingGuard", self.names(built.others))

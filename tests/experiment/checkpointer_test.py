@@ -3,14 +3,17 @@
 `loop_test` has the rest: what is saved is restored.
 """
 
+import tempfile
+from types import SimpleNamespace
 from unittest import mock
 
 import keras
 import tensorflow as tf
 
-from fastbat_tf import FGSMPGI, EpsilonSchedule, Plan, RobustClassifier
+from fastbat_tf import FGSM, FGSMPGI, EpsilonSchedule, Plan, RobustClassifier
 from fastbat_tf.experiment import checkpointer
-from fastbat_tf.experiment.checkpointer import Interval
+from fastbat_tf.experiment.backup import Backup
+from fastbat_tf.experiment.checkpointer import Checkpointer, Interval
 from fastbat_tf.experiment.loop import make_variables
 from fastbat_tf.training import variables
 from tests.support import testing
@@ -65,6 +68,22 @@ class OrderTest(tf.test.TestCase):
         )
         found = [v.name for v in variables.state_variables(robust)]
         self.assertEqual(found, expected)
+
+    def test_callbacks_of_an_earlier_version(self):
+        """They were fewer; the last ones keep the state of a new run."""
+        robust = RobustClassifier(testing.small_network(), FGSM(8 / 255))
+        robust.compile(keras.optimizers.SGD(0.1))
+        make_variables(robust)
+        path = self.enterContext(tempfile.TemporaryDirectory())
+        backup = Backup(f"{path}/backup", path)
+        callbacks = [SimpleNamespace(state=number) for number in range(3)]
+        earlier = Checkpointer(robust, backup, Interval("1"), callbacks[:2])
+        earlier.save(earlier.snapshot(4, 5))
+        for callback in callbacks:
+            callback.state = 7
+        now = Checkpointer(robust, backup, Interval("1"), callbacks)
+        self.assertEqual(now.restore(), (4, 5))
+        self.assertEqual([each.state for each in callbacks], [0, 1, 7])
 
 
 if __name__ == "__main__":

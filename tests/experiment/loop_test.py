@@ -28,7 +28,7 @@ from fastbat_tf.methods.state import Slot
 from fastbat_tf.runtime import display
 from fastbat_tf.training import callbacks, variables, weight_averaging
 from fastbat_tf.training.classifier import RobustClassifier
-from tests.support import testing
+from tests.support import event_files, testing
 
 EPOCHS, STEPS = 2, 3
 IMAGES, LABELS = testing.images_and_labels(20)
@@ -146,13 +146,14 @@ class Process:
         file = self.directory / "checkpoints" / "best.weights.h5"
         self.best = callbacks.BestWeights(file, "val_clean_accuracy", averaged)
         self.timing = callbacks.Timing(self.directory / "timing.csv")
-        files = ("history.csv", "timing.csv", "checkpoints")
+        self.curves = callbacks.Curves(self.directory / "tensorboard")
+        files = "history.csv", "timing.csv", "checkpoints", "tensorboard"
         self.said, self.skipped = [], []
         self.checkpointer = Checkpointer(
             self.robust,
             Backup(self.directory / "backup", self.directory, files),
             Interval(every),
-            [self.best, self.timing],
+            [self.best, self.timing, self.curves],
         )
 
     def make_batches(self, skipped):
@@ -169,10 +170,11 @@ class Process:
             Stop(stop_at, stop),
             self.best,
             callbacks.History(history),
+            self.curves,
             self.timing,
         ]
-        say = mock.patch.object(display, "say", self.said.append)
-        with Preemption() as preemption, say:
+        log = mock.patch.object(display, "log", self.said.append)
+        with Preemption() as preemption, log:
             return loop.fit(
                 self.robust,
                 self.make_batches,
@@ -188,7 +190,8 @@ class Process:
         """Everything that must be equal to the bit."""
         arrays, state = self.checkpointer.snapshot(EPOCHS, 0)
         history = (self.directory / "history.csv").read_text()
-        return [array.tobytes() for array in arrays], state, history
+        points = event_files.scalars(self.directory / "tensorboard" / "train")
+        return [array.tobytes() for array in arrays], state, history, points
 
 
 class LoopTest(parameterized.TestCase, tf.test.TestCase):
@@ -200,9 +203,12 @@ class LoopTest(parameterized.TestCase, tf.test.TestCase):
 
     def state(self, process):
         self.assertTrue(process.fit())
-        arrays, state, history = process.state()
+        arrays, state, history, points = process.state()
         self.assertLen(history.splitlines(), 1 + EPOCHS)
-        return arrays, {**state, "callbacks": state["callbacks"][:1]}, history
+        self.assertEqual(list(points["epoch_loss"]), [1, 2])
+        self.assertEqual(list(points["batch_loss"]), [1, 2, 3, 4, 5, 6])
+        state["callbacks"] = state["callbacks"][:1]
+        return arrays, state, history, points
 
     @parameterized.parameters(
         {"averaging": 0.9},

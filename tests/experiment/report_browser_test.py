@@ -5,6 +5,7 @@ import re
 import tempfile
 
 import numpy as np
+import pytest
 from absl.testing import absltest, parameterized
 
 from fastbat_tf.experiment.report import record, writing
@@ -34,7 +35,7 @@ def _runs(directory):
         write_run(
             directory / method,
             method,
-            attacks=("fgsm", "autoattack"),
+            attacks=("fgsm", "pgd-10-1", "autoattack"),
             epsilons=(2 / 255, 8 / 255, 32 / 255),
             examples=40,
             robustness=robustness,
@@ -71,14 +72,18 @@ class ReportBrowserTest(parameterized.TestCase):
         cls.directory = pathlib.Path(
             cls.enterClassContext(tempfile.TemporaryDirectory())
         )
-        cls.reports = {}
-        for name, runs in (("runs", _runs), ("rare", _rare_cases)):
-            directory = cls.directory / name
-            writing.write(record.read(runs(directory)), directory)
-            cls.reports[name] = directory / "report.html"
+
+    def report(self, name):
+        """Returns the path of a report, written at its first use."""
+        directory = self.directory / name
+        path = directory / "report.html"
+        if not path.exists():
+            runs = {"runs": _runs, "rare": _rare_cases}[name](directory)
+            writing.write(record.read(runs), directory)
+        return path
 
     def open(self, path=None, width=DESK, **options):
-        path = path or self.reports["runs"]
+        path = path or self.report("runs")
         page = self.browser.open(path, width, **options)
         self.addCleanup(page.close)
         return page
@@ -88,24 +93,29 @@ class ReportBrowserTest(parameterized.TestCase):
         self.assertEqual(page.evaluate(fault, *arguments), [], fault)
 
     @parameterized.product(report=("runs", "rare"), width=(TELEPHONE, DESK))
+    @pytest.mark.quick("runs")
     def test_is_readable(self, report, width):
-        page = self.open(self.reports[report], width)
+        page = self.open(self.report(report), width)
         self.assertEqual(page.complaints, [])
         self.find(page, browser.BEYOND_THE_WINDOW)
         self.find(page, browser.SMALL_TEXT, [LEAST_TEXT, LEAST_TEXT_IN_CHARTS])
         self.find(page, browser.BROKEN_IMAGES)
 
+    def test_tables_of_few_runs_fit_a_desk(self):
+        self.find(self.open(), browser.SCROLLING)
+
     def test_needs_nothing_else(self):
         page = self.open()
         others = [r for r in page.requests if not r.startswith("data:")]
-        self.assertEqual(others, [self.reports["runs"].as_uri()])
+        self.assertEqual(others, [self.report("runs").as_uri()])
         self.assertEqual(page.evaluate("document.scripts.length"), 0)
         plain = self.open(java_script_enabled=False)
         self.assertEqual(plain.inner_text("body"), page.inner_text("body"))
 
     @parameterized.parameters("runs", "rare")
+    @pytest.mark.quick("runs")
     def test_is_ordered(self, report):
-        page = self.open(self.reports[report])
+        page = self.open(self.report(report))
         self.find(page, browser.REPEATED_IDS)
         self.find(page, browser.WITHOUT_ALTERNATIVE)
         self.assertTrue(page.title())
@@ -120,8 +130,9 @@ class ReportBrowserTest(parameterized.TestCase):
             self.assertEndsWith(text, question)
 
     @parameterized.parameters("runs", "rare")
+    @pytest.mark.quick("runs")
     def test_prints(self, report):
-        page = self.open(self.reports[report], browser.SHEET_WIDTH)
+        page = self.open(self.report(report), browser.SHEET_WIDTH)
         page.emulate_media(media="print")
         self.find(page, browser.CUT_WHEN_PRINTED, PRINTED_HEIGHT)
         sheets = browser.printed(page)

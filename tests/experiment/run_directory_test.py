@@ -77,6 +77,10 @@ class RunDirectoryTest(parameterized.TestCase):
         )
         self.assertIn("tensorflow", versions)
         self.assertIn("keras", versions)
+        started = written.pop("started")
+        self.assertRegex(started, r"^20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
+        self.assertIsNone(written.pop("command"))
+        self.assertIsNone(written.pop("environment"))
         self.assertEqual(written, json.loads(json.dumps(CONFIG.to_dict())))
         self.assertEqual(written["training"]["seed"], 11)
         # No temporary file is left.
@@ -84,6 +88,20 @@ class RunDirectoryTest(parameterized.TestCase):
             {path.name for path in directory.path.iterdir()},
             {"config.json", "checkpoints", ".lock"},
         )
+
+    def test_what_began_the_run_stays(self):
+        """Another command, on another machine, continues the same run."""
+        directory = RunDirectory(self.parent)
+        directory.create(CONFIG, "python main.py", {"device": "CPU"})
+        before = directory.config.read_bytes()
+        directory.unlock()
+        again = RunDirectory(self.parent)
+        self.assertTrue(again.check(CONFIG))
+        again.create(CONFIG, "fastbat-tf", {"device": "GPU"})
+        self.assertEqual(directory.config.read_bytes(), before)
+        written = json.loads(before)
+        self.assertEqual(written["command"], "python main.py")
+        self.assertEqual(written["environment"], {"device": "CPU"})
 
     @parameterized.parameters(
         CONFIG,

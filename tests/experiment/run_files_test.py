@@ -30,6 +30,7 @@ from fastbat_tf.experiment.config import (
     TrainingConfig,
 )
 from fastbat_tf.experiment.run_directory import RunDirectory
+from tests.support import event_files
 from tests.support.disk import Disk, Killed
 
 TOP = pathlib.Path(__file__).absolute().parents[2]
@@ -221,9 +222,16 @@ class KilledTest(absltest.TestCase):
         ]
         self.assertEqual(unflushed, [])
 
-    def test_tensorboard_shows_two_runs(self):
-        """However often the run was killed, TensorBoard shows two runs."""
-        expected = ["run/tensorboard/train", "run/tensorboard/validation"]
+    def test_tensorboard_shows_three_runs(self):
+        """However often the run was killed, TensorBoard shows three runs.
+
+        The third holds what "HParams" shows. In the run `validation`, that page
+        would take each of its curves for a metric.
+        """
+        expected = [
+            f"run/tensorboard/{name}"
+            for name in ("results", "train", "validation")
+        ]
         for said, shown in self.shown:
             self.assertContainsSubset(shown, expected, said)
         self.assertEqual(self.shown[-1][1], expected)
@@ -234,9 +242,12 @@ class KilledTest(absltest.TestCase):
             ("train", "epoch_loss"),
             ("validation", "epoch_robust_accuracy"),
             ("validation", "clean, perturbed, difference"),
+            ("results", "validation_best/robust_accuracy"),
+            ("results", "test/robust_accuracy"),
         ):
             points = multiplexer.Tensors(f"tensorboard/{name}", tag)
-            self.assertEqual([point.step for point in points], [0], tag)
+            self.assertEqual([point.step for point in points], [1], tag)
+        self.assertLen(event_files.hparams(self.run_dir), 1)
 
     def test_every_file_is_documented(self):
         patterns = documented()

@@ -5,7 +5,7 @@ from unittest import mock
 from absl.testing import absltest
 
 import fastbat_tf as fb
-from fastbat_tf.experiment import train
+from fastbat_tf.experiment import notes
 from fastbat_tf.experiment.config import Config
 from tests.support.testing import small_network, two_cpu_strategy
 
@@ -14,12 +14,12 @@ class NotesTest(absltest.TestCase):
     def lines(self, method):
         with two_cpu_strategy().scope():
             robust = fb.RobustClassifier(small_network(), method)
-        with mock.patch.object(train.display, "say") as say:
-            train._show_settings(Config(), robust, ["a hint"])
-        return [call.args[0] for call in say.call_args_list]
+        with mock.patch.object(notes.display, "note") as note:
+            notes.show(Config(), robust, ["a hint"])
+        return [call.args[0] for call in note.call_args_list]
 
     def test_methods_on_several_replicas(self):
-        _, device, hint, note = self.lines(fb.AAER(epsilon=0.03))
+        device, hint, note = self.lines(fb.AAER(epsilon=0.03))
         self.assertIn("replicas: 2", device)
         self.assertEqual(hint, "a hint")
         self.assertRegex(note, "^The method aaer .* each of the 2 replicas ")

@@ -236,7 +236,7 @@ class UserMethodTest(tf.test.TestCase, parameterized.TestCase):
         ("strength", float("nan"), "`strength` .*inf.*strength=nan$"),
         ("kind", "oval", "one of flat, round. Received: kind=oval$"),
         ("repeats", 1.5, "an integer in .1, inf.. Received: repeats=1.5$"),
-        ("extra", 0.01, "in .epsilon, 2.. Received: extra=0.01, epsilon=0.03"),
+        ("extra", 0.01, "in .epsilon, 2.. Received: extra=0.01, epsilon=8/255"),
     )
     def test_wrong_values(self, name, value, message):
         with self.assertRaisesRegex(InputError, message):

@@ -30,6 +30,10 @@ BEYOND_THE_WINDOW = """() => {
   }
   return found;
 }"""
+SCROLLING = """() => [...document.body.querySelectorAll("*")]
+  .filter((node) => node.scrollWidth > node.clientWidth + 1
+    && ["auto", "scroll"].includes(getComputedStyle(node).overflowX))
+  .map((node) => node.outerHTML.slice(0, 80))"""
 # Text inside of a chart shrinks with it, so its size on the screen counts.
 SMALL_TEXT = """([least, leastInCharts]) => {
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);

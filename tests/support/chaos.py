@@ -98,7 +98,7 @@ def curves(directory):
         kind = path.parent.name
         for event in summary_iterator(str(path)):
             for value in event.summary.value:
-                if value.tag != "epoch_seconds":
+                if value.tag not in ("epoch_seconds", "command", "versions"):
                     content = value.tensor.SerializeToString()
                     points.append((kind, value.tag, event.step, content))
     return sorted(points, key=lambda point: point[:3])
@@ -118,6 +118,14 @@ def _arrays(path):
             )
         )
     return found
+
+
+def _settings(run_dir):
+    """What `config.json` says of a run, whenever and wherever it began."""
+    settings = json.loads((run_dir / "config.json").read_text())
+    for name in ("command", "started"):
+        del settings[name]
+    return settings
 
 
 def resume_line(run_dir):
@@ -152,11 +160,13 @@ def differences(run_dir, reference):
         ]
     for name in (
         "history.csv",
-        "config.json",
         "saved_model/variables/variables.data-00000-of-00001",
     ):
         if (run_dir / name).read_bytes() != (reference / name).read_bytes():
             found.append(name)
+    ours, theirs = (_settings(path) for path in (run_dir, reference))
+    if ours != theirs:
+        found.append("config.json")
     ours, theirs = (
         [row.split(",")[0] for row in (path / "timing.csv").open()]
         for path in (run_dir, reference)

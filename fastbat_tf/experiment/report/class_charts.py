@@ -183,5 +183,5 @@ def _number(axes, shares):
                 ha="center",
                 va="center",
                 color="white" if share > 50 else charts.BLACK,
-                fontsize=7.5,
+                fontsize=9.5,  # Of 100, too: its row has no other number.
             )

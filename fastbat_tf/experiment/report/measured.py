@@ -53,15 +53,8 @@ class Measurement(NamedTuple):
 
     @property
     def is_ensemble(self) -> bool:
-        """Whether it is AutoAttack, or as diverse as that.
-
-        That is APGD, which chooses its step size itself, and Square, which
-        needs no gradient.
-        """
-        parts = [part for name in self.attacks for part in name.split("+")]
-        kinds = {re.sub(r"-\d.*$", "", part) for part in parts}
-        adapts = any(kind.startswith("apgd") for kind in kinds)
-        return bool(kinds & {*ENSEMBLES}) or (adapts and "square" in kinds)
+        """Whether it is AutoAttack, or as diverse as that."""
+        return is_ensemble(self.attacks)
 
     @property
     def signature(self) -> tuple:
@@ -69,6 +62,21 @@ class Measurement(NamedTuple):
         epsilon = round(self.epsilon, DIGITS)
         names = tuple(sorted(self.attacks))
         return self.norm, epsilon, self.examples, names
+
+
+def is_ensemble(attacks: Sequence[str]) -> bool:
+    """Whether attacks are AutoAttack, or together as diverse as that.
+
+    That is APGD, which chooses its step size itself, and Square, which needs no
+    gradient.
+
+    Args:
+        attacks: Names of attacks.
+    """
+    parts = [part for name in attacks for part in name.split("+")]
+    kinds = {re.sub(r"-\d.*$", "", part) for part in parts}
+    adapts = any(kind.startswith("apgd") for kind in kinds)
+    return bool(kinds & {*ENSEMBLES}) or (adapts and "square" in kinds)
 
 
 def at_each_radius(record: RunRecord) -> list[Measurement]:

@@ -23,6 +23,7 @@ from fastbat_tf.experiment.report import (
     stages,
     surface,
 )
+from fastbat_tf.experiment.report import tables as paper
 from fastbat_tf.experiment.report.blocks import Section, Text
 from fastbat_tf.experiment.report.record import RunRecord
 
@@ -137,8 +138,12 @@ def tables(records: list[RunRecord], form: str) -> str:
     Args:
         records: List of `RunRecord`s.
         form: `"latex"` or `"markdown"`.
+
+    Raises:
+        InputError: If no run has been measured.
     """
-    raise NotImplementedError
+    forms = {"latex": paper.latex, "markdown": paper.markdown}
+    return forms[form](records)
 
 
 def _write_pictures(directory, contents):

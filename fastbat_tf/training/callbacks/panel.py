@@ -91,7 +91,9 @@ class PerturbationPanel(keras.callbacks.Callback):
             )
         from fastbat_tf.runtime import figures  # Imports matplotlib.
 
-        picture = figures.as_pixels(figures.draw(self._rows(), None))
+        # TensorBoard first shows pictures as wide as three images are.
+        figure = figures.draw(self._rows(), columns=1)
+        picture = figures.as_pixels(figure)
         with self._writer.as_default():
             tf.summary.image(TAG, picture[np.newaxis], epoch + 1)
         self._writer.flush()

@@ -6,7 +6,7 @@ import time
 import keras
 
 from fastbat_tf.runtime import bars, display
-from fastbat_tf.runtime.formatting import duration, pack
+from fastbat_tf.runtime.formatting import duration, in_pairs
 
 SECONDS_BETWEEN_LINES = 10.0
 WIDTH = 70  # Of lines without columns, so that they fit beside the time.
@@ -123,12 +123,12 @@ class EpochLines:
             self._print({heading: heading for heading in cells})
         self._print(cells)
         others = [
-            f"{name} {value:<10.4g}"
+            (name, f"{value:.4g}")
             for name, value in sorted(logs.items())
             if name not in {"loss", *LABELS}
         ]
         if others:
-            display.log("\n".join(pack(others, WIDTH)), verbosity=1)
+            display.log("\n".join(in_pairs(others, WIDTH)), verbosity=1)
 
     def _print(self, cells):
         texts = []
@@ -188,8 +188,8 @@ class TrainingProgress(keras.callbacks.Callback):
             left = self._pace.left_of_epoch(batch)
             line = (
                 f"step {self._count(batch + 1, len(str(steps or '')))}  "
-                f"loss {_number(logs['loss'])}  "
-                f"{_seconds(self._pace.step_seconds)} s/step"
+                f"loss {_number(logs['loss']):>7}  "
+                f"{_seconds(self._pace.step_seconds):>6} s/step"
             )
             if left is not None:
                 line += f"  {duration(left)} left in the epoch"
@@ -297,5 +297,5 @@ def _percent(share):
 
 
 def _seconds(seconds):
-    """The time of a step in at most six characters, up to a quarter hour."""
-    return f"{seconds:.2f}" if seconds >= 0.1 else f"{seconds:.4f}"
+    """The time of a step in at most six characters, up to 100 seconds."""
+    return f"{seconds:.3f}"

@@ -74,7 +74,7 @@ class GuardTest(tf.test.TestCase, parameterized.TestCase):
         directory = self.enterContext(tempfile.TemporaryDirectory())
         self.path = pathlib.Path(directory, "good.npz")
         self.said = []
-        self.enterContext(mock.patch.object(display, "say", self.said.append))
+        self.enterContext(mock.patch.object(display, "warn", self.said.append))
 
     def build(self, name="fgsm_pgi", **settings):
         robust = method_steps.build(name)

@@ -27,9 +27,9 @@ class PerturbationPanelTest(tf.test.TestCase):
         self.drawn = []
         draw = figures.draw
 
-        def listen(rows, summary):
+        def listen(rows, **settings):
             self.drawn.append(rows)
-            return draw(rows, summary)
+            return draw(rows, **settings)
 
         self.enterContext(mock.patch.object(figures, "draw", listen))
 

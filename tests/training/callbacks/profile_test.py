@@ -32,7 +32,7 @@ class ProfileTest(parameterized.TestCase, tf.test.TestCase):
         with (
             mock.patch.object(profiler, "start", lambda _: told.append("on")),
             mock.patch.object(profiler, "stop", lambda: told.append("off")),
-            mock.patch.object(display, "say", told.append),
+            mock.patch.object(display, "log", told.append),
         ):
             profile.on_train_begin()
             for epoch, start, end in calls(steps, epochs, size)[begin:]:

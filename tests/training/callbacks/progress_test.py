@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 import time
 from unittest import mock
 
@@ -21,7 +22,10 @@ class TrainingProgressTest(parameterized.TestCase):
     def lines(
         self, batches, seconds, *, verbosity=0, epochs=1, steps=10, **logs
     ):
-        """Returns the printed lines; the first step takes a minute."""
+        """Returns the lines, without the time; the first step takes a minute.
+
+        A value of the logs may be a list of those of the epochs.
+        """
         logs = {"loss": 2.0, "val_clean_accuracy": 0.5, **logs}
         progress = callbacks.TrainingProgress()
         printed = io.StringIO()
@@ -38,73 +42,137 @@ class TrainingProgressTest(parameterized.TestCase):
                     self.clock.now += seconds if number or epoch else 60
                     progress.on_train_batch_end(batch, {"loss": 2.5})
                 self.clock.now += 10  # The validation.
-                progress.on_epoch_end(epoch, logs)
+                progress.on_epoch_end(
+                    epoch,
+                    {
+                        name: value[epoch] if isinstance(value, list) else value
+                        for name, value in logs.items()
+                    },
+                )
             progress.on_train_end()
-        return printed.getvalue().splitlines()
+        date, *lines = printed.getvalue().splitlines() or [""]
+        self.assertRegex(date, r"^(\d{4}-\d\d-\d\d .*)?$")
+        for line in lines:
+            self.assertRegex(line, r"^(\d\d:\d\d:\d\d| {8}) ")
+        return [line[9:] for line in lines]
 
     def test_a_line_for_an_epoch(self):
         # Left: 20 steps of 4 seconds, and 10 seconds for each validation.
-        first, second, third = self.lines(range(10), 4, epochs=3)
         self.assertEqual(
-            first, "epoch 1/3  loss 2.000  val 50.0%  4.00 s/step  100 s left"
+            self.lines(range(10), 4, epochs=3),
+            [
+                "epoch     loss    val  s/step        left",
+                "  1/3    2.000  50.0%   4.000       100 s",
+                "  2/3    2.000  50.0%   4.000        50 s",
+                "  3/3    2.000  50.0%   4.000",
+            ],
         )
-        self.assertEndsWith(second, "4.00 s/step  50 s left")
-        self.assertEndsWith(third, "4.00 s/step")
+
+    def test_columns_stay_where_they_are(self):
+        """Whatever the values are, and if one is missing."""
+        headings, *lines = self.lines(
+            range(10),
+            4,
+            epochs=3,
+            loss=[123.4567, 0.00012345, 2.0],
+            perturbed_accuracy=[0.0, 1.0, 0.5],
+            val_robust_accuracy=[0.125, 0.05, float("nan")],
+        )
+        self.assertEqual(
+            headings,
+            "epoch     loss  train    val  val robust  s/step        left",
+        )
+        ends = [match.end() for match in re.finditer(r"\S+( \S+)?", headings)]
+        for line in lines:
+            for end in ends[:-1]:
+                self.assertRegex(line[end - 1 : end + 2], r"^\S( |$)")
+        self.assertIn("100%", lines[1])
 
     def test_what_is_told_in_which_order(self):
+        """With averages, too, the line fits into a terminal of 80 columns."""
         told = {
             "perturbed_accuracy": 0.25,
             "val_robust_accuracy": 0.125,
             "val_averaged_clean_accuracy": 0.75,
             "val_averaged_robust_accuracy": 1.0,
         }
-        (line,) = self.lines(range(10), 4, **told, robust_interior_fraction=0.1)
-        self.assertLess(len(line), 125)
         self.assertEqual(
-            line,
-            "epoch 1/3  loss 2.000  train 25.0%  val 50.0%  val robust 12.5%  "
-            "avg 75.0%  avg robust 100.0%  4.00 s/step  100 s left",
+            self.lines(range(10), 4, **told, robust_interior_fraction=0.1),
+            [
+                "epoch     loss  train    val  val robust    avg  avg robust  "
+                "s/step        left",
+                "  1/3    2.000  25.0%  50.0%       12.5%  75.0%        100%  "
+                " 4.000       100 s",
+            ],
         )
+        bars = mock.Mock(is_live=True)
+        with mock.patch.object(
+            display, "task", lambda *_: contextlib.nullcontext(bars)
+        ):
+            for line in self.lines(range(10), 4, **told):
+                self.assertLessEqual(len(f"12:34:56 {line}"), 80)
+
+    def test_the_accuracy_of_clean_training(self):
+        headings, line = self.lines(range(10), 4, accuracy=0.25)
+        self.assertRegex(headings, "^epoch +loss +train +val ")
+        self.assertRegex(line, r"^ +1/3 +2\.000 +25\.0% +50\.0% ")
 
     @parameterized.parameters(
-        (0.00012345, "0.000123"), (0.05, "0.050"), (123.4567, "123.457"),
-        (123456.7, "1.23e+05"), (-2.5, "-2.500"), (0.0, "0"),
+        (0.00012345, "0.00012"), (0.05, "0.050"), (123.4567, "123.457"),
+        (123456.7, "1.2e+05"), (-2.5, "-2.500"), (0.0, "0"),
     )  # fmt: skip
     def test_loss(self, loss, expected):
-        (line,) = self.lines(range(10), 4, loss=loss)
-        self.assertStartsWith(line, f"epoch 1/3  loss {expected}  val 50.0%  ")
+        _, line = self.lines(range(10), 4, loss=loss)
+        self.assertStartsWith(line, f"  1/3  {expected:>7}  50.0%  ")
 
     def test_more_lines(self):
         lines = self.lines(
-            range(10), 4, verbosity=1, robust_interior_fraction=0.25
+            range(10),
+            4,
+            verbosity=1,
+            robust_interior_fraction=0.25,
+            val_overfitting_gap=-0.012345,
+            overfitting_alarm=0.0,
         )
         self.assertEqual(
-            lines[:-2],
+            lines[:-4],
             [
-                "  step 1/10  loss 2.500  60.00 s/step  9 min left in the "
+                "step  1/10  loss   2.500  60.000 s/step  9 min left in the "
                 "epoch",
-                "  step 4/10  loss 2.500  4.00 s/step  24 s left in the epoch",
-                "  step 7/10  loss 2.500  4.00 s/step  12 s left in the epoch",
-                "  step 10/10  loss 2.500  4.00 s/step  0 s left in the epoch",
+                "step  4/10  loss   2.500   4.000 s/step  24 s left in the "
+                "epoch",
+                "step  7/10  loss   2.500   4.000 s/step  12 s left in the "
+                "epoch",
+                "step 10/10  loss   2.500   4.000 s/step  0 s left in the "
+                "epoch",
             ],
         )
-        self.assertStartsWith(lines[-2], "epoch 1/3  ")
-        self.assertEqual(lines[-1], "  robust_interior_fraction 0.25")
+        self.assertStartsWith(lines[-3], "  1/3  ")
+        self.assertEqual(
+            lines[-2:],
+            [
+                "overfitting_alarm    0           robust_interior_fraction  "
+                "0.25",
+                "val_overfitting_gap  -0.01235",
+            ],
+        )
 
     def test_an_unknown_number_of_steps(self):
+        steps = [
+            "step 1  loss   2.500   4.000 s/step",
+            "step 4  loss   2.500   4.000 s/step",
+            "step 7  loss   2.500   4.000 s/step",
+            "step 10  loss   2.500   4.000 s/step",
+        ]
         self.assertEqual(
             self.lines(range(10), 4, verbosity=1, epochs=2, steps=None),
             [
-                "  step 1  loss 2.500  60.00 s/step",
-                "  step 4  loss 2.500  4.00 s/step",
-                "  step 7  loss 2.500  4.00 s/step",
-                "  step 10  loss 2.500  4.00 s/step",
-                "epoch 1/3  loss 2.000  val 50.0%  4.00 s/step",
-                "  step 1  loss 2.500  4.00 s/step",
-                "  step 4  loss 2.500  4.00 s/step",
-                "  step 7  loss 2.500  4.00 s/step",
-                "  step 10  loss 2.500  4.00 s/step",
-                "epoch 2/3  loss 2.000  val 50.0%  4.00 s/step",
+                "step 1  loss   2.500  60.000 s/step",
+                *steps[1:],
+                "epoch     loss    val  s/step        left",
+                "  1/3    2.000  50.0%   4.000",
+                *steps,
+                "  2/3    2.000  50.0%   4.000",
             ],
         )
 
@@ -140,13 +208,14 @@ class TrainingProgressTest(parameterized.TestCase):
         self.assertEqual(self.lines(range(10), 4, verbosity=-1), [])
 
     def test_goes_on_in_an_epoch(self):
-        (line,) = self.lines(range(8, 10), 4)
-        self.assertEndsWith(line, "4.00 s/step  100 s left")
+        _, line = self.lines(range(8, 10), 4)
+        self.assertEndsWith(line, " 4.000       100 s")
 
     def test_goes_on_at_the_end_of_an_epoch(self):
         for verbosity in (0, 1):
-            (line,) = self.lines((), 4, verbosity=verbosity)
-            self.assertEqual(line, "epoch 1/3  loss 2.000  val 50.0%")
+            headings, line = self.lines((), 4, verbosity=verbosity)
+            self.assertEqual(headings[:19], "epoch     loss    val"[:19])
+            self.assertEqual(line, "  1/3    2.000  50.0%")
 
 
 class TimeForecastTest(parameterized.TestCase, tf.test.TestCase):
@@ -158,16 +227,16 @@ class TimeForecastTest(parameterized.TestCase, tf.test.TestCase):
         self.assertLen(lines, 1)
         self.assertRegex(
             lines[0],
-            r"^\d+\.\d\d s/step: about \d+ s for all 2 epochs, without "
+            r"^\d+\.\d{3} s/step: about \d+ s for all 2 epochs, without "
             r"validation and measurement\.$",
         )
 
     @parameterized.parameters(
         # 2,000 steps, of which 3 are timed; long trainings get the hint.
-        (7.5, "2.50 s/step: about 1 h 23 min", " Hint."),
-        (2.73, "0.91 s/step: about 30 min", " Hint."),
-        (2.67, "0.89 s/step: about 30 min", ""),
-        (0.15, "0.05 s/step: about 100 s", ""),
+        (7.5, "2.500 s/step: about 1 h 23 min", " Hint."),
+        (2.73, "0.910 s/step: about 30 min", " Hint."),
+        (2.67, "0.890 s/step: about 30 min", ""),
+        (0.15, "0.050 s/step: about 100 s", ""),
     )
     def test_the_first_step_is_left_out(self, seconds, expected, hint):
         forecast = callbacks.TimeForecast("Hint.", steps=3)
@@ -206,9 +275,11 @@ class TimeForecastTest(parameterized.TestCase, tf.test.TestCase):
                 ],
                 verbose=0,
             )
-        forecast, epoch = printed.getvalue().splitlines()
-        self.assertRegex(forecast, r"^\d+\.\d\d s/step$")
-        self.assertRegex(epoch, r"^epoch 1/1  loss \d.* s/step$")
+        # Without the time, as the display is that of somebody else.
+        forecast, headings, epoch = printed.getvalue().splitlines()
+        self.assertRegex(forecast, r"^\d+\.\d{3} s/step$")
+        self.assertRegex(headings, "^epoch +loss .* s/step +left$")
+        self.assertRegex(epoch, r"^ +1/1 +\d+\.\d{3} .*\d$")
 
 
 if __name__ == "__main__":

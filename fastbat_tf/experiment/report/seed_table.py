@@ -1,0 +1,88 @@
+"""Shows mean and standard deviation over several seeds."""
+
+import statistics
+from collections.abc import Sequence
+
+from fastbat_tf.experiment.report import pairs
+from fastbat_tf.experiment.report.blocks import Table
+from fastbat_tf.experiment.report.comparable import Comparison, Unit, units
+from fastbat_tf.experiment.report.numbers import percent, seconds
+
+NOTHING = "\N{EN DASH}"
+
+
+def sentence(comparison: Comparison, unit: Unit) -> str:
+    """Says in a sentence how several seeds of the same settings differ.
+
+    Args:
+        comparison: The `Comparison`.
+        unit: A `Unit` of it, with several seeds.
+    """
+    robust = pairs.shares(comparison, unit, pairs.ROBUST)
+    clean = pairs.shares(comparison, unit, pairs.CLEAN)
+    return (
+        f"Over {len(robust)} seeds, {unit.name} has {spread(robust)} accuracy "
+        f"under {pairs.attack_name(comparison)} and {spread(clean)} clean "
+        "accuracy (mean and sample standard deviation)."
+    )
+
+
+def blocks(comparison: Comparison) -> list:
+    """Returns the table over seeds; nothing if every run has one seed."""
+    every = units(comparison.records)
+    if not any(unit.is_group for unit in every):
+        return []
+    has_worst = len(comparison.shared) > 1
+    headings = ("run", "method", "seeds", "clean", *comparison.attacks)
+    rows = [(*headings, *("worst case",) * has_worst, "training")]
+    for unit in every:
+        cells = [unit.name, unit.method or NOTHING, str(len(unit.records))]
+        cells.append(spread(pairs.shares(comparison, unit, pairs.CLEAN)))
+        for attack in comparison.attacks:
+            shares = under(comparison, unit, attack)
+            cells.append(spread(shares) if shares else NOTHING)
+        if has_worst:
+            cells.append(spread(pairs.shares(comparison, unit, pairs.ROBUST)))
+        spent = unit.training_seconds
+        cells.append(NOTHING if spent is None else seconds(spent))
+        rows.append(tuple(cells))
+    return [
+        Table(
+            rows,
+            f"Accuracy at {pairs.radius_name(comparison)} over seeds, on the "
+            f"same {comparison.examples} examples: mean \N{PLUS-MINUS SIGN} "
+            "sample standard deviation in percentage points. Training: mean of "
+            "one seed.",
+        )
+    ]
+
+
+def under(comparison: Comparison, unit: Unit, attack: str) -> list[float]:
+    """Returns the accuracy of each seed under an attack.
+
+    Args:
+        comparison: A `Comparison`.
+        unit: A `Unit` of it.
+        attack: Name of an attack.
+
+    Returns:
+        List of shares; `[]` if the attack was not run on every seed.
+    """
+    rows = [comparison.row(record, attack) for record in unit.records]
+    if None in rows:
+        return []
+    return [row["robust_accuracy"] for row in rows]
+
+
+def spread(shares: Sequence[float]) -> str:
+    """Writes the mean of shares, with their sample standard deviation.
+
+    Example:
+
+    >>> spread([0.4, 0.5]), spread([0.4])
+    ('45.00% ± 7.07', '40.00%')
+    """
+    mean = percent(statistics.mean(shares))
+    if len(shares) == 1:
+        return mean
+    return f"{mean} \N{PLUS-MINUS SIGN} {100 * statistics.stdev(shares):.2f}"
