@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import matplotlib
 import numpy as np
 import PIL.Image
 from matplotlib.patches import Rectangle
@@ -120,7 +121,8 @@ def draw(
     sheet = _Sheet(examples[0].image.shape, len(examples))
     for place, example in enumerate(examples):
         sheet.add(place, example, scale, side)
-    content = PNG.sub(_smaller, charts.svg(sheet.figure, name))
+    with matplotlib.rc_context({"image.composite_image": False}):
+        content = PNG.sub(_smaller, charts.svg(sheet.figure, name))
     if side > SMALL:
         content = content.replace(b"image-rendering:crisp-edges;", b"").replace(
             b"image-rendering:pixelated", b"image-rendering:auto"
@@ -147,9 +149,12 @@ class _Sheet:
         self.band = self.tops[-1] + self.size[1] + 0.25
         bands = -(-count // COLUMNS)
         self.height = bands * self.band - 0.2
-        self.figure, axes = charts.figure(height=self.height)
+        self.figure, self.axes = charts.figure(height=self.height)
         self.figure.set_layout_engine("none")
-        axes.remove()
+        self.axes.set_position((0, 0, 1, 1))
+        # Coordinates are inches.
+        self.axes.set(xlim=(0, charts.WIDTH), ylim=(self.height, 0))
+        self.axes.set_axis_off()
         for band in range(bands):
             for name, top in zip(ROWS, self.tops, strict=True):
                 self.write(
@@ -190,24 +195,18 @@ class _Sheet:
 
     def show(self, left, top, picture, color):
         width, height = self.size
-        axes = self.figure.add_axes(
-            (
-                left / charts.WIDTH,
-                1 - (top + height) / self.height,
-                width / charts.WIDTH,
-                height / self.height,
-            )
-        )
         levels = np.atleast_3d(_levels(picture))
-        levels = np.broadcast_to(levels, (*levels.shape[:2], 3))
-        axes.imshow(levels, interpolation="none")
-        axes.set_axis_off()
-        axes.add_patch(
+        self.axes.imshow(
+            np.broadcast_to(levels, (*levels.shape[:2], 3)),
+            extent=(left, left + width, top + height, top),
+            aspect="auto",
+            interpolation="none",
+        )
+        self.axes.add_patch(
             Rectangle(
-                (0, 0),
-                1,
-                1,
-                transform=axes.transAxes,
+                (left, top),
+                width,
+                height,
                 fill=False,
                 color=color,
                 linewidth=1.5,
@@ -216,14 +215,8 @@ class _Sheet:
         )
 
     def write(self, left, top, text, *, color=charts.BLACK, **options):
-        self.figure.text(
-            left / charts.WIDTH,
-            1 - top / self.height,
-            text,
-            color=color,
-            fontsize=labels.TEXT_SIZE,
-            **options,
-        )
+        options["fontsize"] = labels.TEXT_SIZE
+        self.axes.text(left, top, text, color=color, **options)
 
 
 def _pictures(example, scale):
