@@ -115,9 +115,9 @@ def _draw(points, comparison):
     times = [point.seconds / scale for point in points]
     if max(times) > WIDE * min(times) > 0:
         axes.set_xscale("log")
-        axes.set_xlim(min(times) / 1.5, max(times) * 4)
+        axes.set_xlim(min(times) / 1.5, max(times) * 1.5)
     else:
-        axes.set_xlim(0, max(times) * 1.4)
+        axes.set_xlim(0, max(times) * 1.15)
     top = 100 * max(point.high for point in points)
     axes.set_ylim(0, min(100, top * 1.1 + 2))
     axes.set_xlabel(f"training time ({unit})")

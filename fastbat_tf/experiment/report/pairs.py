@@ -239,6 +239,7 @@ def _table(comparison, measure, every, chosen):
             " Over seeds: Welch's t-test of two means; of a mean and a single "
             "run, the test of Crawford and Howell (1998)."
         )
+    caption += f" A difference is seen if p is below {paired.SIGNIFICANT:g}."
     if len(every) > 1:
         caption += (
             f" p is corrected for {len(every)} pairs (Holm, 1979), intervals "

@@ -288,7 +288,7 @@ def _listed(names):
 
 
 def _latex(text):
-    escaped = "".join(SPECIAL.get(letter, letter) for letter in text)
+    escaped = text.translate(str.maketrans(SPECIAL))
     return escaped.replace(r"L$\infty$", r"$L_\infty$")
 
 
