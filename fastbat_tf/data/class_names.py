@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+from typing import Any
 
 from fastbat_tf.data import prepared
 from fastbat_tf.data.options import DataConfig
@@ -83,7 +84,8 @@ def class_names(settings: DataConfig) -> list[str]:
         return list(settings.classes)
     if spec.source == "tfds":
         builder = prepared.get(settings.dataset, settings.data_dir)
-        return list(builder.info.features["label"].names)
+        features: Any = builder.info.features
+        return list(features["label"].names)
     if settings.dataset == "tiny_imagenet":
         return _tiny_imagenet(pathlib.Path(settings.data_dir, spec.directory))
     return list({"cifar10_mini": CIFAR10, "gtsrb": GTSRB}[settings.dataset])

@@ -44,26 +44,31 @@ def make(
     chosen = choose(clean, outcomes)
     rows = np.array([row for rows in chosen.values() for row in rows], int)
     kinds = [kind for kind, rows in chosen.items() for _ in rows]
-    few = Clean(*(values[rows] for values in clean))
+    # An example of several kinds has one adversarial image.
+    different, places = np.unique(rows, return_inverse=True)
+    few = Clean(*(values[different] for values in clean))
     epsilon = nearest(outcomes, DEFAULT_EPSILON[norm])
     name = WITHOUT_GRADIENT if is_numpy(network) else ATTACK
     # Compiling takes longer than ten steps with a few images.
     attack = registry.get(
-        name, network, norm=norm, batch_size=len(rows), jit_compile=False
+        name, network, norm=norm, batch_size=len(few.labels), jit_compile=False
     )
     found = attack.attack_clean(few, epsilon, seed=seed)
     adversarial = np.clip(few.images + found.perturbation, 0.0, 1.0)
     after = predict(attack.classify(adversarial, few.labels).logits)
-    return {
-        "index": index[rows],
+    by_example = {
+        "index": index[different],
         "label": few.labels,
-        "kind": np.array(kinds),
         "image": few.images,
         "adversarial": adversarial,
         "clean_class": few.prediction.predicted,
         "clean_confidence": few.prediction.confidence,
         "adversarial_class": after.predicted,
         "adversarial_confidence": after.confidence,
+    }
+    return {
+        **{name: values[places] for name, values in by_example.items()},
+        "kind": np.array(kinds),
         "attack": np.array(name),
         "epsilon": np.array(epsilon),
         "norm": np.array(norm),

@@ -154,7 +154,9 @@ def _add(run, results):
         story = results_file.add(run.results, results)
         # A training writes what it measures at its end.
         if run.is_left_alone():
-            tensorboard.write_results(run.load_config(), run, story)
+            tensorboard.write_results(
+                run.load_config(), run, story, has_ended=run.has_ended
+            )
     except OSError as error:
         raise InputError(
             "The run's results cannot be written; check free space and "

@@ -152,7 +152,13 @@ def _train(
     if told:
         settings_table.show(told, config.data.classes)
     notes.show(config, robust, hinted)
-    run_callbacks = callbacks.build(config, robust, validation, directory)
+    run_callbacks = callbacks.build(
+        config,
+        robust,
+        validation,
+        directory,
+        class_names=class_names(config.data),
+    )
     trained = _fit(
         config,
         directory,

@@ -41,7 +41,7 @@ class NamesTest(parameterized.TestCase):
         self.assertIn(
             f"\n{typed} --method=fastbat --dataset=cifar10\n", main.__doc__
         )
-        self.assertEqual(main.__doc__.count(f"\n{typed} --"), 4)
+        self.assertEqual(main.__doc__.count(f"\n{typed} --"), 5)
 
     def test_the_command_prints_what_main_prints(self):
         ours = python("main.py", "--help")

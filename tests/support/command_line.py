@@ -121,6 +121,7 @@ class CommandLineTest(parameterized.TestCase):
         self.target = command["target"]
         self.how = command["resume"], command["verbosity"]
         self.seeds = command["seeds"]
+        self.report = command["report"]
         groups = command["config"]
         config = groups and Config.from_dict(groups)
         return command["mode"], command["run_dir"], config

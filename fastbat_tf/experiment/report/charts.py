@@ -9,7 +9,6 @@ from typing import Any
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogFormatter
 
 # The colors of Okabe and Ito, which all kinds of color vision tell apart.
@@ -70,12 +69,10 @@ def svg(made: Figure, name: str) -> bytes:
     """Returns a figure as the bytes of an SVG file.
 
     Args:
-        made: A `Figure`.
+        made: A `Figure`, whose texts were made within `style`.
         name: String, unique in the report, from which its element ids are
             made, so that two charts of one page share none.
     """
-    for text in made.findobj(Text):
-        text.set_parse_math(False)
     for axes in made.axes:
         for axis in (axes.xaxis, axes.yaxis):
             if isinstance(axis.get_major_formatter(), LogFormatter):

@@ -72,8 +72,8 @@ def _few(one):
 
 
 def _weak(one):
-    if one.is_ensemble:
-        return []
+    if one.is_ensemble or one.robust_accuracy == 0:
+        return []  # Of nothing, no attack leaves less.
     if len(one.attacks) == 1:
         (name,) = one.attacks
         begin = f"One attack alone, {name}, overestimates robustness"

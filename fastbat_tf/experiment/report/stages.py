@@ -108,10 +108,10 @@ def _waterfall(row, name, at):
         axes.barh(
             k, before - left, left=left, color=charts.VERMILION, height=0.6
         )
-        lost = 100 * (before - left)
-        labels.append(
-            f"\N{MINUS SIGN}{lost:.2f} points, {seconds(stage['seconds'])}"
-        )
+        lost = f"\N{MINUS SIGN}{100 * (before - left):.2f} points"
+        if not _broken(stage):
+            lost = "nothing"
+        labels.append(f"{lost}, {seconds(stage['seconds'])}")
         ends.append(before)
         before = left
     axes.barh(len(names) - 1, before, color=charts.BLUE, height=0.6)
@@ -195,13 +195,17 @@ def _story_of_attacks(names, broken, at):
     counts = broken.sum(axis=1)
     total = int(broken.any(axis=0).sum())
     best = int(counts.argmax())
-    text = f"At {at}, the attacks broke {total} images together"
-    if counts[best] == total:
-        return f"{text}, {names[best]} all of them alone."
+    text = f"At {at}, the attacks together broke {total} images"
+    complete = [n for n, c in zip(names, counts, strict=True) if c == total]
+    if len(complete) == len(names):
+        return f"{text}, each of them all."
+    if complete:
+        each = " each" if len(complete) > 1 else ""
+        return f"{text}; {listed(complete)}{each} broke all of them."
     missed = total - int(counts[best])
     return (
-        f"{text}; {names[best]} broke most, and missed {missed} of what others "
-        "broke."
+        f"{text}; {names[best]} broke most of them, and missed {missed} that "
+        "others broke."
     )
 
 
@@ -232,7 +236,8 @@ def _bars(names, broken, name, at):
     axes.set_xlim(0, max(counts.max(), 1) * 1.15)
     axes.set_xlabel("broken images")
     axes.grid(axis="y", visible=False)
-    made.legend(loc="outside upper left")
+    if only.any():
+        made.legend(loc="outside upper left")
     story = ", ".join(
         f"{n} {int(c)}, {int(o)} of them by no other"
         for n, c, o in zip(names, counts, only, strict=True)
@@ -242,8 +247,8 @@ def _bars(names, broken, name, at):
         charts.svg(made, name),
         "svg",
         alt=f"Images broken by each attack at {at}: {story}.",
-        caption=f"Images that each attack broke at {at}; red: those that no "
-        "other attack broke.",
+        caption=f"Images that each attack broke at {at}. The part on the "
+        "right, if any: those that no other attack broke.",
     )
 
 
