@@ -43,9 +43,9 @@ class Epochs:
         Args:
             column: String.
         """
-        found = {row["epoch"]: row.get(column) for row in self.rows}
+        found = {int(row["epoch"]): row.get(column) for row in self.rows}
         return {
-            epoch: value
+            epoch: float(value)
             for epoch, value in found.items()
             if value is not None and math.isfinite(value)
         }

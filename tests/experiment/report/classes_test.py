@@ -23,21 +23,21 @@ class ClassesTest(parameterized.TestCase):
         super().setUp()
         self.enterContext(charts.style())
         directory = self.enterContext(tempfile.TemporaryDirectory())
-        self.run = pathlib.Path(directory) / "run"
+        self.run_dir = pathlib.Path(directory) / "run"
 
     def blocks(self, *paths):
-        return classes.blocks(record.read(paths or [self.run]))
+        return classes.blocks(record.read(paths or [self.run_dir]))
 
     def kinds(self, blocks, kind):
         return [block for block in blocks if isinstance(block, kind)]
 
     def outcomes(self):
-        with np.load(self.run / "outcomes.npz") as file:
+        with np.load(self.run_dir / "outcomes.npz") as file:
             return dict(file)
 
     def write(self, names, label, clean, attacked):
         """Writes an evaluation with these classes and predictions."""
-        written_runs.write_evaluation(self.run, attacks=("fgsm",))
+        written_runs.write_evaluation(self.run_dir, attacks=("fgsm",))
         robust = (clean == label) & (attacked == label)
         arrays = {
             "index": np.arange(len(label)),
@@ -51,8 +51,8 @@ class ClassesTest(parameterized.TestCase):
             "adversarial_class": attacked[None],
             "adversarial_confidence": np.ones((1, len(label))),
         }
-        np.savez(self.run / "outcomes.npz", **arrays)
-        path = self.run / "results.json"
+        np.savez(self.run_dir / "outcomes.npz", **arrays)
+        path = self.run_dir / "results.json"
         results = json.loads(path.read_text())
         results["attacks"][0]["robust_accuracy"] = float(robust.mean())
         results["attacks"][0]["examples"] = len(label)
@@ -61,7 +61,7 @@ class ClassesTest(parameterized.TestCase):
 
     def test_tables_equal_the_outcomes(self):
         """The worst case of the attacks, as the first section quotes it."""
-        written_runs.write_evaluation(self.run)
+        written_runs.write_evaluation(self.run_dir)
         known = self.outcomes()
         label, clean = known["label"], known["clean_correct"]
         robust = known["robust"].all(axis=0)
@@ -139,7 +139,7 @@ class ClassesTest(parameterized.TestCase):
     def test_classes_without_images_or_names(self):
         label = np.array([0, 0, 5, 5])
         self.write(None, label, np.array([0, 7, 5, 5]), label)
-        path = self.run / "results.json"
+        path = self.run_dir / "results.json"
         results = json.loads(path.read_text())
         del results["class_names"]
         path.write_text(json.dumps(results))
@@ -153,7 +153,7 @@ class ClassesTest(parameterized.TestCase):
         self.assertIn("names of the classes are unknown", notes[1])
 
     def test_outcomes_of_the_version_before(self):
-        written_runs.write_run(self.run, old=True)
+        written_runs.write_run(self.run_dir, old=True)
         blocks = self.blocks()
         self.assertLen(self.kinds(blocks, Picture), 1)
         self.assertLen(self.kinds(blocks, Table)[0].rows, 11)
@@ -161,28 +161,28 @@ class ClassesTest(parameterized.TestCase):
         self.assertStartsWith(note.text, "There are no confusion matrices: an")
         self.assertEqual(
             command.text,
-            f"python main.py --mode=evaluate --run_dir={self.run} "
+            f"python main.py --mode=evaluate --run_dir={self.run_dir} "
             "--attacks=pgd-10-1,fgsm --epsilons=8/255",
         )
 
     def test_nothing_to_count(self):
-        written_runs.write_run(self.run)
-        for path in self.run.glob("evaluations/*/outcomes.npz"):
+        written_runs.write_run(self.run_dir)
+        for path in self.run_dir.glob("evaluations/*/outcomes.npz"):
             path.unlink()
         text, command = self.blocks()
         self.assertIn("(outcomes.npz) are not there", text.text)
         self.assertIn("--mode=evaluate", command.text)
-        other = self.run.parent / "other"
+        other = self.run_dir.parent / "other"
         written_runs.write_run(other, unfinished=True)
         text, *_, command = self.blocks(other)
         self.assertEqual(text.text, "Not known yet: nothing was measured.")
         self.assertIn("--method=fastbat", command.text)
 
     def test_several_runs(self):
-        written_runs.write_run(self.run)
-        seeds = self.run.parent / "seeds"
+        written_runs.write_run(self.run_dir)
+        seeds = self.run_dir.parent / "seeds"
         written_runs.write_seeds(seeds)
-        blocks = self.blocks(self.run, seeds)
+        blocks = self.blocks(self.run_dir, seeds)
         self.assertRegex(
             blocks[0].text,
             r"^The class with the lowest robust accuracy: run: \w+ "

@@ -32,11 +32,11 @@ class GalleryTest(parameterized.TestCase):
         super().setUp()
         self.enterContext(charts.style())
         directory = self.enterContext(tempfile.TemporaryDirectory())
-        self.run = pathlib.Path(directory) / "run"
+        self.run_dir = pathlib.Path(directory) / "run"
 
     def write(self, shape, kinds=tuple(KINDS), epsilon=EPSILON, **options):
         """Writes a gallery of such images, and returns its arrays."""
-        written_runs.write_evaluation(self.run, **options)
+        written_runs.write_evaluation(self.run_dir, **options)
         random = np.random.default_rng(0)
         count = len(kinds)
         image = random.random((count, *shape), np.float32)
@@ -56,11 +56,11 @@ class GalleryTest(parameterized.TestCase):
             "epsilon": np.array(epsilon),
             "norm": np.array("linf"),
         }
-        np.savez(self.run / "gallery.npz", **arrays)
+        np.savez(self.run_dir / "gallery.npz", **arrays)
         return arrays
 
     def blocks(self):
-        return gallery.blocks(record.read([self.run]))
+        return gallery.blocks(record.read([self.run_dir]))
 
     def pictures(self, blocks):
         return [block for block in blocks if isinstance(block, Picture)]
@@ -161,21 +161,24 @@ class GalleryTest(parameterized.TestCase):
         )
 
     def test_no_images(self):
-        written_runs.write_run(self.run, old=True)
+        written_runs.write_run(self.run_dir, old=True)
         text, command = self.blocks()
         self.assertIn("kept no images (gallery.npz)", text.text)
         self.assertEqual(
             command.text,
-            f"python main.py --mode=evaluate --run_dir={self.run} "
+            f"python main.py --mode=evaluate --run_dir={self.run_dir} "
             "--attacks=pgd-10-1,fgsm",
         )
 
     def test_several_runs(self):
-        written_runs.write_run(self.run)
-        other, seeds = self.run.parent / "other", self.run.parent / "seeds"
+        written_runs.write_run(self.run_dir)
+        other, seeds = (
+            self.run_dir.parent / "other",
+            self.run_dir.parent / "seeds",
+        )
         written_runs.write_run(other, unfinished=True)
         written_runs.write_seeds(seeds, seeds=(0, 1))
-        blocks = gallery.blocks(record.read([self.run, other, seeds]))
+        blocks = gallery.blocks(record.read([self.run_dir, other, seeds]))
         headings = [b.text for b in blocks if b[-1] == "heading"]
         self.assertEqual(headings, ["run", "other", "seeds"])
         names = {picture.name for picture in self.pictures(blocks)}

@@ -20,14 +20,14 @@ class MethodTest(absltest.TestCase):
         super().setUp()
         self.enterContext(charts.style())
         directory = self.enterContext(tempfile.TemporaryDirectory())
-        self.run = pathlib.Path(directory) / "run"
+        self.run_dir = pathlib.Path(directory) / "run"
 
     def blocks(self, *paths):
-        return method.blocks(record.read(paths or [self.run]))
+        return method.blocks(record.read(paths or [self.run_dir]))
 
     def test_table_equals_the_history(self):
-        written_runs.write_run(self.run, epochs=5)
-        with (self.run / "history.csv").open(newline="") as file:
+        written_runs.write_run(self.run_dir, epochs=5)
+        with (self.run_dir / "history.csv").open(newline="") as file:
             first, *_, last = csv.DictReader(file)
         text, picture, table = self.blocks()
         reports = METHODS["fastbat"].reports
@@ -54,7 +54,7 @@ class MethodTest(absltest.TestCase):
             self.assertIn(meaning.split()[0], drawn)
 
     def test_method_without_reports(self):
-        written_runs.write_run(self.run, "fastat", epochs=1)
+        written_runs.write_run(self.run_dir, "fastat", epochs=1)
         text, picture, table = self.blocks()
         self.assertRegex(
             text.text,
@@ -66,12 +66,12 @@ class MethodTest(absltest.TestCase):
 
     def test_method_of_a_user(self):
         """It is not known here what its reports mean."""
-        written_runs.write_run(self.run, "fastat", epochs=2)
-        path = self.run / "config.json"
+        written_runs.write_run(self.run_dir, "fastat", epochs=2)
+        path = self.run_dir / "config.json"
         config = json.loads(path.read_text())
         config["method"]["method"] = "mine"
         path.write_text(json.dumps(config))
-        path = self.run / "history.csv"
+        path = self.run_dir / "history.csv"
         with path.open(newline="") as file:
             rows = list(csv.DictReader(file))
         with path.open("w", newline="") as file:
@@ -87,13 +87,13 @@ class MethodTest(absltest.TestCase):
         )
 
     def test_several_runs(self):
-        written_runs.write_run(self.run)
-        other = self.run.parent / "other"
+        written_runs.write_run(self.run_dir)
+        other = self.run_dir.parent / "other"
         written_runs.write_run(other, "fastat", unfinished=True)
         (other / "history.csv").unlink()
-        seeds = self.run.parent / "seeds"
+        seeds = self.run_dir.parent / "seeds"
         written_runs.write_seeds(seeds, epochs=2)
-        blocks = self.blocks(self.run, other, seeds)
+        blocks = self.blocks(self.run_dir, other, seeds)
         self.assertEqual(
             blocks[0].text,
             "run and seeds report what the method did; other has no reports of "
@@ -113,7 +113,7 @@ class MethodTest(absltest.TestCase):
         self.assertEqual(table.rows[-1][-1], f"{mean:.3g}")
 
     def test_evaluation_alone(self):
-        written_runs.write_evaluation(self.run)
+        written_runs.write_evaluation(self.run_dir)
         text, command = self.blocks()
         self.assertStartsWith(
             text.text, "Not known: run is an evaluation alone"

@@ -49,26 +49,26 @@ class OverfittingTest(parameterized.TestCase):
         super().setUp()
         self.enterContext(charts.style())
         directory = self.enterContext(tempfile.TemporaryDirectory())
-        self.run = pathlib.Path(directory) / "run"
+        self.run_dir = pathlib.Path(directory) / "run"
 
     def blocks(self, rows, method="fastat", on_overfitting=None, **options):
         """The blocks of a run with these epochs, and their first texts."""
         options = {"epochs": len(rows), **options}
-        written_runs.write_run(self.run, method, **options)
-        with (self.run / "history.csv").open("w", newline="") as file:
+        written_runs.write_run(self.run_dir, method, **options)
+        with (self.run_dir / "history.csv").open("w", newline="") as file:
             names = dict.fromkeys(name for row in rows for name in row)
             writer = csv.DictWriter(file, list(names))
             writer.writeheader()
             writer.writerows(rows)
         for name in ("config.json", "results.json"):
-            path = self.run / name
+            path = self.run_dir / name
             if path.exists():
                 content = json.loads(path.read_text())
                 content.pop("best_epoch", None)
                 if on_overfitting and name == "config.json":
                     content["overfitting"]["on_overfitting"] = on_overfitting
                 path.write_text(json.dumps(content))
-        return overfitting.blocks(record.read([self.run]))
+        return overfitting.blocks(record.read([self.run_dir]))
 
     def table(self, blocks):
         (table,) = [block for block in blocks if isinstance(block, Table)]
@@ -240,10 +240,10 @@ class OverfittingTest(parameterized.TestCase):
 
     def test_without_history(self):
         blocks = self.blocks([epoch(1)], unfinished=True)
-        (self.run / "history.csv").unlink()
-        blocks = overfitting.blocks(record.read([self.run]))
+        (self.run_dir / "history.csv").unlink()
+        blocks = overfitting.blocks(record.read([self.run_dir]))
         self.assertStartsWith(blocks[0].text, "Not known yet: no epoch")
-        alone = self.run.parent / "alone"
+        alone = self.run_dir.parent / "alone"
         written_runs.write_evaluation(alone)
         blocks = overfitting.blocks(record.read([alone]))
         self.assertStartsWith(
@@ -263,9 +263,9 @@ class OverfittingTest(parameterized.TestCase):
 
     def test_several_runs(self):
         self.blocks([epoch(1), collapsed(2)])
-        seeds = self.run.parent / "seeds"
+        seeds = self.run_dir.parent / "seeds"
         written_runs.write_seeds(seeds, epochs=2)
-        blocks = overfitting.blocks(record.read([self.run, seeds]))
+        blocks = overfitting.blocks(record.read([self.run_dir, seeds]))
         self.assertEqual(
             blocks[0].text, "run: yes, catastrophically; seeds: no."
         )

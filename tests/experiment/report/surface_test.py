@@ -19,14 +19,14 @@ class SurfaceTest(parameterized.TestCase):
         super().setUp()
         self.enterContext(charts.style())
         directory = self.enterContext(tempfile.TemporaryDirectory())
-        self.run = pathlib.Path(directory) / "run"
+        self.run_dir = pathlib.Path(directory) / "run"
 
     def write(self, loss, predicted=None, **options):
-        written_runs.write_evaluation(self.run, **options)
+        written_runs.write_evaluation(self.run_dir, **options)
         if predicted is None:
             predicted = np.where(ROWS > 0.5, 5, 3)
         np.savez(
-            self.run / "surface.npz",
+            self.run_dir / "surface.npz",
             loss=np.float32(loss),
             predicted=np.int32(predicted),
             steps=STEPS,
@@ -37,7 +37,7 @@ class SurfaceTest(parameterized.TestCase):
         )
 
     def blocks(self):
-        return surface.blocks(record.read([self.run]))
+        return surface.blocks(record.read([self.run_dir]))
 
     def test_a_plane(self):
         self.write(1 + ROWS + 0.25 * COLUMNS)
@@ -104,27 +104,27 @@ class SurfaceTest(parameterized.TestCase):
         self.assertNotIn("nan", picture.content.decode())
 
     def test_no_surface(self):
-        written_runs.write_run(self.run)
+        written_runs.write_run(self.run_dir)
         text, command = self.blocks()
         self.assertIn("was not measured", text.text)
         self.assertEqual(
             command.text,
-            f"python main.py --mode=evaluate --run_dir={self.run} "
+            f"python main.py --mode=evaluate --run_dir={self.run_dir} "
             "--attacks=pgd-10-1,fgsm --loss_surface",
         )
-        other = self.run.parent / "other"
+        other = self.run_dir.parent / "other"
         written_runs.write_run(other, unfinished=True)
         text, *_ = surface.blocks(record.read([other]))
         self.assertEqual(text.text, "Not known yet: nothing was measured.")
 
     def test_several_runs(self):
-        written_runs.write_run(self.run, surface=True)
-        seeds = self.run.parent / "seeds"
+        written_runs.write_run(self.run_dir, surface=True)
+        seeds = self.run_dir.parent / "seeds"
         written_runs.write_seeds(seeds)
         written_runs.write_evaluation(
             seeds / "seed-1" / "evaluations" / "training", surface=True
         )
-        blocks = surface.blocks(record.read([self.run, seeds]))
+        blocks = surface.blocks(record.read([self.run_dir, seeds]))
         pictures = [b.name for b in blocks if isinstance(b, Picture)]
         self.assertEqual(pictures, ["surface-1", "surface-2"])
         texts = [block.text for block in blocks if hasattr(block, "kind")]
