@@ -61,6 +61,7 @@ WRITTEN = [
     "evaluations/training/state/clean.npz",
     "evaluations/training/state/pgd-1-1-0.015686275-0.npz",
     "evaluations/training/outcomes.npz",
+    "evaluations/training/gallery.npz",
     "evaluations/training/results.json",
     "results.json",
     "saved_model.old",  # There is one already; see `measure_and_export`.

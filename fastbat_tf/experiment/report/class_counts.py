@@ -47,7 +47,7 @@ class ClassCounts(NamedTuple):
         order = np.argsort(first.index, kind="stable")
         label = first.label[order].astype(int)
         correct = first.clean_correct[order]
-        robust = np.ones(len(label), bool)
+        robust = correct.copy()
         clean, attacked = _predictions(first, order, label)
         for outcomes, place in found:
             order = np.argsort(outcomes.index, kind="stable")

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import matplotlib
 import numpy as np
 import PIL.Image
 from matplotlib.patches import Rectangle
@@ -23,6 +24,7 @@ ROWS = "clean", "adversarial", "difference"
 GAP, FRAME = 0.1, 0.02  # Inches.
 # Bytes of all PNGs of a run, and the images up to which colors are kept.
 BUDGET, FEW_PIXELS = 200_000, 32 * 32
+LEAST_SIDE = 16
 SMALL = 64  # Pixels of a side; larger images are smoothed when they are scaled.
 PNG = re.compile(rb"(data:image/png;base64,)([^\"]+)")
 
@@ -83,18 +85,23 @@ def side_for(examples: Sequence[Example], scale: float) -> int:
         examples: All `Example`s of a run.
         scale: Float, the factor of the differences.
     """
-    side = longer = max(examples[0].image.shape[:2])
-    while side > 16:
-        pictures = [
-            _reduced(picture, side, is_difference=row == 2)
-            for example in examples
-            for row, picture in enumerate(_pictures(example, scale))
-        ]
-        size = sum(len(_png(_levels(picture))) for picture in pictures)
-        if size <= BUDGET:
-            return side
-        side = min(side - 1, int(0.98 * side * (BUDGET / size) ** 0.5))
-    return min(side, longer)
+    side = max(examples[0].image.shape[:2])
+    for sample in (examples[:1], examples):  # The first is a fast guess.
+        while side > LEAST_SIDE:
+            size = _bytes(sample, scale, side) * len(examples) / len(sample)
+            if size <= BUDGET:
+                break
+            side = min(side - 1, int(0.98 * side * (BUDGET / size) ** 0.5))
+    return side
+
+
+def _bytes(examples, scale, side):
+    """Returns how many bytes the PNGs of examples have."""
+    return sum(
+        len(_png(_levels(_reduced(picture, side, is_difference=row == 2))))
+        for example in examples
+        for row, picture in enumerate(_pictures(example, scale))
+    )
 
 
 def draw(
@@ -114,7 +121,8 @@ def draw(
     sheet = _Sheet(examples[0].image.shape, len(examples))
     for place, example in enumerate(examples):
         sheet.add(place, example, scale, side)
-    content = PNG.sub(_smaller, charts.svg(sheet.figure, name))
+    with matplotlib.rc_context({"image.composite_image": False}):
+        content = PNG.sub(_smaller, charts.svg(sheet.figure, name))
     if side > SMALL:
         content = content.replace(b"image-rendering:crisp-edges;", b"").replace(
             b"image-rendering:pixelated", b"image-rendering:auto"
@@ -141,9 +149,12 @@ class _Sheet:
         self.band = self.tops[-1] + self.size[1] + 0.25
         bands = -(-count // COLUMNS)
         self.height = bands * self.band - 0.2
-        self.figure, axes = charts.figure(height=self.height)
+        self.figure, self.axes = charts.figure(height=self.height)
         self.figure.set_layout_engine("none")
-        axes.remove()
+        self.axes.set_position((0, 0, 1, 1))
+        # Coordinates are inches.
+        self.axes.set(xlim=(0, charts.WIDTH), ylim=(self.height, 0))
+        self.axes.set_axis_off()
         for band in range(bands):
             for name, top in zip(ROWS, self.tops, strict=True):
                 self.write(
@@ -184,28 +195,18 @@ class _Sheet:
 
     def show(self, left, top, picture, color):
         width, height = self.size
-        axes = self.figure.add_axes(
-            (
-                left / charts.WIDTH,
-                1 - (top + height) / self.height,
-                width / charts.WIDTH,
-                height / self.height,
-            )
+        levels = np.atleast_3d(_levels(picture))
+        self.axes.imshow(
+            np.broadcast_to(levels, (*levels.shape[:2], 3)),
+            extent=(left, left + width, top + height, top),
+            aspect="auto",
+            interpolation="none",
         )
-        levels = _levels(picture)
-        if levels.ndim == 2:
-            axes.imshow(
-                levels, cmap="gray", vmin=0, vmax=255, interpolation="none"
-            )
-        else:
-            axes.imshow(levels, interpolation="none")
-        axes.set_axis_off()
-        axes.add_patch(
+        self.axes.add_patch(
             Rectangle(
-                (0, 0),
-                1,
-                1,
-                transform=axes.transAxes,
+                (left, top),
+                width,
+                height,
                 fill=False,
                 color=color,
                 linewidth=1.5,
@@ -214,14 +215,8 @@ class _Sheet:
         )
 
     def write(self, left, top, text, *, color=charts.BLACK, **options):
-        self.figure.text(
-            left / charts.WIDTH,
-            1 - top / self.height,
-            text,
-            color=color,
-            fontsize=labels.TEXT_SIZE,
-            **options,
-        )
+        options["fontsize"] = labels.TEXT_SIZE
+        self.axes.text(left, top, text, color=color, **options)
 
 
 def _pictures(example, scale):

@@ -2,8 +2,11 @@
 
 import math
 
+from fastbat_tf.experiment import history
 from fastbat_tf.experiment.report import numbers
 from fastbat_tf.experiment.report.record import RunRecord
+from fastbat_tf.methods import METHODS
+from fastbat_tf.training import records
 
 CLEAN, ROBUST = "val_clean_accuracy", "val_robust_accuracy"
 FGSM, GAP = "val_fgsm_accuracy", "val_overfitting_gap"
@@ -40,9 +43,9 @@ class Epochs:
         Args:
             column: String.
         """
-        found = {row["epoch"]: row.get(column) for row in self.rows}
+        found = {int(row["epoch"]): row.get(column) for row in self.rows}
         return {
-            epoch: value
+            epoch: float(value)
             for epoch, value in found.items()
             if value is not None and math.isfinite(value)
         }
@@ -53,8 +56,8 @@ class Epochs:
         Args:
             column: String.
         """
-        if column == ROLLBACK and not self.values(column):
-            return self._action == "rollback" and self.has(ALARM)
+        if column == ROLLBACK and self._action == "rollback":
+            return self.has(ALARM)
         return bool(self.values(column))
 
     def epochs_of(self, event: str) -> list[int]:
@@ -66,16 +69,17 @@ class Epochs:
         """
         if event == CHOSEN:
             return [self.best_epoch] if self.best_epoch else []
-        if event == ROLLBACK and not self.values(event):
-            if self._action != "rollback":
-                return []
-            event = ALARM  # Earlier versions logged the alarm alone.
+        if event == ROLLBACK and self._action == "rollback":
+            # Earlier versions logged the alarm alone, at which it happens.
+            marked = self.values(ALARM) | self.values(ROLLBACK)
+            return [epoch for epoch, value in sorted(marked.items()) if value]
         return [epoch for epoch, value in self.values(event).items() if value]
 
     @property
-    def is_standard(self) -> bool:
-        """Whether the training has no attack."""
-        return self.record.method == "standard"
+    def has_attack(self) -> bool:
+        """Whether the training perturbs the images."""
+        spec = METHODS.get(self.record.method)
+        return spec is None or spec.has_attack
 
     @property
     def is_unfinished(self) -> bool:
@@ -97,26 +101,24 @@ class Epochs:
     @property
     def training_column(self) -> str:
         """The column of the accuracy on what the training saw."""
-        return "accuracy" if self.is_standard else "perturbed_accuracy"
+        return records.training_accuracy(self.has_attack)
 
     @property
     def monitored(self) -> str:
         """The column that decides which weights are the best."""
-        return CLEAN if self.is_standard else ROBUST
+        return ROBUST if self.has_attack else CLEAN
 
     @property
     def best_epoch(self) -> int | None:
         """The epoch whose weights were kept; None if there is none."""
-        known = self.record.results.get("best_epoch")
+        known = history.best_epoch(self.rows, self.record.results)
         if known is not None:
-            return int(known)
-        candidates = [
-            self.monitored,
-            self.monitored.replace("val_", AVERAGED),
-        ]
+            return known
+        # Not measured yet: what the training itself compares.
+        averaged = self.monitored.replace("val_", AVERAGED)
         scores = [
             (value, -epoch)
-            for column in candidates
+            for column in (self.monitored, averaged)
             for epoch, value in self.values(column).items()
         ]
         return -max(scores)[1] if scores else None

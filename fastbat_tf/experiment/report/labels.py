@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from matplotlib import font_manager
 from matplotlib.ticker import MaxNLocator
 
-TEXT_SIZE = 10  # Points.
+TEXT_SIZE = 11  # Points.
 SPACING = 1.2  # Of lines, in sizes of the text.
 OFFSET = 5  # Of a label from the axes, in points.
 

@@ -86,7 +86,7 @@ def answer(record: RunRecord) -> Answer:
     if not record.history:
         return Answer(UNKNOWN, missing.history(record)[0].text)
     history = Epochs(record)
-    if history.is_standard:
+    if not history.has_attack:
         return _judge_fall(history, CLEAN, "clean", PLAIN)
     collapse = _judge_collapse(history)
     if collapse.short != NO:
@@ -182,8 +182,8 @@ def _judge_fall(history, column, name, kind):
     if best in training and last in training:
         rise = training[last] - training[best]
     ends = f"{name} accuracy ends at {percent(values[last])}"
-    if history.is_standard:
-        ends = f"{ends} (standard training has no attack to overfit to)"
+    if not history.has_attack:
+        ends = f"{ends} (this training has no attack to overfit to)"
     if last == best:
         return Answer(NO, f"No: {ends}, its best.")
     below = f"{_points(fall)} below its best, in epoch {best}"
@@ -228,7 +228,7 @@ def _unit(unit, name, picture):
 def _caption(histories):
     first = histories[0]
     shown = "accuracy on the training images as the method perturbs them"
-    if first.is_standard:
+    if not first.has_attack:
         shown = "accuracy on the training images"
     text = (
         f"Validation accuracy by epoch; {first.validation}. Dashed and gray: "
@@ -264,7 +264,7 @@ def _missing(histories):
             )
             found.append(Text(text, "note"))
     first = histories[0]
-    if not first.is_standard and not any(h.has(GAP) for h in histories):
+    if first.has_attack and not any(h.has(GAP) for h in histories):
         text = (
             "There is no FGSM accuracy, gap, or gradient alignment: the guard "
             "against catastrophic overfitting was off. A training with "

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from fastbat_tf.experiment.report import charts, labels
@@ -105,7 +104,7 @@ def _name_regions(axes, surface, names):
         distance = distance + 1e6 * is_near
         nearest = distance.argmin()
         known = number < len(names) and str(names[number]).strip()
-        text = axes.text(
+        axes.text(
             surface.steps[rows[nearest]],
             surface.steps[columns[nearest]],
             labels.cut(str(names[number]) if known else f"class {number}", 1.2),
@@ -114,9 +113,12 @@ def _name_regions(axes, surface, names):
             color="white",
             fontsize=labels.TEXT_SIZE,
             weight="bold" if number == surface.label else "normal",
-        )
-        text.set_path_effects(
-            [withStroke(linewidth=2.5, foreground=charts.BLACK)]
+            bbox={
+                "boxstyle": "round,pad=0.2",
+                "facecolor": charts.BLACK,
+                "edgecolor": "none",
+                "alpha": 0.55,
+            },
         )
 
 
