@@ -56,6 +56,8 @@ WRITTEN = [
     "checkpoints/good.npz",
     "checkpoints/best.weights.h5",
     "checkpoints/last.weights.h5",
+    "history.csv",
+    "timing.csv",
     "backup/000001",
     "evaluations/training/settings.json",
     "evaluations/training/state/clean.npz",
@@ -195,9 +197,9 @@ class KilledTest(absltest.TestCase):
         for said in self.said[:ended]:
             self.assertNotIn("This run is finished", said)
             self.assertNotIn("damaged", said)
-        for said in self.said[3:7]:
+        for said in self.said[3:9]:
             self.assertIn("Resuming: 0 epochs and 0 steps are done", said)
-        for said in self.said[7:ended]:
+        for said in self.said[9:ended]:
             self.assertIn("Resuming: 1 epochs and 0 steps are done", said)
         self.assertTrue(RunDirectory(self.run_dir).has_ended)
 
