@@ -69,8 +69,10 @@ class TerminalTest(absltest.TestCase):
             rf"epoch 1/1 +{BAR} [1-4]/4 +loss \d\.\d+ +[\d.]+ s.* left",
             rf"run +{BAR} \d+% +\d+ s left",
             f"validation +{BAR}",
-            r"\nepoch 1/1  loss \d.*  val .*  val robust .* s/step",
+            r"\n[0-9:]{8} epoch +loss +train +val +val robust +s/step\n",
+            r"\n[0-9:]{8}   1/1 +\d+\.\d{3} .*% +\d+\.\d{3}\n",
             f"pgd-1-1 +{BAR}",
+            r"\n +--seeds=0,1\n",
             r"Seed 0 \(1 of 2\)",
             r"attack +epsilon +mean +sd +each",
             r"pgd-1-1 +8/255 +\d+\.\d\d% ",
@@ -94,7 +96,7 @@ class TerminalTest(absltest.TestCase):
         self.seen(
             wide,
             *(
-                rf"\n{name}, epsilon 1/255: (\d+) of \1 decided, "
+                rf"\n[0-9:]{{8}} {name}, epsilon 1/255: (\d+) of \1 decided, "
                 r"\d+ robust, \d+ s\n"
                 for name in ("apgd-ce-2", "apgd-t-2", "fab-t-2", "square-10")
             ),

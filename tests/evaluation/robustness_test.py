@@ -284,7 +284,7 @@ class ResultsTest(tf.test.TestCase):
         for line in lines:
             self.assertRegex(
                 line,
-                r"^pgd-2-3, epsilon 2\.55/255: \d+ of 32 decided, "
+                r"^pgd-2-3, epsilon 0\.01: \d+ of 32 decided, "
                 r"\d+ robust, \d+ s$",
             )
         done = [int(line.split()[3]) for line in lines]
