@@ -35,7 +35,7 @@ class Setting(NamedTuple):
     @property
     def flag(self) -> str:
         """The flag as one types it in a shell."""
-        return f"--{self.name}={shlex.quote(self.value)}"
+        return f"--{self.name}={shlex.quote(str(self.value))}"
 
 
 def of_training(config: Config, seeds: tuple[int, ...] = ()) -> list[Setting]:

@@ -68,15 +68,21 @@ def is_ensemble(attacks: Sequence[str]) -> bool:
     """Whether attacks are AutoAttack, or together as diverse as that.
 
     That is APGD, which chooses its step size itself, and Square, which needs no
-    gradient.
+    gradient, each with about its usual number of steps.
 
     Args:
         attacks: Names of attacks.
     """
     parts = [part for name in attacks for part in name.split("+")]
-    kinds = {re.sub(r"-\d.*$", "", part) for part in parts}
-    adapts = any(kind.startswith("apgd") for kind in kinds)
-    return bool(kinds & {*ENSEMBLES}) or (adapts and "square" in kinds)
+    adapts = any(_is_thorough(part, "apgd", 50) for part in parts)
+    needs_none = any(_is_thorough(part, "square", 1000) for part in parts)
+    return any(part in ENSEMBLES for part in parts) or (adapts and needs_none)
+
+
+def _is_thorough(attack, kind, least):
+    """Whether an attack is of a kind, and has about its usual steps."""
+    steps = re.search(r"-(\d+)$", attack)
+    return attack.startswith(kind) and (not steps or int(steps[1]) >= least)
 
 
 def at_each_radius(record: RunRecord) -> list[Measurement]:
