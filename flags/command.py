@@ -60,8 +60,6 @@ class Command(NamedTuple):
             with the seed of the config.
         compilation_cache: Path of the directory for what XLA compiles.
             Defaults to `None`: nothing is kept.
-        model_defaults: Dict of the defaults of the network, for a training.
-            Defaults to `None`.
         report: The `ReportRequest`. Defaults to `None`: the mode is not
             `"report"`.
     """
@@ -74,7 +72,6 @@ class Command(NamedTuple):
     verbosity: int = 0
     seeds: tuple = ()
     compilation_cache: str | None = None
-    model_defaults: dict | None = None
     report: ReportRequest | None = None
 
 
@@ -139,9 +136,6 @@ def get_command():
         verbosity=_verbosity(),
         seeds=seeds,
         compilation_cache=runtime.COMPILATION_CACHE.value,
-        model_defaults=model.get_defaults(
-            config.model, images.spec.image_shape
-        ),
     )
 
 

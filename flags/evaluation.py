@@ -20,8 +20,8 @@ ATTACK_NAMES = absl_flags.DEFINE_list(
 EPSILONS = fractions.define(
     "epsilons",
     None,
-    "Radii of the attacks, such as 8/255,16/255 (default: the training "
-    "epsilon).",
+    "Radii of the attacks, such as 8/255,16/255, or 2/255:16/255:2/255 for all "
+    "from 2/255 to 16/255 in steps of 2/255 (default: the training epsilon).",
     fractions.FractionListParser(),
 )
 NORM = absl_flags.DEFINE_string(
@@ -59,6 +59,14 @@ VALIDATION_EXAMPLES = absl_flags.DEFINE_integer(
 )
 
 
+LOSS_SURFACE = absl_flags.DEFINE_bool(
+    "loss_surface",
+    _DEFAULT.loss_surface,
+    "Also write surface.npz: the loss around one test image, along an "
+    "adversarial and a random direction.",
+)
+
+
 def get_config(norm=None):
     """Makes the `EvaluationConfig` of the flags.
 
@@ -76,4 +84,5 @@ def get_config(norm=None):
         validation_attack=VALIDATION_ATTACK.value,
         validation_epsilon=VALIDATION_EPSILON.value,
         validation_examples=VALIDATION_EXAMPLES.value,
+        loss_surface=LOSS_SURFACE.value,
     )

@@ -50,11 +50,6 @@ INIT_WEIGHTS = absl_flags.DEFINE_string(
 )
 
 
-def get_defaults(config, image_shape):
-    """Returns a dict of the defaults of a `ModelConfig`'s network."""
-    return models.resolve_options(config.model, {}, image_shape)
-
-
 def get_config(image_shape):
     """Makes the `ModelConfig` of the flags, for images of this shape."""
     given = {name: flag.value for name, flag in OPTIONS.items()}

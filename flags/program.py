@@ -69,7 +69,6 @@ def main(_):
         if command.mode == "evaluate":
             evaluate.evaluate(target=command.target, **arguments)
             return
-        arguments["model_defaults"] = command.model_defaults
         if command.seeds:
             seeds.train_each(
                 seeds=command.seeds,
@@ -95,7 +94,7 @@ def _names(path):
 def _typed(seed=None):
     """Returns the command line, of one of several seeds if there are."""
     run_dir = runtime.RUN_DIR.value
-    if run_dir is not None:
+    if run_dir and seed is not None:
         run_dir = str(seed_directory(run_dir, seed))
     program, arguments = _names(sys.argv[0])[1], sys.argv[1:]
-    return typed.command(program, arguments, seed=seed, run_dir=run_dir)
+    return typed.command(program, arguments, seed=seed, run_dir=run_dir or None)

@@ -164,6 +164,11 @@ class SeedsTest(MainTest):
             output, rf"none \(clean\) +{100 * clean['mean']:.2f}% +\d+\.\d\d "
         )
         self.assertIn("40 examples, seeds 5, 1.", output)
+        # What holds for both is told once.
+        self.assertRegex(output, r"\n +--seeds=5,1\n")
+        self.assertNotIn("--seed=", output)
+        for text in (*results[0]["notes"], "--dataset", " Running on "):
+            self.assertEqual(output.count(text), 1, text)
 
         # Adding a seed trains only that one.
         output = self.train("--seeds=5,1,2", *flags[1:])

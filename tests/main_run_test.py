@@ -201,12 +201,20 @@ class TrainingTest(absltest.TestCase):
 
     def test_output(self):
         output = self.process.stdout
-        # The settings, with all defaults.
-        self.assertIn('"epochs": 2', output)
-        self.assertIn(f'"step_size": {5000 / 255}', output)
-        self.assertIn('"linearization": "ns-pgd"', output)
+        # The settings that are not the defaults, as one types them.
         self.assertRegex(
-            output, r"Running on [CG]PU, replicas: \d, XLA: (on|off)"
+            output,
+            r"^data +--dataset=cifar10_mini +default cifar10\n"
+            r" +--validation_share=0\.9 +default 0\.1\n",
+        )
+        self.assertRegex(output, r"\nmethod +--method=fastbat\n")
+        self.assertRegex(output, r"\n +--epsilon=8/255\n")
+        self.assertRegex(output, r"\ntraining +--epochs=2 +default 20\n")
+        for name in ("--step_size", "--linearization", "--learning_rate"):
+            self.assertNotIn(name, output)
+        self.assertIn("\nAll other settings are the defaults; ", output)
+        self.assertRegex(
+            output, r":\d\d Running on [CG]PU, replicas: \d, XLA: (on|off)"
         )
         if "Running on CPU" in output:
             forecast = r"s/step: about \d+ s for all 2 epochs"
@@ -224,6 +232,10 @@ class TrainingTest(absltest.TestCase):
         robust = f"{results['attacks'][0]['robust_accuracy']:.2%}"
         self.assertEqual(rows[2][:3], ["pgd-2-1", "8/255", robust])
         self.assertEqual(table[3], "40 examples, norm linf, seed 0.")
+        # What was told once is not told again.
+        for text in (*results["notes"], *results["warnings"]):
+            self.assertEqual(output.count(text), 1, text)
+        self.assertLen(results["notes"], 2)
         self.assertRegex(table[-2], r"^time: \d+ (s|min)$")
         self.assertEqual(table[-1], f"Run directory: {self.run_dir}")
         self.assertNotIn("Traceback", self.process.stderr)
@@ -233,25 +245,27 @@ class TrainingTest(absltest.TestCase):
         for text in (self.process.stdout, self.process.stderr):
             self.assertNotRegex(text, r"[\x00-\x09\x0b-\x1f\x7f]")
         lines = self.process.stdout.splitlines()
-        epochs = [line for line in lines if line.startswith("epoch ")]
-        self.assertLen(epochs, 2)
-        for number, (line, row) in enumerate(
-            zip(epochs, self.history(), strict=True), 1
-        ):
-            share = r"\d+\.\d%"
+        (start,) = (n for n, line in enumerate(lines) if " epoch " in line)
+        self.assertRegex(
+            lines[start],
+            "^[0-9:]{8} epoch +loss  train +val  val robust  s/step +left$",
+        )
+        for number, row in enumerate(self.history(), 1):
+            (line,) = (x for x in lines[start:] if f" {number}/2 " in x)
             self.assertRegex(
                 line,
-                rf"^epoch {number}/2  loss {row['loss']:.3f}  train {share}  "
-                rf"val {row['val_clean_accuracy']:.1%}  "
-                rf"val robust {row['val_robust_accuracy']:.1%}  "
-                r"\d+\.\d\d s/step" + ("  .* left$" if number == 1 else "$"),
+                rf"^\d\d:\d\d:\d\d +{number}/2 +{row['loss']:.3f} +\d+\.\d% +"
+                rf"{row['val_clean_accuracy']:.1%} +"
+                rf"{row['val_robust_accuracy']:.1%} +"
+                r"\d+\.\d{3}" + (r" +\d+ \w+$" if number == 1 else "$"),
             )
-            self.assertLess(len(line), 110)
+            self.assertLess(len(line), 80)
         stages = [line for line in lines if "decided" in line]
         self.assertLen(stages, 1)
         self.assertRegex(
             stages[0],
-            r"^pgd-2-1, epsilon 8/255: (\d+) of \1 decided, \d+ robust, ",
+            r"^[0-9:]{8} pgd-2-1, epsilon 8/255: (\d+) of \1 decided, \d+ "
+            "robust, ",
         )
 
     def test_export_again(self):
@@ -293,10 +307,17 @@ class TrainingTest(absltest.TestCase):
         table = first[
             first.index("method: fastbat\n") : first.index("\ntime: ")
         ]
+        warned = json.loads((self.run_dir / "results.json").read_text())
+        table = self.with_warnings(table, warned["warnings"])
         self.assertEqual(
             process.stdout, f"{table}\nThis run is finished: {self.run_dir}\n"
         )
         self.assertEqual(self.files(), before)
+
+    def with_warnings(self, table, warned):
+        """Replaces the line about the warnings above a table by these."""
+        texts = "\n".join(f"WARNING: {text}" for text in warned)
+        return re.sub(r"(?m)^\d+ warnings? above.*$", texts, table)
 
     def test_verbosity_of_an_evaluation(self):
         flags = (
@@ -314,7 +335,12 @@ class TrainingTest(absltest.TestCase):
         self.assertEqual(less.stderr, "")
         self.assertStartsWith(less.stdout, "attack  ")
         self.assertIn("pgd-1-1, epsilon 8/255: ", usual.stdout)
-        self.assertEndsWith(usual.stdout, less.stdout)
+        warned = re.findall("(?m)^WARNING: (.*)$", less.stdout)
+        self.assertEndsWith(
+            self.with_warnings(usual.stdout, warned), less.stdout
+        )
+        for text in warned:
+            self.assertEqual(usual.stdout.count(text), 1)
 
     def test_never_again(self):
         self.check_refused_again(

@@ -96,10 +96,16 @@ class VerbosityTest(CommandLineTest):
         # All other logs of an epoch, below its line.
         self.assertRegex(
             more.stdout,
-            r"\nepoch 1/1  loss .*\n  overfitting_alarm \d.* "
-            r"robust_gradient_norm \d.* val_overfitting_gap ",
+            r"\n[0-9:]{8}   1/1 .*\n[0-9:]{8} \w+ +\S+ +\w+ +\S+\n"
+            r"( {9}\w.*\n)+",
         )
+        for name in ("overfitting_alarm", "robust_gradient_norm", "val_fgsm"):
+            self.assertRegex(more.stdout, rf"[ ]{name}\w* +-?\d")
         self.assertIn("pgd-2-1, epsilon 8/255: ", more.stdout)
+        # All settings, with the default of those that have another.
+        self.assertRegex(more.stdout, r"\n +--step_size=10/255\n")
+        self.assertRegex(more.stdout, r"\ntraining +--epochs=1 +default 20\n")
+        self.assertNotIn("other settings", more.stdout)
         less = main(*flags, "--verbosity=-1")
         self.assertEqual(less.returncode, 0, less.stderr)
         self.assertStartsWith(less.stdout, "method: fastat\nattack ")

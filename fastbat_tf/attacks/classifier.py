@@ -145,7 +145,7 @@ class Classifier:
         return Clean(images, labels, logits)
 
     def logits_alone(self, images):
-        """Computes logits without the other workers, after a first call.
+        """Computes logits without the other workers.
 
         Args:
             images: Array of images, as the call takes them.
@@ -153,7 +153,10 @@ class Classifier:
         Returns:
             float32 array `(examples, classes)`.
         """
-        return self._ask_all(as_pixels(images))
+        images = as_pixels(images)
+        if self._ask is None:
+            self._ask = self._trace(images)
+        return self._ask_all(images)
 
     def _trace(self, images):
         """Traces the network, or what makes a NumPy function one."""

@@ -166,7 +166,8 @@ class Record:
             robust.copy(),
             np.zeros(count, np.int32),
             np.full(count, -np.inf, np.float32),
-            *clean.prediction,
+            clean.prediction.predicted,
+            clean.prediction.confidence,
             np.zeros_like(clean.images) if keeps_perturbation else None,
         )
 

@@ -30,6 +30,8 @@ class Request(NamedTuple):
         batch_size: Integer, images per call of the model.
         jit_compile: Whether XLA compiles the attacks.
         save_images: Whether to write the adversarial images.
+        class_names: List of strings, or None.
+        loss_surface: Whether to write the loss surface.
     """
 
     attacks: list
@@ -40,6 +42,8 @@ class Request(NamedTuple):
     batch_size: int
     jit_compile: bool
     save_images: bool
+    class_names: list | None
+    loss_surface: bool
 
 
 def check_request(
@@ -54,6 +58,8 @@ def check_request(
     jit_compile,
     directory,
     save_images,
+    class_names,
+    loss_surface,
 ):
     """Checks the arguments of `evaluate_robustness`, before any work starts.
 
@@ -68,6 +74,8 @@ def check_request(
         jit_compile: True, False or `"auto"`.
         directory: Path, or None.
         save_images: Whether to write the adversarial images.
+        class_names: A sequence of strings, or None.
+        loss_surface: Whether to write the loss surface.
 
     Returns:
         A `Request`.
@@ -86,11 +94,15 @@ def check_request(
             "`epsilons` is expected to hold at least one radius. "
             "Received: epsilons=[]"
         )
-    if save_images and directory is None:
-        raise InputError(
-            "`save_images` needs a directory to save to. "
-            "Received: directory=None"
-        )
+    for name, writes in (
+        ("save_images", save_images),
+        ("loss_surface", loss_surface),
+    ):
+        if writes and directory is None:
+            raise InputError(
+                f"`{name}` needs a directory to save to. "
+                "Received: directory=None"
+            )
     return Request(
         attacks=attacks,
         epsilons=epsilons,
@@ -100,7 +112,22 @@ def check_request(
         batch_size=as_count("batch_size", batch_size),
         jit_compile=resolve_jit_compile(jit_compile),
         save_images=save_images,
+        class_names=_as_names(class_names),
+        loss_surface=loss_surface,
     )
+
+
+def _as_names(class_names):
+    if class_names is None:
+        return None
+    names = _as_list(class_names)
+    if not names or not all(isinstance(name, str) for name in names):
+        raise InputError(
+            "`class_names` is expected to be a list of strings, one for each "
+            "label. "
+            f"Received: class_names={_describe_all(class_names, names)}"
+        )
+    return [str(name) for name in names]
 
 
 def _as_attacks(attacks):

@@ -15,7 +15,7 @@ from fastbat_tf.attacks.classifier import Classifier
 from fastbat_tf.attacks.sharding import Sharding, strategy_of
 from fastbat_tf.data.classes import check_count
 from fastbat_tf.errors import InputError
-from fastbat_tf.evaluation import checks, inputs
+from fastbat_tf.evaluation import checks, inputs, outputs
 from fastbat_tf.evaluation.request import check_request
 from fastbat_tf.evaluation.results import summarize
 from fastbat_tf.evaluation.runner import run_attack
@@ -39,6 +39,8 @@ def evaluate_robustness(
     save_images: bool = False,
     verbose: bool = False,
     pixel_range: Sequence[float] | None = None,
+    class_names: Sequence[str] | None = None,
+    loss_surface: bool = False,
 ) -> dict[str, Any]:
     """Measures clean accuracy, and robust accuracy under attacks.
 
@@ -85,8 +87,9 @@ def evaluate_robustness(
         seed: Integer of at least 0. Defaults to 0.
         jit_compile: Whether XLA compiles the attacks. Defaults to `"auto"`,
             which compiles on GPUs.
-        directory: Directory for the state of the evaluation, `results.json`
-            and `outcomes.npz`. If an evaluation was interrupted, the same call
+        directory: Directory for the state of the evaluation, `results.json`,
+            `outcomes.npz` and `gallery.npz`, which docs/evaluation.md
+            describes. If an evaluation was interrupted, the same call
             resumes it and gives the results of an uninterrupted one. Defaults
             to None, which writes nothing.
         save_images: Whether to write the adversarial images to `directory`,
@@ -100,6 +103,10 @@ def evaluate_robustness(
             takes, such as `(0, 255)`. Images are mapped to [0, 1], and radii
             apply to the mapped images in both norms. Defaults to None, the
             range of a `RobustClassifier`, and `(0, 1)` for any other model.
+        class_names: Sequence of strings, the names of the classes by label,
+            which `results.json` repeats. Defaults to None.
+        loss_surface: Whether to write `surface.npz` to `directory`: the loss
+            around one image, in 441 more images. Defaults to False.
 
     Returns:
         A dict, the content of `results.json`. Accuracies are fractions.
@@ -114,7 +121,8 @@ def evaluate_robustness(
         * `worst_case`: with several attacks, such a dict for each radius that
           counts an example as robust if no attack breaks it;
         * `warnings`: signs that the robustness is overestimated;
-        * `notes`: what was done to the input.
+        * `notes`: what was done to the input;
+        * `class_names`, and `model`, the path of the model, if given.
 
     Raises:
         InputError: A `ValueError`, if an argument is invalid.
@@ -139,6 +147,8 @@ def evaluate_robustness(
         jit_compile=jit_compile,
         directory=directory,
         save_images=save_images,
+        class_names=class_names,
+        loss_surface=loss_surface,
     )
     sharding = Sharding(strategy_of(model))
     is_chief = sharding.workers.is_chief
@@ -151,6 +161,7 @@ def evaluate_robustness(
         )
     )
     clean, network = _classify(network, sample, request, sharding, shown)
+    about = outputs.describe(model, request.class_names, clean.logits.shape[-1])
     signs = checks.check_network(
         network, clean, request.batch_size, pixels, sharding=sharding
     )
@@ -183,6 +194,8 @@ def evaluate_robustness(
             found += texts
         built = _build_attacks(request, network, other_network, sharding)
         notes = _notes(sample, pixels, built, clean.logits.shape[-1])
+        if request.loss_surface and not clean.correct.any():
+            notes.append(outputs.NO_SURFACE)
         _announce(directory, notes, shown)
         warnings = _Warnings(found, shown)
         outcomes = _run_attacks(
@@ -193,7 +206,11 @@ def evaluate_robustness(
             warnings=warnings,
             shown=shown,
             save=functools.partial(
-                _save_images, state, clean=clean, sample=sample, pixels=pixels
+                outputs.save_images,
+                state,
+                clean=clean,
+                sample=sample,
+                pixels=pixels,
             ),
         )
         results = summarize(
@@ -204,11 +221,21 @@ def evaluate_robustness(
             warnings=warnings.texts,
             notes=notes,
         )
+        results |= about
         if not verbose and is_chief:
             for text in warnings.texts:
                 python_warnings.warn(text, stacklevel=2)
         if directory is not None:
-            _write(state, results, outcomes, clean, sample)
+            outputs.write_outcomes(state, outcomes, clean, sample.index)
+            outputs.write_pictures(
+                state,
+                network,
+                outcomes,
+                clean=clean,
+                index=sample.index,
+                request=request,
+            )
+            state.write_results(results)
     return results
 
 
@@ -367,34 +394,3 @@ def _by_attack(outcomes):
         for outcome in at_epsilon:
             by_attack.setdefault(outcome.name, {})[epsilon] = outcome.robust
     return by_attack
-
-
-def _save_images(state, outcome, epsilon, *, clean, sample, pixels):
-    images = np.clip(clean.images + outcome.perturbation, 0.0, 1.0)
-    state.write_npz(
-        f"adversarial_{outcome.name}-{epsilon:.8g}.npz",
-        images=pixels.from_unit(images),
-        label=clean.labels,
-        robust=outcome.robust,
-        index=sample.index,
-    )
-
-
-def _write(state, results, outcomes, clean, sample):
-    """Writes `outcomes.npz`, then `results.json`."""
-    rows = results["attacks"]
-    attacked = [o.prediction for row in outcomes.values() for o in row]
-    state.write_npz(
-        "outcomes.npz",
-        index=sample.index,
-        label=clean.labels,
-        clean_correct=clean.correct,
-        clean_class=clean.prediction.predicted,
-        clean_confidence=clean.prediction.confidence,
-        attack=np.array([row["attack"] for row in rows]),
-        epsilon=np.array([row["epsilon"] for row in rows]),
-        robust=np.array([o.robust for row in outcomes.values() for o in row]),
-        adversarial_class=np.array([p.predicted for p in attacked]),
-        adversarial_confidence=np.array([p.confidence for p in attacked]),
-    )
-    state.write_results(results)

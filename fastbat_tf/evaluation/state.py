@@ -204,6 +204,26 @@ class EvaluationState:
             lambda: self._write(self.directory / name, **content)
         )
 
+    def complete(self, name, make):
+        """Writes a file of the directory on the chief, unless it is there.
+
+        Args:
+            name: Name of the file.
+            make: Function without arguments that returns a dict of arrays.
+        """
+
+        def work():
+            path = self.directory / name
+            if not path.exists():
+                self._write(path, **make())
+
+        self.sharding.on_chief(work)
+
+    def read_npz(self, name):
+        """Reads the arrays of a file of the directory, on the chief."""
+        with np.load(self.directory / name) as file:
+            return dict(file)
+
     def write_results(self, results):
         """Writes `results.json`, the last file of an evaluation."""
 

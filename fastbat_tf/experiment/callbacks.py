@@ -31,7 +31,7 @@ class RunCallbacks(NamedTuple):
     timing: callbacks.Timing
 
 
-def build(config, robust, examples, directory):
+def build(config, robust, examples, directory, *, class_names=None):
     """Builds the callbacks of a run.
 
     Args:
@@ -39,6 +39,7 @@ def build(config, robust, examples, directory):
         robust: The compiled `RobustClassifier`.
         examples: `Examples` to validate on.
         directory: The `RunDirectory`.
+        class_names: List of strings, or None, the default.
 
     Returns:
         A `RunCallbacks`.
@@ -54,11 +55,14 @@ def build(config, robust, examples, directory):
     timing = callbacks.Timing(directory.timing)
     history = callbacks.History(directory.history, config.method.has_attack)
     curves = callbacks.Curves(directory.tensorboard, write_graph=False)
+    panel = callbacks.PerturbationPanel(
+        validation, curves, class_names=class_names
+    )
     others = _in_order(
         directory,
-        validation,
         best,
         guards,
+        panel=panel,
         history=history,
         timing=timing,
         curves=curves,
@@ -142,12 +146,12 @@ def _build_guard(config, robust, examples, path):
     return [scores], [guard]
 
 
-def _in_order(directory, validation, best, guards, *, history, timing, curves):
+def _in_order(directory, best, guards, *, panel, history, timing, curves):
     """Returns the callbacks that run after the validations, in order."""
     ordered = [
         callbacks.LearningRate(),  # First: others may change the rate.
         callbacks.StopOnNonFinite(),
-        callbacks.PerturbationPanel(validation, curves),
+        panel,
         best,
         *guards,  # After `best`: a rollback changes the weights.
         callbacks.LastWeights(directory.last),

@@ -134,6 +134,8 @@ class EvaluationConfig:
             the start; 0 means all. Defaults to `0`.
         validation_norm: `"linf"` or `"l2"`, the norm of the validation attack.
             Defaults to the norm of the training.
+        loss_surface: Boolean, whether the loss around one test image is
+            written. Defaults to `False`.
     """
 
     attacks: tuple = ("pgd-50-10",)
@@ -146,6 +148,7 @@ class EvaluationConfig:
     validation_epsilon: float | None = None
     validation_examples: int = 0
     validation_norm: str | None = None
+    loss_surface: bool = False
 
     def __post_init__(self):
         for name in ("attacks", "epsilons"):  # JSON has no tuples.

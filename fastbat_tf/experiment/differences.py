@@ -55,6 +55,44 @@ def differing(config: Config) -> dict[str, str]:
     >>> differing(Config(method=MethodConfig("pgd", {"epsilon": 4 / 255})))
     {'method': 'pgd', 'epsilon': '4/255'}
     """
+    return {k: _text(k, value) for k, value in _differing(config).items()}
+
+
+def default(config: Config, name: str) -> str | None:
+    """Returns what a setting is if it alone is not given.
+
+    Args:
+        config: A `Config`.
+        name: String, the name of a flag.
+
+    Returns:
+        String, as one types it; None if the setting is required.
+
+    Example:
+
+    >>> default(Config(training=TrainingConfig(epochs=5)), "epochs")
+    '20'
+    """
+    fewer = {k: v for k, v in _differing(config).items() if k != name}
+    try:
+        return resolved(_make(fewer, config)).get(name)
+    except InputError:  # Others do not apply without it.
+        return None
+
+
+def names(config: Config) -> dict[str, list[str]]:
+    """Returns the names of the flags in each group of a `Config`."""
+    found = {
+        group.name: list(_fields(config, group.name))
+        for group in dataclasses.fields(config)
+    }
+    found["method"] = ["method", *config.method.options]
+    if "norm" not in config.method.options:
+        found["evaluation"].append("norm")
+    return found
+
+
+def _differing(config):
     values = {k: v for k, v in _values(config).items() if v is not None}
     expected = _make(values, config)
     for name in tuple(values):
@@ -65,7 +103,7 @@ def differing(config: Config) -> dict[str, str]:
             is_default = False
         if is_default:
             values = fewer
-    return {name: _text(name, value) for name, value in values.items()}
+    return values
 
 
 def differences(configs: list[Config]) -> dict[str, tuple]:

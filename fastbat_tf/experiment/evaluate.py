@@ -7,6 +7,7 @@ import zlib
 
 from fastbat_tf import files, workers
 from fastbat_tf.data import loading
+from fastbat_tf.data.class_names import class_names
 from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation import table
 from fastbat_tf.evaluation.robustness import evaluate_robustness
@@ -84,6 +85,7 @@ def _evaluate(config, target, run_dir, build_model, everyone):
             model = load_best(run, config, build_model, everyone).classifier
     with display.task("reading the data"):
         test = loading.load_test(config.data)
+        names = class_names(config.data)
     for hint in hints.new_hints():
         display.note(hint)
     results = evaluate_robustness(
@@ -100,9 +102,12 @@ def _evaluate(config, target, run_dir, build_model, everyone):
         directory=directory,
         save_images=target.save_images,
         verbose=True,
+        class_names=names,
+        loss_surface=settings.loss_surface,
     )
     if target.model_path is None:
-        added = {**results, "weights_sha256": weights}
+        added = results_file.with_outcomes(results, run.path, directory)
+        added["weights_sha256"] = weights
         everyone.on_chief(lambda: _add(run, added))
     return results
 
@@ -122,7 +127,8 @@ def results_directory(config, target, run_dir):
         "batch_size": None,  # Does not change the outcome.
         "weights": None if target.model_path else _weights_checksum(run_dir),
     }
-    del everything["validation_norm"]  # Earlier versions did not have it.
+    # Earlier versions did not have them, and they change no outcome.
+    del everything["validation_norm"], everything["loss_surface"]
     digest = zlib.crc32(json.dumps(everything, sort_keys=True).encode())
     names = "_".join(settings.attacks)[:60]
     return parent / f"{names}-{digest:08x}"
@@ -148,7 +154,9 @@ def _add(run, results):
         story = results_file.add(run.results, results)
         # A training writes what it measures at its end.
         if run.is_left_alone():
-            tensorboard.write_results(run.load_config(), run, story)
+            tensorboard.write_results(
+                run.load_config(), run, story, has_ended=run.has_ended
+            )
     except OSError as error:
         raise InputError(
             "The run's results cannot be written; check free space and "

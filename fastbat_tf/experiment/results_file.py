@@ -1,6 +1,9 @@
 """Reads and extends the `results.json` of a run."""
 
+import contextlib
 import json
+import os
+import pathlib
 
 from fastbat_tf import files
 from fastbat_tf.errors import InputError
@@ -29,6 +32,28 @@ def read(path):
             f"Received: path={path} ({error})"
         ) from error
     return story
+
+
+def with_outcomes(results, run_dir, directory):
+    """Adds to each row where its outcomes are, relative to the run.
+
+    Args:
+        results: The dict that `evaluate_robustness` returns.
+        run_dir: Path of the run directory.
+        directory: Path of the directory of the evaluation.
+
+    Returns:
+        A dict like `results`, whose rows have an entry `outcomes`.
+    """
+    file = pathlib.Path(directory, "outcomes.npz")
+    with contextlib.suppress(ValueError):  # On another drive of Windows.
+        file = pathlib.Path(os.path.relpath(file, run_dir))
+    path = file.as_posix()
+    rows = {
+        group: [{**row, "outcomes": path} for row in results[group]]
+        for group in GROUPS
+    }
+    return {**results, **rows}
 
 
 def add(path, results, of_training=False):

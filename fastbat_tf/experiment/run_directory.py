@@ -1,5 +1,6 @@
 """The files of a run, and the check of which run a directory holds."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -9,7 +10,7 @@ from importlib import metadata
 
 from fastbat_tf import files
 from fastbat_tf.errors import InputError
-from fastbat_tf.experiment import settings_table
+from fastbat_tf.experiment import differences
 from fastbat_tf.experiment.config import Config
 
 VERSIONED = ("tensorflow", "keras", "numpy", "tensorflow-datasets")
@@ -110,13 +111,12 @@ class RunDirectory:
         before = self.load_config()
         if before == config and resume != "never":
             return
-        which, differences = "this", ""
+        which, changes = "this", ""
         if before != config:
             which = "a different"
-            differences = settings_table.differences(before, config)
-            differences = f" ({', '.join(differences)})"
+            changes = f" ({', '.join(_changes(before, config))})"
         raise InputError(
-            f"`run_dir` holds {which} run already{differences}; expected a new "
+            f"`run_dir` holds {which} run already{changes}; expected a new "
             f"directory. Received: run_dir={self.path}"
         )
 
@@ -350,3 +350,23 @@ def _is_unfinished(path, config, seeds):
 
 def _now():
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _changes(before, now):
+    """Lists the previous values of the settings that differ, for a message."""
+    # A run may continue with another interval of checkpoints, for example.
+    before = dataclasses.replace(before, runtime=_same(before, now))
+    found = differences.differences([before, now])
+    # The options of another method do not apply to this one.
+    return [
+        f"{name}={old}" for name, (old, new) in found.items() if old and new
+    ]
+
+
+def _same(before, now):
+    """The devices of a run, with what may change as it is now."""
+    fields = dataclasses.fields(now.runtime)
+    free = {
+        f.name: getattr(now.runtime, f.name) for f in fields if not f.compare
+    }
+    return dataclasses.replace(before.runtime, **free)

@@ -30,7 +30,6 @@ def train_each(
     *,
     resume="auto",
     verbosity=0,
-    model_defaults=None,
     command=None,
 ):
     """Trains once with each seed, and prints mean and standard deviation.
@@ -47,7 +46,6 @@ def train_each(
         resume: `"auto"`, `"never"` or `"must"`; see `train.train`. Defaults to
             `"auto"`.
         verbosity: Integer; see `train.train`. Defaults to `0`.
-        model_defaults: Dict; see `train.train`. Defaults to `None`.
         command: Function from a seed to the command line that trains with it
             alone, which a new run records. Defaults to `None`.
 
@@ -70,7 +68,7 @@ def train_each(
         everyone.on_chief(
             lambda: _check(config, seeds, pathlib.Path(run_dir), resume)
         )
-        told = settings_table.of_training(config, model_defaults, seeds)
+        told = settings_table.of_training(config, seeds)
         settings_table.show(told, config.data.classes)
         results = []
         for number, seed in enumerate(seeds, start=1):

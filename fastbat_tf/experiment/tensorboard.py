@@ -6,6 +6,9 @@ takes each scalar of the run with the settings, and of the runs below it, for a
 metric: so it is a run of its own, beside `train` and `validation`.
 """
 
+# The classes of protocol buffers are made when they are imported.
+# pyright: reportAttributeAccessIssue=false
+
 import dataclasses
 import json
 import shlex
@@ -20,7 +23,7 @@ from tensorboard.plugins.hparams import api as hparams
 from tensorboard.plugins.hparams import api_pb2
 from tensorboard.plugins.hparams import summary as hparams_summary
 
-from fastbat_tf.experiment import differences
+from fastbat_tf.experiment import differences, earlier_curves
 from fastbat_tf.experiment.config import Config
 from fastbat_tf.experiment.run_directory import RunDirectory
 from fastbat_tf.training.callbacks import BestWeights
@@ -85,6 +88,10 @@ class RunSummary(keras.callbacks.Callback):
         self._best_before = None
 
     def on_train_begin(self, logs=None):
+        # What a checkpoint has put back may be of an earlier version.
+        earlier_curves.update(
+            self._directory.tensorboard, self._config.method.has_attack
+        )
         write_settings(self._config, self._directory)
         path = str(self._directory.tensorboard / RUN)
         self._writer = tf.summary.create_file_writer(path)

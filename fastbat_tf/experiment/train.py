@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from fastbat_tf import attacks, distribution, files, workers
 from fastbat_tf.data import pipeline, sources
+from fastbat_tf.data.class_names import class_names
 from fastbat_tf.data.resident import ResidentBatches
 from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation import robustness, table
@@ -43,7 +44,6 @@ def train(
     *,
     resume="auto",
     verbosity=0,
-    model_defaults=None,
     tells_settings=True,
     command=None,
 ):
@@ -64,8 +64,6 @@ def train(
         verbosity: Integer. Below 0: only the results; 0: also bars on a
             terminal, and a line for each epoch and stage; above 0: more
             lines. Defaults to `0`.
-        model_defaults: Dict of the network's own defaults, so that only other
-            values are printed. Defaults to `None`: they are unknown.
         tells_settings: Boolean, whether the settings are printed. Defaults to
             `True`.
         command: String, the command line, which a new run records. Defaults to
@@ -96,7 +94,7 @@ def train(
                 return _train(
                     config,
                     directory,
-                    settings_table.of_training(config, model_defaults)
+                    settings_table.of_training(config)
                     if tells_settings
                     else (),
                     strategy=strategy,
@@ -154,7 +152,13 @@ def _train(
     if told:
         settings_table.show(told, config.data.classes)
     notes.show(config, robust, hinted)
-    run_callbacks = callbacks.build(config, robust, validation, directory)
+    run_callbacks = callbacks.build(
+        config,
+        robust,
+        validation,
+        directory,
+        class_names=class_names(config.data),
+    )
     trained = _fit(
         config,
         directory,
@@ -301,6 +305,7 @@ def _make_batches(
 def _measure(config, directory, *, robust, test, run_callbacks):
     """Measures the best weights, and writes `results.json`."""
     settings = config.evaluation
+    evaluation = directory.evaluations / "training"
     display.log(f"Measuring {', '.join(settings.attacks)} ...")
     measured = robustness.evaluate_robustness(
         robust.classifier,
@@ -312,15 +317,17 @@ def _measure(config, directory, *, robust, test, run_callbacks):
         batch_size=settings.batch_size,
         seed=settings.seed,
         jit_compile=building.compiles_with_xla(config),
-        directory=directory.evaluations / "training",
+        directory=evaluation,
         verbose=True,
+        class_names=class_names(config.data),
+        loss_surface=settings.loss_surface,
     )
 
     best = run_callbacks.best
 
     def add():
         results = {
-            **measured,
+            **results_file.with_outcomes(measured, directory.path, evaluation),
             "weights": f"best {best.column}",
             "best_epoch": best.epoch,
             "weights_sha256": files.sha256(directory.best),

@@ -59,6 +59,21 @@ class ClassNames:
             )
         self._names = None if names is None else [str(name) for name in names]
 
+    def check(self, classes: int) -> None:
+        """Rejects names that are fewer than the classes.
+
+        Args:
+            classes: Integer, the number of classes.
+
+        Raises:
+            InputError: If there are fewer names.
+        """
+        if self._names is not None and len(self._names) < classes:
+            raise InputError(
+                "`class_names` is expected to have a name for each of the "
+                f"{classes} classes. Received: {len(self._names)} names"
+            )
+
     def heading(self, number: int) -> str:
         """The line above an example of this class."""
         name = number if self._names is None else self[number]

@@ -133,10 +133,10 @@ class Display:
             if text not in told:
                 self.result(f"WARNING: {text}", ALERT)
         if told:
-            warnings_above = (
-                "1 warning" if len(told) == 1 else (f"{len(told)} warnings")
-            )
-            self.result(f"WARNING: {warnings_above} above.", ALERT)
+            what = f"{len(told)} warnings above: read them"
+            if len(told) == 1:
+                what = "1 warning above: read it"
+            self.result(f"{what} before you quote these numbers.", ALERT)
 
     def result(self, text, style=None):
         """Prints a line at any verbosity."""

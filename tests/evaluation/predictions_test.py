@@ -147,7 +147,9 @@ class Corner(SteppedAttack):
             "found": found,
             "loss": losses.cross_entropy(logits, problem["labels"], None),
         }
-        return {**state, **moved} if self.keeps_state else moved
+        if not self.keeps_state:
+            return moved
+        return {**state, **moved, "iteration": state["iteration"] + 1}
 
 
 class RecordTest(parameterized.TestCase, tf.test.TestCase):

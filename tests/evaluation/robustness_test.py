@@ -264,7 +264,14 @@ class ResultsTest(tf.test.TestCase):
         self.assertLen(others["attacks"], 4)
         names = {p.name for p in directory.with_name("without").iterdir()}
         self.assertEqual(
-            names, {"results.json", "outcomes.npz", "settings.json", "state"}
+            names,
+            {
+                "results.json",
+                "outcomes.npz",
+                "gallery.npz",
+                "settings.json",
+                "state",
+            },
         )
 
     def test_says_how_far_it_is(self):

@@ -221,7 +221,9 @@ class BackupTest(parameterized.TestCase):
         DAMAGES[damage](newest / part)
         lines = self.assert_restores(1)
         self.assertLen(lines, 1)
-        self.assertStartsWith(lines[0], f"The checkpoint {newest} is damaged")
+        self.assertStartsWith(
+            lines[0], f"WARNING: The checkpoint {newest} is damaged"
+        )
         # The next number follows that of the damaged one, so it is the newest.
         self.save(7)
         self.assertEqual(self.names(), ["000001", "000002", "000003"])

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from absl.testing import absltest
 
-from fastbat_tf.experiment import train
+from fastbat_tf.experiment import history, train
 from tests.support import chaos, many_workers, worker_training
 from tests.support.worker_training import CONFIG, build_model, change
 
@@ -63,6 +63,10 @@ class ManyWorkersTest(absltest.TestCase):
         chief, other = (worker.output for worker in self.ended)
         self.assertIn("workers: 2, replicas: 2", chief)
         self.assertIn("none (clean)", chief)
+        config = json.loads((self.run_dirs[0] / "config.json").read_text())
+        self.assertEqual(config["environment"]["replicas"], 2)
+        rows = history.read(self.run_dirs[0] / "history.csv")
+        self.assertNotIn(None, [row["learning_rate"] for row in rows])
         self.assertEqual(chief.count("This run is finished: "), 1)
         lines = [line for line in other.splitlines() if "0000 00" not in line]
         self.assertEqual(lines, [])

@@ -17,7 +17,7 @@ TELEPHONE, DESK = 400, 1400
 # Pixels. Charts shrink on a telephone, where a reader can enlarge them.
 LEAST_TEXT, LEAST_TEXT_IN_CHARTS = 14, 8
 # Of a sheet of A4 within its margins.
-PRINTED_HEIGHT = 900
+PRINTED_HEIGHT = 1000
 
 # Has each of the faults that are looked for.
 FAULTY = """<!doctype html><title>x</title><h1>A</h1><h3 id="a">B</h3>

@@ -160,6 +160,17 @@ class RunDirectoryTest(parameterized.TestCase):
             "never",
         )
 
+    def test_a_different_radius(self):
+        """Settings are named as one types them."""
+        method = MethodConfig("pgd", {"epsilon": 16 / 255, "steps": 3})
+        self.create(Config(method=method))
+        self.check_refused(
+            self.parent,
+            r"already \(epsilon=16/255, steps=3, .*epsilons=16/255, ",
+            Config(method=MethodConfig("pgd")),
+        )
+        self.check_refused(self.parent, r"already \(method=pgd, ", Config())
+
     @parameterized.parameters("auto", "never", "must")
     def test_a_different_run(self, resume):
         training = TrainingConfig(epochs=4, seed=12)

@@ -99,6 +99,7 @@ class FlagsConfigTest(CommandLineTest):
             "--validation_attack=pgd-4-5",
             "--validation_examples=12",
             "--evaluation_batch_size=13",
+            "--loss_surface",
             "--strategy=none",
             "--jit_compile=true",
             "--deterministic",
@@ -195,6 +196,7 @@ class FlagsConfigTest(CommandLineTest):
                     "validation_attack": "pgd-4-5",
                     "validation_examples": 12,
                     "batch_size": 13,
+                    "loss_surface": True,
                 },
                 "runtime": {
                     "strategy": "none",

@@ -1,13 +1,23 @@
 """The command that a run records."""
 
 import json
+import pathlib
 import shlex
+import tempfile
 
 from absl.testing import absltest, parameterized
 
 from flags import typed
+from tests.support.command_line import python
 
 PROGRAM = ["python", "main.py"]
+PARSE = """
+import sys
+from flags import command
+command.parse(sys.argv)
+found = command.get_command()
+print(found.seeds, found.config.training.seed, found.run_dir)
+"""
 
 
 class CommandTest(parameterized.TestCase):
@@ -47,6 +57,20 @@ class CommandTest(parameterized.TestCase):
         self.assertEqual(
             found, "python main.py --run_dir=runs/a/seed-1 --seed=1"
         )
+
+    def test_of_a_flagfile_with_seeds(self):
+        """The recorded command is one of a single seed."""
+        directory = self.enterContext(tempfile.TemporaryDirectory())
+        file = pathlib.Path(directory, "seeds.cfg")
+        file.write_text("--seeds=0,1\n--run_dir=a\n--dataset=cifar10_mini\n")
+        found = typed.command(
+            PROGRAM,
+            [f"--flagfile={file}"],
+            seed=1,
+            run_dir="a/seed-1",
+        )
+        process = python("-c", PARSE, *shlex.split(found)[2:])
+        self.assertEqual(process.stdout, "() 1 a/seed-1\n", process.stderr)
 
     def test_names_that_are_no_text(self):
         found = typed.command(PROGRAM, ["--run_dir=\udcff"])

@@ -112,7 +112,7 @@ def _answer(counts):
     if not ties:
         text += f", {percent(counts.clean[worst])} clean"
     if counts.robust[best] == counts.robust[worst]:
-        return f"None more than others: {percent(counts.robust[best])} each."
+        return f"All alike: {percent(counts.robust[best])} each."
     spread = counts.robust[best] - counts.robust[worst]
     return (
         f"{text}. {_call(counts, best)} is the most robust: "

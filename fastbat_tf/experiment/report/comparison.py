@@ -110,7 +110,7 @@ def _family(family, before, number):
     if any(names <= each for each in earlier):
         return made
     if len(comparable.units(headline.records)) > 1:
-        made += pairs.blocks(headline)
+        made += pairs.blocks(headline, is_said=not before)
     made += seed_table.blocks(headline)
     return made + cost_chart.blocks(
         headline, f"cost-of-robustness-{number + 1}"
@@ -124,19 +124,23 @@ def main_table(comparison: Comparison) -> Table:
         comparison: A `Comparison`.
     """
     has_worst = len(comparison.shared) > 1
-    headings = ("run", "method", "clean", *comparison.attacks)
-    headings += ("worst case",) * has_worst
-    rows = [(*headings, "training")]
+    headings = ["run", "method", "training", "clean"]
+    headings += ["worst case"] * has_worst
+    # The first columns are seen without scrolling.
+    attacks = sorted(
+        comparison.attacks, key=lambda a: a not in comparison.shared
+    )
+    rows = [(*headings, *attacks)]
     for record in comparison.records:
+        spent = comparable.training_seconds(record)
         cells = [record.name, record.method or NOTHING]
+        cells.append(NOTHING if spent is None else seconds(spent))
         cells.append(_share(comparison.clean(record)))
-        for attack in comparison.attacks:
-            row = comparison.row(record, attack)
-            cells.append(_measured(row) if row else NOTHING)
         if has_worst:
             cells.append(_share(comparison.worst_case(record)))
-        spent = comparable.training_seconds(record)
-        cells.append(NOTHING if spent is None else seconds(spent))
+        for attack in attacks:
+            row = comparison.row(record, attack)
+            cells.append(_measured(row) if row else NOTHING)
         rows.append(tuple(cells))
     caption = (
         f"Accuracy at {pairs.radius_name(comparison)} with 95% intervals, all "

@@ -25,11 +25,7 @@ def blocks(records: list[RunRecord]) -> list:
         records: List of `RunRecord`s.
     """
     made = [Text(_answer(records)), *_tables(records), *_chart(records)]
-    for unit in units(records):
-        if len(records) > 1:
-            made.append(Text(unit.name, "heading"))
-        made += _repeat(unit)
-    return made
+    return made + _repeat(records)
 
 
 def _answer(records):
@@ -235,29 +231,28 @@ def _varies(each):
     return len(later) > 1 and max(later) > VARIES * min(later)
 
 
-def _repeat(unit):
-    """Returns the commands of a run, or of several seeds."""
-    made = []
-    trained = [record for record in unit.records if record.config is not None]
-    if trained:
-        made += _training_command(trained)
-    lost = False
-    for record in unit.records:
-        for command in commands.of_evaluations(record):
-            if command is None:
-                lost = True
-            else:
-                made.append(Text(command, "code"))
-    if lost:
-        made.append(
-            Text(
-                f"{unit.name}: the files of an evaluation do not say which "
-                "model it measured, or with which surrogate, so its command "
-                "cannot be told.",
-                "note",
-            )
-        )
+def _repeat(records):
+    """Returns the commands of all runs, and what to know about them."""
+    every = units(records)
+    made = _introduction(records)
+    for unit in every:
+        if len(every) > 1:
+            made.append(Text(unit.name, "heading"))
+        if unit.records[0].config is not None:
+            made += _training_command(unit.records)
+        made += _evaluation_commands(unit)
     return made
+
+
+def _introduction(records):
+    configs = [commands.config_of(record) for record in records]
+    known = [config for config in configs if config is not None]
+    if not known:
+        return []
+    said = "To repeat a training beside the first, give it another --run_dir."
+    if not all(config.runtime.deterministic for config in known):
+        said += " The bits are the same only with --deterministic."
+    return [Text(said)]
 
 
 def _training_command(records):
@@ -270,13 +265,28 @@ def _training_command(records):
                 "note",
             )
         ]
-    said = "To repeat the training"
-    if "--run_dir" in command:
-        said += ", with another --run_dir"
-    if not is_recorded:
-        said += " (the run does not record its command; this one is made of "
-        said += "its settings)"
-    config = commands.config_of(records[0])
-    if config is not None and not config.runtime.deterministic:
-        said += "; the bits are the same only with --deterministic"
-    return [Text(f"{said}:"), Text(command, "code")]
+    if is_recorded:
+        return [Text(command, "code")]
+    return [
+        Text(
+            "The run does not record its command; this one is made of its "
+            "settings:",
+            "note",
+        ),
+        Text(command, "code"),
+    ]
+
+
+def _evaluation_commands(unit):
+    found = [c for r in unit.records for c in commands.of_evaluations(r)]
+    made = [Text(command, "code") for command in found if command is not None]
+    if None in found:
+        made.append(
+            Text(
+                f"{unit.name}: the files of an evaluation do not say which "
+                "model it measured, or with which surrogate, so its command "
+                "cannot be told.",
+                "note",
+            )
+        )
+    return made

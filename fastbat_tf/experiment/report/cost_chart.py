@@ -115,48 +115,59 @@ def _draw(points, comparison):
     times = [point.seconds / scale for point in points]
     if max(times) > WIDE * min(times) > 0:
         axes.set_xscale("log")
-        axes.set_xlim(min(times) / 1.5, max(times) * 4)
+        axes.set_xlim(min(times) / 1.5, max(times) * 1.5)
     else:
-        axes.set_xlim(0, max(times) * 1.4)
+        axes.set_xlim(0, max(times) * 1.15)
     top = 100 * max(point.high for point in points)
     axes.set_ylim(0, min(100, top * 1.1 + 2))
     axes.set_xlabel(f"training time ({unit})")
     axes.set_ylabel("robust accuracy (%)")
-    tops = [(point.seconds / scale, 100 * point.high) for point in points]
-    names = [point.name for point in points]
-    _label(made, axes, list(zip(tops, names, colors, strict=True)))
+    _label(
+        made,
+        axes,
+        [p._replace(seconds=p.seconds / scale) for p in points],
+        colors,
+    )
     return made
 
 
-def _label(figure, axes, tops):
-    """Names the error bars above them, none over another."""
+def _label(figure, axes, points, colors):
+    """Names the error bars above them, none over another or over a bar."""
     figure.draw_without_rendering()  # Now the axes have their size.
     box = axes.get_window_extent().transformed(
         figure.dpi_scale_trans.inverted()
     )
     line = labels.TEXT_SIZE * labels.SPACING / 72 / box.height
     to_axes = axes.transData + axes.transAxes.inverted()
-    placed = []
-    for top, name, color in sorted(tops):
-        x, y = to_axes.transform(top)
-        width = labels.text_width(name) / box.width
+    # Rectangles that are taken: left, right, bottom, top.
+    taken = []
+    for point in points:
+        ends = [(point.seconds, 100 * y) for y in (point.low, point.high)]
+        (x, bottom), (_, top) = to_axes.transform(ends)
+        taken.append((x, x, bottom, top))
+    for k in sorted(range(len(points)), key=lambda k: points[k].high):
+        x, _, _, y = taken[k]
+        width = labels.text_width(points[k].name) / box.width
         # In the middle, as far as there is room.
-        begin = max(0, min(x - width / 2, 1 - width))
-        y += line
+        left = max(0, min(x - width / 2, 1 - width))
+        y += line / 4
         while any(
-            begin < end and other < begin + width and abs(y - height) < line
-            for other, end, height in placed
+            left <= end
+            and begin <= left + width
+            and y < top
+            and bottom < y + line
+            for begin, end, bottom, top in taken
         ):
             y += line / 4
-        placed.append((begin, begin + width, y))
+        taken.append((left, left + width, y, y + line))
         axes.text(
-            begin + width / 2,
-            y,
-            name,
+            left + width / 2,
+            y + line / 2,
+            points[k].name,
             transform=axes.transAxes,
             ha="center",
             va="center",
-            color=color,
+            color=colors[k],
             fontsize=labels.TEXT_SIZE,
         )
 

@@ -28,7 +28,7 @@ def interval(bounds: Sequence[float]) -> str:
 
     Example:
 
-    >>> interval([0.4415, 0.461])
+    >>> interval([0.4416, 0.461])
     '44.2 to 46.1'
     """
     low, high = bounds

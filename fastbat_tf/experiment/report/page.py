@@ -10,7 +10,7 @@ import markupsafe
 from fastbat_tf.experiment.report.blocks import Picture, Section, Table, Text
 
 # A cell that stands on the right, so that digits stand below each other.
-NUMBER = re.compile(r"[-+\N{MINUS SIGN}\N{PLUS-MINUS SIGN}]?\d")
+NUMBER = re.compile(r"(< )?[-+\N{MINUS SIGN}\N{PLUS-MINUS SIGN}]?\d")
 EMPTY = ("", "-", "\N{EN DASH}", "\N{EM DASH}")
 
 

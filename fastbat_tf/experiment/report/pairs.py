@@ -190,23 +190,25 @@ def _seeds(pair):
     )
 
 
-def blocks(comparison: Comparison) -> list:
+def blocks(comparison: Comparison, is_said: bool = False) -> list:
     """Returns sentences about the best run, and tables of all pairs.
 
     Args:
         comparison: A `Comparison` of two `Unit`s or more.
+        is_said: Whether the page says already which of two is more robust.
+            Defaults to `False`.
     """
     made = []
     measures = [ROBUST, CLEAN] if comparison.shared else [CLEAN]
     for measure in measures:
         every = pairs(comparison, measure)
         best = [pair for pair in every if pair.first == every[0].first]
-        if measure == measures[0] or len(every) == 1:
+        is_said_above = is_said and measure == ROBUST and len(every) == 1
+        is_short = len(every) == 1 or (measure == ROBUST and len(best) == 2)
+        if is_short and not is_said_above:
             made += [Text(sentence(comparison, p, measure)) for p in best]
-        is_long = len(best) + 1 > MOST
-        made.append(
-            _table(comparison, measure, every, best if is_long else every)
-        )
+        chosen = every if len(best) < MOST else best
+        made.append(_table(comparison, measure, every, chosen))
     return made
 
 
@@ -237,6 +239,7 @@ def _table(comparison, measure, every, chosen):
             " Over seeds: Welch's t-test of two means; of a mean and a single "
             "run, the test of Crawford and Howell (1998)."
         )
+    caption += f" A difference is seen if p is below {paired.SIGNIFICANT:g}."
     if len(every) > 1:
         caption += (
             f" p is corrected for {len(every)} pairs (Holm, 1979), intervals "

@@ -239,14 +239,18 @@ def read(paths: Sequence[str | os.PathLike]) -> list[RunRecord]:
     records[0].results["clean_accuracy"]
     ```
     """
-    found = {}  # From directories to groups, each once.
+    found = {}  # From directories to what stands together, each once.
     for path in map(pathlib.Path, paths):
-        for directory, group in _runs_in(path):
-            found.setdefault(directory.absolute(), (directory, group))
-    names = _names(list(found))
+        for directory, together in _runs_in(path):
+            unit = (together or directory).absolute()
+            found.setdefault(directory.absolute(), (directory, unit))
+    units = list(dict.fromkeys(unit for _, unit in found.values()))
+    names = dict(zip(units, _names(units), strict=True))
     return [
-        RunRecord(directory, name, group)
-        for (directory, group), name in zip(found.values(), names, strict=True)
+        RunRecord(directory, f"{names[unit]}/{directory.name}", names[unit])
+        if unit != directory.absolute()
+        else RunRecord(directory, names[unit])
+        for directory, unit in found.values()
     ]
 
 
@@ -267,7 +271,7 @@ def grouped(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
 
 
 def _runs_in(path):
-    """Returns pairs of a run's directory and its group."""
+    """Returns pairs of a run's directory and that of its group, or None."""
     if not path.is_dir():
         raise InputError(
             "There is no such directory; expected that of a run, of several "
@@ -280,7 +284,7 @@ def _runs_in(path):
         key=lambda p: (len(p.name), p.name),  # 2 comes before 10.
     )
     if seeds:
-        return [(seed, path.absolute().name) for seed in seeds]
+        return [(seed, path) for seed in seeds]
     raise InputError(
         "The directory holds no run: neither config.json, nor seed-* with it, "
         f"nor results.json of an evaluation. Received: runs={path}{_near(path)}"

@@ -33,18 +33,19 @@ def blocks(comparison: Comparison) -> list:
     if not any(unit.is_group for unit in every):
         return []
     has_worst = len(comparison.shared) > 1
-    headings = ("run", "method", "seeds", "clean", *comparison.attacks)
-    rows = [(*headings, *("worst case",) * has_worst, "training")]
+    headings = ["run", "method", "seeds", "training", "clean"]
+    headings += ["worst case"] * has_worst
+    rows = [(*headings, *comparison.attacks)]
     for unit in every:
+        spent = unit.training_seconds
         cells = [unit.name, unit.method or NOTHING, str(len(unit.records))]
+        cells.append(NOTHING if spent is None else seconds(spent))
         cells.append(spread(pairs.shares(comparison, unit, pairs.CLEAN)))
+        if has_worst:
+            cells.append(spread(pairs.shares(comparison, unit, pairs.ROBUST)))
         for attack in comparison.attacks:
             shares = under(comparison, unit, attack)
             cells.append(spread(shares) if shares else NOTHING)
-        if has_worst:
-            cells.append(spread(pairs.shares(comparison, unit, pairs.ROBUST)))
-        spent = unit.training_seconds
-        cells.append(NOTHING if spent is None else seconds(spent))
         rows.append(tuple(cells))
     return [
         Table(

@@ -17,7 +17,7 @@ from fastbat_tf.experiment.report.record import RunRecord
 
 NOTHING = "\N{EN DASH}"
 TIMES = (("h", 7200, 3600), ("min", 120, 60), ("s", 0, 1))
-SPECIAL = {
+SPECIAL: dict[str, str] = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
@@ -288,7 +288,7 @@ def _listed(names):
 
 
 def _latex(text):
-    escaped = "".join(SPECIAL.get(letter, letter) for letter in text)
+    escaped = text.translate(str.maketrans(SPECIAL))
     return escaped.replace(r"L$\infty$", r"$L_\infty$")
 
 

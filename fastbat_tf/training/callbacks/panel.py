@@ -39,8 +39,9 @@ class PerturbationPanel(keras.callbacks.Callback):
             numbers.
 
     Raises:
-        InputError: If an argument is not as described. At the end of an epoch,
-            if `validation` has not measured it.
+        InputError: If an argument is not as described. When `fit` begins, if
+            there are fewer names than classes. At the end of an epoch, if
+            `validation` has not measured it.
 
     Example:
 
@@ -66,12 +67,14 @@ class PerturbationPanel(keras.callbacks.Callback):
         self._names = ClassNames(class_names)
 
     def on_train_begin(self, logs=None):
-        channels = self.validation.examples.images.shape[-1]
+        images = self.validation.examples.images
+        channels = images.shape[-1]
         if channels not in (1, 3):
             raise InputError(
                 "`PerturbationPanel` expects images of 1 channel (gray) or 3 "
                 f"(RGB). Received: {channels} channels"
             )
+        self._names.check(self.validation.probabilities(images[:1]).shape[-1])
         # TensorBoard cannot follow two growing files of one run.
         if isinstance(self.target, Curves):
             self._writer = self.target.validation_writer

@@ -32,6 +32,7 @@ class Profile(keras.callbacks.Callback):
         self.first, self.last, self.path = first, last, path
         self.steps_per_execution = steps_per_execution
         self._begin = None  # The first step of the profile being recorded.
+        self._mark = None  # Of the call being made.
 
     def on_train_begin(self, logs=None):
         steps = self.params["steps"]
@@ -51,8 +52,17 @@ class Profile(keras.callbacks.Callback):
         if self._begin is None and reaches and step <= self.last:
             self._begin = step
             tf.profiler.experimental.start(str(self.path))
+        if self._begin is not None:
+            # Without it, the page "Profile" cannot tell the time of a step.
+            self._mark = tf.profiler.experimental.Trace(
+                "train", step_num=step, _r=1
+            )
+            self._mark.__enter__()
 
     def on_train_batch_end(self, batch, logs=None):
+        if self._mark is not None:
+            self._mark.__exit__(None, None, None)
+            self._mark = None
         step = self._before + batch + 1
         if self._begin is not None and step >= self.last:
             self._stop(step)

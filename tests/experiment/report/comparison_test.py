@@ -66,7 +66,7 @@ class TwoRunsTest(ComparisonTest):
 
     def test_main_table_equals_the_files(self):
         (table,) = self.tables(self.found, "run")
-        headings = "run method clean pgd-10-1 fgsm worst_case training"
+        headings = "run method training clean worst_case pgd-10-1 fgsm"
         headings = [each.replace("_", " ") for each in headings.split()]
         self.assertEqual(table.rows[0], tuple(headings))
         for row, name, method in zip(
@@ -82,7 +82,7 @@ class TwoRunsTest(ComparisonTest):
                     results["clean_confidence_interval"],
                 )
             ]
-            for group in "attacks", "worst_case":
+            for group in "worst_case", "attacks":
                 cells += [
                     (r["robust_accuracy"], r["confidence_interval"])
                     for r in results[group]
@@ -92,7 +92,7 @@ class TwoRunsTest(ComparisonTest):
                 for share, (low, high) in cells
             ]
             spent = f"{results['training_seconds']:.1f} s"
-            self.assertEqual(row, (name, method, *written, spent))
+            self.assertEqual(row, (name, method, spent, *written))
         self.assertIn("8/255 (L∞)", table.caption)
         self.assertIn("the same 200 examples", table.caption)
 

@@ -189,7 +189,9 @@ class CommandTest(CostTest):
         self.assertEqual(
             self.texts(found), ["fastbat-tf --run_dir='a b' --epochs=4"]
         )
-        self.assertIn("with another --run_dir", self.texts(found, "text")[-1])
+        self.assertIn(
+            "give it another --run_dir", self.texts(found, "text")[-1]
+        )
 
     @parameterized.parameters("fastbat", "standard", "pgd")
     def test_a_run_of_the_version_before(self, method):
@@ -197,7 +199,7 @@ class CommandTest(CostTest):
         found = self.blocks("run")
         (command,) = self.texts(found)
         self.assert_trains(command, self.complete("run"))
-        said = self.texts(found, "text")[-1]
+        said = self.texts(found, "note")[-1]
         self.assertIn("does not record its command", said)
 
     def complete(self, name):

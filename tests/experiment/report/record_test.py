@@ -106,6 +106,25 @@ class RecordTest(parameterized.TestCase):
         names = {"alone": "alone", "training": "run/training"}
         self.assertEqual(found.name, names[path.name])
 
+    def test_groups_have_different_names(self):
+        """Runs in directories that are called alike are not joined."""
+        paths = [self.directory / name / "run" for name in ("a", "b", "c")]
+        for path in paths[:2]:
+            written_runs.write_seeds(path, seeds=(0, 1))
+        written_runs.write_run(paths[2])
+        units = record.grouped(record.read(paths))
+        self.assertEqual(
+            {
+                name: [each.name for each in unit]
+                for name, unit in units.items()
+            },
+            {
+                "a/run": ["a/run/seed-0", "a/run/seed-1"],
+                "b/run": ["b/run/seed-0", "b/run/seed-1"],
+                "c/run": ["c/run"],
+            },
+        )
+
     def test_several_seeds(self):
         written_runs.write_seeds(self.path, seeds=(2, 10, 1))
         found = record.read([self.path])

@@ -126,6 +126,11 @@ class PerturbationPanelTest(tf.test.TestCase):
                 callbacks.PerturbationPanel(
                     validation, self.directory, **arguments
                 )
+        panel = callbacks.PerturbationPanel(
+            validation, self.directory, class_names=NAMES[:3]
+        )
+        with self.assertRaisesRegex(InputError, "4 classes. Received: 3 names"):
+            panel.on_train_begin()
         panel = callbacks.PerturbationPanel(validation, self.directory)
         with self.assertRaisesRegex(InputError, "before it in the list"):
             panel.on_epoch_end(0, {})

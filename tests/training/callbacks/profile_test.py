@@ -4,7 +4,6 @@ import pathlib
 import tempfile
 from unittest import mock
 
-import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 
@@ -68,7 +67,6 @@ class ProfileTest(parameterized.TestCase, tf.test.TestCase):
         ):
             self.run_calls(3, 16)
 
-    @pytest.mark.slow
     def test_file(self):
         path = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
         profile = callbacks.Profile(1, 1, path)
@@ -78,7 +76,8 @@ class ProfileTest(parameterized.TestCase, tf.test.TestCase):
         tf.reduce_sum(tf.ones(3))
         profile.on_train_batch_end(0)
         (file,) = path.glob("plugins/profile/*/*.xplane.pb")
-        self.assertGreater(file.stat().st_size, 0)
+        # Without the mark of a step, TensorBoard does not know its time.
+        self.assertIn(b"step_num", file.read_bytes())
 
 
 if __name__ == "__main__":
