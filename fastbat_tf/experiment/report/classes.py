@@ -35,74 +35,65 @@ def blocks(records: Sequence[RunRecord]) -> list:
         records: `RunRecord`s.
     """
     units = grouped(records)
-    if len(units) == 1:
-        ((name, unit),) = units.items()
-        return _unit(unit, name, "classes-1")
     answers, made = [], []
     for number, (name, unit) in enumerate(units.items(), start=1):
-        # The answer to the question stands first, that of each run below it.
-        first, *rest = _unit(unit, name, f"classes-{number}")
-        answers.append(f"{name}: {_short(unit)}")
-        made += [Text(name, "heading"), first, *rest]
-    return [
-        Text(f"The class with the lowest robust accuracy: {_join(answers)}")
-    ] + made
+        shown = _find(unit)
+        answers.append(f"{name}: {_short(shown)}")
+        made.append(Text(name, "heading"))
+        made += _unit(unit, name, f"classes-{number}", shown)
+    if len(units) == 1:
+        return made[1:]
+    answer = "The class with the lowest robust accuracy: "
+    return [Text(f"{answer}{'; '.join(answers)}."), *made]
 
 
-def _join(answers):
-    return "; ".join(answers) + "."
+def _find(unit):
+    """Returns a seed, what section 1 quotes of it, and its counts; or None."""
+    found = measured.quoted(unit)
+    pairs = list(zip(unit, found, strict=False))
+    if not found:  # Not all seeds were measured, or not in the same way.
+        quoted = [(record, measured.quoted([record])) for record in unit]
+        pairs = [(record, ones[0]) for record, ones in quoted if ones]
+    for record, one in pairs:
+        counts = ClassCounts.read(record, one)
+        if counts is not None:
+            return record, one, counts
+    return None
 
 
-def _short(unit):
-    counts = _counts(unit)
-    if counts is None:
+def _short(shown):
+    if shown is None:
         return "not known"
+    *_, counts = shown
     worst = counts.order[0]
     return f"{_call(counts, worst)} ({percent(counts.robust[worst])})"
 
 
-def _counts(unit):
-    """Returns the counts of what section 1 quotes, of the first seed."""
-    found = measured.quoted(unit)
-    return ClassCounts.read(unit[0], found[0]) if found else None
-
-
-def _unit(unit, name, picture):
-    """Returns the blocks of a run, or of the first of several seeds."""
-    first = unit[0]
-    counts = _counts(unit)
-    if counts is None:
-        return _missing(first)
-    one = measured.quoted(unit)[0]
+def _unit(unit, name, picture, shown):
+    """Returns the blocks of a run, or of one of several seeds."""
+    if shown is None:
+        return _missing(unit[0])
+    record, one, counts = shown
     size = f"{radius(one.epsilon, one.norm)} ({norm_name(one.norm)})"
     attack = f"{', '.join(one.attacks)} at {size}"
     found = [Text(_answer(counts))]
     if len(unit) > 1:
-        found.append(
-            Text(f"Of the first of {len(unit)} seeds, {first.name}.", "note")
-        )
+        text = f"Of one of {len(unit)} seeds, {record.name}."
+        found.append(Text(text, "note"))
     few = counts.examples[counts.order].min()
     if few < FEW:
-        found.append(
-            Text(
-                f"A class has as few as {few} images here, of which each is "
-                f"{100 / few:.3g} points: more images tell more.",
-                "note",
-            )
+        text = (
+            f"A class has as few as {few} images here, of which each is "
+            f"{100 / few:.3g} points: more images tell more."
         )
-    if first.class_names is None:
-        found.append(
-            Text(
-                "The names of the classes are unknown; they are numbers.",
-                "note",
-            )
-        )
+        found.append(Text(text, "note"))
+    if record.class_names is None:
+        text = "The names of the classes are unknown; they are numbers."
+        found.append(Text(text, "note"))
     found += _accuracies(counts, name, picture, attack)
     if counts.confusion is None:
-        found += _without_predictions(first, one)
-    else:
-        found += _confusions(counts, name, picture, attack)
-    return found
+        return found + _without_predictions(record, one)
+    return found + _confusions(counts, name, picture, attack)
 
 
 def _answer(counts):

@@ -83,20 +83,22 @@ class Epochs:
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether epochs are left, and no alarm has ended the training."""
-        return len(self.rows) < self.planned and not self.was_stopped
+        """Whether epochs are left."""
+        return not self.record.has_ended and len(self.rows) < self.planned
 
     @property
     def was_stopped(self) -> bool:
         """Whether an alarm has ended the training."""
         alarms = self.epochs_of(ALARM)
-        stopped = self._action == "stop" and alarms
-        return bool(stopped) and alarms[-1] == self.rows[-1]["epoch"]
+        return self._action == "stop" and self.rows[-1]["epoch"] in alarms
 
     @property
     def planned(self) -> int:
         """How many epochs the training has when it is complete."""
-        return (self._settings.get("training") or {}).get("epochs", 0)
+        epochs = (self._settings.get("training") or {}).get("epochs", 0)
+        options = (self._settings.get("method") or {}).get("options") or {}
+        # Each pass over the data replays its batches.
+        return epochs // (options.get("replays") or 1)
 
     @property
     def training_column(self) -> str:

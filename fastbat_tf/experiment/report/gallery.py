@@ -42,10 +42,11 @@ def blocks(records: Sequence[RunRecord]) -> list:
 
 def _unit(unit, picture):
     """Returns the blocks of a run, or of the first of several seeds."""
-    first = unit[0]
-    arrays = first.arrays("gallery.npz")
-    if arrays is None or not len(arrays["index"]):
+    found = [(record, record.arrays("gallery.npz")) for record in unit]
+    found = [(record, arrays) for record, arrays in found if _has_any(arrays)]
+    if not found:
         return _missing(unit)
+    first, arrays = found[0]
     attack = (
         f"{arrays['attack']} at "
         f"{radius(float(arrays['epsilon']), str(arrays['norm']))} "
@@ -54,7 +55,7 @@ def _unit(unit, picture):
     found = [Text(_answer(arrays, attack))]
     if len(unit) > 1:
         found.append(
-            Text(f"Of the first of {len(unit)} seeds, {first.name}.", "note")
+            Text(f"Of one of {len(unit)} seeds, {first.name}.", "note")
         )
     names = first.class_names or []
     sheets = _sheets(arrays, names)
@@ -72,6 +73,10 @@ def _unit(unit, picture):
         found.append(Picture(name, content, "svg", alt, caption))
     found.append(_table(arrays, names))
     return found
+
+
+def _has_any(arrays):
+    return arrays is not None and len(arrays["index"]) > 0
 
 
 def _missing(unit):

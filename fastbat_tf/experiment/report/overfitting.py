@@ -148,12 +148,17 @@ def _judge_collapse(history):
 def _judge_without_gap(history):
     """Judges by the robust accuracy alone."""
     robust = history.values(ROBUST)
-    missing = (
+    unknown = (
         "FGSM accuracy was not measured, as the guard was off "
         "(--on_overfitting=warn measures it in a training)"
     )
+    if history.attack == "FGSM":
+        unknown = (
+            "a network that overfits to FGSM withstands it, so FGSM alone "
+            "cannot tell (--validation_attack=pgd-10-1 does, in a training)"
+        )
     if not robust:
-        return Answer(UNKNOWN, f"Not known: {missing}.")
+        return Answer(UNKNOWN, f"Not known: {unknown}.")
     attack = history.attack
     best, last = max(robust.values()), robust[max(robust)]
     ends = f"{attack} accuracy ends at {percent(last)}"
@@ -161,11 +166,11 @@ def _judge_without_gap(history):
         return Answer(
             PERHAPS,
             f"Perhaps, catastrophically: {ends}, less than half of its best, "
-            f"{percent(best)}; {missing}.",
+            f"{percent(best)}; {unknown}.",
         )
     return Answer(
         NO,
-        f"No sign of it: {ends}, and {percent(best)} is its best; {missing}.",
+        f"No sign of it: {ends}, and {percent(best)} is its best; {unknown}.",
     )
 
 
@@ -270,6 +275,8 @@ def _missing(histories):
             "against catastrophic overfitting was off. A training with "
             "--on_overfitting=warn has them."
         )
+        if first.attack == "FGSM":
+            text = "There is no gap: FGSM is the validation attack itself."
         found.append(Text(text, "note"))
     if not any(h.has(LEARNING_RATE) for h in histories):
         text = (

@@ -182,6 +182,8 @@ class ClassesTest(parameterized.TestCase):
         written_runs.write_run(self.run_dir)
         seeds = self.run_dir.parent / "seeds"
         written_runs.write_seeds(seeds)
+        # Of a seed that was not measured, nothing is known.
+        (seeds / "seed-0" / "results.json").unlink()
         blocks = self.blocks(self.run_dir, seeds)
         self.assertRegex(
             blocks[0].text,
@@ -191,7 +193,7 @@ class ClassesTest(parameterized.TestCase):
         names = [picture.name for picture in self.kinds(blocks, Picture)]
         self.assertLen(set(names), 4)
         texts = [block.text for block in self.kinds(blocks, Text)]
-        self.assertIn("Of the first of 3 seeds, seeds/seed-0.", texts)
+        self.assertIn("Of one of 3 seeds, seeds/seed-1.", texts)
 
 
 if __name__ == "__main__":

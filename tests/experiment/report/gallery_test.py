@@ -185,7 +185,7 @@ class GalleryTest(parameterized.TestCase):
         self.assertLen(names, 6)
         texts = [block.text for block in blocks if hasattr(block, "kind")]
         self.assertIn("Not known yet: nothing was measured.", texts)
-        self.assertIn("Of the first of 2 seeds, seeds/seed-0.", texts)
+        self.assertIn("Of one of 2 seeds, seeds/seed-0.", texts)
 
 
 if __name__ == "__main__":

@@ -189,6 +189,31 @@ class OverfittingTest(parameterized.TestCase):
             "the guard against catastrophic overfitting was off", note
         )
 
+    def test_fgsm_is_the_validation_attack(self):
+        self.blocks([epoch(1)], on_overfitting="off")
+        path = self.run_dir / "config.json"
+        config = json.loads(path.read_text())
+        config["evaluation"]["validation_attack"] = "fgsm"
+        path.write_text(json.dumps(config))
+        path = self.run_dir / "history.csv"
+        path.write_text("epoch,val_robust_accuracy\n1,0.4\n")
+        blocks = overfitting.blocks(record.read([self.run_dir]))
+        self.assertIn("so FGSM alone cannot tell", blocks[0].text)
+        self.assertEqual(
+            self.notes(blocks)[0],
+            "There is no gap: FGSM is the validation attack itself.",
+        )
+
+    def test_each_pass_replays_its_batches(self):
+        options = {"replays": 4}
+        rows = [epoch(1), epoch(2)]
+        for count, notes in ((8, 0), (12, 3)):
+            blocks = self.blocks(
+                rows, "free", epochs=count, options=options, unfinished=True
+            )
+            self.assertLen(self.notes(blocks), notes)
+        self.assertEqual(self.notes(blocks)[0], "2 of 3 epochs yet.")
+
     def test_training_without_an_attack(self):
         rows = [
             {"epoch": k, "loss": 1.0, "accuracy": training, CLEAN: clean}
