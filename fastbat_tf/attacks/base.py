@@ -212,9 +212,8 @@ class SteppedAttack(Attack):
     * `fooled`: bool, whether `found` is misclassified,
     * `found`: float32, the adversarial image to report,
     * `loss`: float32, the loss of `found`,
-    * `predicted` and `confidence`: int32 and float32, what `losses.predict`
-      returns of the network's logits of `found`. They begin as those of the
-      clean image. If `step` does not renew them, the loop asks the network.
+    * `predicted` and `confidence`: what `losses.predict` returns for `found`.
+      If `step` does not renew them, the loop asks the network.
 
     Random numbers depend only on seed, attack, example and round: neither the
     batch size nor an interruption changes them.
@@ -375,9 +374,8 @@ class SteppedAttack(Attack):
             moves = is_open(state)
             # For decided examples, any step number within range will do.
             iteration = tf.minimum(state["iteration"], self.steps)
-            moved = self.step(
-                network, problem, {**state, "iteration": iteration}, epsilon
-            )
+            current = {**state, "iteration": iteration}
+            moved = self.step(network, problem, current, epsilon)
             moved.setdefault("iteration", iteration + 1)
             known = state["predicted"]
             if moved.get("predicted", known) is known:

@@ -17,6 +17,16 @@ from fastbat_tf.files import locked, make_directory, replacing, write_json
 SECONDS_BETWEEN_WRITES = 5.0
 SECONDS_TO_WAIT = 0.5  # For a process that is about to release the lock.
 LOGITS_TOLERANCE = 1e-2  # Other batch sizes and devices round differently.
+# What NumPy and zipfile raise for a file that is not whole.
+DAMAGED = (
+    EOFError,
+    KeyError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 # Earlier versions wrote no prediction.
 ADDED_FIELDS = ("predicted", "confidence")
 FIELDS = ("robust", "rounds", "loss", *ADDED_FIELDS, "perturbation")
@@ -221,8 +231,15 @@ class EvaluationState:
 
     def read_npz(self, name):
         """Reads the arrays of a file of the directory, on the chief."""
-        with np.load(self.directory / name) as file:
-            return dict(file)
+        path = self.directory / name
+        try:
+            with np.load(path) as file:
+                return dict(file)
+        except DAMAGED as error:
+            raise InputError(
+                "A file of the evaluation cannot be read; delete it to have it "
+                f"written again. Received: path={path}"
+            ) from error
 
     def write_results(self, results):
         """Writes `results.json`, the last file of an evaluation."""
@@ -268,14 +285,7 @@ def _read(path, shapes):
         for name, shape in shapes.items():
             if content[name].shape != shape:
                 raise ValueError(f"{name} has the shape {content[name].shape}.")
-    except (
-        EOFError,
-        KeyError,
-        OSError,
-        ValueError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+    except DAMAGED as error:
         raise InputError(
             "The state of the evaluation cannot be read; delete the file to "
             "restart its attack. "

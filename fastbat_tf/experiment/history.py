@@ -27,6 +27,8 @@ def read(
     Example:
 
     ```python
+    from fastbat_tf.experiment import history
+
     rows = history.read("runs/demo/history.csv")
     rates = [row.get("learning_rate") for row in rows]
     ```

@@ -187,7 +187,11 @@ class FABAttackTest(parameterized.TestCase, tf.test.TestCase):
             "targets": tf.constant([1]),
         }
         _, state = attack.start(images, [0], [1], 0.2, [None])
-        state |= {"loss": tf.constant([-np.inf])}
+        state |= {
+            "loss": tf.constant([-np.inf]),
+            "predicted": tf.constant([0]),
+            "confidence": tf.constant([1.0]),
+        }
 
         def step(point, epsilon=0.2):
             moved = attack.step(

@@ -215,6 +215,15 @@ class FilesTest(parameterized.TestCase, tf.test.TestCase):
             found = (directory / f"{name}.npz").read_bytes()
             self.assertEqual(found, expected, name)
 
+    def test_a_damaged_gallery(self):
+        directory, _ = self.measure(loss_surface=False)
+        path = directory / "gallery.npz"
+        path.write_bytes(path.read_bytes()[:100])
+        with self.assertRaisesRegex(
+            InputError, f"delete it to have it .* Received: path={path}$"
+        ):
+            self.measure(directory=directory)
+
     def test_a_function_of_numpy(self):
         network = toy_network()
         directory, _ = self.measure(

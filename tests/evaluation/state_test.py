@@ -108,7 +108,9 @@ class ContinueTest(parameterized.TestCase, tf.test.TestCase):
     def kill(self, share, **kwargs):
         """Interrupts an evaluation after a share of its calls."""
         counter = Counter(last=int(share * self.questions))
-        with self.assertRaisesRegex(tf.errors.OpError, "Killed"):
+        # Near the end, the gallery is classified, which is refused in one line.
+        errors = tf.errors.OpError, InputError
+        with self.assertRaisesRegex(errors, "Killed"):
             self.evaluate(counter, self.directory, **kwargs)
 
     @parameterized.parameters(0.1, 0.3, 0.5, 0.7, 0.95)
@@ -118,9 +120,10 @@ class ContinueTest(parameterized.TestCase, tf.test.TestCase):
         counter = Counter()
         results = self.evaluate(counter, self.directory)
         self.assert_as_whole(results, self.directory)
-        # Nothing is repeated but what ran at the end, and the
-        # calls before the first attack.
-        self.assertLess(counter.count, (1 - share) * self.questions + 30)
+        # Nothing is repeated but what ran at the end, the calls before the
+        # first attack, and the twelve of a gallery, which starts again: with
+        # them, 35 were counted beyond the share that was left.
+        self.assertLess(counter.count, (1 - share) * self.questions + 42)
 
     def test_killed_twice_and_with_another_batch_size(self):
         self.kill(0.4)

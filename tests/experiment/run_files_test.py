@@ -12,6 +12,7 @@ import pathlib
 import re
 import shutil
 import tempfile
+from unittest import mock
 
 import keras
 from absl.testing import absltest
@@ -29,6 +30,7 @@ from fastbat_tf.experiment.config import (
     Target,
     TrainingConfig,
 )
+from fastbat_tf.experiment.report import blocks, writing
 from fastbat_tf.experiment.run_directory import RunDirectory
 from tests.support import event_files
 from tests.support.disk import Disk, Killed
@@ -54,6 +56,8 @@ WRITTEN = [
     "checkpoints/good.npz",
     "checkpoints/best.weights.h5",
     "checkpoints/last.weights.h5",
+    "history.csv",
+    "timing.csv",
     "backup/000001",
     "evaluations/training/settings.json",
     "evaluations/training/state/clean.npz",
@@ -65,7 +69,21 @@ WRITTEN = [
     "saved_model.old",  # There is one already; see `measure_and_export`.
     "saved_model",
     "ended.json",
+    "report_files/drawn.svg",
+    "report.md",
+    "report.html",
 ]
+
+
+class Part:
+    """A part of the report with one picture; the real ones take seconds."""
+
+    QUESTION = "Why?"
+
+    @staticmethod
+    def blocks(records):
+        del records
+        return [blocks.Picture("drawn", b"<svg></svg>", "svg", "", "")]
 
 
 def build_model(name, *, num_classes, input_shape, **_):
@@ -99,6 +117,7 @@ class KilledTest(absltest.TestCase):
         super().setUpClass()
         scratch = cls.enterClassContext(tempfile.TemporaryDirectory())
         cls.parent = pathlib.Path(scratch)
+        cls.enterClassContext(mock.patch.object(writing, "PARTS", (Part,)))
         cls.run_dir = cls.parent / "run"
         cls.disk = Disk(cls.run_dir)
         cls.killed, cls.said, cls.shown, cls.found = [], [], [], set()
@@ -170,12 +189,17 @@ class KilledTest(absltest.TestCase):
 
     def test_each_kill_is_survived(self):
         self.assertEqual(self.killed, WRITTEN)
-        for said in self.said:
+        ended = self.killed.index("ended.json") + 2
+        for said in self.said[ended:]:
+            self.assertIn("This run is finished", said)
+            self.assertNotIn("There is no report", said)
+        self.assertIn("Report: ", self.said[-1])
+        for said in self.said[:ended]:
             self.assertNotIn("This run is finished", said)
             self.assertNotIn("damaged", said)
-        for said in self.said[3:7]:
+        for said in self.said[3:9]:
             self.assertIn("Resuming: 0 epochs and 0 steps are done", said)
-        for said in self.said[7:]:
+        for said in self.said[9:ended]:
             self.assertIn("Resuming: 1 epochs and 0 steps are done", said)
         self.assertTrue(RunDirectory(self.run_dir).has_ended)
 
@@ -213,7 +237,8 @@ class KilledTest(absltest.TestCase):
         """So a power failure leaves the old or the new, never a half."""
         self.assertEqual(self.disk.wrong, [])
         self.assertContainsSubset(WRITTEN, self.disk.targets)
-        self.assertEqual(self.disk.targets[-1], "ended.json")
+        data = [t for t in self.disk.targets if not t.startswith("report")]
+        self.assertEqual(data[-1], "ended.json")
 
     def test_all_is_on_the_disk_at_the_end(self):
         unflushed = [
@@ -264,6 +289,7 @@ class KilledTest(absltest.TestCase):
             "evaluations/*/adversarial_*.npz",
             "evaluations/*/.lock",
             ".results.json.lock",
+            ".report.lock",
             "saved_model.old/*",
             "tensorboard/plugins/*",
         }

@@ -17,9 +17,10 @@ from fastbat_tf.experiment.report.record import RunRecord, grouped
 
 QUESTION = "What do the images look like?"
 KINDS = {
-    "fixed": "Fixed images, which do not depend on the model's outcome",
-    "fragile": "The most fragile images",
-    "robust": "The most robust images",
+    "fixed": "Fixed images: the first of each class that is classified "
+    "correctly",
+    "fragile": "The most fragile images: those that the smallest radii break",
+    "robust": "The most robust images: those that withstand the largest radii",
 }
 LARGE = 96  # Pixels of a side; of larger images half as many are shown.
 
@@ -64,7 +65,7 @@ def _unit(unit, picture):
     for kind, examples in sheets.items():
         name = f"{picture}-{kind}"
         content = contact_sheet.draw(examples, scale, side, name)
-        alt = f"{KINDS[kind]}: clean, adversarial, and their difference."
+        alt = f"{KINDS[kind]}. Clean, adversarial, and their difference."
         caption = f"{KINDS[kind]}."
         if kind == next(iter(sheets)):
             caption += f" {_caption(arrays, scale, side, attack)}"

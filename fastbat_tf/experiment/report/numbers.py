@@ -8,6 +8,8 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from fastbat_tf.runtime import formatting
+
 CONFIDENCE = 0.95
 RADIUS_TOLERANCE = 1e-9
 
@@ -36,14 +38,14 @@ def interval(bounds: Sequence[float]) -> str:
 
 
 def radius(epsilon: float, norm: str) -> str:
-    """Writes a radius: of L-infinity in gray levels, as the field does.
+    """Writes a radius as one types it, as the terminal does, too.
 
     Example:
 
     >>> radius(8 / 255, "linf"), radius(0.5, "l2")
     ('8/255', '0.5')
     """
-    return f"{255 * epsilon:g}/255" if norm == "linf" else f"{epsilon:g}"
+    return formatting.radius(epsilon, norm)
 
 
 def norm_name(norm: str) -> str:
