@@ -10,6 +10,7 @@ from absl.testing import absltest, parameterized
 
 from fastbat_tf.experiment.report import record, writing
 from tests.support import browser
+from tests.support.command_line import TOP
 from tests.support.written_evaluations import write_evaluation
 from tests.support.written_runs import write_run, write_seeds
 
@@ -75,6 +76,8 @@ class ReportBrowserTest(parameterized.TestCase):
 
     def report(self, name):
         """Returns the path of a report, written at its first use."""
+        if name == "example":
+            return TOP / "docs/example_report/report.html"
         directory = self.directory / name
         path = directory / "report.html"
         if not path.exists():
@@ -92,8 +95,10 @@ class ReportBrowserTest(parameterized.TestCase):
         """Fails if a page has a fault."""
         self.assertEqual(page.evaluate(fault, *arguments), [], fault)
 
-    @parameterized.product(report=("runs", "rare"), width=(TELEPHONE, DESK))
-    @pytest.mark.quick("runs")
+    @parameterized.product(
+        report=("runs", "rare", "example"), width=(TELEPHONE, DESK)
+    )
+    @pytest.mark.quick("runs", "example")
     def test_is_readable(self, report, width):
         page = self.open(self.report(report), width)
         self.assertEqual(page.complaints, [])

@@ -15,6 +15,7 @@ MARKERS = "osD^vPX"
 # Radii that are further apart stand on a logarithmic axis.
 WIDEST_LINEAR = 8
 MOST_TICKS = 8
+LONG_NAME = 20  # Characters; longer names stand below each other.
 
 
 def blocks(records: list[RunRecord]) -> list:
@@ -152,8 +153,12 @@ def _draw_curves(curves, clean):
     axes.set_xlabel(f"epsilon ({norm_name(norm)})")
     axes.set_ylabel("accuracy")
     axes.set_ylim(bottom=0)
+    names = axes.get_legend_handles_labels()[1]
     made.legend(
-        loc="outside upper left", ncols=3, handlelength=2, columnspacing=1.5
+        loc="outside upper left",
+        ncols=3 if max(map(len, names)) <= LONG_NAME else 1,
+        handlelength=2,
+        columnspacing=1.5,
     )
     return made
 
