@@ -19,6 +19,7 @@ if everyone.is_chief:
 ```
 """
 
+import contextlib
 import functools
 import json
 import weakref
@@ -114,6 +115,13 @@ class Workers:
             raise InputError(error)
         return value
 
+    def part(self) -> None:
+        """Waits until all workers are here, before their processes end.
+
+        A worker that ends as soon as it has heard the last word of the others
+        may break the exchange in which they still hear it.
+        """
+
     def highest(self, number: int) -> int:
         """Returns the highest of all workers' numbers, integers."""
         return max(int(each) for each in self.gather(number))
@@ -170,6 +178,10 @@ class _ManyWorkers(Workers):
         ]
         received = np.concatenate([part[:_PART] for part in parts])
         return _from_words(received[:size])
+
+    def part(self):
+        with contextlib.suppress(tf.errors.OpError):  # The first may be gone.
+            self.highest(0)
 
     def highest(self, number):
         return int(self._exchange(np.array([number], _WORD)).max())

@@ -110,11 +110,14 @@ def fingerprint(split: Any) -> str:
 def refuse_lost(everyone: Workers) -> Iterator[None]:
     """Turns TensorFlow's error about another worker into one line.
 
+    A worker that has done all leaves together with the others.
+
     Raises:
         WorkerLostError: If a worker has ended, or does not answer.
     """
     try:
         yield
+        everyone.part()
     except InputError:
         raise
     except Exception as error:

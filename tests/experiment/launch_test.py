@@ -1,5 +1,6 @@
 """Workers that differ are refused; errors about lost workers are recognized."""
 
+import contextlib
 import dataclasses
 
 import numpy as np
@@ -105,6 +106,17 @@ class RefuseLostTest(parameterized.TestCase):
         ):
             with launch.refuse_lost(self.everyone):
                 raise tf.errors.UnavailableError(None, None, said)
+
+    def test_all_leave_together(self):
+        left = []
+        self.everyone.part = lambda: left.append(True)
+        with launch.refuse_lost(self.everyone):
+            self.assertEqual(left, [])
+        self.assertEqual(left, [True])
+        with contextlib.suppress(InputError):
+            with launch.refuse_lost(self.everyone):
+                raise InputError("worker")
+        self.assertEqual(left, [True])  # The others were told of an error.
 
     def test_other_errors(self):
         error = tf.errors.UnavailableError(None, None, "worker")
