@@ -173,7 +173,9 @@ class EvaluateTest(CommandLineTest):
             rf"\nevaluation  --attacks={','.join(map(re.escape, ATTACKS))} .*\n"
             r" +--epsilons=2/255,4/255 +default 8/255\n",
         )
-        self.assertRegex(output, rf"\n[0-9:]{{8}} Results: {directory}\n")
+        self.assertRegex(
+            output, rf"\n[0-9:]{{8}} Results: {re.escape(str(directory))}\n"
+        )
         for text in (*results["notes"], *results["warnings"]):
             self.assertEqual(output.count(text), 1, text)
         (start,) = (n for n, line in enumerate(lines) if "95 %" in line)
