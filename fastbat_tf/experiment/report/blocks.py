@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+NOTHING = "\N{EN DASH}"  # Stands in a cell of a table that has no value.
+
 
 class Text(NamedTuple):
     """A paragraph.

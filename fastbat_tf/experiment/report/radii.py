@@ -7,8 +7,9 @@ from matplotlib.ticker import PercentFormatter
 from fastbat_tf.experiment.report import charts, suggestions
 from fastbat_tf.experiment.report import curves as curves_of
 from fastbat_tf.experiment.report.blocks import Picture, Table, Text
-from fastbat_tf.experiment.report.numbers import norm_name, percent, radius
+from fastbat_tf.experiment.report.numbers import norm_name, percent
 from fastbat_tf.experiment.report.record import RunRecord, grouped
+from fastbat_tf.runtime.formatting import radius
 
 QUESTION = "Where does it break?"
 MARKERS = "osD^vPX"

@@ -12,8 +12,9 @@ from fastbat_tf.experiment.report import (
     surface_chart,
 )
 from fastbat_tf.experiment.report.blocks import Picture, Table, Text
-from fastbat_tf.experiment.report.numbers import norm_name, percent, radius
+from fastbat_tf.experiment.report.numbers import class_name, norm_name, percent
 from fastbat_tf.experiment.report.record import RunRecord, grouped
+from fastbat_tf.runtime.formatting import radius
 
 QUESTION = "Is the loss smooth?"
 # Shares of the variance that a plane explains.
@@ -143,17 +144,12 @@ def _unit(unit, name, picture):
             "svg",
             f"The loss of {name} around test image {surface.index}.",
             f"Cross-entropy around test image {surface.index} "
-            f"({_class(names, surface.label)}), out to epsilon = {size} along "
-            "the adversarial direction and a random one. White lines: "
+            f"({class_name(names, surface.label)}), out to epsilon = {size} "
+            "along the adversarial direction and a random one. White lines: "
             f"boundaries between predicted classes. {PAPER}",
         ),
         _table(surface, names),
     ]
-
-
-def _class(names, number):
-    known = number < len(names) and str(names[number]).strip()
-    return str(names[number]) if known else f"class {number}"
 
 
 def _answer(surface):
@@ -213,7 +209,7 @@ def _table(surface, names):
             (
                 name.replace("-", "\N{MINUS SIGN}"),
                 f"{surface.loss[place]:.3f}",
-                _class(names, int(surface.predicted[place])),
+                class_name(names, int(surface.predicted[place])),
             )
         )
     rows.append(("explained by a plane", percent(surface.linearity), ""))
