@@ -130,16 +130,14 @@ def _count(number, one, several):
 
 def _missing(record):
     if not record.results:
-        text = "Not known yet: nothing was measured."
-        if record.config is not None and not record.has_ended:
-            return [Text(text), *missing.continuing(record)]
-    else:
-        text = (
+        return missing.results(record)
+    return [
+        Text(
             "Not known: the outcomes of the images (outcomes.npz) are not "
             "there, only their sums. A new evaluation writes them:"
-        )
-    command = suggestions.evaluate(record, ["pgd-10-1"])
-    return [Text(text), Text(command, "code")]
+        ),
+        Text(suggestions.evaluate(record, ["pgd-10-1"]), "code"),
+    ]
 
 
 def _without_predictions(record, one):
