@@ -240,8 +240,10 @@ def read(paths: Sequence[str | os.PathLike]) -> list[RunRecord]:
     Example:
 
     ```python
-    records = read(["runs/fastbat", "runs/standard"])
-    records[0].results["clean_accuracy"]
+    from fastbat_tf.experiment.report import record
+
+    runs = record.read(["runs/fastbat", "runs/standard"])
+    runs[0].results["clean_accuracy"]
     ```
     """
     found = {}  # From directories to what stands together, each once.

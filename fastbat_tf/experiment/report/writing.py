@@ -74,8 +74,10 @@ def write(records: list[RunRecord], directory: str | os.PathLike) -> Written:
     Example:
 
     ```python
-    records = record.read(["runs/fastbat", "runs/standard"])
-    write(records, "comparison").html
+    from fastbat_tf.experiment.report import record, writing
+
+    runs = record.read(["runs/fastbat", "runs/standard"])
+    writing.write(runs, "comparison").html
     ```
     """
     directory = pathlib.Path(directory)
