@@ -8,19 +8,19 @@ from fastbat_tf.experiment.report import (
     pairs,
     seed_table,
 )
-from fastbat_tf.experiment.report.blocks import Table, Text
+from fastbat_tf.experiment.report.blocks import NOTHING, Table, Text
 from fastbat_tf.experiment.report.comparable import Comparison
 from fastbat_tf.experiment.report.numbers import (
     confidence_interval,
     interval,
+    listed,
     percent,
-    radius,
     seconds,
 )
 from fastbat_tf.experiment.report.record import RunRecord
+from fastbat_tf.runtime.formatting import radius
 
 QUESTION = "How do runs compare?"
-NOTHING = "\N{EN DASH}"
 # Named beside the table: they are to differ.
 OF_NO_INTEREST = ("seed",)
 
@@ -88,14 +88,8 @@ def _best_of_many(headline, best):
     ):
         others = [pair.second.name for pair in best if pair.differs == differs]
         if others:
-            said += f"; {words} {_listed(others)}"
+            said += f"; {words} {listed(others)}"
     return f"{said}."
-
-
-def _listed(names):
-    if len(names) < 3:
-        return " and ".join(names)
-    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _family(family, before, number):
@@ -147,7 +141,7 @@ def main_table(comparison: Comparison) -> Table:
         f"on the same {comparison.examples} examples."
     )
     if has_worst:
-        caption += f" Worst case: of {_listed(comparison.shared)} together."
+        caption += f" Worst case: of {listed(comparison.shared)} together."
     if len(comparison.shared) < len(comparison.attacks):
         caption += f" {NOTHING}: not measured."
     return Table(rows, caption)
@@ -172,8 +166,8 @@ def _other_radii(headline, others):
     attacks = {}
     for each in others:
         written = radius(each.epsilon, each.norm)
-        attacks.setdefault(_listed(each.shared), []).append(written)
-    listed = "; ".join(
+        attacks.setdefault(listed(each.shared), []).append(written)
+    shared = "; ".join(
         f"{', '.join(radii)}: {names}" for names, radii in attacks.items()
     )
     counts = sorted({each.examples for each in others})
@@ -181,7 +175,7 @@ def _other_radii(headline, others):
     return Table(
         rows,
         "Worst case at the other radii with 95% intervals, of the attacks "
-        f"that all runs share ({listed}), on the same {examples} examples.",
+        f"that all runs share ({shared}), on the same {examples} examples.",
     )
 
 
@@ -261,7 +255,7 @@ def _settings(records):
     if unknown:
         made.append(
             Text(
-                f"The settings of {_listed(unknown)} are not known: an "
+                f"The settings of {listed(unknown)} are not known: an "
                 "evaluation alone does not tell how its model was trained.",
                 "note",
             )

@@ -10,9 +10,13 @@ from fastbat_tf.experiment.report import (
     missing,
     suggestions,
 )
-from fastbat_tf.experiment.report.blocks import Picture, Table, Text
+from fastbat_tf.experiment.report.blocks import Picture, Table, Text, of_each
 from fastbat_tf.experiment.report.contact_sheet import Caption, Example
-from fastbat_tf.experiment.report.numbers import norm_name, percent, radius
+from fastbat_tf.experiment.report.numbers import (
+    class_name,
+    percent,
+    radius_with_norm,
+)
 from fastbat_tf.experiment.report.record import RunRecord, grouped
 
 QUESTION = "What do the images look like?"
@@ -31,27 +35,18 @@ def blocks(records: Sequence[RunRecord]) -> list:
     Args:
         records: `RunRecord`s.
     """
-    units = grouped(records)
-    found = []
-    for number, (name, unit) in enumerate(units.items(), start=1):
-        if len(units) > 1:
-            found.append(Text(name, "heading"))
-        found += _unit(unit, f"gallery-{number}")
-    return found
+    return of_each(grouped(records), _unit)
 
 
-def _unit(unit, picture):
+def _unit(unit, name, number):
     """Returns the blocks of a run, or of the first of several seeds."""
     found = [(record, record.arrays("gallery.npz")) for record in unit]
     found = [(record, arrays) for record, arrays in found if _has_any(arrays)]
     if not found:
         return _missing(unit)
     first, arrays = found[0]
-    attack = (
-        f"{arrays['attack']} at "
-        f"{radius(float(arrays['epsilon']), str(arrays['norm']))} "
-        f"({norm_name(str(arrays['norm']))})"
-    )
+    size = radius_with_norm(float(arrays["epsilon"]), str(arrays["norm"]))
+    attack = f"{arrays['attack']} at {size}"
     found = [Text(_answer(arrays, attack))]
     if len(unit) > 1:
         found.append(
@@ -64,13 +59,13 @@ def _unit(unit, picture):
         [example for sheet in sheets.values() for example in sheet], scale
     )
     for kind, examples in sheets.items():
-        name = f"{picture}-{kind}"
-        content = contact_sheet.draw(examples, scale, side, name)
+        file = f"gallery-{number}-{kind}"
+        content = contact_sheet.draw(examples, scale, side, file)
         alt = f"{KINDS[kind]}. Clean, adversarial, and their difference."
         caption = f"{KINDS[kind]}."
         if kind == next(iter(sheets)):
             caption += f" {_caption(arrays, scale, side, attack)}"
-        found.append(Picture(name, content, "svg", alt, caption))
+        found.append(Picture(file, content, "svg", alt, caption))
     found.append(_table(arrays, names))
     return found
 
@@ -82,13 +77,7 @@ def _has_any(arrays):
 def _missing(unit):
     record = unit[0]
     if not record.results:
-        text = "Not known yet: nothing was measured."
-        if record.config is not None and not record.has_ended:
-            return [Text(text), *missing.continuing(record)]
-        return [
-            Text(text),
-            Text(suggestions.evaluate(record, ["pgd-10-1"]), "code"),
-        ]
+        return missing.results(record)
     one = measured.quoted(unit)
     attacks = one[0].attacks if one else ["pgd-10-1"]
     return [
@@ -150,23 +139,17 @@ def _example(arrays, place, names):
         confidence = float(arrays[f"{stage}_confidence"][place])
         captions.append(
             Caption(
-                _name(names, predicted),
+                class_name(names, predicted),
                 f"{100 * confidence:.0f}%",
                 predicted == label,
             )
         )
     return Example(
-        _name(names, label),
+        class_name(names, label),
         arrays["image"][place],
         arrays["adversarial"][place],
         *captions,
     )
-
-
-def _name(names, number):
-    if number < len(names) and str(names[number]).strip():
-        return str(names[number])
-    return f"class {number}"
 
 
 def _table(arrays, names):
@@ -177,10 +160,10 @@ def _table(arrays, names):
             (
                 str(arrays["index"][k]),
                 str(arrays["kind"][k]),
-                _name(names, int(arrays["label"][k])),
-                _name(names, int(arrays["clean_class"][k])),
+                class_name(names, int(arrays["label"][k])),
+                class_name(names, int(arrays["clean_class"][k])),
                 percent(float(arrays["clean_confidence"][k])),
-                _name(names, int(arrays["adversarial_class"][k])),
+                class_name(names, int(arrays["adversarial_class"][k])),
                 percent(float(arrays["adversarial_confidence"][k])),
             )
         )
