@@ -23,8 +23,10 @@ QUESTION = "What do the images look like?"
 KINDS = {
     "fixed": "Fixed images: the first of each class that is classified "
     "correctly",
-    "fragile": "The most fragile images: those that the smallest radii break",
-    "robust": "The most robust images: those that withstand the largest radii",
+    "fragile": "The most fragile images: those that the measured attacks "
+    "break at the smallest radii",
+    "robust": "The most robust images: those that withstand the measured "
+    "attacks at the largest radii",
 }
 LARGE = 96  # Pixels of a side; of larger images half as many are shown.
 

@@ -141,7 +141,7 @@ def sentence(comparison: Comparison, pair: Pair, measure: str) -> str:
         return f"{first} is {better} than {second} by {by} ({numbers})."
     return (
         f"No difference in {quality} between {first} and {second} can be seen "
-        f"with {comparison.examples} images{_seeds(pair)}: {by} ({numbers})."
+        f"with {comparison.examples:,} images{_seeds(pair)}: {by} ({numbers})."
     )
 
 
@@ -222,7 +222,7 @@ def _table(comparison, measure, every, chosen):
         what = f"Accuracy under {attack_name(comparison)}"
     caption = (
         f"{what}, of the first minus that of the second run, in percentage "
-        f"points, on the same {comparison.examples} images."
+        f"points, on the same {comparison.examples:,} images."
     )
     tests = {type(pair.difference) for pair in chosen}
     if Difference in tests:

@@ -49,7 +49,7 @@ def blocks(comparison: Comparison) -> list:
         Table(
             rows,
             f"Accuracy at {pairs.radius_name(comparison)} over seeds, on the "
-            f"same {comparison.examples} examples: mean \N{PLUS-MINUS SIGN} "
+            f"same {comparison.examples:,} examples: mean \N{PLUS-MINUS SIGN} "
             "sample standard deviation in percentage points. Training: mean of "
             "one seed.",
         )
