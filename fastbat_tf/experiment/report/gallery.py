@@ -12,7 +12,12 @@ from fastbat_tf.experiment.report import (
 )
 from fastbat_tf.experiment.report.blocks import Picture, Table, Text
 from fastbat_tf.experiment.report.contact_sheet import Caption, Example
-from fastbat_tf.experiment.report.numbers import norm_name, percent, radius
+from fastbat_tf.experiment.report.numbers import (
+    class_name,
+    norm_name,
+    percent,
+    radius,
+)
 from fastbat_tf.experiment.report.record import RunRecord, grouped
 
 QUESTION = "What do the images look like?"
@@ -150,23 +155,17 @@ def _example(arrays, place, names):
         confidence = float(arrays[f"{stage}_confidence"][place])
         captions.append(
             Caption(
-                _name(names, predicted),
+                class_name(names, predicted),
                 f"{100 * confidence:.0f}%",
                 predicted == label,
             )
         )
     return Example(
-        _name(names, label),
+        class_name(names, label),
         arrays["image"][place],
         arrays["adversarial"][place],
         *captions,
     )
-
-
-def _name(names, number):
-    if number < len(names) and str(names[number]).strip():
-        return str(names[number])
-    return f"class {number}"
 
 
 def _table(arrays, names):
@@ -177,10 +176,10 @@ def _table(arrays, names):
             (
                 str(arrays["index"][k]),
                 str(arrays["kind"][k]),
-                _name(names, int(arrays["label"][k])),
-                _name(names, int(arrays["clean_class"][k])),
+                class_name(names, int(arrays["label"][k])),
+                class_name(names, int(arrays["clean_class"][k])),
                 percent(float(arrays["clean_confidence"][k])),
-                _name(names, int(arrays["adversarial_class"][k])),
+                class_name(names, int(arrays["adversarial_class"][k])),
                 percent(float(arrays["adversarial_confidence"][k])),
             )
         )

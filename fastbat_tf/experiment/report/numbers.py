@@ -12,6 +12,7 @@ from fastbat_tf.runtime import formatting
 
 CONFIDENCE = 0.95
 RADIUS_TOLERANCE = 1e-9
+NO_CLASS = "no class"
 
 
 def percent(share: float) -> str:
@@ -57,6 +58,25 @@ def norm_name(norm: str) -> str:
     ('L∞', 'L2')
     """
     return {"linf": "L\N{INFINITY}", "l2": "L2"}.get(norm, norm)
+
+
+def class_name(names: Sequence[str], number: int) -> str:
+    """Writes the name of a class, or else its number.
+
+    Args:
+        names: The names of the first classes; `[]` if they are unknown.
+        number: Integer; negative where a network's answer is not a number, and
+            so names no class.
+
+    Example:
+
+    >>> class_name(["cat"], 0), class_name([], 3), class_name(["cat"], -1)
+    ('cat', 'class 3', 'no class')
+    """
+    if number < 0:
+        return NO_CLASS
+    known = number < len(names) and str(names[number]).strip()
+    return str(names[number]) if known else f"class {number}"
 
 
 def listed(names: Sequence[str]) -> str:

@@ -12,7 +12,12 @@ from fastbat_tf.experiment.report import (
     surface_chart,
 )
 from fastbat_tf.experiment.report.blocks import Picture, Table, Text
-from fastbat_tf.experiment.report.numbers import norm_name, percent, radius
+from fastbat_tf.experiment.report.numbers import (
+    class_name,
+    norm_name,
+    percent,
+    radius,
+)
 from fastbat_tf.experiment.report.record import RunRecord, grouped
 
 QUESTION = "Is the loss smooth?"
@@ -134,6 +139,9 @@ def _unit(unit, name, picture):
                 "note",
             )
         )
+    if holes == surface.loss.size:
+        return [*found, _table(surface, names)]
+    label = class_name(names, surface.label)
     size = f"{radius(surface.epsilon, surface.norm)} {norm_name(surface.norm)}"
     return [
         *found,
@@ -143,7 +151,7 @@ def _unit(unit, name, picture):
             "svg",
             f"The loss of {name} around test image {surface.index}.",
             f"Cross-entropy around test image {surface.index} "
-            f"({_class(names, surface.label)}), out to epsilon = {size} along "
+            f"({label}), out to epsilon = {size} along "
             "the adversarial direction and a random one. White lines: "
             f"boundaries between predicted classes. {PAPER}",
         ),
@@ -151,17 +159,18 @@ def _unit(unit, name, picture):
     ]
 
 
-def _class(names, number):
-    known = number < len(names) and str(names[number]).strip()
-    return str(names[number]) if known else f"class {number}"
-
-
 def _answer(surface):
+    finite = np.isfinite(surface.loss)
+    if not finite.any():
+        return (
+            f"Not known: the loss around test image {surface.index} is not "
+            "finite at any point."
+        )
     share = surface.linearity
     if surface.is_constant:
         return (
             f"It is constant around test image {surface.index}, within "
-            f"epsilon: {surface.loss[surface.middle, surface.middle]:.3g}. An "
+            f"epsilon: {surface.loss[finite][0]:.3g}. An "
             "attack that follows the gradient finds nothing there."
         )
     words = "No, it is curved"
@@ -206,15 +215,18 @@ def _table(surface, names):
         f"random, {end}": (middle, last),
         f"random, {first}": (middle, 0),
     }
-    finite = np.where(np.isfinite(surface.loss), surface.loss, -np.inf)
-    places["highest loss"] = np.unravel_index(finite.argmax(), finite.shape)
+    finite = np.isfinite(surface.loss)
+    if finite.any():
+        loss = np.where(finite, surface.loss, -np.inf)
+        places["highest loss"] = np.unravel_index(loss.argmax(), loss.shape)
     for name, place in places.items():
         rows.append(
             (
                 name.replace("-", "\N{MINUS SIGN}"),
-                f"{surface.loss[place]:.3f}",
-                _class(names, int(surface.predicted[place])),
+                f"{surface.loss[place]:.3f}" if finite[place] else "not finite",
+                class_name(names, int(surface.predicted[place])),
             )
         )
-    rows.append(("explained by a plane", percent(surface.linearity), ""))
+    if finite.any():
+        rows.append(("explained by a plane", percent(surface.linearity), ""))
     return Table(rows, "The loss at some points, and how linear it is.")

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from fastbat_tf.experiment.report import charts, labels
+from fastbat_tf.experiment.report.numbers import class_name
 
 HEIGHT = 6.75  # Inches.
 LEVELS = 12  # Of the loss.
@@ -103,11 +104,10 @@ def _name_regions(axes, surface, names):
         )
         distance = distance + 1e6 * is_near
         nearest = distance.argmin()
-        known = number < len(names) and str(names[number]).strip()
         axes.text(
             surface.steps[rows[nearest]],
             surface.steps[columns[nearest]],
-            labels.cut(str(names[number]) if known else f"class {number}", 1.2),
+            labels.cut(class_name(names, number), 1.2),
             ha=_anchor(surface.steps[rows[nearest]], "left", "right"),
             va=_anchor(surface.steps[columns[nearest]], "bottom", "top"),
             color="white",
