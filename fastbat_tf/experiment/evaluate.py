@@ -12,6 +12,7 @@ from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation import table
 from fastbat_tf.evaluation.robustness import evaluate_robustness
 from fastbat_tf.experiment import (
+    differences,
     launch,
     results_file,
     settings_table,
@@ -105,7 +106,11 @@ def _evaluate(config, target, run_dir, build_model, everyone):
         class_names=names,
         loss_surface=settings.loss_surface,
     )
-    if target.model_path is None:
+    if target.model_path is not None:
+        # No run says which images these are.
+        results["data"] = _data(config)
+        everyone.on_chief(lambda: results_file.write(directory, results))
+    else:
         added = results_file.with_outcomes(results, run.path, directory)
         added["weights_sha256"] = weights
         everyone.on_chief(lambda: _add(run, added))
@@ -132,6 +137,14 @@ def results_directory(config, target, run_dir):
     digest = zlib.crc32(json.dumps(everything, sort_keys=True).encode())
     names = "_".join(settings.attacks)[:60]
     return parent / f"{names}-{digest:08x}"
+
+
+def _data(config):
+    """Returns the settings of the data, as one types them."""
+    known = differences.names(config)["data"]
+    found = differences.differing(config)
+    others = {name: found[name] for name in known if name in found}
+    return {"dataset": config.data.dataset, **others}
 
 
 def _weights_checksum(run_dir):

@@ -34,6 +34,22 @@ def read(path):
     return story
 
 
+def write(directory, results):
+    """Writes the `results.json` of an evaluation alone.
+
+    Raises:
+        InputError: If the file cannot be written.
+    """
+    path = pathlib.Path(directory, "results.json")
+    try:
+        files.write_json(path, results)
+    except OSError as error:
+        raise InputError(
+            "The results cannot be written; check free space and permissions. "
+            f"Received: path={path} ({error})"
+        ) from error
+
+
 def with_outcomes(results, run_dir, directory):
     """Adds to each row where its outcomes are, relative to the run.
 

@@ -5,6 +5,7 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from fastbat_tf.experiment.report.measured import Measurement
+from fastbat_tf.experiment.report.numbers import NO_CLASS
 from fastbat_tf.experiment.report.record import RunRecord
 
 
@@ -60,6 +61,10 @@ class ClassCounts(NamedTuple):
             robust &= here
         names = _names(record, [label, clean, attacked])
         count = len(names)
+        if names[-1] == NO_CLASS:
+            clean, attacked = (
+                np.where(c < 0, count - 1, c) for c in (clean, attacked)
+            )
         confusion = None
         if clean is not None and attacked is not None:
             confusion = np.stack(
@@ -113,8 +118,14 @@ def _predictions(outcomes, label):
 
 
 def _names(record, classes):
-    """Returns the names of the classes, or their numbers."""
-    highest = max(int(c.max()) for c in classes if c is not None)
+    """Returns the names of the classes, or their numbers.
+
+    If an answer of the network is not a number, the last one is `NO_CLASS`.
+    """
+    known = [c for c in classes if c is not None]
+    highest = max(int(c.max()) for c in known)
     given = record.class_names or []
     names = [str(name).strip() or str(k) for k, name in enumerate(given)]
-    return names + [str(k) for k in range(len(names), highest + 1)]
+    names += [str(k) for k in range(len(names), highest + 1)]
+    has_none = any(int(c.min()) < 0 for c in known)
+    return [*names, NO_CLASS] if has_none else names

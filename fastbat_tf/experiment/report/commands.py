@@ -78,7 +78,7 @@ def of_evaluations(record: RunRecord) -> list[str | None]:
         directory = record.directory(row)
         if directory is None or directory in (trained, *found):
             continue
-        command = _evaluation(record, directory, record.settings(row))
+        command = _evaluation(record, record.settings(row))
         if command and (directory / "surface.npz").exists():
             command += " --loss_surface"
         found[directory] = command
@@ -103,15 +103,15 @@ def to_measure_as(
         "attacks": list(dict.fromkeys(row["attack"] for row in rows)),
         "epsilons": [rows[0]["epsilon"]],
     }
-    return _evaluation(record, record.path, settings)
+    return _evaluation(record, settings)
 
 
 def _quoted(path):
     return shlex.quote(str(path))
 
 
-def _evaluation(record, directory, settings):
-    target, norm = _target(record, directory)
+def _evaluation(record, settings):
+    target, norm = _target(record)
     # Of a surrogate, only the checksum is known.
     known = {"attacks", "epsilons", "norm"} <= settings.keys()
     if not target or not known or settings.get("surrogate") is not None:
@@ -132,14 +132,16 @@ def _evaluation(record, directory, settings):
     return f"{PROGRAM} --mode=evaluate {target} {shlex.join(words)}"
 
 
-def _target(record, directory):
+def _target(record):
     """Returns the flag of what an evaluation measures, and its default norm."""
     run, config = record.path, record.config
     if config is None and "model" in record.results:
-        return f"--model_path={_quoted(record.results['model'])}", "linf"
+        flags = {"model_path": record.results["model"], **record.data}
+        words = [f"--{name}={_quoted(text)}" for name, text in flags.items()]
+        return " ".join(words), "linf"
     if config is None:
-        run = directory.parent.parent
-        if not (run / "config.json").exists():
+        run = record.run
+        if run is None:
             return None, None
         config = RunRecord(run, run.name).config
     options = config["method"]["options"]

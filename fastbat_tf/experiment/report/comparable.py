@@ -151,7 +151,7 @@ def training_seconds(record: RunRecord) -> float | None:
 def dataset(record: RunRecord) -> str | None:
     """Returns the name of a run's data set; None if the files do not say."""
     if record.config is None:
-        return record.results.get("dataset")
+        return record.data.get("dataset")
     return record.config["data"]["dataset"]
 
 

@@ -86,7 +86,7 @@ def _best_of_many(headline, best):
         f"under {pairs.attack_name(headline)}: {percent(share)}"
     )
     if equal:
-        said += f", as {_listed(equal)}"
+        said += f", as {listed(equal)}"
     for differs, words in (
         (True, "it is more robust than"),
         (False, "no difference can be seen from"),

@@ -11,6 +11,7 @@ from fastbat_tf.runtime import formatting
 
 CONFIDENCE = 0.95
 TOLERANCE = 1e-9  # Of two radii, or accuracies, that are the same.
+NO_CLASS = "no class"
 
 
 def percent(share: float) -> str:
@@ -73,17 +74,20 @@ def norm_name(norm: str) -> str:
 
 
 def class_name(names: Sequence[str], number: int) -> str:
-    """Writes the name of a class, or its number if it has none.
+    """Writes the name of a class, or else its number.
 
     Args:
-        names: The names of the classes; may be empty.
-        number: Integer, the class.
+        names: The names of the first classes; `[]` if they are unknown.
+        number: Integer; negative where a network's answer is not a number, and
+            so names no class.
 
     Example:
 
-    >>> class_name(["cat", "dog"], 1), class_name([], 1)
-    ('dog', 'class 1')
+    >>> class_name(["cat"], 0), class_name([], 3), class_name(["cat"], -1)
+    ('cat', 'class 3', 'no class')
     """
+    if number < 0:
+        return NO_CLASS
     known = number < len(names) and str(names[number]).strip()
     return str(names[number]) if known else f"class {number}"
 

@@ -135,9 +135,25 @@ class RunRecord:
         return self.config and self.config["method"]["method"]
 
     @property
+    def data(self) -> dict[str, str]:
+        """Flags of the data of an evaluation alone; `{}` if unknown."""
+        return self.results.get("data") or {}
+
+    @property
     def class_names(self) -> list[str] | None:
         """The names of the classes; None if unknown."""
         return self.results.get("class_names")
+
+    @property
+    def run(self) -> pathlib.Path | None:
+        """The directory of the run that an evaluation alone has measured.
+
+        None if it is not known, and of a run.
+        """
+        run = self.path.parent.parent
+        if self.config is not None or "model" in self.results:
+            return None
+        return run if (run / "config.json").exists() else None
 
     @property
     def has_ended(self) -> bool:

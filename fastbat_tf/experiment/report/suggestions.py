@@ -35,9 +35,12 @@ def evaluate(
     program, flags = _program(record), []
     if record.config is not None:
         flags += [f"--run_dir={record.path}"]
+    elif record.run is not None:
+        flags += [f"--run_dir={record.run}"]
     else:
+        data = record.data or {"dataset": "NAME"}
         flags += [f"--model_path={record.results.get('model') or 'MODEL'}"]
-        flags += [f"--dataset={record.results.get('dataset') or 'NAME'}"]
+        flags += [f"--{name}={text}" for name, text in data.items()]
     flags += [f"--attacks={','.join(attacks)}"]
     trained = training_radius(record)
     if norm is not None and norm != (trained[0] if trained else "linf"):

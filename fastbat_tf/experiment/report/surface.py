@@ -129,6 +129,9 @@ def _unit(unit, name, number):
                 "note",
             )
         )
+    if holes == surface.loss.size:
+        return [*found, _table(surface, names)]
+    label = class_name(names, surface.label)
     size = f"{radius(surface.epsilon, surface.norm)} {norm_name(surface.norm)}"
     file = f"surface-{number}"
     return [
@@ -139,8 +142,8 @@ def _unit(unit, name, number):
             "svg",
             f"The loss of {name} around test image {surface.index}.",
             f"Cross-entropy around test image {surface.index} "
-            f"({class_name(names, surface.label)}), out to epsilon = {size} "
-            "along the adversarial direction and a random one. White lines: "
+            f"({label}), out to epsilon = {size} along "
+            "the adversarial direction and a random one. White lines: "
             f"boundaries between predicted classes. {PAPER}",
         ),
         _table(surface, names),
@@ -148,11 +151,17 @@ def _unit(unit, name, number):
 
 
 def _answer(surface):
+    finite = np.isfinite(surface.loss)
+    if not finite.any():
+        return (
+            f"Not known: the loss around test image {surface.index} is not "
+            "finite at any point."
+        )
     share = surface.linearity
     if surface.is_constant:
         return (
             f"It is constant around test image {surface.index}, within "
-            f"epsilon: {surface.loss[surface.middle, surface.middle]:.3g}. An "
+            f"epsilon: {surface.loss[finite][0]:.3g}. An "
             "attack that follows the gradient finds nothing there."
         )
     words = "No, it is curved"
@@ -194,15 +203,18 @@ def _table(surface, names):
         f"random, {end}": (middle, last),
         f"random, {first}": (middle, 0),
     }
-    finite = np.where(np.isfinite(surface.loss), surface.loss, -np.inf)
-    places["highest loss"] = np.unravel_index(finite.argmax(), finite.shape)
+    finite = np.isfinite(surface.loss)
+    if finite.any():
+        loss = np.where(finite, surface.loss, -np.inf)
+        places["highest loss"] = np.unravel_index(loss.argmax(), loss.shape)
     for name, place in places.items():
         rows.append(
             (
                 name.replace("-", "\N{MINUS SIGN}"),
-                f"{surface.loss[place]:.3f}",
+                f"{surface.loss[place]:.3f}" if finite[place] else "not finite",
                 class_name(names, int(surface.predicted[place])),
             )
         )
-    rows.append(("explained by a plane", percent(surface.linearity), ""))
+    if finite.any():
+        rows.append(("explained by a plane", percent(surface.linearity), ""))
     return Table(rows, "The loss at some points, and how linear it is.")

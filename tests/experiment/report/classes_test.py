@@ -152,6 +152,20 @@ class ClassesTest(parameterized.TestCase):
         self.assertIn("of which each is 50 points", notes[0])
         self.assertIn("names of the classes are unknown", notes[1])
 
+    def test_answers_that_are_not_a_number(self):
+        """The network names no class then, which is written as -1."""
+        label = np.array([0, 0, 1, 1])
+        self.write(["a", "b"], label, label, np.array([0, -1, -1, -1]))
+        accuracies, confusions = self.kinds(self.blocks(), Table)
+        self.assertEqual([row[0] for row in accuracies.rows[1:]], ["b", "a"])
+        self.assertEqual(
+            confusions.rows[1:],
+            [
+                ("b", "no class", "0.00%", "100.00%"),
+                ("a", "no class", "0.00%", "50.00%"),
+            ],
+        )
+
     def test_outcomes_of_the_version_before(self):
         written_runs.write_run(self.run_dir, old=True)
         blocks = self.blocks()

@@ -11,7 +11,12 @@ from absl.testing import absltest, flagsaver, parameterized
 
 import flags
 from fastbat_tf.experiment.config import Config
-from fastbat_tf.experiment.report import cost, record
+from fastbat_tf.experiment.report import (
+    commands,
+    cost,
+    record,
+    suggestions,
+)
 from fastbat_tf.experiment.report.blocks import Picture, Table, Text
 from tests import recipes_test
 from tests.support import written_evaluations, written_runs
@@ -32,6 +37,10 @@ class CostTest(parameterized.TestCase):
     def blocks(self, *names):
         found = record.read([self.directory / name for name in names])
         return cost.blocks(found)
+
+    def record(self, name):
+        (found,) = record.read([self.directory / name])
+        return found
 
     def rows(self, blocks):
         """The rows of the tables, by their headings."""
@@ -162,6 +171,30 @@ class NumbersTest(CostTest):
                 "--attacks=pgd-10-1,fgsm --epsilons=8/255 --max_examples=200"
             ],
         )
+
+    def test_an_evaluation_of_a_model_says_on_which_data(self):
+        path = self.directory / "alone"
+        results = written_evaluations.write_evaluation(path, model="m.keras")
+        data = {"dataset": "folder", "data_dir": "my images"}
+        written_evaluations.write_json(
+            path / "results.json", {**results, "data": data}
+        )
+        (command,) = self.texts(self.blocks("alone"))
+        self.assertIn(
+            "--model_path=m.keras --dataset=folder --data_dir='my images' ",
+            command,
+        )
+        better = suggestions.evaluate(self.record("alone"), ["fgsm"])
+        self.assertIn(" --dataset=folder '--data_dir=my images' ", better)
+
+    def test_an_evaluation_in_the_directory_of_its_run(self):
+        self.write("run")
+        written_runs.measure(self.directory / "run", "more")
+        alone = self.record("run/evaluations/more")
+        place = f"--run_dir={self.directory / 'run'}"
+        (command,) = commands.of_evaluations(alone)
+        self.assertIn(place, command)
+        self.assertIn(place, suggestions.evaluate(alone, ["fgsm"]))
 
     def test_an_evaluation_of_an_unknown_model(self):
         written_evaluations.write_evaluation(self.directory / "alone")

@@ -65,6 +65,15 @@ class GalleryTest(parameterized.TestCase):
     def pictures(self, blocks):
         return [block for block in blocks if isinstance(block, Picture)]
 
+    def test_answers_that_are_not_a_number(self):
+        """The network names no class then, which is written as -1."""
+        arrays = self.write((8, 8, 3), KINDS[:3])
+        arrays["adversarial_class"] = np.array([0, -1, -1])
+        np.savez(self.run_dir / "gallery.npz", **arrays)
+        *_, table = self.blocks()
+        found = [row[5] for row in table.rows[1:]]
+        self.assertEqual(found, [CLASSES[0], "no class", "no class"])
+
     def test_images_are_those_of_the_file(self):
         """Pixel by pixel, and the difference by the stated factor."""
         known = self.write((32, 32, 3))

@@ -39,6 +39,25 @@ class SurfaceTest(parameterized.TestCase):
     def blocks(self):
         return surface.blocks(record.read([self.run_dir]))
 
+    @parameterized.parameters(np.nan, np.inf)
+    def test_no_loss_is_finite(self, value):
+        self.write(value + 0 * ROWS, predicted=0 * ROWS - 1)
+        text, note, table = self.blocks()
+        self.assertStartsWith(text.text, "Not known: the loss around test ")
+        self.assertIn("at 441 of 441 points", note.text)
+        cells = {row[1:] for row in table.rows[1:]}
+        self.assertEqual(cells, {("not finite", "no class")})
+
+    def test_the_image_alone_is_not_finite(self):
+        loss = 1 + ROWS
+        loss[10, 10] = np.inf
+        self.write(loss)
+        *_, table = self.blocks()
+        self.assertEqual(table.rows[1], ("the image", "not finite", "cat"))
+        self.assertEqual(table.rows[6][:2], ("highest loss", "2.000"))
+        self.write(np.where(loss > 5, loss, 2.0))
+        self.assertIn("within epsilon: 2. An", self.blocks()[0].text)
+
     def test_a_plane(self):
         self.write(1 + ROWS + 0.25 * COLUMNS)
         text, picture, table = self.blocks()
