@@ -47,8 +47,9 @@ def of_training(
         The command, of seeds one per line, None if there is none; and whether
         it was recorded. If not, it is made of the settings.
     """
-    recorded = [record.config.get("command") for record in records]
-    if all(recorded):
+    every = [(record.config or {}).get("command") for record in records]
+    recorded = [command for command in every if command]
+    if len(recorded) == len(records):
         return "\n".join(dict.fromkeys(recorded)), True
     config = config_of(records[0])
     if config is None:

@@ -144,7 +144,7 @@ def training_seconds(record: RunRecord) -> float | None:
         return None
     if "training_seconds" in record.results:
         return record.results["training_seconds"]
-    known = [row["seconds"] for row in record.timing if row.get("seconds")]
+    known = [s for row in record.timing if (s := row.get("seconds"))]
     return sum(known) if known else None
 
 

@@ -37,7 +37,7 @@ def _answer(records):
             f"The evaluation took {seconds(spent)}; what the training took is "
             "not in these files."
         )
-    by_time = sorted(trained, key=training_seconds)
+    by_time = sorted(trained, key=lambda r: training_seconds(r) or 0.0)
     cheapest, dearest = by_time[0], by_time[-1]
     said = f"Training took {_spent(cheapest)}"
     if len(trained) > 1:

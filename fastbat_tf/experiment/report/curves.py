@@ -188,8 +188,8 @@ def large_radius(record: RunRecord, norm: str) -> float:
 
 
 def _values(record):
-    shapes = [(record.config or {}).get("data", {}).get("reading") or {}]
-    sizes = [shapes[0].get(name) for name in ("height", "width", "channels")]
+    reading = (record.config or {}).get("data", {}).get("reading") or {}
+    sizes = [reading.get(name, 0) for name in ("height", "width", "channels")]
     if all(sizes):
         return math.prod(sizes)
     gallery = record.arrays("gallery.npz")

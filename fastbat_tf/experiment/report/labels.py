@@ -78,7 +78,7 @@ def label_ends(
     if makes_room:
         room = max([text_width(name) for _, name, _ in ends], default=0.0)
         share = (room + OFFSET / 72) / figure.get_figwidth()
-        figure.get_layout_engine().set(rect=(0, 0, 1 - share, 1))
+        figure.set_layout_engine("constrained", rect=(0, 0, 1 - share, 1))
     texts = [beside(axes, *end) for end in ends]
     figure.draw_without_rendering()  # Now the axes have their size.
     height = 72 * axes.get_window_extent().height / figure.dpi

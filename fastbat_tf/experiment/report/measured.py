@@ -43,7 +43,7 @@ class Measurement(NamedTuple):
     norm: str
     epsilon: float
     examples: int
-    attacks: tuple
+    attacks: tuple[str, ...]
     robust_accuracy: float
     interval: Sequence[float]
     clean_accuracy: float | None

@@ -100,6 +100,7 @@ def _verdict(found, reasons):
 
 
 def _facts(one: Measurement):
+    first, *others = one.attacks
     rows = [
         ("measured", "accuracy", "95% interval"),
         (
@@ -108,9 +109,7 @@ def _facts(one: Measurement):
             _interval(one.clean_interval),
         ),
         (
-            f"worst case of {len(one.attacks)} attacks"
-            if len(one.attacks) > 1
-            else one.attacks[0],
+            f"worst case of {len(one.attacks)} attacks" if others else first,
             percent(one.robust_accuracy),
             interval(one.interval),
         ),

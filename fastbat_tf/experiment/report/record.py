@@ -79,7 +79,7 @@ class Outcomes(NamedTuple):
             return None if place is None else self.robust[place]
         radii = np.abs(self.epsilon - row["epsilon"]) < TOLERANCE
         chosen = self.robust[radii & np.isin(self.attack, row["attacks"])]
-        return chosen.all(axis=0) if len(chosen) else None
+        return np.logical_and.reduce(chosen) if len(chosen) else None
 
 
 class RunRecord:
@@ -132,7 +132,7 @@ class RunRecord:
     @property
     def method(self) -> str | None:
         """The name of the method; None of an evaluation alone."""
-        return self.config and self.config["method"]["method"]
+        return self.config["method"]["method"] if self.config else None
 
     @property
     def data(self) -> dict[str, str]:
