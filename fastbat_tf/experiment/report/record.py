@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import zipfile
+import zlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -19,8 +20,11 @@ from fastbat_tf.errors import InputError
 from fastbat_tf.experiment import history
 from fastbat_tf.experiment.run_directory import RunDirectory
 
-# What NumPy raises for a file that is cut, or is none of its own.
-UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+# What NumPy raises for a file that is cut or damaged, or is none of its own.
+UNREADABLE = (
+    *(OSError, ValueError, KeyError, EOFError, NotImplementedError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 CONFIG = ("data", "model", "method", "training", "evaluation")
 TOLERANCE = 1e-9  # Of two radii, or accuracies, that are the same.
 
