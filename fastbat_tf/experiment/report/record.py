@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import zipfile
+import zlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -20,8 +21,11 @@ from fastbat_tf.experiment import history
 from fastbat_tf.experiment.report.numbers import TOLERANCE
 from fastbat_tf.experiment.run_directory import RunDirectory
 
-# What NumPy raises for a file that is cut, or is none of its own.
-UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+# What NumPy raises for a file that is cut or damaged, or is none of its own.
+UNREADABLE = (
+    *(OSError, ValueError, KeyError, EOFError, NotImplementedError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 CONFIG = ("data", "model", "method", "training", "evaluation")
 
 

@@ -218,6 +218,17 @@ class RecordTest(parameterized.TestCase):
         with self.assertRaisesRegex(InputError, "path=.*gallery.npz"):
             found.arrays("gallery.npz")
 
+    def test_arrays_with_damaged_bytes(self):
+        written_runs.write_run(self.path)
+        path = self.path / "evaluations" / "training" / "outcomes.npz"
+        np.savez_compressed(path, index=np.arange(1000))
+        content = bytearray(path.read_bytes())
+        content[100:140] = bytes(40 * [255])
+        path.write_bytes(content)
+        found = self.read()
+        with self.assertRaisesRegex(InputError, "path=.*outcomes.npz"):
+            found.outcomes(found.results["attacks"][0])
+
     def test_arrays_without_what_is_needed(self):
         written_runs.write_run(self.path)
         path = self.path / "evaluations" / "training" / "outcomes.npz"
