@@ -5,9 +5,6 @@ from absl import flags as absl_flags
 from fastbat_tf.errors import InputError
 from fastbat_tf.experiment.report.request import FORMATS, HTML, ReportRequest
 
-# The values of --format, by the modes that have any.
-FORMATS_OF_MODE = {"report": FORMATS}
-
 RUNS = absl_flags.DEFINE_list(
     "runs",
     None,
@@ -40,25 +37,15 @@ def get_request():
             "--mode=report expects --runs, directories of runs or evaluations. "
             f"Received: runs={','.join(RUNS.value or ())}"
         )
-    form = get_format("report") or HTML
+    form = FORMAT.value or HTML
+    if form not in FORMATS:
+        raise InputError(
+            "--format of --mode=report is expected to be one of "
+            f"{', '.join(FORMATS)}. Received: format={form}"
+        )
     if form != HTML and REPORT_DIR.value is not None:
         raise InputError(
             f"--report_dir does not apply to --format={form}, which prints. "
             f"Received: report_dir={REPORT_DIR.value}"
         )
     return ReportRequest(runs, REPORT_DIR.value or None, form)
-
-
-def get_format(mode):
-    """Returns the value of --format for a mode, or None if it is not given.
-
-    Raises:
-        InputError: If the mode does not have this format.
-    """
-    known = FORMATS_OF_MODE[mode]
-    if FORMAT.value not in (None, *known):
-        raise InputError(
-            f"--format of --mode={mode} is expected to be one of "
-            f"{', '.join(known)}. Received: format={FORMAT.value}"
-        )
-    return FORMAT.value

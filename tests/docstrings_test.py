@@ -22,6 +22,7 @@ import fastbat_tf
 from fastbat_tf.saving.export import export
 from tests.support.docstrings import read_docstrings, without_equal
 from tests.support.public_names import public_names
+from tests.support.written_evaluations import write_evaluation
 
 DOCSTRINGS = read_docstrings()
 # The docstrings with a part that does not run, and why.
@@ -82,6 +83,8 @@ class DocstringsTest(parameterized.TestCase):
         cls.addClassCleanup(keras.config.set_max_epochs, None)
         keras.config.set_max_epochs(2)  # Two show as much as twenty.
         export(build_model(), cls.directory / "runs/demo/saved_model")
+        for name in ("fastbat", "standard"):
+            write_evaluation(cls.directory / "runs" / name, examples=20)
 
     @parameterized.named_parameters(
         (docstring.title, docstring) for docstring in without_equal(DOCSTRINGS)

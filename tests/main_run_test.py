@@ -236,8 +236,9 @@ class TrainingTest(absltest.TestCase):
         for text in (*results["notes"], *results["warnings"]):
             self.assertEqual(output.count(text), 1, text)
         self.assertLen(results["notes"], 2)
-        self.assertRegex(table[-2], r"^time: \d+ (s|min)$")
-        self.assertEqual(table[-1], f"Run directory: {self.run_dir}")
+        self.assertRegex(table[-3], r"^time: \d+ (s|min)$")
+        self.assertEqual(table[-2], f"Run directory: {self.run_dir}")
+        self.assertEqual(table[-1], f"Report: {self.run_dir}/report.html")
         self.assertNotIn("Traceback", self.process.stderr)
 
     def test_lines_of_a_pipe(self):
@@ -336,8 +337,9 @@ class TrainingTest(absltest.TestCase):
         self.assertStartsWith(less.stdout, "attack  ")
         self.assertIn("pgd-1-1, epsilon 8/255: ", usual.stdout)
         warned = re.findall("(?m)^WARNING: (.*)$", less.stdout)
+        report = f"Report: {self.run_dir}/report.html\n"
         self.assertEndsWith(
-            self.with_warnings(usual.stdout, warned), less.stdout
+            self.with_warnings(usual.stdout, warned), less.stdout + report
         )
         for text in warned:
             self.assertEqual(usual.stdout.count(text), 1)

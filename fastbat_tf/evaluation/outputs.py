@@ -1,17 +1,28 @@
 """Writes the files of an evaluation."""
 
 import os
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
+from fastbat_tf.attacks.records import Clean
 from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation import gallery, surface
+from fastbat_tf.evaluation.gallery import Outcomes
+from fastbat_tf.evaluation.inputs import Sample
+from fastbat_tf.evaluation.request import Request
+from fastbat_tf.evaluation.runner import AttackOutcome
+from fastbat_tf.evaluation.state import EvaluationState
+from fastbat_tf.layers.pixel_range import PixelRange
 
 GALLERY, SURFACE = "gallery.npz", "surface.npz"
 NO_SURFACE = "No loss surface was computed: no image is classified correctly."
 
 
-def describe(model, class_names, classes):
+def describe(
+    model: Any, class_names: list[str] | None, classes: int
+) -> dict[str, Any]:
     """What `results.json` says about the model and the data.
 
     Args:
@@ -46,8 +57,25 @@ def _shorten(names, shown=6):
     return ", ".join(names[:shown]) + more
 
 
-def save_images(state, outcome, epsilon, *, clean, sample, pixels):
-    """Writes the adversarial images of an attack at a radius."""
+def save_images(
+    state: EvaluationState,
+    outcome: AttackOutcome,
+    epsilon: float,
+    *,
+    clean: Clean,
+    sample: Sample,
+    pixels: PixelRange,
+) -> None:
+    """Writes the adversarial images of an attack at a radius.
+
+    Args:
+        state: The `EvaluationState`.
+        outcome: The `AttackOutcome`, with its perturbation.
+        epsilon: Float, the radius.
+        clean: The `Clean` examples.
+        sample: The `Sample` that they are.
+        pixels: The `PixelRange` of the data, in which the images are written.
+    """
     images = np.clip(clean.images + outcome.perturbation, 0.0, 1.0)
     state.write_npz(
         f"adversarial_{outcome.name}-{epsilon:.8g}.npz",
@@ -58,7 +86,12 @@ def save_images(state, outcome, epsilon, *, clean, sample, pixels):
     )
 
 
-def write_outcomes(state, outcomes, clean, index):
+def write_outcomes(
+    state: EvaluationState,
+    outcomes: Outcomes,
+    clean: Clean,
+    index: np.ndarray,
+) -> None:
     """Writes `outcomes.npz`: what became of each example.
 
     Args:
@@ -84,7 +117,15 @@ def write_outcomes(state, outcomes, clean, index):
     )
 
 
-def write_pictures(state, network, outcomes, *, clean, index, request):
+def write_pictures(
+    state: EvaluationState,
+    network: Callable[[Any], Any],
+    outcomes: Outcomes,
+    *,
+    clean: Clean,
+    index: np.ndarray,
+    request: Request,
+) -> None:
     """Writes `gallery.npz`, and `surface.npz` if it was asked for.
 
     Files that are there are kept: they are of the same evaluation.

@@ -16,6 +16,7 @@ from fastbat_tf.experiment.config import (
     ModelConfig,
     parse_fraction,
 )
+from fastbat_tf.runtime import formatting
 from fastbat_tf.runtime.options import RuntimeConfig
 from fastbat_tf.training.options import OverfittingConfig, TrainingConfig
 
@@ -273,7 +274,7 @@ def _text(name, value):
         return ",".join(_text(name, each) for each in value)
     if not isinstance(value, float):
         return str(value)
-    return fraction(value) if _is_fraction(name) else _number(value)
+    return fraction(value) if _is_fraction(name) else formatting.number(value)
 
 
 def _is_fraction(name):
@@ -297,10 +298,5 @@ def fraction(value: float) -> str:
     >>> fraction(8 / 255), fraction(0.3), fraction(0.0314)
     ('8/255', '0.3', '0.0314')
     """
-    texts = (_number(value), f"{255 * value:g}/255")
+    texts = (formatting.number(value), f"{255 * value:g}/255")
     return min((t for t in texts if parse_fraction(t) == value), key=len)
-
-
-def _number(value):
-    short = f"{value:g}"
-    return short if float(short) == value else repr(value)

@@ -1,12 +1,15 @@
 """Reads the data of a run."""
 
-from fastbat_tf.data import loading, sources
+from fastbat_tf.data import loading
+from fastbat_tf.data.loading import Splits
+from fastbat_tf.data.sources import Examples, Stream
 from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation import inputs
+from fastbat_tf.experiment.config import Config
 from fastbat_tf.runtime import display
 
 
-def read_data(config):
+def read_data(config: Config) -> tuple[Splits, Examples]:
     """Reads the data of a training.
 
     Args:
@@ -27,7 +30,7 @@ def read_data(config):
     return splits, validation
 
 
-def first(examples, count):
+def first(examples: Examples | Stream, count: int) -> Examples:
     """Loads the first `count` examples of the validation split into memory.
 
     Args:
@@ -46,6 +49,6 @@ def first(examples, count):
             f"{examples.size}, the size of the split. "
             f"Received: validation_examples={count}"
         )
-    if isinstance(examples, sources.Stream):
+    if isinstance(examples, Stream):
         examples.check_fits("validation_examples", count)
     return examples.first(count or examples.size)

@@ -99,6 +99,8 @@ def show(
 ) -> None:
     """Prints the settings that are not the defaults; if verbose, all of them.
 
+    They stand above the next line: what is refused before it prints nothing.
+
     Args:
         found: List of `Setting`s.
         classes: Names of the classes of a folder. Defaults to `()`.
@@ -112,7 +114,7 @@ def show(
         shown.append(f"{len(classes)} classes: {', '.join(classes)}")
     if not is_verbose:
         shown.append(REST)
-    display.say("\n".join(shown))
+    display.head("\n".join(shown))
 
 
 def lines(settings: list[Setting]) -> list[str]:

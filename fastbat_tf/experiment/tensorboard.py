@@ -25,6 +25,7 @@ from tensorboard.plugins.hparams import summary as hparams_summary
 
 from fastbat_tf.experiment import differences, earlier_curves
 from fastbat_tf.experiment.config import Config
+from fastbat_tf.experiment.report.numbers import is_same_radius
 from fastbat_tf.experiment.run_directory import RunDirectory
 from fastbat_tf.training.callbacks import BestWeights
 from fastbat_tf.training.callbacks.validation import AVERAGED, KINDS, RAW
@@ -66,7 +67,6 @@ OF_GUARD = "FGSM-PGD gap, gradient alignment"
 RUN = "results"  # The name of the run.
 # The ends of the names of two of its files.
 SETTINGS, TEST = ".settings", ".test"
-SAME_RADIUS = 1e-9
 
 
 class RunSummary(keras.callbacks.Callback):
@@ -186,9 +186,12 @@ def _robust_accuracy(config, results):
     """
     rows = [*results.get("attacks", ()), *results.get("worst_case", ())]
     settings = config.evaluation
-    radius = settings.validation_epsilon
-    near = [row for row in rows if abs(row["epsilon"] - radius) < SAME_RADIUS]
-    near = [row for row in near if row["norm"] == settings.validation_norm]
+    wanted = settings.validation_norm, settings.validation_epsilon
+    near = [
+        row
+        for row in rows
+        if is_same_radius(row["norm"], row["epsilon"], *wanted)
+    ]
     if not near and rows:
         first = rows[0]["norm"], rows[0]["epsilon"]
         near = [row for row in rows if (row["norm"], row["epsilon"]) == first]

@@ -52,6 +52,7 @@ class Display:
         self._cleanup = contextlib.ExitStack()
         self._tasks = 0
         self._date = None
+        self._heading = None
         self._notes = set()
         self._warnings = []
 
@@ -76,16 +77,18 @@ class Display:
         if self.verbosity >= verbosity:
             self.result(line)
 
+    def head(self, text):
+        """Prints text above the next line: if none follows, not at all."""
+        if not self.is_shown:
+            self.say(text)
+        elif self.verbosity >= 0:
+            self._heading = text
+
     def log(self, line, verbosity=0, style=None):
-        """Prints what happens, with the time.
+        """Prints what happens, as `say`, with the time.
 
         The date is on a line of its own, at the beginning and on each new day.
         A display that is not shown, such as that of a notebook, prints neither.
-
-        Args:
-            line: String.
-            verbosity: Integer, as `say` takes it. Defaults to `0`.
-            style: String, a style of `rich` for a terminal. Defaults to `None`.
         """
         if self.verbosity < verbosity:
             return
@@ -140,6 +143,9 @@ class Display:
 
     def result(self, text, style=None):
         """Prints a line at any verbosity."""
+        if self._heading is not None:
+            heading, self._heading = self._heading, None
+            self.result(heading)
         if self._console is None:
             self._print(text)
             return
@@ -332,6 +338,11 @@ def warn(text):
 def remarks(notes, found):
     """Prints what follows a table; see `Display.remarks`."""
     current().remarks(notes, found)
+
+
+def head(text):
+    """Prints text on the current display; see `Display.head`."""
+    current().head(text)
 
 
 def result(text):

@@ -143,7 +143,12 @@ class AlgorithmTest(parameterized.TestCase, tf.test.TestCase):
         )
         start = np.array(state["point"][0], np.float64)
         state = {key: tf.convert_to_tensor(v) for key, v in state.items()}
-        state |= {"found": problem["images"], "loss": tf.constant([-np.inf])}
+        state |= {
+            "found": problem["images"],
+            "loss": tf.constant([-np.inf]),
+            "predicted": problem["labels"],
+            "confidence": tf.constant([1.0]),
+        }
         best, step_sizes = [], []
         step = tf.function(
             functools.partial(attack.step, network), autograph=False

@@ -44,6 +44,8 @@ class EvaluateWorkersTest(parameterized.TestCase, tf.test.TestCase):
             without_seconds(one["evaluation"]),
         )
         self.assertAllClose(chief["logs"], one["logs"])
+        for row in written["attacks"]:
+            self.assertTrue((self.run_dir / row.pop("outcomes")).exists())
         self.assertEqual(found["attacks"], written["attacks"])
         self.assertIn("pgd-1-1", ended[0].output)
         lines = ended[1].output.splitlines()

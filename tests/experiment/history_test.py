@@ -138,8 +138,8 @@ class EarlierRunTest(tf.test.TestCase):
         self.assertContainsSubset(EARLIER.values(), make_earlier(newest))
         again = Process(begun.directory, seed=9, averaging=0.9)
         self.assertTrue(again.fit())
-        arrays, state, found = again.state()
-        expected_arrays, expected_state, expected = reference.state()
+        arrays, state, found, _ = again.state()
+        expected_arrays, expected_state, expected, _ = reference.state()
         self.assertEqual(arrays, expected_arrays)
         best, expected_best = state["callbacks"][0], expected_state["callbacks"]
         # Unless a later epoch is better, the history tells.

@@ -287,6 +287,7 @@ class KilledTest(absltest.TestCase):
         others = {
             "seeds.json",
             "evaluations/*/adversarial_*.npz",
+            "evaluations/*/surface.npz",
             "evaluations/*/.lock",
             ".results.json.lock",
             ".report.lock",
@@ -326,7 +327,9 @@ class OtherProcessesTest(absltest.TestCase):
         said = io.StringIO()
         with contextlib.redirect_stdout(said):
             evaluate._add(directory, old)
-        self.assertStartsWith(said.getvalue(), "The run's weights have changed")
+        self.assertStartsWith(
+            said.getvalue(), "WARNING: The run's weights have changed"
+        )
         self.assertEqual(directory.results.read_text(), "{}")
 
 

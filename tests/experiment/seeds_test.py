@@ -65,10 +65,10 @@ class SummaryTest(absltest.TestCase):
             [(r["attack"], r["epsilon"]) for r in summary["rows"]],
             [
                 ("none (clean)", ""),
-                ("pgd-2-1", "2.55/255"),
-                ("fgsm", "2.55/255"),
-                ("pgd-2-1", "5.1/255"),
-                ("fgsm", "5.1/255"),
+                ("pgd-2-1", "0.01"),
+                ("fgsm", "0.01"),
+                ("pgd-2-1", "0.02"),
+                ("fgsm", "0.02"),
             ],
         )
         expected = (0.6, 0.3, 0.31, 0.32, 0.33)

@@ -33,7 +33,11 @@ def show(command, verbosity=0):
     with contextlib.redirect_stdout(printed), display.shown(verbosity):
         found = settings_table.of_training(command.config, command.seeds)
         settings_table.show(found)
-    return printed.getvalue().splitlines()
+        assert not printed.getvalue()  # An error may follow.
+        display.result("next")
+    *lines, last = printed.getvalue().splitlines()
+    assert last == "next"
+    return lines
 
 
 def typed(lines):

@@ -251,7 +251,9 @@ class PipeTest(parameterized.TestCase):
                 task.advance()
         """
         process = pipe(text.replace("PAUSE", "0.15"))
-        self.assertEqual(process.stdout, "Slow.\n")
+        date, line = process.stdout.splitlines()
+        self.assertRegex(date, r"^\d{4}-\d\d-\d\d")
+        self.assertRegex(line, r"^\d\d:\d\d:\d\d Slow\.$")
         process = pipe(text.replace("PAUSE", "0"))
         self.assertEqual(process.stdout, "")
 

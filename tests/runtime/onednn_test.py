@@ -211,10 +211,11 @@ class WhoTurnsItOnTest(tf.test.TestCase, parameterized.TestCase):
     )
     def test_the_program_unless_the_user_did(self, given, expected):
         error = InputError("The end.")
+        chosen = command.Command("export", "runs/demo")
         with (
             mock.patch.dict(os.environ, given),
             mock.patch.object(environment, "is_x86", return_value=True),
-            mock.patch.object(command, "get_command"),
+            mock.patch.object(command, "get_command", return_value=chosen),
             mock.patch.object(environment, "silent_start", side_effect=error),
         ):
             if not given:

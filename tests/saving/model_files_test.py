@@ -60,6 +60,11 @@ class FormsTest(tf.test.TestCase):
             [0.01, 0.03],
             directory=directory,
         )
+        # The path, if the model is a file.
+        self.assertEqual(
+            results.pop("model", None),
+            str(model) if isinstance(model, str | pathlib.Path) else None,
+        )
         with np.load(directory / "outcomes.npz") as file:
             return without_seconds(results), file["robust"]
 

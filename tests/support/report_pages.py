@@ -3,7 +3,7 @@
 import html.parser
 from typing import NamedTuple
 
-VOID = ("meta", "link", "img", "br")
+VOID = ("meta", "link", "img", "br", "wbr")
 
 
 class Section(NamedTuple):

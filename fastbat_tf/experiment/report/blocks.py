@@ -1,6 +1,9 @@
 """The parts of a report, which HTML and Markdown show alike."""
 
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
+
+NOTHING = "\N{EN DASH}"  # Stands in a cell of a table that has no value.
 
 
 class Text(NamedTuple):
@@ -60,3 +63,20 @@ class Section(NamedTuple):
 
     question: str
     blocks: list
+
+
+def of_each(units: Mapping[str, list], make: Callable[..., list]) -> list:
+    """Returns the blocks of each unit, below its name if there are several.
+
+    Args:
+        units: Dict from names to lists of `RunRecord`s, as `record.grouped`
+            returns it.
+        make: Function that returns the blocks of a unit: of its list, its
+            name, and its number, counted from 1.
+    """
+    found = []
+    for number, (name, unit) in enumerate(units.items(), start=1):
+        if len(units) > 1:
+            found.append(Text(name, "heading"))
+        found += make(unit, name, number)
+    return found

@@ -45,20 +45,18 @@ class ClassCounts(NamedTuple):
         if not found:
             return None
         first = found[0][0]
-        order = np.argsort(first.index, kind="stable")
-        label = first.label[order].astype(int)
-        correct = first.clean_correct[order]
+        label = first.label.astype(int)
+        correct = first.clean_correct
         robust = correct.copy()
-        clean, attacked = _predictions(first, order, label)
+        clean, attacked = _predictions(first, label)
         for outcomes, place in found:
-            order = np.argsort(outcomes.index, kind="stable")
-            here = outcomes.robust[place][order]
+            here = outcomes.robust[place]
             if outcomes.adversarial_class is None:
                 attacked = None
             elif attacked is not None:
                 # The first attack that breaks an image says as what.
                 breaks = robust & ~here
-                classes = outcomes.adversarial_class[place][order]
+                classes = outcomes.adversarial_class[place]
                 attacked = np.where(breaks, classes, attacked)
             robust &= here
         names = _names(record, [label, clean, attacked])
@@ -110,14 +108,13 @@ class ClassCounts(NamedTuple):
         return np.nonzero(used)[0]
 
 
-def _predictions(outcomes, order, label):
+def _predictions(outcomes, label):
     """Returns the clean classes, and those of images that none breaks."""
     if outcomes.clean_class is None:
         return None, None
-    clean = outcomes.clean_class[order].astype(int)
+    clean = outcomes.clean_class.astype(int)
     # An image that is misclassified before stays what it is.
-    correct = outcomes.clean_correct[order]
-    return clean, np.where(correct, label, clean)
+    return clean, np.where(outcomes.clean_correct, label, clean)
 
 
 def _names(record, classes):

@@ -15,9 +15,8 @@ from fastbat_tf.experiment.report.class_counts import ClassCounts
 from fastbat_tf.experiment.report.numbers import (
     confidence_interval,
     interval,
-    norm_name,
     percent,
-    radius,
+    radius_with_norm,
 )
 from fastbat_tf.experiment.report.record import RunRecord, grouped
 
@@ -74,7 +73,7 @@ def _unit(unit, name, picture, shown):
     if shown is None:
         return _missing(unit[0])
     record, one, counts = shown
-    size = f"{radius(one.epsilon, one.norm)} ({norm_name(one.norm)})"
+    size = radius_with_norm(one.epsilon, one.norm)
     attack = f"{', '.join(one.attacks)} at {size}"
     found = [Text(_answer(counts))]
     if len(unit) > 1:
@@ -131,16 +130,14 @@ def _count(number, one, several):
 
 def _missing(record):
     if not record.results:
-        text = "Not known yet: nothing was measured."
-        if record.config is not None and not record.has_ended:
-            return [Text(text), *missing.continuing(record)]
-    else:
-        text = (
+        return missing.results(record)
+    return [
+        Text(
             "Not known: the outcomes of the images (outcomes.npz) are not "
             "there, only their sums. A new evaluation writes them:"
-        )
-    command = suggestions.evaluate(record, ["pgd-10-1"])
-    return [Text(text), Text(command, "code")]
+        ),
+        Text(suggestions.evaluate(record, ["pgd-10-1"]), "code"),
+    ]
 
 
 def _without_predictions(record, one):

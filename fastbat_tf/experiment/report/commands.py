@@ -106,11 +106,6 @@ def to_measure_as(
     return _evaluation(record, settings)
 
 
-def to_evaluate(record: RunRecord) -> str:
-    """Returns the command that measures the best weights of a run."""
-    return f"{PROGRAM} --mode=evaluate --run_dir={_quoted(record.path)}"
-
-
 def _quoted(path):
     return shlex.quote(str(path))
 

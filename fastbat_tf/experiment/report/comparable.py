@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastbat_tf.experiment.report.measured import FEW_EXAMPLES, is_ensemble
-from fastbat_tf.experiment.report.numbers import RADIUS_TOLERANCE
+from fastbat_tf.experiment.report.numbers import is_same_radius
 from fastbat_tf.experiment.report.record import RunRecord, grouped
 
 
@@ -88,7 +88,7 @@ class Comparison:
         """Whether this one compares only runs that the other one compares."""
         names = {record.name for record in other.records}
         return (
-            is_same(self.norm, self.epsilon, other.norm, other.epsilon)
+            is_same_radius(self.norm, self.epsilon, other.norm, other.epsilon)
             and {record.name for record in self.records} <= names
         )
 
@@ -208,26 +208,21 @@ def other_radii(family: list[Comparison]) -> list[Comparison]:
     return sorted(others, key=lambda each: (each.norm, each.epsilon))
 
 
-def is_same(norm: str, epsilon: float, norm_2: str, epsilon_2: float) -> bool:
-    """Whether two radii are the same."""
-    return norm == norm_2 and abs(epsilon - epsilon_2) < RADIUS_TOLERANCE
-
-
 def _measurements(record):
     for row in record.results.get("attacks", []):
         outcomes = record.outcomes(row)
         robust = outcomes and outcomes.robust_under(row)
         if robust is not None:
-            order = np.argsort(outcomes.index, kind="stable")
-            examples = np.stack([outcomes.index, outcomes.label])[:, order]
-            clean = outcomes.clean_correct[order]
-            yield Measured(record, row, examples, clean, robust[order])
+            examples = np.stack([outcomes.index, outcomes.label])
+            yield Measured(
+                record, row, examples, outcomes.clean_correct, robust
+            )
 
 
 def _is_comparable(one, other):
     radii = [(m.row["norm"], m.row["epsilon"]) for m in (one, other)]
     return (
-        is_same(*radii[0], *radii[1])
+        is_same_radius(*radii[0], *radii[1])
         and np.array_equal(one.examples, other.examples)
         and _has_same_data(one, other)
     )
@@ -253,7 +248,7 @@ def _dataset(measured):
 def _rank(comparison):
     """Sorts by runs, how many were trained at the radius, and attacks."""
     trained = sum(
-        is_same(comparison.norm, comparison.epsilon, *radius)
+        is_same_radius(comparison.norm, comparison.epsilon, *radius)
         for radius in map(_training_radius, comparison.records)
         if radius
     )

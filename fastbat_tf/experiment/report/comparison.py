@@ -1,5 +1,7 @@
 """How do runs compare?"""
 
+import math
+
 from fastbat_tf.experiment import differences
 from fastbat_tf.experiment.report import (
     commands,
@@ -8,19 +10,19 @@ from fastbat_tf.experiment.report import (
     pairs,
     seed_table,
 )
-from fastbat_tf.experiment.report.blocks import Table, Text
+from fastbat_tf.experiment.report.blocks import NOTHING, Table, Text
 from fastbat_tf.experiment.report.comparable import Comparison
 from fastbat_tf.experiment.report.numbers import (
     confidence_interval,
     interval,
+    listed,
     percent,
-    radius,
     seconds,
 )
 from fastbat_tf.experiment.report.record import RunRecord
+from fastbat_tf.runtime.formatting import radius
 
 QUESTION = "How do runs compare?"
-NOTHING = "\N{EN DASH}"
 # Named beside the table: they are to differ.
 OF_NO_INTEREST = ("seed",)
 
@@ -78,24 +80,33 @@ def _answer(records, families):
 def _best_of_many(headline, best):
     unit = best[0].first
     share = pairs.mean_share(headline, unit, pairs.ROBUST)
+    equal = [pair.second.name for pair in best if _is_tie(headline, pair)]
     said = (
         f"{pairs.named(unit)} has the highest accuracy of {len(best) + 1} "
         f"under {pairs.attack_name(headline)}: {percent(share)}"
     )
+    if equal:
+        said += f", as {listed(equal)}"
     for differs, words in (
         (True, "it is more robust than"),
         (False, "no difference can be seen from"),
     ):
-        others = [pair.second.name for pair in best if pair.differs == differs]
+        others = [
+            pair.second.name
+            for pair in best
+            if pair.differs == differs and pair.second.name not in equal
+        ]
         if others:
-            said += f"; {words} {_listed(others)}"
+            said += f"; {words} {listed(others)}"
     return f"{said}."
 
 
-def _listed(names):
-    if len(names) < 3:
-        return " and ".join(names)
-    return f"{', '.join(names[:-1])} and {names[-1]}"
+def _is_tie(headline, pair):
+    first, second = (
+        pairs.mean_share(headline, unit, pairs.ROBUST)
+        for unit in (pair.first, pair.second)
+    )
+    return math.isclose(first, second)
 
 
 def _family(family, before, number):
@@ -144,10 +155,10 @@ def main_table(comparison: Comparison) -> Table:
         rows.append(tuple(cells))
     caption = (
         f"Accuracy at {pairs.radius_name(comparison)} with 95% intervals, all "
-        f"on the same {comparison.examples} examples."
+        f"on the same {comparison.examples:,} examples."
     )
     if has_worst:
-        caption += f" Worst case: of {_listed(comparison.shared)} together."
+        caption += f" Worst case: of {listed(comparison.shared)} together."
     if len(comparison.shared) < len(comparison.attacks):
         caption += f" {NOTHING}: not measured."
     return Table(rows, caption)
@@ -165,23 +176,24 @@ def _measured(row):
 
 
 def _other_radii(headline, others):
-    rows = [("run", *map(pairs.radius_name, others))]
-    for record in headline.records:
-        cells = [_share(each.worst_case(record)) for each in others]
-        rows.append((record.name, *cells))
+    """Returns the table of the other radii, which are often more than runs."""
+    rows = [("epsilon", *(record.name for record in headline.records))]
+    for each in others:
+        cells = [_share(each.worst_case(record)) for record in headline.records]
+        rows.append((pairs.radius_name(each), *cells))
     attacks = {}
     for each in others:
         written = radius(each.epsilon, each.norm)
-        attacks.setdefault(_listed(each.shared), []).append(written)
-    listed = "; ".join(
+        attacks.setdefault(listed(each.shared), []).append(written)
+    shared = "; ".join(
         f"{', '.join(radii)}: {names}" for names, radii in attacks.items()
     )
     counts = sorted({each.examples for each in others})
-    examples = " or ".join(map(str, counts))
+    examples = " or ".join(f"{count:,}" for count in counts)
     return Table(
         rows,
         "Worst case at the other radii with 95% intervals, of the attacks "
-        f"that all runs share ({listed}), on the same {examples} examples.",
+        f"that all runs share ({shared}), on the same {examples} examples.",
     )
 
 
@@ -261,7 +273,7 @@ def _settings(records):
     if unknown:
         made.append(
             Text(
-                f"The settings of {_listed(unknown)} are not known: an "
+                f"The settings of {listed(unknown)} are not known: an "
                 "evaluation alone does not tell how its model was trained.",
                 "note",
             )

@@ -5,13 +5,12 @@ from collections.abc import Callable
 from itertools import cycle
 
 from fastbat_tf.experiment.report import charts, commands, labels
-from fastbat_tf.experiment.report.blocks import Picture, Table, Text
+from fastbat_tf.experiment.report.blocks import NOTHING, Picture, Table, Text
 from fastbat_tf.experiment.report.comparable import training_seconds, units
 from fastbat_tf.experiment.report.numbers import seconds
 from fastbat_tf.experiment.report.record import RunRecord
 
 QUESTION = "What did it cost, and how do I repeat it?"
-NOTHING = "\N{EN DASH}"
 NAME = "seconds-an-epoch"
 # Epochs after the first, which compiles, that differ by less look alike.
 VARIES = 1.25

@@ -10,8 +10,13 @@ from fastbat_tf.experiment.report.measured import (
     at_each_radius,
     examples_of,
 )
-from fastbat_tf.experiment.report.numbers import interval, percent, radius
+from fastbat_tf.experiment.report.numbers import (
+    interval,
+    mean_percent,
+    percent,
+)
 from fastbat_tf.experiment.report.record import RunRecord
+from fastbat_tf.runtime.formatting import radius
 
 # Half of what turns every image gray, at which nothing can be told apart.
 LARGE = 64 / 255
@@ -124,7 +129,7 @@ def _mean(each):
         epsilons=[by_radius[0][e]["epsilon"] for e in radii],
         accuracies=means,
         bounds=[(max(0.0, m - s), min(1.0, m + s)) for m, s in pairs],
-        texts=[f"{percent(m)} ± {100 * s:.2f}" for m, s in pairs],
+        texts=[mean_percent(values) for values in shares],
     )
 
 

@@ -5,11 +5,12 @@ from fastbat_tf.experiment.report.epochs import Epochs
 from fastbat_tf.experiment.report.measured import FEW_EXAMPLES, Measurement
 from fastbat_tf.experiment.report.numbers import (
     interval,
+    is_same_radius,
     norm_name,
     percent,
-    radius,
 )
 from fastbat_tf.experiment.report.record import RunRecord
+from fastbat_tf.runtime.formatting import radius
 
 
 def doubts(unit: list[RunRecord], found: list[Measurement]) -> list[str]:
@@ -91,7 +92,7 @@ def _other_radius(record, one):
     if trained is None:
         return []
     norm, epsilon = trained
-    if norm == one.norm and abs(epsilon - one.epsilon) < 1e-9:
+    if is_same_radius(norm, epsilon, one.norm, one.epsilon):
         return []
     return [
         f"It was trained for {norm_name(norm)} epsilon "

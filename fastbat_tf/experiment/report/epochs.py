@@ -139,8 +139,7 @@ class Epochs:
         epsilon = settings.get("validation_epsilon")
         if epsilon is not None:
             norm = settings.get("validation_norm", "linf")
-            size = numbers.radius(epsilon, norm)
-            text += f" at {size} ({numbers.norm_name(norm)})"
+            text += f" at {numbers.radius_with_norm(epsilon, norm)}"
         count = settings.get("validation_examples")
         return f"{text}, on {count} images" if count else text
 

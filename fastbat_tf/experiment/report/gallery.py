@@ -10,13 +10,12 @@ from fastbat_tf.experiment.report import (
     missing,
     suggestions,
 )
-from fastbat_tf.experiment.report.blocks import Picture, Table, Text
+from fastbat_tf.experiment.report.blocks import Picture, Table, Text, of_each
 from fastbat_tf.experiment.report.contact_sheet import Caption, Example
 from fastbat_tf.experiment.report.numbers import (
     class_name,
-    norm_name,
     percent,
-    radius,
+    radius_with_norm,
 )
 from fastbat_tf.experiment.report.record import RunRecord, grouped
 
@@ -24,8 +23,10 @@ QUESTION = "What do the images look like?"
 KINDS = {
     "fixed": "Fixed images: the first of each class that is classified "
     "correctly",
-    "fragile": "The most fragile images: those that the smallest radii break",
-    "robust": "The most robust images: those that withstand the largest radii",
+    "fragile": "The most fragile images: those that the measured attacks "
+    "break at the smallest radii",
+    "robust": "The most robust images: those that withstand the measured "
+    "attacks at the largest radii",
 }
 LARGE = 96  # Pixels of a side; of larger images half as many are shown.
 
@@ -36,27 +37,18 @@ def blocks(records: Sequence[RunRecord]) -> list:
     Args:
         records: `RunRecord`s.
     """
-    units = grouped(records)
-    found = []
-    for number, (name, unit) in enumerate(units.items(), start=1):
-        if len(units) > 1:
-            found.append(Text(name, "heading"))
-        found += _unit(unit, f"gallery-{number}")
-    return found
+    return of_each(grouped(records), _unit)
 
 
-def _unit(unit, picture):
+def _unit(unit, name, number):
     """Returns the blocks of a run, or of the first of several seeds."""
     found = [(record, record.arrays("gallery.npz")) for record in unit]
     found = [(record, arrays) for record, arrays in found if _has_any(arrays)]
     if not found:
         return _missing(unit)
     first, arrays = found[0]
-    attack = (
-        f"{arrays['attack']} at "
-        f"{radius(float(arrays['epsilon']), str(arrays['norm']))} "
-        f"({norm_name(str(arrays['norm']))})"
-    )
+    size = radius_with_norm(float(arrays["epsilon"]), str(arrays["norm"]))
+    attack = f"{arrays['attack']} at {size}"
     found = [Text(_answer(arrays, attack))]
     if len(unit) > 1:
         found.append(
@@ -69,13 +61,13 @@ def _unit(unit, picture):
         [example for sheet in sheets.values() for example in sheet], scale
     )
     for kind, examples in sheets.items():
-        name = f"{picture}-{kind}"
-        content = contact_sheet.draw(examples, scale, side, name)
+        file = f"gallery-{number}-{kind}"
+        content = contact_sheet.draw(examples, scale, side, file)
         alt = f"{KINDS[kind]}. Clean, adversarial, and their difference."
         caption = f"{KINDS[kind]}."
         if kind == next(iter(sheets)):
             caption += f" {_caption(arrays, scale, side, attack)}"
-        found.append(Picture(name, content, "svg", alt, caption))
+        found.append(Picture(file, content, "svg", alt, caption))
     found.append(_table(arrays, names))
     return found
 
@@ -87,13 +79,7 @@ def _has_any(arrays):
 def _missing(unit):
     record = unit[0]
     if not record.results:
-        text = "Not known yet: nothing was measured."
-        if record.config is not None and not record.has_ended:
-            return [Text(text), *missing.continuing(record)]
-        return [
-            Text(text),
-            Text(suggestions.evaluate(record, ["pgd-10-1"]), "code"),
-        ]
+        return missing.results(record)
     one = measured.quoted(unit)
     attacks = one[0].attacks if one else ["pgd-10-1"]
     return [

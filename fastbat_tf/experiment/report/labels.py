@@ -4,6 +4,9 @@ import functools
 from collections.abc import Sequence
 
 from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.text import Annotation
 from matplotlib.ticker import MaxNLocator
 
 TEXT_SIZE = 11  # Points.
@@ -60,11 +63,11 @@ def _starts(heap, places, distance):
 
 
 def label_ends(
-    figure,
-    axes,
+    figure: Figure,
+    axes: Axes,
     ends: Sequence[tuple[float, str, str]],
     makes_room: bool = True,
-):
+) -> None:
     """Names lines at the right edge of their axes.
 
     Args:
@@ -90,7 +93,7 @@ def label_ends(
         text.set_position((OFFSET, after - before))
 
 
-def beside(axes, value: float, name: str, color: str):
+def beside(axes: Axes, value: float, name: str, color: str) -> Annotation:
     """Writes a name at the right edge of axes, which makes no room for it.
 
     Args:
@@ -98,6 +101,9 @@ def beside(axes, value: float, name: str, color: str):
         value: Float, the height in data coordinates.
         name: String.
         color: String.
+
+    Returns:
+        The text, an `Annotation`.
     """
     text = axes.annotate(
         name,
@@ -128,7 +134,7 @@ def text_width(text: str) -> float:
     return width / 64 / 72
 
 
-def label_epochs(axes, first: int, last: int):
+def label_epochs(axes: Axes, first: int, last: int) -> None:
     """Sets the limits and ticks of an axis of epochs, which are integers.
 
     Args:

@@ -118,12 +118,8 @@ def _outcome(record, row):
     robust = outcomes and outcomes.robust_under(row)
     if robust is None:
         return (row["examples"], row["seed"]), None, None
-    order = np.argsort(outcomes.index, kind="stable")
-    examples = (
-        outcomes.index[order].tobytes(),
-        outcomes.label[order].tobytes(),
-    )
-    return examples, robust[order], outcomes.clean_correct[order]
+    examples = outcomes.index.tobytes(), outcomes.label.tobytes()
+    return examples, robust, outcomes.clean_correct
 
 
 def _join(record, group):
@@ -173,10 +169,11 @@ def _same_examples(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 def _weakest(record, rows):
     """The lowest result of these examples, if the arrays are not there."""
+    radius = rows[0]["norm"], rows[0]["epsilon"]
     joint = [
         row
         for row in record.results["worst_case"]
-        if is_same_radius(row, rows[0]["norm"], rows[0]["epsilon"])
+        if is_same_radius(row["norm"], row["epsilon"], *radius)
         and _same_examples(row, rows[0])
     ]
     return min([*joint, *rows], key=lambda row: row["robust_accuracy"])

@@ -8,6 +8,7 @@ from matplotlib.ticker import MaxNLocator
 from fastbat_tf.experiment.report import charts, labels, missing
 from fastbat_tf.experiment.report.blocks import Picture, Table, Text
 from fastbat_tf.experiment.report.epochs import SHARE, Epochs
+from fastbat_tf.experiment.report.numbers import listed
 from fastbat_tf.experiment.report.record import RunRecord, grouped
 from fastbat_tf.methods import METHODS
 
@@ -71,15 +72,11 @@ def _opening(units):
     said = []
     if telling:
         verb = "reports" if len(telling) == 1 else "report"
-        said.append(f"{_join(telling)} {verb} what the method did")
+        said.append(f"{listed(telling)} {verb} what the method did")
     if silent:
         verb = "has" if len(silent) == 1 else "have"
-        said.append(f"{_join(silent)} {verb} no reports of a method's own")
+        said.append(f"{listed(silent)} {verb} no reports of a method's own")
     return "; ".join(said) + "."
-
-
-def _join(names):
-    return ", ".join(names[:-1]) + " and " * (len(names) > 1) + names[-1]
 
 
 def _histories(unit):
@@ -131,14 +128,14 @@ def _sentence(histories, own, columns):
         )
         change = start if start == end else f"{start}{ARROW}{end}"
         said.append(f"{_readable(column)} {change}")
-    listed = ", ".join(said)
+    changes = ", ".join(said)
     seeds = "" if first.is_single else f", mean of {len(histories)} seeds"
     epochs = max(len(history.rows) for history in histories)
     span = f"epoch 1 to {epochs}" if epochs > 1 else "in its only epoch"
     if own:
-        return f"{name}, {span}{seeds}: {listed}."
+        return f"{name}, {span}{seeds}: {changes}."
     text = f"{name} has no reports of its own"
-    return f"{text}; {span}{seeds}: {listed}." if listed else f"{text}."
+    return f"{text}; {span}{seeds}: {changes}." if changes else f"{text}."
 
 
 def _readable(column):

@@ -1,5 +1,6 @@
-"""What to say where a run has no history: why, and which command adds it."""
+"""What to say where a run lacks something: why, and which command adds it."""
 
+from fastbat_tf.experiment.report import suggestions
 from fastbat_tf.experiment.report.blocks import Text
 from fastbat_tf.experiment.report.record import RunRecord
 
@@ -24,6 +25,19 @@ def history(record: RunRecord) -> list[Text]:
         Text("Not known yet: no epoch of this training has ended."),
         *continuing(record),
     ]
+
+
+def results(record: RunRecord) -> list[Text]:
+    """Returns the blocks that stand for the results of evaluations.
+
+    Args:
+        record: A `RunRecord` without any.
+    """
+    text = Text("Not known yet: nothing was measured.")
+    if record.has_ended:
+        command = suggestions.evaluate(record, ["pgd-10-1"])
+        return [text, Text(command, "code")]
+    return [text, *continuing(record)]
 
 
 def continuing(record: RunRecord) -> list[Text]:

@@ -1,4 +1,4 @@
-"""Writes numbers as the page shows them, and computes intervals.
+"""Writes numbers and names as the page shows them, and computes intervals.
 
 This module imports neither SciPy nor TensorFlow, which take seconds.
 """
@@ -6,12 +6,11 @@ This module imports neither SciPy nor TensorFlow, which take seconds.
 import math
 import statistics
 from collections.abc import Sequence
-from typing import Any
 
 from fastbat_tf.runtime import formatting
 
 CONFIDENCE = 0.95
-RADIUS_TOLERANCE = 1e-9
+TOLERANCE = 1e-9  # Of two radii, or accuracies, that are the same.
 NO_CLASS = "no class"
 
 
@@ -38,15 +37,29 @@ def interval(bounds: Sequence[float]) -> str:
     return f"{100 * low:.1f} to {100 * high:.1f}"
 
 
-def radius(epsilon: float, norm: str) -> str:
-    """Writes a radius as one types it, as the terminal does, too.
+def mean_percent(shares: Sequence[float]) -> str:
+    """Writes the mean of shares, with their sample standard deviation.
 
     Example:
 
-    >>> radius(8 / 255, "linf"), radius(0.5, "l2")
-    ('8/255', '0.5')
+    >>> mean_percent([0.4, 0.5]), mean_percent([0.4])
+    ('45.00% ± 7.07', '40.00%')
     """
-    return formatting.radius(epsilon, norm)
+    mean = percent(statistics.mean(shares))
+    if len(shares) == 1:
+        return mean
+    return f"{mean} \N{PLUS-MINUS SIGN} {100 * statistics.stdev(shares):.2f}"
+
+
+def radius_with_norm(epsilon: float, norm: str) -> str:
+    """Writes a radius as one types it, and its norm.
+
+    Example:
+
+    >>> radius_with_norm(8 / 255, "linf"), radius_with_norm(0.5, "l2")
+    ('8/255 (L∞)', '0.5 (L2)')
+    """
+    return f"{formatting.radius(epsilon, norm)} ({norm_name(norm)})"
 
 
 def norm_name(norm: str) -> str:
@@ -132,7 +145,8 @@ def confidence_interval(successes: int, count: int) -> tuple[float, float]:
     return (low if successes else 0.0, high if successes < count else 1.0)
 
 
-def is_same_radius(row: dict[str, Any], norm: str, epsilon: float) -> bool:
-    """Whether a row of the results is of this norm and radius."""
-    is_near = abs(row["epsilon"] - epsilon) < RADIUS_TOLERANCE
-    return row["norm"] == norm and is_near
+def is_same_radius(
+    norm: str, epsilon: float, other_norm: str, other_epsilon: float
+) -> bool:
+    """Whether two radii, each with its norm, are the same."""
+    return norm == other_norm and abs(epsilon - other_epsilon) < TOLERANCE

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from fastbat_tf.experiment.report import missing, training_chart
-from fastbat_tf.experiment.report.blocks import Picture, Table, Text
+from fastbat_tf.experiment.report.blocks import NOTHING, Picture, Table, Text
 from fastbat_tf.experiment.report.epochs import (
     ALARM,
     ALIGNMENT,
@@ -300,12 +300,12 @@ def _summary(records):
             (
                 record.name,
                 answer(record).short,
-                str(best or "–"),
+                str(best or NOTHING),
                 _cell(history, CLEAN, best),
                 _cell(history, ROBUST, best),
-                percent(robust[max(robust)]) if robust else "–",
-                f"{100 * max(gaps.values()):.2f}" if gaps else "–",
-                str(len(history.epochs_of(ALARM))) if has_guard else "–",
+                percent(robust[max(robust)]) if robust else NOTHING,
+                f"{100 * max(gaps.values()):.2f}" if gaps else NOTHING,
+                str(len(history.epochs_of(ALARM))) if has_guard else NOTHING,
             )
         )
     return Table(
@@ -364,7 +364,7 @@ def _chosen_epochs(history, marks):
 
 def _cell(history, column, epoch, form=percent):
     value = history.values(column).get(epoch)
-    return "–" if value is None else form(value)
+    return NOTHING if value is None else form(value)
 
 
 def _points(share):

@@ -12,6 +12,10 @@ from fastbat_tf.experiment.report.blocks import Picture, Section, Table, Text
 # A cell that stands on the right, so that digits stand below each other.
 NUMBER = re.compile(r"(< )?[-+\N{MINUS SIGN}\N{PLUS-MINUS SIGN}]?\d")
 EMPTY = ("", "-", "\N{EN DASH}", "\N{EM DASH}")
+# A flag, or the name of an attack: a browser would end a line at its hyphens.
+HYPHENATED = re.compile(r"(\S*-\S*)")
+# Where its line may end if it has to: --attacks= | apgd-ce+ | fab-t, | square
+PIECE = re.compile(r"[^=+,]*[=+,]+|[^=+,]+")
 
 
 def render(sections: list[Section], title: str, subtitle: str) -> str:
@@ -42,7 +46,29 @@ def _template():
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters.update(whole_words=_whole_words, cell=_cell)
     return environment.get_template("report.html.jinja")
+
+
+def _whole_words(text):
+    """Marks what has hyphens, so that no line ends at one of them."""
+    parts = []
+    # What the pattern has found stands at the odd places.
+    for place, part in enumerate(HYPHENATED.split(text)):
+        pieces = PIECE.findall(part) if place % 2 else []
+        if len(pieces) > 1:
+            part = markupsafe.Markup("").join(map(_word, pieces))
+        parts.append(_word(part) if pieces else part)
+    return markupsafe.Markup("").join(parts)
+
+
+def _cell(text):
+    """Lets a line of a cell end before what is in parentheses."""
+    return _whole_words(text).replace(" (", markupsafe.Markup(" <wbr>("))
+
+
+def _word(text):
+    return markupsafe.Markup('<span class="word">{}</span>').format(text)
 
 
 def _kind_of(block):

@@ -5,9 +5,9 @@ import statistics
 from typing import NamedTuple
 
 from fastbat_tf.experiment.report import paired
-from fastbat_tf.experiment.report.blocks import Table, Text
+from fastbat_tf.experiment.report.blocks import NOTHING, Table, Text
 from fastbat_tf.experiment.report.comparable import Comparison, Unit, units
-from fastbat_tf.experiment.report.numbers import norm_name, radius
+from fastbat_tf.experiment.report.numbers import listed, radius_with_norm
 from fastbat_tf.experiment.report.paired import Difference, DifferenceOfSeeds
 
 CLEAN, ROBUST = "clean", "robust"
@@ -17,7 +17,6 @@ WORDS = {
 }
 # With more runs, each is compared with the best one alone.
 MOST = 4
-NOTHING = "\N{EN DASH}"
 
 
 class Pair(NamedTuple):
@@ -114,14 +113,12 @@ def attack_name(comparison: Comparison) -> str:
     where = radius_name(comparison)
     if len(names) == 1:
         return f"{names[0]} at {where}"
-    listed = f"{', '.join(names[:-1])} and {names[-1]}"
-    return f"the worst case of {listed} at {where}"
+    return f"the worst case of {listed(names)} at {where}"
 
 
 def radius_name(comparison: Comparison) -> str:
     """Writes the radius of a comparison with its norm, as `8/255 (L∞)`."""
-    written = radius(comparison.epsilon, comparison.norm)
-    return f"{written} ({norm_name(comparison.norm)})"
+    return radius_with_norm(comparison.epsilon, comparison.norm)
 
 
 def sentence(comparison: Comparison, pair: Pair, measure: str) -> str:
@@ -144,7 +141,7 @@ def sentence(comparison: Comparison, pair: Pair, measure: str) -> str:
         return f"{first} is {better} than {second} by {by} ({numbers})."
     return (
         f"No difference in {quality} between {first} and {second} can be seen "
-        f"with {comparison.examples} images{_seeds(pair)}: {by} ({numbers})."
+        f"with {comparison.examples:,} images{_seeds(pair)}: {by} ({numbers})."
     )
 
 
@@ -225,7 +222,7 @@ def _table(comparison, measure, every, chosen):
         what = f"Accuracy under {attack_name(comparison)}"
     caption = (
         f"{what}, of the first minus that of the second run, in percentage "
-        f"points, on the same {comparison.examples} images."
+        f"points, on the same {comparison.examples:,} images."
     )
     tests = {type(pair.difference) for pair in chosen}
     if Difference in tests:

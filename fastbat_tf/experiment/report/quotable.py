@@ -1,7 +1,5 @@
 """Can I quote this?"""
 
-import statistics
-
 from fastbat_tf.experiment.report import measured, suggestions
 from fastbat_tf.experiment.report.blocks import Table, Text
 from fastbat_tf.experiment.report.doubts import doubts
@@ -9,11 +7,13 @@ from fastbat_tf.experiment.report.measured import Measurement
 from fastbat_tf.experiment.report.numbers import (
     interval,
     listed,
+    mean_percent,
     norm_name,
     percent,
-    radius,
+    radius_with_norm,
 )
 from fastbat_tf.experiment.report.record import RunRecord, grouped
+from fastbat_tf.runtime.formatting import radius
 
 QUESTION = "Can I quote this?"
 HEADINGS = (
@@ -213,16 +213,11 @@ def _subject(unit):
 
 
 def _radius(one):
-    return f"{radius(one.epsilon, one.norm)} ({norm_name(one.norm)})"
+    return radius_with_norm(one.epsilon, one.norm)
 
 
 def _mean(shares):
-    if None in shares:
-        return ""
-    if len(shares) == 1:
-        return percent(shares[0])
-    mean, deviation = statistics.mean(shares), statistics.stdev(shares)
-    return f"{percent(mean)} ± {100 * deviation:.2f}"
+    return "" if None in shares else mean_percent(shares)
 
 
 def _percent(share):

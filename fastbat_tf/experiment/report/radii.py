@@ -7,9 +7,10 @@ from matplotlib.ticker import PercentFormatter
 
 from fastbat_tf.experiment.report import charts, labels, measured, suggestions
 from fastbat_tf.experiment.report import curves as curves_of
-from fastbat_tf.experiment.report.blocks import Picture, Table, Text
-from fastbat_tf.experiment.report.numbers import norm_name, percent, radius
+from fastbat_tf.experiment.report.blocks import Picture, Table, Text, of_each
+from fastbat_tf.experiment.report.numbers import norm_name, percent
 from fastbat_tf.experiment.report.record import RunRecord, grouped
+from fastbat_tf.runtime.formatting import radius
 
 QUESTION = "Where does it break?"
 MARKERS = "osD^vPX"
@@ -27,13 +28,7 @@ def blocks(records: list[RunRecord]) -> list:
     Args:
         records: List of `RunRecord`s.
     """
-    made = []
-    units = grouped(records)
-    for number, (name, unit) in enumerate(units.items(), start=1):
-        if len(units) > 1:
-            made.append(Text(name, "heading"))
-        made += _unit(unit, f"radii-{number}", name)
-    return made
+    return of_each(grouped(records), _unit)
 
 
 def apart(
@@ -57,7 +52,7 @@ def apart(
     return kept[::-1]
 
 
-def _unit(unit, file, name):
+def _unit(unit, name, number):
     unit = measured.only(unit)
     curves = curves_of.of(unit)
     if not curves:
@@ -71,7 +66,7 @@ def _unit(unit, file, name):
         reasons = curves_of.signs_of_masking(unit, mine)
         made += [Text(text, "warning") for text in reasons]
         made += _advice(unit, mine, norm)
-        made.append(_picture(mine, clean, f"{file}-{norm}", name))
+        made.append(_picture(mine, clean, f"radii-{number}-{norm}", name))
         made.append(_table(mine, clean, len(unit)))
     return made
 

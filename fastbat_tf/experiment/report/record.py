@@ -17,19 +17,19 @@ import numpy as np
 from fastbat_tf import files
 from fastbat_tf.errors import InputError
 from fastbat_tf.experiment import history
+from fastbat_tf.experiment.report.numbers import TOLERANCE
 from fastbat_tf.experiment.run_directory import RunDirectory
 
 # What NumPy raises for a file that is cut, or is none of its own.
 UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 CONFIG = ("data", "model", "method", "training", "evaluation")
-TOLERANCE = 1e-9  # Of two radii, or accuracies, that are the same.
 
 
 class Outcomes(NamedTuple):
-    """The content of `outcomes.npz`.
+    """The content of `outcomes.npz`, in the order of the test split.
 
     Attributes:
-        index: int array `(examples,)`, the places in the test split.
+        index: int array `(examples,)`, the places in the test split, rising.
         label: int array `(examples,)`.
         clean_correct: bool array `(examples,)`.
         attack: string array `(rows,)`.
@@ -199,7 +199,12 @@ class RunRecord:
         arrays = self._read(path)
         known = {k: v for k, v in arrays.items() if k in Outcomes._fields}
         _expect(path, known, *Outcomes._fields[:6])
-        return Outcomes(**known)
+        order = np.argsort(known["index"], kind="stable")
+        of_rows = {name: known.pop(name) for name in ("attack", "epsilon")}
+        # The last axis of all others is that of the examples.
+        return Outcomes(
+            **of_rows, **{k: v[..., order] for k, v in known.items()}
+        )
 
     def settings(self, row: dict[str, Any]) -> dict[str, Any]:
         """Returns the `settings.json` of the evaluation that a row is from.
@@ -251,8 +256,10 @@ def read(paths: Sequence[str | os.PathLike]) -> list[RunRecord]:
     Example:
 
     ```python
-    records = read(["runs/fastbat", "runs/standard"])
-    records[0].results["clean_accuracy"]
+    from fastbat_tf.experiment.report import record
+
+    runs = record.read(["runs/fastbat", "runs/standard"])
+    runs[0].results["clean_accuracy"]
     ```
     """
     found = {}  # From directories to what stands together, each once.

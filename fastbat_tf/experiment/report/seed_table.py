@@ -1,14 +1,9 @@
 """Shows mean and standard deviation over several seeds."""
 
-import statistics
-from collections.abc import Sequence
-
 from fastbat_tf.experiment.report import pairs
-from fastbat_tf.experiment.report.blocks import Table
+from fastbat_tf.experiment.report.blocks import NOTHING, Table
 from fastbat_tf.experiment.report.comparable import Comparison, Unit, units
-from fastbat_tf.experiment.report.numbers import percent, seconds
-
-NOTHING = "\N{EN DASH}"
+from fastbat_tf.experiment.report.numbers import mean_percent, seconds
 
 
 def sentence(comparison: Comparison, unit: Unit) -> str:
@@ -21,9 +16,10 @@ def sentence(comparison: Comparison, unit: Unit) -> str:
     robust = pairs.shares(comparison, unit, pairs.ROBUST)
     clean = pairs.shares(comparison, unit, pairs.CLEAN)
     return (
-        f"Over {len(robust)} seeds, {unit.name} has {spread(robust)} accuracy "
-        f"under {pairs.attack_name(comparison)} and {spread(clean)} clean "
-        "accuracy (mean and sample standard deviation)."
+        f"Over {len(robust)} seeds, {unit.name} has {mean_percent(robust)} "
+        f"accuracy under {pairs.attack_name(comparison)} and "
+        f"{mean_percent(clean)} clean accuracy (mean and sample standard "
+        "deviation)."
     )
 
 
@@ -40,18 +36,20 @@ def blocks(comparison: Comparison) -> list:
         spent = unit.training_seconds
         cells = [unit.name, unit.method or NOTHING, str(len(unit.records))]
         cells.append(NOTHING if spent is None else seconds(spent))
-        cells.append(spread(pairs.shares(comparison, unit, pairs.CLEAN)))
+        cells.append(mean_percent(pairs.shares(comparison, unit, pairs.CLEAN)))
         if has_worst:
-            cells.append(spread(pairs.shares(comparison, unit, pairs.ROBUST)))
+            cells.append(
+                mean_percent(pairs.shares(comparison, unit, pairs.ROBUST))
+            )
         for attack in comparison.attacks:
             shares = under(comparison, unit, attack)
-            cells.append(spread(shares) if shares else NOTHING)
+            cells.append(mean_percent(shares) if shares else NOTHING)
         rows.append(tuple(cells))
     return [
         Table(
             rows,
             f"Accuracy at {pairs.radius_name(comparison)} over seeds, on the "
-            f"same {comparison.examples} examples: mean \N{PLUS-MINUS SIGN} "
+            f"same {comparison.examples:,} examples: mean \N{PLUS-MINUS SIGN} "
             "sample standard deviation in percentage points. Training: mean of "
             "one seed.",
         )
@@ -73,17 +71,3 @@ def under(comparison: Comparison, unit: Unit, attack: str) -> list[float]:
     if None in rows:
         return []
     return [row["robust_accuracy"] for row in rows]
-
-
-def spread(shares: Sequence[float]) -> str:
-    """Writes the mean of shares, with their sample standard deviation.
-
-    Example:
-
-    >>> spread([0.4, 0.5]), spread([0.4])
-    ('45.00% ± 7.07', '40.00%')
-    """
-    mean = percent(statistics.mean(shares))
-    if len(shares) == 1:
-        return mean
-    return f"{mean} \N{PLUS-MINUS SIGN} {100 * statistics.stdev(shares):.2f}"

@@ -4,14 +4,13 @@ import numpy as np
 from matplotlib.ticker import PercentFormatter
 
 from fastbat_tf.experiment.report import charts, labels, measured
-from fastbat_tf.experiment.report.blocks import Picture, Table, Text
+from fastbat_tf.experiment.report.blocks import NOTHING, Picture, Table, Text
 from fastbat_tf.experiment.report.measured import Measurement
 from fastbat_tf.experiment.report.numbers import (
     interval,
     listed,
-    norm_name,
     percent,
-    radius,
+    radius_with_norm,
     seconds,
 )
 from fastbat_tf.experiment.report.record import RunRecord
@@ -42,7 +41,7 @@ def _run(record, file):
     chosen = measured.quoted([record])
     if not chosen:
         return [Text("No attack has been measured yet.", "note")]
-    at = _at(chosen[0])
+    at = radius_with_norm(chosen[0].epsilon, chosen[0].norm)
     made = []
     ensembles = [row for row in chosen[0].rows if row.get("stages")]
     for number, row in enumerate(ensembles, start=1):
@@ -57,10 +56,6 @@ def _run(record, file):
         made.append(Text(_story_of_one(chosen[0].rows[0], at)))
     made.append(_everything(record))
     return made
-
-
-def _at(one):
-    return f"{radius(one.epsilon, one.norm)} ({norm_name(one.norm)})"
 
 
 def _left(row):
@@ -166,9 +161,8 @@ def _compare(record, one: Measurement, file, at):
         robust = outcomes and outcomes.robust_under(row)
         if robust is None:
             return []
-        order = np.argsort(outcomes.index, kind="stable")
         names.append(row["attack"])
-        broken.append((outcomes.clean_correct & ~robust)[order])
+        broken.append(outcomes.clean_correct & ~robust)
     broken = np.array(broken)
     anyone = broken.any(axis=0)
     made = [Text(_story_of_attacks(names, broken, at))]
@@ -178,7 +172,7 @@ def _compare(record, one: Measurement, file, at):
     for name, mine in zip(names, broken, strict=True):
         only = mine & (broken.sum(axis=0) == 1)
         others = [str(int((mine & ~other).sum())) for other in broken]
-        others[names.index(name)] = "\N{EN DASH}"
+        others[names.index(name)] = NOTHING
         rows.append((name, str(int(mine.sum())), str(int(only.sum())), *others))
     rows.append(("any of them", str(int(anyone.sum())), "", *[""] * len(names)))
     made.append(
@@ -258,7 +252,7 @@ def _everything(record):
     rows = [("attack", "epsilon", "images", *HEADINGS[1:])]
     results = record.results
     for row in (*results["attacks"], *results["worst_case"]):
-        at = f"{radius(row['epsilon'], row['norm'])} ({norm_name(row['norm'])})"
+        at = radius_with_norm(row["epsilon"], row["norm"])
         name = row["attack"]
         if "attacks" in row:
             name = f"{name} of {', '.join(row['attacks'])}"

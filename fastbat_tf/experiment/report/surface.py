@@ -11,14 +11,10 @@ from fastbat_tf.experiment.report import (
     suggestions,
     surface_chart,
 )
-from fastbat_tf.experiment.report.blocks import Picture, Table, Text
-from fastbat_tf.experiment.report.numbers import (
-    class_name,
-    norm_name,
-    percent,
-    radius,
-)
+from fastbat_tf.experiment.report.blocks import Picture, Table, Text, of_each
+from fastbat_tf.experiment.report.numbers import class_name, norm_name, percent
 from fastbat_tf.experiment.report.record import RunRecord, grouped
+from fastbat_tf.runtime.formatting import radius
 
 QUESTION = "Is the loss smooth?"
 # Shares of the variance that a plane explains.
@@ -108,16 +104,10 @@ def blocks(records: Sequence[RunRecord]) -> list:
     Args:
         records: `RunRecord`s.
     """
-    units = grouped(records)
-    found = []
-    for number, (name, unit) in enumerate(units.items(), start=1):
-        if len(units) > 1:
-            found.append(Text(name, "heading"))
-        found += _unit(unit, name, f"surface-{number}")
-    return found
+    return of_each(grouped(records), _unit)
 
 
-def _unit(unit, name, picture):
+def _unit(unit, name, number):
     """Returns the blocks of a run, or of the first seed that has a surface."""
     read = [(record, Surface.read(record)) for record in unit]
     read = [(record, surface) for record, surface in read if surface]
@@ -143,11 +133,12 @@ def _unit(unit, name, picture):
         return [*found, _table(surface, names)]
     label = class_name(names, surface.label)
     size = f"{radius(surface.epsilon, surface.norm)} {norm_name(surface.norm)}"
+    file = f"surface-{number}"
     return [
         *found,
         Picture(
-            picture,
-            surface_chart.draw(surface, names, picture),
+            file,
+            surface_chart.draw(surface, names, file),
             "svg",
             f"The loss of {name} around test image {surface.index}.",
             f"Cross-entropy around test image {surface.index} "
@@ -188,10 +179,7 @@ def _answer(surface):
 def _missing(unit):
     record = unit[0]
     if not record.results and not record.has_ended:
-        return [
-            Text("Not known yet: nothing was measured."),
-            *missing.continuing(record),
-        ]
+        return missing.results(record)
     one = measured.quoted(unit)
     attacks = one[0].attacks if one else ["pgd-10-1"]
     command = suggestions.evaluate(record, attacks)

@@ -6,16 +6,18 @@ from typing import NamedTuple
 
 from fastbat_tf.errors import InputError
 from fastbat_tf.experiment.report import comparable, pairs, seed_table
+from fastbat_tf.experiment.report.blocks import NOTHING
 from fastbat_tf.experiment.report.comparable import Comparison, Unit
 from fastbat_tf.experiment.report.markdown import escape
 from fastbat_tf.experiment.report.numbers import (
     confidence_interval,
+    listed,
+    mean_percent,
     norm_name,
-    radius,
 )
 from fastbat_tf.experiment.report.record import RunRecord
+from fastbat_tf.runtime.formatting import radius
 
-NOTHING = "\N{EN DASH}"
 TIMES = (("h", 7200, 3600), ("min", 120, 60), ("s", 0, 1))
 SPECIAL: dict[str, str] = {
     "\\": r"\textbackslash{}",
@@ -199,10 +201,7 @@ def _shares(heading, each):
 def _percent(shares):
     if not shares:
         return NOTHING
-    mean = f"{100 * statistics.mean(shares):.2f}"
-    if len(shares) == 1:
-        return mean
-    return f"{mean} \N{PLUS-MINUS SIGN} {100 * statistics.stdev(shares):.2f}"
+    return mean_percent(shares).replace("%", "")
 
 
 def _times(units):
@@ -219,11 +218,11 @@ def _caption(comparison: Comparison) -> str:
     where = radius(comparison.epsilon, comparison.norm)
     text = (
         f"Accuracy on {comparison.examples:,} test images, clean and under "
-        f"{_listed(comparison.attacks)} with {norm_name(comparison.norm)} "
+        f"{listed(comparison.attacks)} with {norm_name(comparison.norm)} "
         f"epsilon {where}."
     )
     if len(comparison.shared) > 1:
-        text += f" Worst case: of {_listed(comparison.shared)} together."
+        text += f" Worst case: of {listed(comparison.shared)} together."
     return text + _spread([comparison])
 
 
@@ -232,14 +231,14 @@ def _caption_of_radii(comparisons):
     attacks = {}
     for each in comparisons:
         written = radius(each.epsilon, each.norm)
-        attacks.setdefault(_listed(each.shared), []).append(written)
-    listed = "; ".join(f"{', '.join(v)}: {k}" for k, v in attacks.items())
+        attacks.setdefault(listed(each.shared), []).append(written)
+    radii = "; ".join(f"{', '.join(v)}: {k}" for k, v in attacks.items())
     if len(attacks) == 1:
-        (listed,) = attacks
+        (radii,) = attacks
     norms = " or ".join(dict.fromkeys(norm_name(c.norm) for c in comparisons))
     return (
         f"Robust accuracy on {counts} test images by {norms} epsilon, worst "
-        f"case of the attacks ({listed}).{_spread(comparisons)}"
+        f"case of the attacks ({radii}).{_spread(comparisons)}"
     )
 
 
@@ -279,12 +278,6 @@ def _widest(comparison, units):
     ]
     bounds = [confidence_interval(round(s * count), count) for s in shares]
     return max(high - low for low, high in bounds)
-
-
-def _listed(names):
-    if len(names) < 2:
-        return "".join(names)
-    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _latex(text):

@@ -24,7 +24,7 @@ from fastbat_tf.experiment.report import (
     surface,
 )
 from fastbat_tf.experiment.report import tables as paper
-from fastbat_tf.experiment.report.blocks import Section, Text
+from fastbat_tf.experiment.report.blocks import Section
 from fastbat_tf.experiment.report.record import RunRecord
 
 PARTS = (
@@ -74,8 +74,10 @@ def write(records: list[RunRecord], directory: str | os.PathLike) -> Written:
     Example:
 
     ```python
-    records = record.read(["runs/fastbat", "runs/standard"])
-    write(records, "comparison").html
+    from fastbat_tf.experiment.report import record, writing
+
+    runs = record.read(["runs/fastbat", "runs/standard"])
+    writing.write(runs, "comparison").html
     ```
     """
     directory = pathlib.Path(directory)
@@ -105,8 +107,7 @@ def sections(records: list[RunRecord]) -> list[Section]:
 
 
 def _section(part, records):
-    blocks = [block for block in part.blocks(records) if block != Text("")]
-    return Section(part.QUESTION, blocks or [Text("Nothing to show.", "note")])
+    return Section(part.QUESTION, part.blocks(records))
 
 
 def title(records: list[RunRecord]) -> str:

@@ -47,7 +47,8 @@ class PerturbationPanel(keras.callbacks.Callback):
 
     ```python
     robust_accuracy = fb.RobustAccuracy(validation, fb.attacks.PGD(8 / 255))
-    panel = PerturbationPanel(robust_accuracy, "logs", class_names=names)
+    digits = [f"digit {k}" for k in range(10)]
+    panel = PerturbationPanel(robust_accuracy, "logs", class_names=digits)
     robust.fit(data, epochs=20, callbacks=[robust_accuracy, panel])
     ```
     """

@@ -113,9 +113,9 @@ class ClassesTest(parameterized.TestCase):
         )
         self.write(["a", "b", "c"], label, label, label)
         text = self.blocks()[0].text
-        self.assertEqual(text, "None more than others: 100.00% each.")
+        self.assertEqual(text, "All alike: 100.00% each.")
         self.write(["a", "b", "c"], label, label, (label + 1) % 3)
-        self.assertIn("None more than others: 0.00%", self.blocks()[0].text)
+        self.assertIn("All alike: 0.00%", self.blocks()[0].text)
 
     @parameterized.parameters(1, 2, 20, 100, 1000)
     def test_number_of_classes(self, count):

@@ -193,17 +193,28 @@ class ManyRunsTest(ComparisonTest):
     def test_other_radii(self):
         for name, robustness in ("a", 1.0), ("b", 2.0):
             self.write(name, epsilons=(USUAL, SMALL), robustness=robustness)
-        _, others = self.tables(self.blocks("a", "b"), "run")
-        self.assertEqual(others.rows[0], ("run", "4/255 (L∞)"))
-        for row in others.rows[1:]:
+        (others,) = self.tables(self.blocks("a", "b"), "epsilon")
+        self.assertEqual(others.rows[0], ("epsilon", "a", "b"))
+        (row,) = others.rows[1:]
+        self.assertEqual(row[0], "4/255 (L∞)")
+        for name, cell in zip("ab", row[1:], strict=True):
             (known,) = (
                 r
-                for r in self.results(row[0])["worst_case"]
+                for r in self.results(name)["worst_case"]
                 if r["epsilon"] == SMALL
             )
-            self.assertStartsWith(
-                row[1], f"{100 * known['robust_accuracy']:.2f}%"
-            )
+            share = f"{100 * known['robust_accuracy']:.2f}%"
+            self.assertStartsWith(cell, share)
+
+    def test_the_best_are_equal(self):
+        for name, robustness in ("a", 2.0), ("b", 2.0), ("c", 0.3):
+            self.write(name, robustness=robustness)
+        first, *_ = self.blocks("c", "a", "b")
+        self.assertRegex(
+            first.text,
+            "^a has the highest accuracy of 3 .*%, as b; it is more robust "
+            r"than c\.$",
+        )
 
     def test_two_data_sets(self):
         for name, dataset in ("a", "cifar10_mini"), ("c", "mnist"):

@@ -87,6 +87,23 @@ class PageTest(parameterized.TestCase):
         self.assertIn('<td class="digits">−2</td>', text)
         self.assertIn("<th scope=row>x</th>", text)
 
+    def test_no_line_ends_at_a_hyphen(self):
+        command = "main.py --attacks=pgd-10-1,a-b+<c>"
+        name = "pgd-10-1 at 1% (0.5 to 1.5)"
+        text = render(Text(command, "code"), Table([("x", "y"), (name, "1")]))
+        word = '<span class="word">'
+        self.assertIn(
+            f"<code>main.py {word}{word}--attacks=</span>{word}pgd-10-1,</span>"
+            f"{word}a-b+</span>{word}&lt;c&gt;</span></span></code>",
+            text,
+        )
+        self.assertIn(
+            f"{word}pgd-10-1</span> at 1% <wbr>(0.5 to 1.5)</th>", text
+        )
+        section = Page(text).sections["Why?"]
+        self.assertEqual(section.commands, [command])
+        self.assertEqual(section.tables[0][1], (name, "1"))
+
     def test_a_table_without_rows(self):
         found = Page(render(Table([("a", "b")])))
         self.assertEqual(found.sections["Why?"].tables, [[("a", "b")]])
