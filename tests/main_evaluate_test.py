@@ -260,6 +260,8 @@ class EvaluateTest(CommandLineTest):
         self.assertEqual(files(self.run_dir), before)
         expected, found = outcomes(alone), outcomes(self.where)
         assert_same_outcomes(found, expected)
+        results = json.loads((self.where / "results.json").read_text())
+        self.assertEqual(results["data"], {"dataset": "cifar10_mini"})
 
     def test_transfer_and_images(self):
         self.evaluate(

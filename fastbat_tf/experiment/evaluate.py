@@ -108,7 +108,7 @@ def _evaluate(config, target, run_dir, build_model, everyone):
     )
     if target.model_path is not None:
         # No run says which images these are.
-        results["data"] = _data(config)
+        results["data"] = flags_of_data(config)
         everyone.on_chief(lambda: results_file.write(directory, results))
     else:
         added = results_file.with_outcomes(results, run.path, directory)
@@ -139,8 +139,8 @@ def results_directory(config, target, run_dir):
     return parent / f"{names}-{digest:08x}"
 
 
-def _data(config):
-    """Returns the settings of the data, as one types them."""
+def flags_of_data(config):
+    """Returns a dict from flags of the data to values, as one types them."""
     known = differences.names(config)["data"]
     found = differences.differing(config)
     others = {name: found[name] for name in known if name in found}

@@ -18,7 +18,10 @@ from fastbat_tf.experiment.config import (
     EvaluationConfig,
     Target,
 )
-from fastbat_tf.experiment.evaluate import results_directory
+from fastbat_tf.experiment.evaluate import (
+    flags_of_data,
+    results_directory,
+)
 from fastbat_tf.experiment.run_directory import RunDirectory
 
 
@@ -78,6 +81,21 @@ class ResultsDirectoryTest(parameterized.TestCase):
     )
     def test_another(self, **kwargs):
         self.assertNotEqual(self.directory(**kwargs), self.directory())
+
+
+class DataTest(absltest.TestCase):
+    def test_flags(self):
+        """`results.json` says of a model alone what it was measured on."""
+        given = DataConfig("cifar10", "there")
+        self.assertEqual(
+            flags_of_data(Config(data=given)),
+            {"dataset": "cifar10", "data_dir": "there"},
+        )
+        self.assertEqual(flags_of_data(Config()), {"dataset": "cifar10"})
+
+    def test_results_that_cannot_be_written(self):
+        with self.assertRaisesRegex(InputError, "cannot be written.*no/such"):
+            results_file.write("no/such", {})
 
 
 def row(attack="fgsm", epsilon=0.1, accuracy=0.5, **others):

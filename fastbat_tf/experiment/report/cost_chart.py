@@ -147,7 +147,8 @@ def _label(figure, axes, points, colors):
         taken.append((x, x, bottom, top))
     for k in sorted(range(len(points)), key=lambda k: points[k].high):
         x, _, _, y = taken[k]
-        width = labels.text_width(points[k].name) / box.width
+        name = labels.cut(points[k].name, 0.9 * box.width)
+        width = labels.text_width(name) / box.width
         # In the middle, as far as there is room.
         left = max(0, min(x - width / 2, 1 - width))
         y += line / 4
@@ -163,7 +164,7 @@ def _label(figure, axes, points, colors):
         axes.text(
             left + width / 2,
             y + line / 2,
-            points[k].name,
+            name,
             transform=axes.transAxes,
             ha="center",
             va="center",

@@ -1,6 +1,7 @@
 """Reasons not to quote a result as it is."""
 
 from fastbat_tf.experiment.report import curves, measured
+from fastbat_tf.experiment.report.epochs import Epochs
 from fastbat_tf.experiment.report.measured import FEW_EXAMPLES, Measurement
 from fastbat_tf.experiment.report.numbers import (
     interval,
@@ -28,9 +29,12 @@ def doubts(unit: list[RunRecord], found: list[Measurement]) -> list[str]:
     if not found and all(record.results for record in unit):
         reasons.append(
             "The seeds have no radius, attacks and number of images in common."
+            if len(unit) > 1
+            else "No attack has been run on it."
         )
     if found:
         reasons += [r for r in map(_few, found[:1]) if r]
+        unit = measured.only(unit)
         reasons += curves.signs_of_masking(unit, curves.of(unit))
         reasons += _weak(found[0])
         reasons += _other_radius(unit[0], found[0])
@@ -43,7 +47,7 @@ def _of_run(record):
     reasons = []
     if not record.results:
         epochs = len(record.history)
-        total = record.config["training"]["epochs"]
+        total = Epochs(record).planned
         reasons.append(
             f"The run has not ended: it has made {epochs} of {total} epochs, "
             "and has no results yet. The same command continues it."

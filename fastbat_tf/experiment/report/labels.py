@@ -10,6 +10,7 @@ from matplotlib.text import Annotation
 from matplotlib.ticker import MaxNLocator
 
 TEXT_SIZE = 11  # Points.
+END = 2.2  # Of the name of a line beside its axes, in inches.
 SPACING = 1.2  # Of lines, in sizes of the text.
 OFFSET = 5  # Of a label from the axes, in points.
 
@@ -75,6 +76,7 @@ def label_ends(
         ends: Tuples of the value at which a line ends, its name, its color.
         makes_room: Whether the axes become narrower for it. Defaults to True.
     """
+    ends = [(value, cut(name, END), color) for value, name, color in ends]
     if makes_room:
         room = max([text_width(name) for _, name, _ in ends], default=0.0)
         share = (room + OFFSET / 72) / figure.get_figwidth()

@@ -186,6 +186,15 @@ def training_radius(record: RunRecord) -> tuple[str, float] | None:
     return (options.get("norm", "linf"), epsilon) if epsilon else None
 
 
+def only(unit: list[RunRecord]) -> list[RunRecord]:
+    """Returns the seeds that have results; all of them if none has.
+
+    Args:
+        unit: List of one `RunRecord`, or of those of a group.
+    """
+    return [record for record in unit if record.results] or unit
+
+
 def quoted(records: list[RunRecord]) -> list[Measurement]:
     """Returns what to quote of a run, or of the same run with several seeds.
 

@@ -29,7 +29,10 @@ def blocks(records: list[RunRecord]) -> list:
         records: List of `RunRecord`s.
     """
     units = grouped(records)
-    quoted = {name: measured.quoted(unit) for name, unit in units.items()}
+    quoted = {
+        name: measured.quoted(measured.only(unit))
+        for name, unit in units.items()
+    }
     made = []
     if len(units) > 1 and any(quoted.values()):
         made.append(_overview(quoted))
@@ -72,6 +75,7 @@ def _overview(quoted):
 def _unit(unit, found, is_alone):
     """The blocks of a run, or of a run with several seeds."""
     reasons = doubts(unit, found)
+    unit = measured.only(unit)
     made = [Text(_verdict(found, reasons))]
     if found and (is_alone or len(unit) > 1):
         made.append(_seeds(unit, found) if len(unit) > 1 else _facts(found[0]))

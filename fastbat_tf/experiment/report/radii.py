@@ -1,10 +1,11 @@
 """Where does it break?"""
 
 import math
+from collections.abc import Callable
 
 from matplotlib.ticker import PercentFormatter
 
-from fastbat_tf.experiment.report import charts, suggestions
+from fastbat_tf.experiment.report import charts, labels, measured, suggestions
 from fastbat_tf.experiment.report import curves as curves_of
 from fastbat_tf.experiment.report.blocks import Picture, Table, Text, of_each
 from fastbat_tf.experiment.report.numbers import norm_name, percent
@@ -16,6 +17,8 @@ MARKERS = "osD^vPX"
 # Radii that are further apart stand on a logarithmic axis.
 WIDEST_LINEAR = 8
 MOST_TICKS = 8
+# Inches, of the names of curves, and of points.
+LEGEND, NAME = 5.0, 2.5
 LONG_NAME = 20  # Characters; longer names stand below each other.
 
 
@@ -28,7 +31,29 @@ def blocks(records: list[RunRecord]) -> list:
     return of_each(grouped(records), _unit)
 
 
+def apart(
+    epsilons: list[float], scale: Callable[[float], float]
+) -> list[float]:
+    """Returns radii whose names do not overlap on an axis.
+
+    Args:
+        epsilons: Floats, rising.
+        scale: Function from a radius to its place on the axis.
+
+    Returns:
+        List of floats, the last radius among them.
+    """
+    places = {epsilon: scale(epsilon) for epsilon in epsilons}
+    least = (places[epsilons[-1]] - places[epsilons[0]]) / MOST_TICKS
+    kept = []
+    for epsilon in reversed(epsilons):
+        if not kept or places[kept[-1]] - places[epsilon] > 0.99 * least:
+            kept.append(epsilon)
+    return kept[::-1]
+
+
 def _unit(unit, name, number):
+    unit = measured.only(unit)
     curves = curves_of.of(unit)
     if not curves:
         return [Text("No attack has been measured yet.", "note")]
@@ -133,17 +158,17 @@ def _draw_curves(curves, clean):
             color=color,
             marker=marker,
             markersize=5,
-            label=curve.label,
+            label=labels.cut(curve.label, LEGEND),
         )
     _clean_lines(axes.axhline, clean)
     epsilons = sorted({e for curve in curves for e in curve.epsilons})
     if epsilons[-1] / epsilons[0] > WIDEST_LINEAR:
         axes.set_xscale("log", base=2)
         axes.minorticks_off()
+        epsilons = apart(epsilons, math.log)
     else:
         axes.set_xlim(left=0)
-        epsilons = [0.0, *epsilons]
-    epsilons = epsilons[:: math.ceil(len(epsilons) / MOST_TICKS)]
+        epsilons = apart([0.0, *epsilons], float)
     axes.set_xticks(epsilons, [radius(e, norm) if e else "0" for e in epsilons])
     axes.set_xlabel(f"epsilon ({norm_name(norm)})")
     axes.set_ylabel("accuracy")
@@ -172,7 +197,8 @@ def _draw_points(curves, clean):
             capsize=4,
         )
     _clean_lines(axes.axvline, clean)
-    axes.set_yticks(range(len(curves)), [curve.label for curve in curves])
+    names = [labels.cut(curve.label, NAME) for curve in curves]
+    axes.set_yticks(range(len(curves)), names)
     axes.set_ylim(len(curves) - 0.5, -0.5)
     axes.set_xlim(left=0)
     at = radius(curves[0].epsilons[0], curves[0].norm)

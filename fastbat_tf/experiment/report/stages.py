@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.ticker import PercentFormatter
 
-from fastbat_tf.experiment.report import charts, measured
+from fastbat_tf.experiment.report import charts, labels, measured
 from fastbat_tf.experiment.report.blocks import NOTHING, Picture, Table, Text
 from fastbat_tf.experiment.report.measured import Measurement
 from fastbat_tf.experiment.report.numbers import (
@@ -16,6 +16,7 @@ from fastbat_tf.experiment.report.numbers import (
 from fastbat_tf.experiment.report.record import RunRecord
 
 QUESTION = "Which attack broke what?"
+NAME = 2.5  # Of an attack beside its bar, in inches.
 HEADINGS = (
     *("attack", "attacked", "broken", "robust accuracy"),
     *("95% interval", "seconds"),
@@ -225,7 +226,7 @@ def _bars(names, broken, name, at):
             textcoords="offset points",
             va="center",
         )
-    axes.set_yticks(places, names)
+    axes.set_yticks(places, [labels.cut(name, NAME) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlim(0, max(counts.max(), 1) * 1.15)
     axes.set_xlabel("broken images")

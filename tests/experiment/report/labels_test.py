@@ -39,6 +39,19 @@ class LabelsTest(parameterized.TestCase):
         self.assertLessEqual(max(box.x1 for box in ordered), width)
         self.assertLessEqual(max(box.y1 for box in ordered), height)
 
+    def test_a_long_name_leaves_room_for_the_line(self):
+        name = "a" * 200 + "/seed-1"
+        with charts.style():
+            figure, axes = charts.figure(height=2.0)
+            axes.plot([1, 2], [0, 1])
+            labels.label_ends(figure, axes, [(1.0, name, "k")])
+            figure.draw_without_rendering()
+        (text,) = axes.texts
+        self.assertEndsWith(text.get_text(), "/seed-1")
+        self.assertGreater(
+            axes.get_window_extent().width / figure.dpi, charts.WIDTH / 2
+        )
+
     @parameterized.parameters(
         (1, 1, [1]), (1, 2, [1, 2]), (1, 200, None), (7, 30, None)
     )

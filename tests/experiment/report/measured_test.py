@@ -1,11 +1,22 @@
 """Tests of what is joined, and of what is quoted."""
 
+import math
 import pathlib
 import tempfile
 
+import numpy as np
 from absl.testing import absltest, parameterized
 
-from fastbat_tf.experiment.report import curves, doubts, measured, record
+from fastbat_tf.experiment.report import (
+    charts,
+    curves,
+    doubts,
+    measured,
+    quotable,
+    radii,
+    record,
+)
+from fastbat_tf.experiment.report.blocks import Text
 from tests.support import written_runs
 
 
@@ -63,6 +74,33 @@ class MeasuredTest(parameterized.TestCase):
         written_runs.write_run(self.path, epsilons=(2 / 255,))
         self.assertIn("trained for L∞ epsilon 8/255", self.doubts())
 
+    def test_a_seed_that_failed(self):
+        """The others are quoted, and the page says which one is missing."""
+        written_runs.write_seeds(self.path, seeds=(0, 1, 2))
+        (self.path / "seed-0" / "results.json").unlink()
+        (self.path / "seed-0" / "ended.json").unlink()
+        records = self.read()
+        texts = [
+            (block.kind, block.text)
+            for block in quotable.blocks(records)
+            if isinstance(block, Text)
+        ]
+        (quote,) = [text for kind, text in texts if kind == "quote"]
+        self.assertIn("over 2 seeds", quote)
+        self.assertIn("seeds 1, 2)", quote)
+        self.assertStartsWith(
+            texts[1][1], "run/seed-0: The run has not ended: it has made 4 of 4"
+        )
+        with charts.style():
+            *_, table = radii.blocks(records)
+        self.assertRegex(table.rows[-1][1], r"^\d+\.\d\d% ± \d+\.\d\d$")
+
+    def test_epochs_of_a_method_that_replays_batches(self):
+        written_runs.write_run(
+            self.path, "free", options={"replays": 4}, unfinished=True
+        )
+        self.assertIn("it has made 4 of 1 epochs", self.doubts())
+
     def test_weights_that_have_changed(self):
         written_runs.write_run(self.path)
         (self.path / "checkpoints" / "best.weights.h5").write_text("other")
@@ -97,6 +135,17 @@ class MeasuredTest(parameterized.TestCase):
         )
         found = curves.of(self.read())
         self.assertEqual([len(curve.epsilons) for curve in found], [1, 1])
+
+    def test_names_of_many_radii_do_not_overlap(self):
+        sweep = [1.6 * k / 255 for k in range(1, 41)]
+        for scale in (float, math.log):
+            places = [scale(e) for e in radii.apart(sweep, scale)]
+            least = (scale(sweep[-1]) - scale(sweep[0])) / radii.MOST_TICKS
+            self.assertGreater(np.diff(places).min(), 0.98 * least)
+            self.assertEqual(places[-1], scale(sweep[-1]))
+            self.assertGreater(len(places), 4)
+        doubled = [2.0**k for k in range(7)]
+        self.assertEqual(radii.apart(doubled, math.log), doubled)
 
 
 if __name__ == "__main__":
