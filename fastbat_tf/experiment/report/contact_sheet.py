@@ -226,7 +226,12 @@ def _pictures(example, scale):
 
 
 def _levels(picture):
-    """Returns gray levels, uint8, without the axis of a single channel."""
+    """Returns gray levels, uint8, without the axis of a single channel.
+
+    Of channels that are no colors, the mean is shown.
+    """
+    if picture.shape[-1] not in (1, 3):
+        picture = picture.mean(axis=-1, keepdims=True)
     levels = np.round(255 * np.clip(picture, 0, 1)).astype(np.uint8)
     return levels[..., 0] if levels.shape[-1] == 1 else levels
 

@@ -65,6 +65,13 @@ class GalleryTest(parameterized.TestCase):
     def pictures(self, blocks):
         return [block for block in blocks if isinstance(block, Picture)]
 
+    @parameterized.parameters(2, 4)
+    def test_channels_that_are_no_colors(self, channels):
+        known = self.write((8, 8, channels), KINDS[:1])
+        (picture,) = self.pictures(self.blocks())
+        gray = np.round(255 * known["image"][0].mean(axis=-1))
+        self.assertLess(np.abs(pngs(picture)[0][..., 0] - gray).max(), 2)
+
     def test_answers_that_are_not_a_number(self):
         """The network names no class then, which is written as -1."""
         arrays = self.write((8, 8, 3), KINDS[:3])
