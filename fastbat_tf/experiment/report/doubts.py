@@ -83,7 +83,7 @@ def _weak(one):
         (name,) = one.attacks
         begin = f"One attack alone, {name}, overestimates robustness"
     else:
-        begin = "These attacks are no ensemble of different kinds"
+        begin = "These attacks together are weaker than AutoAttack"
     return [f"{begin}: papers report autoattack."]
 
 
