@@ -78,6 +78,11 @@ class PageTest(parameterized.TestCase):
             if name in ("src", "href", "xlink:href"):
                 self.assertRegex(value, "^(#|data:)")
         self.assertNotIn("@import", render())
+        # A browser enforces it, too.
+        self.assertIn(
+            '"Content-Security-Policy" content="default-src \'none\';',
+            render(),
+        )
 
     def test_numbers_stand_below_each_other(self):
         rows = [("a", "b", "c"), ("x", "1.5%", "4 of 5"), ("y", "−2", "none")]
