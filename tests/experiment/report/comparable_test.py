@@ -1,28 +1,18 @@
 """Tests of what is compared with what."""
 
-import pathlib
-import tempfile
-
 import numpy as np
 from absl.testing import absltest
 
 from fastbat_tf.experiment.report import comparable, record
 from tests.support import written_evaluations, written_runs
+from tests.support.runs_test_case import RunsTestCase
 
 SMALL, USUAL, LARGE = 4 / 255, 8 / 255, 16 / 255
 
 
-class ComparableTest(absltest.TestCase):
-    def setUp(self):
-        super().setUp()
-        directory = self.enterContext(tempfile.TemporaryDirectory())
-        self.directory = pathlib.Path(directory)
-
-    def write(self, name, method="fastbat", **arguments):
-        written_runs.write_run(self.directory / name, method, **arguments)
-
+class ComparableTest(RunsTestCase):
     def find(self, *names, **arguments):
-        records = record.read([self.directory / name for name in names])
+        records = self.records(*names)
         return comparable.comparisons(records, **arguments)
 
     def names(self, comparison):

@@ -1,32 +1,22 @@
 """Tests of the section that compares runs: its numbers are the files'."""
 
 import json
-import pathlib
 import statistics
-import tempfile
 
 import numpy as np
-from absl.testing import absltest, parameterized
+from absl.testing import absltest
 
-from fastbat_tf.experiment.report import comparison, paired, pairs, record
+from fastbat_tf.experiment.report import comparison, paired, pairs
 from fastbat_tf.experiment.report.blocks import Picture, Table, Text
 from tests.support import written_evaluations, written_runs
+from tests.support.runs_test_case import RunsTestCase
 
 SMALL, USUAL = 4 / 255, 8 / 255
 
 
-class ComparisonTest(parameterized.TestCase):
-    def setUp(self):
-        super().setUp()
-        directory = self.enterContext(tempfile.TemporaryDirectory())
-        self.directory = pathlib.Path(directory)
-
-    def write(self, name, method="fastbat", **arguments):
-        written_runs.write_run(self.directory / name, method, **arguments)
-
+class ComparisonTest(RunsTestCase):
     def blocks(self, *names):
-        found = record.read([self.directory / name for name in names])
-        return comparison.blocks(found)
+        return comparison.blocks(self.records(*names))
 
     def tables(self, blocks, heading):
         found = [b for b in blocks if isinstance(b, Table)]

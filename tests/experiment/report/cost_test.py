@@ -2,10 +2,8 @@
 
 import csv
 import json
-import pathlib
 import shlex
 import statistics
-import tempfile
 
 from absl.testing import absltest, flagsaver, parameterized
 
@@ -14,32 +12,23 @@ from fastbat_tf.experiment.config import Config
 from fastbat_tf.experiment.report import (
     commands,
     cost,
-    record,
     suggestions,
 )
 from fastbat_tf.experiment.report.blocks import Picture, Table, Text
 from tests import recipes_test
 from tests.support import written_evaluations, written_runs
+from tests.support.runs_test_case import RunsTestCase
 from tests.support.written_evaluations import write_json
 
 MARK = "python main.py "
 
 
-class CostTest(parameterized.TestCase):
-    def setUp(self):
-        super().setUp()
-        directory = self.enterContext(tempfile.TemporaryDirectory())
-        self.directory = pathlib.Path(directory)
-
-    def write(self, name, method="fastbat", **arguments):
-        written_runs.write_run(self.directory / name, method, **arguments)
-
+class CostTest(RunsTestCase):
     def blocks(self, *names):
-        found = record.read([self.directory / name for name in names])
-        return cost.blocks(found)
+        return cost.blocks(self.records(*names))
 
     def record(self, name):
-        (found,) = record.read([self.directory / name])
+        (found,) = self.records(name)
         return found
 
     def rows(self, blocks):

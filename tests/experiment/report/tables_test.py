@@ -1,33 +1,21 @@
 """Tests of the tables for a paper."""
 
 import json
-import pathlib
 import re
 import statistics
-import tempfile
 
 from absl.testing import absltest
 
 from fastbat_tf.errors import InputError
-from fastbat_tf.experiment.report import record, tables, writing
+from fastbat_tf.experiment.report import tables, writing
 from tests.support import written_runs
+from tests.support.runs_test_case import RunsTestCase
 
 SMALL, USUAL, LARGE = 4 / 255, 8 / 255, 16 / 255
 NASTY = "a_b & 5% $x$ #1 {c} ~^ <d> |\"e\" 'f' `g`"
 
 
-class TablesTest(absltest.TestCase):
-    def setUp(self):
-        super().setUp()
-        directory = self.enterContext(tempfile.TemporaryDirectory())
-        self.directory = pathlib.Path(directory)
-
-    def write(self, name, method="fastbat", **arguments):
-        written_runs.write_run(self.directory / name, method, **arguments)
-
-    def records(self, *names):
-        return record.read([self.directory / name for name in names])
-
+class TablesTest(RunsTestCase):
     def results(self, name):
         return json.loads((self.directory / name / "results.json").read_text())
 
