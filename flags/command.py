@@ -11,12 +11,14 @@ from fastbat_tf import cluster
 from fastbat_tf.attacks import check_surrogate
 from fastbat_tf.errors import InputError
 from fastbat_tf.experiment.config import Config, MethodConfig, Target
+from fastbat_tf.experiment.export_request import ExportRequest
 from fastbat_tf.experiment.report.request import ReportRequest
 from fastbat_tf.experiment.run_directory import RunDirectory, choose_run_dir
 
 from . import (
     data,
     evaluation,
+    export,
     method,
     model,
     overfitting,
@@ -36,6 +38,7 @@ GROUPS = (
     overfitting,
     evaluation,
     target,
+    export,
     report,
 )
 
@@ -48,10 +51,10 @@ class Command(NamedTuple):
 
     Attributes:
         mode: `"train"`, `"evaluate"`, `"export"` or `"report"`.
-        run_dir: Path of the run directory; None with `--model_path`, and for
-            `"report"`.
-        config: The `Config`; None for `"export"`, which uses the run's own, and
-            for `"report"`.
+        run_dir: Path of the run directory; None with `--model_path`, for
+            `"export"` without a run, and for `"report"`.
+        config: The `Config`; None for `"export"` of a run, which uses its own,
+            and for `"report"`.
         target: The `Target`; None unless the mode is `"evaluate"`.
         resume: `"auto"`, `"never"` or `"must"`, for `"train"`. Defaults to
             `"auto"`.
@@ -62,6 +65,8 @@ class Command(NamedTuple):
             Defaults to `None`: nothing is kept.
         report: The `ReportRequest`. Defaults to `None`: the mode is not
             `"report"`.
+        export: The `ExportRequest`. Defaults to `None`: the mode is not
+            `"export"`.
     """
 
     mode: str
@@ -73,6 +78,7 @@ class Command(NamedTuple):
     seeds: tuple = ()
     compilation_cache: str | None = None
     report: ReportRequest | None = None
+    export: ExportRequest | None = None
 
 
 def parse(arguments):
@@ -102,16 +108,15 @@ def get_command():
     """
     mode, run_dir = runtime.MODE.value, runtime.RUN_DIR.value
     if mode == "export":
-        _refuse_others("--mode=export with --run_dir", {"run_dir"})
-        _expect_run_dir(run_dir, "--run_dir")
-        return Command(mode, run_dir, verbosity=_verbosity())
+        return _get_export(run_dir)
     if mode == "evaluate":
         return _get_evaluation(run_dir)
     if mode == "report":
         _refuse_others("--mode=report", _names(report))
         request = report.get_request()
         return Command(mode, None, verbosity=_verbosity(), report=request)
-    _refuse(f"--mode={mode}", _names(target) | _names(report))
+    others = _names(target) | _names(export) | _names(report)
+    _refuse(f"--mode={mode}", others)
     images = data.get_config()
     config = Config(
         data=images,
@@ -143,6 +148,30 @@ def _verbosity():
     """Returns the value of absl's flag, with our default."""
     verbosity = absl_flags.FLAGS["verbosity"]
     return verbosity.value if verbosity.present else 0
+
+
+def _get_export(run_dir):
+    applicable = {"run_dir", "format", *_names(export)}
+    if run_dir:
+        _refuse_others("--mode=export with --run_dir", applicable)
+        request = export.get_request(has_run=True)
+        return Command(
+            "export", run_dir, verbosity=_verbosity(), export=request
+        )
+    if model.INIT_WEIGHTS.value is None:
+        _expect_run_dir(run_dir, "--run_dir or --init_weights")
+    applicable |= _names(model) | {"dataset", "data_dir", "image_size"}
+    _refuse_others("--mode=export with --init_weights", applicable)
+    request = export.get_request(has_run=False)
+    images = data.get_config()
+    config = Config(
+        data=images,
+        model=model.get_config(images.spec.image_shape),
+        method=MethodConfig("standard"),  # How it was trained is not known.
+    )
+    return Command(
+        "export", None, config, verbosity=_verbosity(), export=request
+    )
 
 
 def _get_evaluation(run_dir):

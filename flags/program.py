@@ -54,7 +54,7 @@ def main(_):
             ):
                 environment.hide_errors()
             from fastbat_tf import distribution, models
-            from fastbat_tf.experiment import evaluate, seeds, train
+            from fastbat_tf.experiment import evaluate, export, seeds, train
 
             distribution.has_accelerator()
         arguments = {
@@ -62,10 +62,14 @@ def main(_):
             "build_model": models.get,
             "verbosity": command.verbosity,
         }
-        if command.mode == "export":
-            train.export_run(**arguments)
+        if command.mode == "export" and command.run_dir:
+            export.export_run(request=command.export, **arguments)
             return
         arguments["config"] = command.config
+        if command.mode == "export":
+            del arguments["run_dir"]
+            export.export_weights(request=command.export, **arguments)
+            return
         if command.mode == "evaluate":
             evaluate.evaluate(target=command.target, **arguments)
             return

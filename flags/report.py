@@ -4,6 +4,7 @@ from absl import flags as absl_flags
 
 from fastbat_tf.errors import InputError
 from fastbat_tf.experiment.report.request import FORMATS, HTML, ReportRequest
+from fastbat_tf.saving.formats import registry as formats
 
 RUNS = absl_flags.DEFINE_list(
     "runs",
@@ -21,7 +22,8 @@ FORMAT = absl_flags.DEFINE_string(
     "format",
     None,
     "report: html writes the page, and the same as Markdown; latex and "
-    "markdown print tables for a paper (default html).",
+    "markdown print tables for a paper (default html). export: "
+    f"{', '.join(formats.FORMATS)} (default saved_model).",
 )
 
 

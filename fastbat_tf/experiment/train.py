@@ -6,7 +6,6 @@ import shutil
 import time
 
 import keras
-import tensorflow as tf
 
 from fastbat_tf import attacks, distribution, files, workers
 from fastbat_tf.data import pipeline, sources
@@ -28,12 +27,12 @@ from fastbat_tf.experiment import (
 )
 from fastbat_tf.experiment.backup import Backup
 from fastbat_tf.experiment.checkpointer import Checkpointer, Interval
+from fastbat_tf.experiment.export import export_best
 from fastbat_tf.experiment.preemption import Preemption
 from fastbat_tf.experiment.report.request import write_at_end
 from fastbat_tf.experiment.run_directory import RunDirectory
 from fastbat_tf.runtime import display, formatting, hardware, hints
 from fastbat_tf.saving.earlier_weights import load_weights
-from fastbat_tf.saving.export import export
 from fastbat_tf.training import variables
 
 
@@ -213,7 +212,7 @@ def _finish(config, robust, directory, build_model, everyone):
         # What the replicas of several workers share can be read by all of them
         # together only, so the chief exports a network of its own.
         robust = building.load_best(directory, config, build_model)
-    _export(config, robust, directory)
+    export_best(config, robust, directory)
     directory.end()
 
 
@@ -341,44 +340,6 @@ def _measure(config, directory, *, robust, test, run_callbacks):
         return story
 
     return workers.of(robust.distribute_strategy).on_chief(add)
-
-
-def export_run(run_dir, build_model, verbosity=0):
-    """Exports the best weights of a run as a SavedModel once more.
-
-    Args:
-        run_dir: Path of a run directory.
-        build_model: Function that builds the network; see
-            `fastbat_tf.experiment.building.build_robust`.
-        verbosity: Integer; see `train`. Defaults to `0`.
-
-    Raises:
-        InputError: If there is no run, it has no weights yet, or another
-            process is training or exporting it.
-    """
-    with display.shown(verbosity), Preemption(tells=True) as preemption:
-        directory = RunDirectory(run_dir)
-        config = directory.load_config()
-        directory.lock()  # A training ends with an export, too.
-        try:
-            with preemption.interruptible():
-                robust = building.load_best(directory, config, build_model)
-                _export(config, robust, directory)
-        finally:
-            directory.unlock()
-        display.result(f"SavedModel: {directory.saved_model}")
-
-
-def _export(config, robust, directory):
-    reading = config.data.spec.reading
-    try:
-        with display.task("exporting"):
-            export(robust.classifier, directory.saved_model, reading)
-    except (OSError, tf.errors.OpError) as error:
-        raise InputError(
-            "The run cannot be exported; expected a writable directory. "
-            f"Received: run_dir={directory.path} ({error})"
-        ) from error
 
 
 def _show(config, results):

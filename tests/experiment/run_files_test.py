@@ -20,7 +20,7 @@ from tensorboard.backend.event_processing import plugin_event_multiplexer
 
 from fastbat_tf import files
 from fastbat_tf.errors import InputError
-from fastbat_tf.experiment import evaluate, train
+from fastbat_tf.experiment import evaluate, export, train
 from fastbat_tf.experiment.config import (
     Config,
     DataConfig,
@@ -180,7 +180,7 @@ class KilledTest(absltest.TestCase):
             training.lock()
             evaluate.evaluate(CONFIG, Target(), cls.run_dir, build_model)
             training.unlock()
-            train.export_run(cls.run_dir, build_model)
+            export.export_run(cls.run_dir, build_model)
         cls.measured = RunDirectory(cls.run_dir)
         cls.had_ended = cls.measured.has_ended
         cls.had_both = (
@@ -310,10 +310,10 @@ class OtherProcessesTest(absltest.TestCase):
         with self.assertRaisesRegex(
             InputError, "^Another process is working on"
         ):
-            train.export_run(self.path, build_model)
+            export.export_run(self.path, build_model)
         training.unlock()
         with self.assertRaisesRegex(InputError, "^The run has no weights yet"):
-            train.export_run(self.path, build_model)
+            export.export_run(self.path, build_model)
         training.lock()  # The lock is free again.
 
     def test_evaluation_of_weights_that_are_gone(self):

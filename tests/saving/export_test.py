@@ -16,7 +16,8 @@ from PIL import Image
 from fastbat_tf import RobustClassifier, Standard, models
 from fastbat_tf.data import Reading
 from fastbat_tf.errors import InputError
-from fastbat_tf.saving.export import TOLERANCE, export
+from fastbat_tf.saving.export import export
+from fastbat_tf.saving.formats.saved_model import TOLERANCE
 from tests.support import testing
 from tests.support.image_data import encode, png, resize
 
@@ -349,7 +350,7 @@ class RefusedTest(tf.test.TestCase):
             ):
                 export(model, f"{self.get_temp_dir()}/none")
         with self.assertRaisesRegex(InputError, "Received: reading=Reading"):
-            export(self.model, "none", Reading(8, 9, 3))
+            export(self.model, "none", reading=Reading(8, 9, 3))
 
     def test_subclassed(self):
         """It is read like any other model, though it has no `input_shape`."""

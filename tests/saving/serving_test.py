@@ -66,7 +66,7 @@ class ServingTest(parameterized.TestCase, tf.test.TestCase):
         if reading not in self._served:
             shape = reading.height, reading.width, reading.channels
             path = self.directory / str(len(self._served))
-            export(linear(shape), path, reading)
+            export(linear(shape), path, reading=reading)
             self._served[reading] = (
                 linear(shape),
                 tf.saved_model.load(path),

@@ -1,0 +1,1 @@
+"""The formats in which a classifier can be exported, one module each."""
