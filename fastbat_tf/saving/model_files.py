@@ -35,8 +35,8 @@ def load(path):
 
     Args:
         path: Path of a `.keras`, `.h5`, `.onnx` or `.tflite` file, or of the
-            directory of a SavedModel. The signature `serving_default` of a SavedModel has one
-            input, and a single output or one named `logits`.
+            directory of a SavedModel. The signature `serving_default` of a
+            SavedModel has one input, and a single output or one named `logits`.
 
     Returns:
         A callable from float32 images `(batch, height, width, channels)` in
