@@ -13,6 +13,10 @@ from fastbat_tf.layers.network import Network
 from fastbat_tf.saving.model_info import ModelInfo
 from fastbat_tf.training.classifier import RobustClassifier
 
+# How far pixels may be outside of [0, 1]: a hundred times the float32 rounding
+# of a perturbed pixel or a resized image.
+TOLERANCE = 1e-5
+
 
 class Served(NamedTuple):
     """A classifier as it is served.
@@ -46,6 +50,32 @@ class Served(NamedTuple):
             "logits": logits,
             "probabilities": tf.nn.softmax(logits),
             "classes": tf.argmax(logits, axis=-1),
+        }
+
+    def answer_or_nan(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Answers about images, and says of which there is no answer.
+
+        It is for formats whose graphs cannot assert.
+
+        Args:
+            images: Float tensor `(batch, height, width, channels)`.
+
+        Returns:
+            A dict as `answer` returns it. If any pixel of an image is not
+            finite or not in [0, 1], its logits and probabilities are NaN, and
+            its class is -1.
+        """
+        # A comparison with NaN is false, while minimum and maximum may ignore
+        # NaN. As numbers, because not every runtime reduces booleans.
+        inside = (images >= -TOLERANCE) & (images <= 1 + TOLERANCE)
+        valid = tf.reduce_min(tf.cast(inside, tf.float32), axis=(1, 2, 3)) > 0
+        nan = tf.constant(float("nan"))
+        answers = self.answer(images)
+        return {
+            name: tf.where(valid, answer, tf.constant(-1, answer.dtype))
+            if name == "classes"
+            else tf.where(valid[:, tf.newaxis], answer, nan)
+            for name, answer in answers.items()
         }
 
 

@@ -17,7 +17,7 @@ from fastbat_tf import RobustClassifier, Standard, models
 from fastbat_tf.data import Reading
 from fastbat_tf.errors import InputError
 from fastbat_tf.saving.export import export
-from fastbat_tf.saving.formats.saved_model import TOLERANCE
+from fastbat_tf.saving.served import TOLERANCE
 from tests.support import testing
 from tests.support.image_data import encode, png, resize
 

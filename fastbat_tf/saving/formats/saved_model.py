@@ -4,10 +4,7 @@ import tensorflow as tf
 
 from fastbat_tf.data import image_files
 from fastbat_tf.data.augmentation import to_pixels
-
-# How far pixels may be outside of [0, 1]: a hundred times the float32 rounding
-# of a perturbed pixel or a resized image.
-TOLERANCE = 1e-5
+from fastbat_tf.saving.served import TOLERANCE
 
 
 def write(served, folder, options):
