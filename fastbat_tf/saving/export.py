@@ -12,6 +12,7 @@ from fastbat_tf.files import (
     make_directory,
     replace_directory,
 )
+from fastbat_tf.saving import model_card
 from fastbat_tf.saving.formats import registry
 from fastbat_tf.saving.model_info import ModelInfo
 from fastbat_tf.saving.served import FormatOptions, serve
@@ -98,11 +99,13 @@ def export(
     make_directory(path.parent)
     if spec.file is None:
         write(served, partial, options)
+        model_card.write(served, partial, format)
         replace_directory(partial, path)
         return path
     partial.mkdir()
     try:
         write(served, partial, options)
+        model_card.write(served, partial, format)
         _move_files(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
