@@ -1,5 +1,6 @@
 """The numbers of a model card: all of them are those of the results."""
 
+import math
 from typing import Any, NamedTuple
 
 from fastbat_tf.attacks.registry import parse
@@ -35,7 +36,7 @@ class Score(NamedTuple):
 
 def percent(share: float) -> str:
     """Writes a share, such as `45.12%`."""
-    return f"{100 * share:.2f}%"
+    return f"{100 * share:.2f}%" if math.isfinite(share) else UNKNOWN
 
 
 def radius(row: dict[str, Any]) -> str:
@@ -87,7 +88,7 @@ def scores(info: ModelInfo) -> list[Score]:
             f"{row['examples']} examples, seed {_known(row.get('seed'))})"
         )
         found.append(Score(name, row["robust_accuracy"]))
-    return found
+    return [score for score in found if math.isfinite(score.value)]
 
 
 def attack(row: dict[str, Any]) -> str:
@@ -139,7 +140,7 @@ def _line(row):
 
 
 def _interval(bounds):
-    if bounds is None:
+    if bounds is None or not all(map(math.isfinite, bounds)):
         return UNKNOWN
     return " to ".join(f"{100 * bound:.1f}" for bound in bounds)
 

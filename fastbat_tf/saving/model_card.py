@@ -19,13 +19,11 @@ from fastbat_tf.saving import (
     licenses,
     usage,
 )
+from fastbat_tf.saving.destination import CARD, MARK
 from fastbat_tf.saving.formats import registry
 from fastbat_tf.saving.model_info import ModelInfo
 from fastbat_tf.saving.served import Served
 
-NAME = "README.md"
-# What tells a card from a file of the user.
-MARK = "<!-- Written by fastbat_tf: the next export or evaluation replaces it."
 OF_DATA = "The licence of the training data may apply, too."
 CITATION = """\
 @software{fastbat_tf,
@@ -72,30 +70,8 @@ def write(served: Served, folder: pathlib.Path, format: str) -> None:
         format: A key of `fastbat_tf.saving.formats.registry.FORMATS`.
     """
     text = render(served, format)
-    with files.replacing(pathlib.Path(folder, NAME)) as file:
+    with files.replacing(folder / CARD) as file:
         file.write(text.encode())
-
-
-def is_card(path: pathlib.Path) -> bool:
-    """Whether a file is a card that this program wrote, and may replace.
-
-    Args:
-        path: Path of the file.
-    """
-    try:
-        return MARK in path.read_text(errors="replace")
-    except OSError:
-        return False
-
-
-def is_of_weights(path: pathlib.Path, sha256: str) -> bool:
-    """Whether a file is a card of a model with these weights.
-
-    Args:
-        path: Path of the file.
-        sha256: String, the checksum of the weights.
-    """
-    return is_card(path) and sha256 in path.read_text(errors="replace")
 
 
 def render(served: Served, format: str) -> str:
