@@ -49,7 +49,21 @@ def quiet():
 def trace(served, answer):
     """Returns a `tf.function` of float images of any number."""
     spec = tf.TensorSpec((None, *served.shape), tf.float32, name="images")
-    return tf.function(answer, [spec], autograph=False)
+    return tf.function(
+        lambda images: answer(_of_one_shape(images)), [spec], autograph=False
+    )
+
+
+def _of_one_shape(images):
+    """Returns the images, unless their shape is wrong when LiteRT runs.
+
+    LiteRT resizes the input to whatever it is given, also to other sizes than
+    the file says, and computes on. But it concatenates only what fits.
+    """
+    shape = images.shape[1:]
+    if not shape.is_fully_defined():
+        return images
+    return tf.concat([images, tf.zeros((1, *shape))], axis=0)[:-1]
 
 
 def make_converter(served, function):
