@@ -55,13 +55,13 @@ def opening(info: ModelInfo) -> str:
             "no robustness."
         )
     return (
-        f"An image classifier{about} and hardened against adversarial "
-        f"examples: images whose pixels were changed by at most "
+        f"An image classifier{about} to withstand adversarial examples: "
+        f"images whose pixels were changed by at most "
         f"{radius_with_norm(info.epsilon, info.norm)} so that a classifier "
         "errs."
         if info.epsilon is not None and info.norm is not None
-        else f"An image classifier{about} by adversarial training; for which "
-        "radius is not known."
+        else f"An image classifier{about} by adversarial training, for a radius "
+        "that is not known."
     )
 
 
@@ -140,8 +140,8 @@ def verdict(info: ModelInfo) -> str:
     attacks = _listed(row.get("attacks", [row["attack"]]))
     return (
         f"{clean} {percent(row['robust_accuracy'])} of {row['examples']:,} "
-        f"images withstand {attacks} at epsilon {radius(row)}: the worst case "
-        "of what was measured there."
+        f"images withstand {attacks} at epsilon {radius(row)}, the lowest "
+        "accuracy that was measured there."
     )
 
 
@@ -210,8 +210,9 @@ def training(info: ModelInfo) -> list[str]:
         lines.append(f"Options of the method: {_options(options)}.")
     settings = config.get("training")
     if settings:
+        epochs = settings["epochs"]
         lines.append(
-            f"{settings['epochs']} epochs, batches of "
+            f"{epochs} {'epoch' if epochs == 1 else 'epochs'}, batches of "
             f"{settings['batch_size']} images, seed {settings['seed']}."
         )
     if info.best_epoch is not None:
