@@ -43,25 +43,27 @@ OF_OTHERS = (
 
 def opening(info: ModelInfo) -> str:
     """Says in a sentence what the model is."""
-    about = f" that was trained on {_data_name(info)}" if info.dataset else ""
+    about = f" of {_data_name(info)}" if info.dataset else ""
+    begin = f"An image classifier{about}"
     if info.method is None:
         return (
-            f"An image classifier{about}. How it was trained, and against "
-            "which adversarial examples, is not known."
+            f"{begin}. How it was trained, and against which adversarial "
+            "examples, is not known."
         )
     if not _is_adversarial(info):
         return (
-            f"An image classifier{about} without adversarial training: expect "
-            "no robustness."
+            f"{begin}, trained without adversarial examples: expect no "
+            "robustness against them."
         )
+    if info.epsilon is None or info.norm is None:
+        return (
+            f"{begin}, trained to withstand adversarial examples within a "
+            "radius that is not known."
+        )
+    within = radius_with_norm(info.epsilon, info.norm)
     return (
-        f"An image classifier{about} to withstand adversarial examples: "
-        f"images whose pixels were changed by at most "
-        f"{radius_with_norm(info.epsilon, info.norm)} so that a classifier "
-        "errs."
-        if info.epsilon is not None and info.norm is not None
-        else f"An image classifier{about} by adversarial training, for a radius "
-        "that is not known."
+        f"{begin}, trained to withstand adversarial examples: images whose "
+        f"pixels were changed by at most {within} so that a classifier errs."
     )
 
 
