@@ -6,6 +6,8 @@ The requests and answers are those of docs/serving.md.
 import json
 import pathlib
 import re
+import subprocess
+import sys
 import tempfile
 from concurrent import futures
 from unittest import mock
@@ -13,13 +15,14 @@ from unittest import mock
 import grpc
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 import fastbat_tf
 from fastbat_tf.saving.export import export
 from fastbat_tf.saving.model_info import ModelInfo
-from tests.support import tf_serving
+from tests.support import session_signatures, tf_serving
 from tests.support.command_line import TOP
 from tests.support.documentation import find_blocks
 from tests.support.image_data import encode
@@ -93,9 +96,9 @@ class ProtocolTest(tf.test.TestCase):
         folder = pathlib.Path(
             cls.enterClassContext(tempfile.TemporaryDirectory())
         )
-        export(colors(), folder / "colors", info=INFO)
-        cls.loaded = tf.saved_model.load(folder / "colors")
-        cls.signatures = cls.loaded.signatures
+        cls.path = folder / "colors"
+        export(colors(), cls.path, info=INFO)
+        cls.signatures = session_signatures.load(cls.path)
 
     def rest(self, content, status=200):
         text = content if isinstance(content, str) else json.dumps(content)
@@ -160,6 +163,27 @@ class ProtocolTest(tf.test.TestCase):
         # The rule for which there is `info_rest`.
         error = self.rest({"signature_name": "info", "inputs": {}}, 400)
         self.assertStartsWith(error["error"], "Failed to get input map")
+
+    @pytest.mark.slow
+    def test_saved_model_cli(self):
+        """TensorFlow's own tool shows and runs it."""
+        program = pathlib.Path(sys.executable).with_name("saved_model_cli")
+
+        def run(*arguments):
+            command = [program, *arguments, "--dir", self.path]
+            command += ["--tag_set", "serve", "--signature_def"]
+            name = "info_rest" if "run" in arguments else "info"
+            return subprocess.run(
+                [*command, name], check=True, capture_output=True, text=True
+            ).stdout
+
+        shown = run("show")
+        for name in tf_serving.specs(self.signatures, "info"):
+            self.fail(f"info has the input {name}")
+        self.assertIn("outputs['robust_accuracy'] tensor_info:", shown)
+        self.assertIn("Method name is: tensorflow/serving/predict", shown)
+        answer = run("run", "--input_exprs", "requests=[0]")
+        self.assertIn("[b'red' b'green' b'blue']", answer)
 
     def test_info_with_a_batch(self):
         """A server that joins requests splits each output."""
