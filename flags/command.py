@@ -157,6 +157,7 @@ def _verbosity():
 def _get_export(run_dir):
     applicable = {"run_dir", "format", *_names(export)}
     if run_dir:
+        applicable.add("data_dir")
         _refuse_others("--mode=export with --run_dir", applicable)
         request = export.get_request(has_run=True)
         request.check(RunDirectory(run_dir))

@@ -1,8 +1,12 @@
 """Exports the best weights of a run, or weights without a run."""
 
+import dataclasses
+
+import numpy as np
 import tensorflow as tf
 
 from fastbat_tf import files
+from fastbat_tf.data import loading
 from fastbat_tf.errors import InputError
 from fastbat_tf.experiment import building, model_info
 from fastbat_tf.experiment.export_request import SAVED_MODEL, ExportRequest
@@ -14,6 +18,8 @@ from fastbat_tf.saving.export import export
 from fastbat_tf.saving.formats.registry import FORMATS
 from fastbat_tf.saving.served import serve
 from fastbat_tf.saving.versions import add_version
+
+CALIBRATION_IMAGES = 200
 
 
 def export_run(run_dir, build_model, request=None, verbosity=0):
@@ -120,6 +126,17 @@ def renew_cards(config, classifier, directory):
         model_card.write(served, path, form)
 
 
+def _calibration(config, request):
+    """Images of the training split; None for formats that need none."""
+    if request.format != "tflite_int8":
+        return None
+    data = config.data
+    if request.data_dir is not None:
+        data = dataclasses.replace(data, data_dir=request.data_dir)
+    images = loading.load_sample(data, CALIBRATION_IMAGES).images
+    return images / np.float32(255)
+
+
 def _tell(request, path):
     what = "SavedModel" if request.format == SAVED_MODEL else "Model"
     display.result(f"{what}: {path}")
@@ -135,6 +152,7 @@ def _export(config, robust, info, request, path):
             request.format,
             reading=config.data.spec.reading,
             info=info,
+            calibration=_calibration(config, request),
             batch_size=request.batch_size,
             warm_up=request.has_versions,
         )

@@ -6,6 +6,7 @@ import shutil
 from typing import Any
 
 from fastbat_tf.data import Reading
+from fastbat_tf.errors import InputError
 from fastbat_tf.files import (
     flush,
     flush_tree,
@@ -102,6 +103,11 @@ def export(
     ```
     """
     spec = registry.get(format)
+    if calibration is not None and format != "tflite_int8":
+        raise InputError(
+            "`calibration` applies only to the format tflite_int8. "
+            f"Received: format={format}"
+        )
     write_model = registry.load_module(format).write
     path = pathlib.Path(path)
     destination.check(path, format)
