@@ -43,7 +43,8 @@ def write(served, folder, options):
     _check_operations(model)
     _name_sizes(model.graph)
     model.graph.name = served.info.name
-    facts = list_facts(served.info).items()
+    logits = model.graph.output[0].type.tensor_type.shape
+    facts = list_facts(served.info, logits.dim[1].dim_value or None).items()
     onnx.helper.set_model_props(
         model,
         {k: v if isinstance(v, str) else json.dumps(v) for k, v in facts},

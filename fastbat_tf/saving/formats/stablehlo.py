@@ -65,7 +65,9 @@ def write(served, folder, options):
         for name in used
     }
     np.savez(folder / "weights.npz", **arrays)
-    description["info"] = list_facts(served.info)
+    shapes = {e["result"]: e["shape"] for e in description["outputs"]}
+    classes = shapes["logits"][-1]
+    description["info"] = list_facts(served.info, classes)
     write_json(folder / "model.json", description)
 
 
