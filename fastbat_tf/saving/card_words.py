@@ -25,6 +25,17 @@ HUB_DATASETS = {
     "mnist": "ylecun/mnist",
     "fashion_mnist": "zalando-datasets/fashion_mnist",
 }
+_ANSWERS_NAN = (
+    "About an image with other pixels it answers NaN, and the class -1."
+)
+_CHECKS = {
+    "saved_model": "Other input is refused with a message.",
+    "keras": "It does not check the pixels.",
+    "tflite": _ANSWERS_NAN,
+    "tflite_int8": "Every uint8 pixel is valid.",
+    "onnx": _ANSWERS_NAN,
+    "stablehlo": _ANSWERS_NAN,
+}
 # How an exported file may differ from the model that was measured.
 OF_FORMATS = {
     "saved_model": "",
@@ -43,25 +54,27 @@ OF_OTHERS = (
 
 def opening(info: ModelInfo) -> str:
     """Says in a sentence what the model is."""
-    about = f" that was trained on {_data_name(info)}" if info.dataset else ""
+    about = f" of {_data_name(info)}" if info.dataset else ""
+    begin = f"An image classifier{about}"
     if info.method is None:
         return (
-            f"An image classifier{about}. How it was trained, and against "
-            "which adversarial examples, is not known."
+            f"{begin}. How it was trained, and against which adversarial "
+            "examples, is not known."
         )
     if not _is_adversarial(info):
         return (
-            f"An image classifier{about} without adversarial training: expect "
-            "no robustness."
+            f"{begin}, trained without adversarial examples: expect no "
+            "robustness against them."
         )
+    if info.epsilon is None or info.norm is None:
+        return (
+            f"{begin}, trained to withstand adversarial examples within a "
+            "radius that is not known."
+        )
+    within = radius_with_norm(info.epsilon, info.norm)
     return (
-        f"An image classifier{about} and hardened against adversarial "
-        f"examples: images whose pixels were changed by at most "
-        f"{radius_with_norm(info.epsilon, info.norm)} so that a classifier "
-        "errs."
-        if info.epsilon is not None and info.norm is not None
-        else f"An image classifier{about} by adversarial training; for which "
-        "radius is not known."
+        f"{begin}, trained to withstand adversarial examples: images whose "
+        f"pixels were changed by at most {within} so that a classifier errs."
     )
 
 
@@ -140,8 +153,8 @@ def verdict(info: ModelInfo) -> str:
     attacks = _listed(row.get("attacks", [row["attack"]]))
     return (
         f"{clean} {percent(row['robust_accuracy'])} of {row['examples']:,} "
-        f"images withstand {attacks} at epsilon {radius(row)}: the worst case "
-        "of what was measured there."
+        f"images withstand {attacks} at epsilon {radius(row)}, the lowest "
+        "accuracy that was measured there."
     )
 
 
@@ -210,8 +223,9 @@ def training(info: ModelInfo) -> list[str]:
         lines.append(f"Options of the method: {_options(options)}.")
     settings = config.get("training")
     if settings:
+        epochs = settings["epochs"]
         lines.append(
-            f"{settings['epochs']} epochs, batches of "
+            f"{epochs} {'epoch' if epochs == 1 else 'epochs'}, batches of "
             f"{settings['batch_size']} images, seed {settings['seed']}."
         )
     if info.best_epoch is not None:
@@ -299,7 +313,7 @@ def preprocessing(served: Served, form: str) -> str:
         " What maps pixels to the scale that the network takes, such as a "
         "normalization, is part of the model: do not normalize images yourself."
     )
-    text += f" {_resizing(served, form)}"
+    text += f" {_CHECKS[form]} {_resizing(served, form)}"
     answers = (
         "It answers with logits"
         if form == "keras"
@@ -314,15 +328,15 @@ def _resizing(served, form):
     if reading is None:
         return "Resize images as in the training."
     size = f"{reading.height} x {reading.width}"
-    done = f"resized to {size} bilinearly, whatever their shape"
+    how = f"to {size}, bilinearly, whatever their shape"
     if reading.short_side is not None:
-        done = (
-            f"resized bilinearly so that their short side has "
-            f"{reading.short_side} pixels, and the center of {size} is kept"
+        how = (
+            f"bilinearly so that their short side has {reading.short_side} "
+            f"pixels, and the center of {size} is kept"
         )
     if form == "saved_model":
-        return f"Files of another size are {done}."
-    return f"Images of another size have to be {done}, before."
+        return f"Files of another size are resized {how}."
+    return f"Images of another size have to be resized first: {how}."
 
 
 def _listed(names):

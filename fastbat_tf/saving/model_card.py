@@ -19,7 +19,7 @@ from fastbat_tf.saving import (
     licenses,
     usage,
 )
-from fastbat_tf.saving.destination import CARD, MARK
+from fastbat_tf.saving.destination import CARD, mark
 from fastbat_tf.saving.formats import registry
 from fastbat_tf.saving.model_info import ModelInfo
 from fastbat_tf.saving.served import Served
@@ -90,7 +90,9 @@ def render(served: Served, format: str) -> str:
     paper = getattr(METHODS.get(info.method), "paper", None)
     software = CITATION % fastbat_tf.__version__
     return _template().render(
-        mark=_Markup(f"{MARK} -->"),
+        mark=_Markup(
+            mark(license=info.license, weights_sha256=info.weights_sha256)
+        ),
         info=info,
         license=license,
         license_words=_license_words(info.license, license),
@@ -134,7 +136,7 @@ def _template():
     environment.filters.update(
         yaml=_yaml,
         yaml_number=_yaml_number,
-        fence=lambda text, kind="": _Markup(markdown.fence(text, kind)),
+        fence=_fence,
     )
     return environment.get_template("model_card.md.jinja")
 
@@ -159,10 +161,19 @@ def _yaml_number(value: float):
     return _Markup(text if "." in text else text.replace("e", ".0e"))
 
 
+def _fence(text, language=""):
+    lines = map(_printable, text.splitlines())
+    return _Markup(markdown.fence("\n".join(lines), language))
+
+
 def _plain(text):
+    """Returns a text in one line, of words with one space between."""
+    return " ".join(_printable(text).split())
+
+
+def _printable(text):
     """Leaves out what is not to be seen, such as control characters."""
-    shown = (c if c.isprintable() else " " for c in text)
-    return " ".join("".join(shown).split())
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _tags(info: ModelInfo, format):

@@ -39,7 +39,9 @@ def next_version(base: str | os.PathLike[str]) -> int:
 
     Example:
 
-    >>> next_version("served/cifar10")  # It has 1 and 3.
+    >>> for version in ("1", "3"):
+    ...     pathlib.Path("served/cifar10", version).mkdir(parents=True)
+    >>> next_version("served/cifar10")
     4
     """
     base = pathlib.Path(base)
@@ -77,18 +79,29 @@ def add_version(
     Example:
 
     ```python
+    from fastbat_tf.saving.export import export
+
     add_version("served/cifar10", lambda path: export(model, path))
     ```
     """
     base = pathlib.Path(base)
-    _check(base)
+    check(base)
     with taking_turns(base):
         partial = base / PARTIAL
         write(partial)
         return _publish(partial, base)
 
 
-def _check(base):
+def check(base: str | os.PathLike[str]) -> None:
+    """Rejects a path that is no directory of versions.
+
+    Args:
+        base: Path of the directory of versions; it need not exist.
+
+    Raises:
+        InputError: If it is a file, or itself a model.
+    """
+    base = pathlib.Path(base)
     wrong = None
     if base.exists() and not base.is_dir():
         wrong = "it is a file"
