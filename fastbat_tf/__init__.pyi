@@ -18,6 +18,8 @@ from .methods.base import Solution as Solution
 from .methods.options import option as option
 from .methods.state import Plan as Plan
 from .methods.step import StepContext as StepContext
+from .saving.export import export as export
+from .saving.model_info import ModelInfo as ModelInfo
 from .training.callbacks import OverfittingGuard as OverfittingGuard
 from .training.callbacks import OverfittingScores as OverfittingScores
 from .training.callbacks import RobustAccuracy as RobustAccuracy
