@@ -118,6 +118,25 @@ def flush(path):
         os.close(descriptor)
 
 
+def is_inside(path, directory):
+    """Whether a file is in a directory, wherever links may lead.
+
+    Args:
+        path: Path of a file, which need not exist.
+        directory: Path of a directory.
+
+    Example:
+
+    >>> is_inside("runs/demo/../../secret.npz", "runs/demo")
+    False
+    """
+    return (
+        pathlib.Path(path)
+        .resolve()
+        .is_relative_to(pathlib.Path(directory).resolve())
+    )
+
+
 def sha256(path):
     """Returns the checksum of a file, as `sha256sum` prints it."""
     with open(path, "rb") as file:

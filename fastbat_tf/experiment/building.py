@@ -129,7 +129,8 @@ def load_best(directory, config, build_model, everyone=None):
         A `RobustClassifier`, not compiled.
 
     Raises:
-        InputError: If there are no weights, or those of another model.
+        InputError: If there are no weights, or those of another model, or if
+            a link leads out of the directory.
     """
     everyone = workers.Workers() if everyone is None else everyone
     everyone.on_chief(lambda: _expect_weights(directory))
@@ -151,6 +152,7 @@ def _expect_weights(directory):
             "The run has no weights yet; expected at least one finished "
             f"epoch. Received: run_dir={directory.path}"
         )
+    directory.refuse_links()
 
 
 @contextlib.contextmanager

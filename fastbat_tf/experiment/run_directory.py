@@ -95,6 +95,7 @@ class RunDirectory:
             )
         if holds_run:
             self._check_same(config, resume)
+            self.refuse_links()
             self.lock()
         elif resume == "must":
             raise InputError(
@@ -119,6 +120,24 @@ class RunDirectory:
             f"`run_dir` holds {which} run already{changes}; expected a new "
             f"directory. Received: run_dir={self.path}"
         )
+
+    def refuse_links(self):
+        """Rejects a run of which a part is elsewhere.
+
+        A run may come from someone else: what continues or measures it must
+        not write to, or remove, what a link in it leads to.
+
+        Raises:
+            InputError: If a link leads out of the directory.
+        """
+        for parent, directories, names in os.walk(self.path):
+            for path in (pathlib.Path(parent, x) for x in directories + names):
+                if path.is_symlink() and not files.is_inside(path, self.path):
+                    raise InputError(
+                        "A run directory is expected to hold all of the run; a "
+                        "link leads out of it. "
+                        f"Received: run_dir={self.path}, link={path}"
+                    )
 
     def lock(self):
         """Locks the run until `unlock`, or until this process ends.
