@@ -1,6 +1,8 @@
 """Reads a TFLite file as a function from images to logits."""
 
 import importlib.util
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -9,6 +11,15 @@ from fastbat_tf.errors import InputError
 from fastbat_tf.runtime import environment
 
 IDENTIFIER = b"TFL3"  # From the fifth byte on.
+
+# LiteRT aborts the process on some damaged files.
+TRIAL = """\
+import sys
+from ai_edge_litert.interpreter import Interpreter
+interpreter = Interpreter(sys.argv[1])
+interpreter.allocate_tensors()
+interpreter.invoke()
+"""
 
 
 def read(path):
@@ -36,6 +47,11 @@ def read(path):
             "A TFLite file is expected, which has the letters TFL3 from its "
             f"fifth byte on. Received: model_path={path}"
         )
+    if _aborts(path):
+        raise InputError(
+            "The TFLite file is damaged: LiteRT aborts while it reads it. "
+            f"Received: model_path={path}"
+        )
     try:
         return LiteRTNetwork(content)
     except (RuntimeError, ValueError) as error:
@@ -46,6 +62,18 @@ def read(path):
         ) from error
 
 
+def _aborts(path):
+    """Whether a signal ends a process that runs the file."""
+    trial = subprocess.run(
+        [sys.executable, "-c", TRIAL, str(path)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
+    return trial.returncode < 0
+
+
 class LiteRTNetwork:
     """A TFLite file as a function from images to logits.
 
@@ -53,6 +81,10 @@ class LiteRTNetwork:
 
     Args:
         content: Bytes, the content of the file.
+
+    Attributes:
+        input_quantization: The scale and the zero point of its input; a scale
+            of 0 stands for floats.
 
     Raises:
         InputError: If it does not classify images.
@@ -63,10 +95,8 @@ class LiteRTNetwork:
         from ai_edge_litert.interpreter import Interpreter
 
         self._lock = threading.Lock()
-        # LiteRT prints that it uses XNNPACK.
         with environment.captured_errors():
             self._interpreter = Interpreter(model_content=content)
-            self._interpreter.allocate_tensors()
         inputs = self._interpreter.get_input_details()
         if len(inputs) != 1:
             raise InputError(
@@ -74,13 +104,16 @@ class LiteRTNetwork:
                 f"Received: inputs={[each['name'] for each in inputs]}"
             )
         (self._input,) = inputs
-        self._allocated = tuple(self._input["shape"])
+        self.input_quantization = self._input["quantization"]
         self._output = self._find_output()
         self._shape = tuple(
             None if size < 0 else int(size)
             for size in self._input["shape_signature"]
         )
         self._check()
+        self._allocated = None
+        if None not in self._shape[1:]:
+            self._allocate((self._shape[0] or 1, *self._shape[1:]))
 
     def _find_output(self):
         """The details of the output `logits`, or of the only one."""
@@ -109,7 +142,7 @@ class LiteRTNetwork:
                 f"output={_described(output)}"
             )
         dtype = self._input["dtype"]
-        is_quantized = self._input["quantization"][0] > 0
+        is_quantized = self.input_quantization[0] > 0
         if dtype != np.float32 and not (
             dtype in (np.uint8, np.int8) and is_quantized
         ):
@@ -117,7 +150,7 @@ class LiteRTNetwork:
                 "A TFLite file is expected to take images as float32, or as "
                 "quantized uint8 or int8. "
                 f"Received: input={np.dtype(dtype).name}, quantization="
-                f"{self._input['quantization']}"
+                f"{self.input_quantization}"
             )
 
     def __call__(self, images):
@@ -167,15 +200,28 @@ class LiteRTNetwork:
         copies = np.repeat(images[:1], size - count, axis=0)
         images = np.concatenate([images, copies])
         interpreter, index = self._interpreter, self._input["index"]
-        if images.shape != self._allocated:
-            self._allocated = None  # Until it has succeeded.
-            interpreter.resize_tensor_input(index, images.shape)
-            interpreter.allocate_tensors()
-            self._allocated = images.shape
-        interpreter.set_tensor(index, images)
-        interpreter.invoke()
+        try:
+            if images.shape != self._allocated:
+                self._allocate(images.shape)
+            interpreter.set_tensor(index, images)
+            interpreter.invoke()
+        except (RuntimeError, ValueError) as error:
+            raise InputError(
+                "LiteRT cannot run the TFLite file on these images. Received: "
+                f"images.shape={images.shape} ({_first_line(error)})"
+            ) from error
         answer = interpreter.get_tensor(self._output["index"])
         return _dequantize(answer, self._output)[:count]
+
+    def _allocate(self, shape):
+        self._allocated = None  # Until it has succeeded.
+        with environment.captured_errors():  # LiteRT says it uses XNNPACK.
+            if None in self._shape:
+                self._interpreter.resize_tensor_input(
+                    self._input["index"], shape
+                )
+            self._interpreter.allocate_tensors()
+        self._allocated = shape
 
 
 def _quantize(images, details):

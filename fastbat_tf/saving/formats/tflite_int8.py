@@ -1,12 +1,18 @@
 """Writes a file for LiteRT, in 8-bit integers."""
 
+import warnings
+
 import numpy as np
 import tensorflow as tf
 
 from fastbat_tf.errors import InputError
 from fastbat_tf.saving.formats import integer_graph, tflite
+from fastbat_tf.saving.litert_files import LiteRTNetwork
 
 NAME = "tflite_int8"
+PIXELS = (float(np.float32(1 / 255)), 0)
+BATCH = 20
+LEAST_AGREEMENT = 0.9
 
 
 def write(served, folder, options):
@@ -26,8 +32,8 @@ def write(served, folder, options):
             operation of the model.
     """
     images = _check_calibration(options.calibration, served.shape)
-    function = integer_graph.prepare(tflite.trace(served, served.answer))
-    converter = tflite.make_converter(served, function)
+    exact = tflite.trace(served, served.answer)
+    converter = tflite.make_converter(served, integer_graph.prepare(exact))
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: (
         {"images": image[np.newaxis]} for image in _with_whole_range(images)
@@ -36,7 +42,29 @@ def write(served, folder, options):
     converter.inference_input_type = tf.uint8
     converter.inference_output_type = tf.float32
     content = tflite.convert(converter, NAME)
+    _compare(LiteRTNetwork(content), exact, images)
     (folder / tflite.FILE).write_bytes(content)
+
+
+def _compare(network, exact, images):
+    """Warns if 8-bit integers change many answers."""
+    if network.input_quantization != PIXELS:
+        raise InputError(
+            f"LiteRT's converter is expected to make pixels {PIXELS}, scale "
+            f"and zero point. Received: {network.input_quantization}"
+        )
+    agreed = 0
+    for first in range(0, len(images), BATCH):
+        batch = images[first : first + BATCH]
+        classes = exact(tf.constant(batch))["classes"].numpy()
+        agreed += (network(batch).argmax(axis=-1) == classes).sum()
+    if agreed < LEAST_AGREEMENT * len(images):
+        warnings.warn(
+            f"In 8-bit integers, {agreed} of {len(images)} images of "
+            "calibration keep their class: measure this model before you use "
+            "it.",
+            stacklevel=2,
+        )
 
 
 def _with_whole_range(images):
