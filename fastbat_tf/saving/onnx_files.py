@@ -63,7 +63,7 @@ def _import_runtime() -> Any:
         return importlib.import_module("onnxruntime")
     except ImportError as error:
         raise InputError(
-            "ONNX files need the package onnxruntime; install the extra export: "
+            "ONNX files need onnxruntime; install the extra export: "
             'pip install "fastbat_tf[export]". Received: no onnxruntime'
         ) from error
 
