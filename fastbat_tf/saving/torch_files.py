@@ -189,11 +189,13 @@ def _expect_uncompressed(path, received):
 
 def _reason(error):
     """The first thing that PyTorch says, in one short line."""
-    refused = re.search(r"GLOBAL ([\w.]+)", str(error))
+    text = " ".join(str(error).split())
+    refused = re.search(r"GLOBAL ([\w.]+)", text)
     if refused:
         return f"it holds {refused[1]}"
-    line = next(iter(str(error).strip().splitlines()), "")
-    return f"{type(error).__name__}: {line[:200]}"
+    # Without PyTorch's advice to run what the file holds.
+    told = re.search(r"WeightsUnpickler error: (.*?)( Check the|$)", text)
+    return f"{type(error).__name__}: {(told[1] if told else text)[:200]}"
 
 
 def _find_state(found: Any, kind: type, received: str) -> Mapping[str, Any]:

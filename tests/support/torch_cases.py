@@ -44,9 +44,12 @@ class Case(NamedTuple):
     size: int = 32
 
     def images(self, count=4):
-        """Images in [0, 1]."""
-        shape = count, self.size, self.size, 3
-        return np.random.RandomState(1).uniform(size=shape).astype("float32")
+        """Images of large squares of different colors, in [0, 1]."""
+        shape = count, 4, 4, 3
+        colors = np.random.RandomState(1).uniform(size=shape)
+        colors *= np.linspace(0.1, 1, count)[:, None, None, None]
+        square = np.ones((1, self.size // 4, self.size // 4, 1))
+        return np.kron(colors, square).astype("float32")
 
     def build(self, **options):
         """Builds the zoo's network, with random weights."""
@@ -200,8 +203,10 @@ def _tensor(name, shape):
     elif len(shape) == 1:
         found = random.uniform(0.5, 1.5, shape)
     else:  # Small enough that deep networks keep the size of their input.
-        fan_in = np.prod(shape[1:])
-        found = 0.6 * random.standard_normal(shape) * (2 / fan_in) ** 0.5
+        scale = (0.6 if len(shape) == 4 else 3) * (
+            2 / np.prod(shape[1:])
+        ) ** 0.5
+        found = scale * random.standard_normal(shape)
     return found.astype("float32")
 
 
