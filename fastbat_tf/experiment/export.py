@@ -13,6 +13,7 @@ from fastbat_tf.experiment.run_directory import RunDirectory
 from fastbat_tf.runtime import display
 from fastbat_tf.saving.export import export
 from fastbat_tf.saving.model_info import ModelInfo
+from fastbat_tf.saving.versions import add_version
 
 
 def export_run(run_dir, build_model, request=None, verbosity=0):
@@ -103,16 +104,23 @@ def _tell(request, path):
 
 
 def _export(config, robust, info, request, path):
+    # A directory that TensorFlow Serving polls.
+    has_versions = bool(request.directory) and request.format == SAVED_MODEL
+
+    def write(path):
+        return export(
+            robust.classifier,
+            path,
+            request.format,
+            reading=config.data.spec.reading,
+            info=info,
+            batch_size=request.batch_size,
+            warm_up=has_versions,
+        )
+
     try:
         with display.task("exporting"):
-            return export(
-                robust.classifier,
-                path,
-                request.format,
-                reading=config.data.spec.reading,
-                info=info,
-                batch_size=request.batch_size,
-            )
+            return add_version(path, write) if has_versions else write(path)
     except (OSError, tf.errors.OpError) as error:
         raise InputError(
             "The model cannot be exported; expected a writable directory. "

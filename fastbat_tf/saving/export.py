@@ -15,6 +15,9 @@ from fastbat_tf.files import (
 from fastbat_tf.saving.formats import registry
 from fastbat_tf.saving.model_info import ModelInfo
 from fastbat_tf.saving.served import FormatOptions, serve
+from fastbat_tf.saving.turns import taking_turns
+
+PARTIAL = ".export.partial"
 
 
 def export(
@@ -26,6 +29,7 @@ def export(
     info: ModelInfo | None = None,
     calibration: Any = None,
     batch_size: int = 1,
+    warm_up: bool = False,
 ) -> pathlib.Path:
     """Exports a classifier, without its training state.
 
@@ -44,7 +48,13 @@ def export(
       finite or not in [0, 1], and files that cannot be read (named by their
       index in the batch) or have more than `formats.MAX_PIXELS` pixels. The
       checks are assertions in the graph, which XLA drops inside a
-      `tf.function(jit_compile=True)`;
+      `tf.function(jit_compile=True)`.
+
+      `info` takes nothing, and says what the model is; see
+      `fastbat_tf.saving.serving_info.describe`. `info_rest` says the same once
+      for each entry of `requests`, int32 `(batch,)`, whose values do not
+      matter: TensorFlow Serving wants an input from clients of REST, and from
+      all clients if it joins requests;
     * `"keras"`, `"tflite"`, `"tflite_int8"`, `"onnx"` and `"stablehlo"`.
 
     A model card, `README.md`, lies beside the model.
@@ -68,6 +78,9 @@ def export(
             `None`.
         batch_size: Integer, the size of the batches of `"stablehlo"`. Defaults
             to `1`.
+        warm_up: Whether a SavedModel has requests with which TensorFlow Serving
+            warms it up, which takes the package `tensorflow-serving-api`.
+            Without it, a line says that there are none. Defaults to `False`.
 
     Returns:
         The `pathlib.Path` of what a server loads.
@@ -89,30 +102,38 @@ def export(
     spec = registry.get(format)
     write = registry.load_module(format).write
     served = serve(model, reading, info)
-    options = FormatOptions(calibration, batch_size)
+    options = FormatOptions(calibration, batch_size, warm_up)
     path = pathlib.Path(path)
-    # Written to a temporary directory, so that a failure keeps the old one.
-    partial = path.with_name(path.name + ".partial")
-    if partial.exists():  # From a killed process.
-        shutil.rmtree(partial)
-    make_directory(path.parent)
     if spec.file is None:
-        write(served, partial, options)
-        replace_directory(partial, path)
+        _replace(path, lambda partial: write(served, partial, options))
         return path
-    partial.mkdir()
-    try:
-        write(served, partial, options)
-        _move_files(partial, path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    _add_files(path, lambda partial: write(served, partial, options))
     return path / spec.file
 
 
-def _move_files(partial, path):
-    """Moves files into a directory, which may hold others."""
-    flush_tree(partial)
-    path.mkdir(exist_ok=True)
-    for file in sorted(partial.iterdir()):
-        file.replace(path / file.name)
-    flush(path)
+def _replace(path, write):
+    """Replaces a directory; a failure keeps the old one."""
+    place = pathlib.Path(os.path.abspath(path))  # It has a name.
+    partial = place.with_name(f"{place.name}.partial")
+    if partial.exists():  # From a killed process.
+        shutil.rmtree(partial)
+    make_directory(place.parent)
+    write(partial)
+    replace_directory(partial, place)
+
+
+def _add_files(path, write):
+    """Adds files to a directory, which may hold others, once all are there."""
+    with taking_turns(path):
+        # Inside, since the directory may be another file system.
+        partial = path / PARTIAL
+        shutil.rmtree(partial, ignore_errors=True)  # From a killed process.
+        partial.mkdir()
+        try:
+            write(partial)
+            flush_tree(partial)
+            for file in sorted(partial.iterdir()):
+                file.replace(path / file.name)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        flush(path)

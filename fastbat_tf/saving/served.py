@@ -88,10 +88,13 @@ class FormatOptions(NamedTuple):
             activations. Defaults to `None`.
         batch_size: Integer, the size of the batches of `stablehlo`, which has
             static shapes. Defaults to `1`.
+        warm_up: Whether `saved_model` has requests with which TensorFlow
+            Serving warms it up. Defaults to `False`.
     """
 
     calibration: Any = None
     batch_size: int = 1
+    warm_up: bool = False
 
 
 def serve(
