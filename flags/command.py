@@ -153,8 +153,9 @@ def _verbosity():
 def _get_export(run_dir):
     applicable = {"run_dir", "format", *_names(export)}
     if run_dir:
-        _refuse_others("--mode=export with --run_dir", applicable)
         request = export.get_request(has_run=True)
+        applicable.add("data_dir")
+        _refuse_others("--mode=export with --run_dir", applicable)
         return Command(
             "export", run_dir, verbosity=_verbosity(), export=request
         )

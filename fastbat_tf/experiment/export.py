@@ -1,9 +1,12 @@
 """Exports the best weights of a run, or weights without a run."""
 
+import dataclasses
 import pathlib
 
+import numpy as np
 import tensorflow as tf
 
+from fastbat_tf.data import loading
 from fastbat_tf.data.class_names import class_names
 from fastbat_tf.errors import InputError
 from fastbat_tf.experiment import building, results_file
@@ -14,6 +17,8 @@ from fastbat_tf.runtime import display
 from fastbat_tf.saving.export import export
 from fastbat_tf.saving.model_info import ModelInfo
 from fastbat_tf.saving.versions import add_version
+
+CALIBRATION_IMAGES = 200
 
 
 def export_run(run_dir, build_model, request=None, verbosity=0):
@@ -98,6 +103,17 @@ def export_best(config, robust, directory, request=None):
     return _export(config, robust, info, request, path)
 
 
+def _calibration(config, request):
+    """Images of the training split; None for formats that need none."""
+    if request.format != "tflite_int8":
+        return None
+    data = config.data
+    if request.data_dir is not None:
+        data = dataclasses.replace(data, data_dir=request.data_dir)
+    images = loading.load_sample(data, CALIBRATION_IMAGES).images
+    return images / np.float32(255)
+
+
 def _tell(request, path):
     what = "SavedModel" if request.format == SAVED_MODEL else "Model"
     display.result(f"{what}: {path}")
@@ -114,6 +130,7 @@ def _export(config, robust, info, request, path):
             request.format,
             reading=config.data.spec.reading,
             info=info,
+            calibration=_calibration(config, request),
             batch_size=request.batch_size,
             warm_up=has_versions,
         )

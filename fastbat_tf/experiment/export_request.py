@@ -18,9 +18,12 @@ class ExportRequest(NamedTuple):
             `None`.
         batch_size: Integer, the size of the batches of `stablehlo`. Defaults
             to `1`.
+        data_dir: The directory of the data, from which `tflite_int8` reads
+            images. Defaults to `None`: that of the run.
     """
 
     format: str = SAVED_MODEL
     directory: str | None = None
     license: str | None = None
     batch_size: int = 1
+    data_dir: str | None = None

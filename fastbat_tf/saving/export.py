@@ -6,6 +6,7 @@ import shutil
 from typing import Any
 
 from fastbat_tf.data import Reading
+from fastbat_tf.errors import InputError
 from fastbat_tf.files import (
     flush,
     flush_tree,
@@ -101,6 +102,11 @@ def export(
     """
     spec = registry.get(format)
     write = registry.load_module(format).write
+    if calibration is not None and format != "tflite_int8":
+        raise InputError(
+            "`calibration` applies only to the format tflite_int8. "
+            f"Received: format={format}"
+        )
     served = serve(model, reading, info)
     options = FormatOptions(calibration, batch_size, warm_up)
     path = pathlib.Path(path)
