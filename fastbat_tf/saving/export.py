@@ -13,6 +13,7 @@ from fastbat_tf.files import (
     make_directory,
     replace_directory,
 )
+from fastbat_tf.saving import destination, model_card
 from fastbat_tf.saving.formats import registry
 from fastbat_tf.saving.model_info import ModelInfo
 from fastbat_tf.saving.served import FormatOptions, serve
@@ -64,8 +65,8 @@ def export(
         model: A built `keras.Model` from images in [0, 1] to logits, or a
             `RobustClassifier`, to whose `pixel_range` images in [0, 1] are
             mapped.
-        path: The directory to write. A SavedModel replaces it; the file of any
-            other format is added to it.
+        path: The directory to write. A SavedModel replaces it, if it is an
+            earlier one; the file of any other format is added to it.
         format: String, a key of `fastbat_tf.saving.formats.registry.FORMATS`.
             Defaults to `"saved_model"`.
         reading: The `fastbat_tf.data.Reading` of image files. Defaults to
@@ -89,7 +90,8 @@ def export(
     Raises:
         InputError: If the classifier does not take images, if their shape
             differs from that of the reading, if the format needs a package
-            that is not installed, or if it cannot express the model.
+            that is not installed, or if it cannot express the model; or if
+            the directory holds files that would be lost.
 
     Example:
 
@@ -101,19 +103,25 @@ def export(
     ```
     """
     spec = registry.get(format)
-    write = registry.load_module(format).write
+    write_model = registry.load_module(format).write
     if calibration is not None and format != "tflite_int8":
         raise InputError(
             "`calibration` applies only to the format tflite_int8. "
             f"Received: format={format}"
         )
+    path = pathlib.Path(path)
+    destination.check(path, format)
     served = serve(model, reading, info)
     options = FormatOptions(calibration, batch_size, warm_up)
-    path = pathlib.Path(path)
+
+    def write(folder):
+        write_model(served, folder, options)
+        model_card.write(served, folder, format)
+
     if spec.file is None:
-        _replace(path, lambda partial: write(served, partial, options))
+        _replace(path, write)
         return path
-    _add_files(path, lambda partial: write(served, partial, options))
+    _add_files(path, write)
     return path / spec.file
 
 

@@ -32,6 +32,8 @@ class ModelInfo:
         license: String, an identifier such as `"apache-2.0"`. Defaults to
             `None`.
         command: String, the command line of the training. Defaults to `None`.
+        command_is_recorded: Boolean, whether it is the one that was typed, and
+            not another one with the same settings. Defaults to `True`.
         config: Dict of all settings of the training, as `Config.to_dict`
             returns it. Defaults to `None`.
         best_epoch: Integer, the epoch of these weights, from 1. Defaults to
@@ -41,6 +43,8 @@ class ModelInfo:
         versions: Dict from names of packages to the versions that trained it.
             Defaults to `None`.
         device: String, what it was trained on. Defaults to `None`.
+        weights_sha256: String, the checksum of the file of its weights.
+            Defaults to `None`.
 
     Example:
 
@@ -64,11 +68,13 @@ class ModelInfo:
     doubts: tuple[str, ...] = ()
     license: str | None = None
     command: str | None = None
+    command_is_recorded: bool = True
     config: dict[str, Any] | None = None
     best_epoch: int | None = None
     initial_weights: str | None = None
     versions: dict[str, str] | None = None
     device: str | None = None
+    weights_sha256: str | None = None
 
     @property
     def rows(self) -> list[dict[str, Any]]:
