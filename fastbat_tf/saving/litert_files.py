@@ -54,6 +54,8 @@ def read(path):
         )
     try:
         return LiteRTNetwork(content)
+    except InputError:
+        raise
     except (RuntimeError, ValueError) as error:
         raise InputError(
             "The model is expected to be a complete TFLite file, of "
