@@ -1,5 +1,6 @@
-"""Reads models from Keras files and SavedModels."""
+"""Reads models from Keras files, SavedModels, and files of other runtimes."""
 
+import importlib
 import pathlib
 import zipfile
 
@@ -25,14 +26,17 @@ UNREADABLE = (
     zipfile.BadZipFile,
 )
 
+# The modules whose function `read(path)` reads the files of other runtimes.
+READERS = {".onnx": "onnx_files", ".tflite": "litert_files"}
+
 
 def load(path):
     """Reads a model as a function from images to logits.
 
     Args:
-        path: Path of a `.keras` or `.h5` file, or of the directory of a
-            SavedModel. The signature `serving_default` of a SavedModel has one
-            input, and a single output or one named `logits`.
+        path: Path of a `.keras`, `.h5`, `.onnx` or `.tflite` file, or of the
+            directory of a SavedModel. The signature `serving_default` of a
+            SavedModel has one input, and a single output or one named `logits`.
 
     Returns:
         A callable from float32 images `(batch, height, width, channels)` in
@@ -56,6 +60,11 @@ def load(path):
     try:
         if path.is_dir():
             return saved_models.read(path)
+        if path.suffix in READERS:
+            reader = importlib.import_module(
+                f"fastbat_tf.saving.{READERS[path.suffix]}"
+            )
+            return reader.read(path)
         model = keras.models.load_model(path, compile=False)
     except InputError:
         raise
