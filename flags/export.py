@@ -19,7 +19,7 @@ EXPORT_DIR = absl_flags.DEFINE_string(
 LICENSE = absl_flags.DEFINE_string(
     "license",
     None,
-    "export: the licence that the model card names, such as apache-2.0.",
+    "export: the licence of the model, for its card, such as apache-2.0.",
 )
 EXPORT_BATCH_SIZE = absl_flags.DEFINE_integer(
     "export_batch_size",

@@ -132,7 +132,7 @@ def load_best(directory, config, build_model, everyone=None):
         InputError: If there are no weights, or those of another model.
     """
     everyone = workers.Workers() if everyone is None else everyone
-    everyone.on_chief(lambda: _expect_weights(directory))
+    everyone.on_chief(directory.expect_weights)
     with _refuse_unreadable(directory):
         robust = build_robust(config, build_model)
     everyone.on_chief(lambda: _load(robust, directory))
@@ -143,14 +143,6 @@ def load_best(directory, config, build_model, everyone=None):
 def _load(robust, directory):
     with _refuse_unreadable(directory):
         load_weights(robust, directory.best)
-
-
-def _expect_weights(directory):
-    if not directory.best.exists():
-        raise InputError(
-            "The run has no weights yet; expected at least one finished "
-            f"epoch. Received: run_dir={directory.path}"
-        )
 
 
 @contextlib.contextmanager

@@ -37,6 +37,7 @@ class RunDirectory:
         evaluations: Directory of the state from which an interrupted
             evaluation resumes.
         saved_model: The exported SavedModel.
+        exports: Directory of the other formats, one directory each.
         results: `results.json`: accuracy per attack and epsilon.
         ended: `ended.json`: written last, when nothing is left to do.
         report: `report.html`: the report, which is made of the other files.
@@ -54,6 +55,7 @@ class RunDirectory:
         self.tensorboard = self.path / "tensorboard"
         self.evaluations = self.path / "evaluations"
         self.saved_model = self.path / "saved_model"
+        self.exports = self.path / "exports"
         self.results = self.path / "results.json"
         self.ended = self.path / "ended.json"
         self.report = self.path / "report.html"
@@ -244,6 +246,18 @@ class RunDirectory:
         # In this order, because only other users may be able to read the run.
         begun = self.holds(config) and not self.has_ended
         return begun and self.is_left_alone()
+
+    def expect_weights(self):
+        """Rejects a run that has no weights yet.
+
+        Raises:
+            InputError: If there are none.
+        """
+        if not self.best.exists():
+            raise InputError(
+                "The run has no weights yet; expected at least one finished "
+                f"epoch. Received: run_dir={self.path}"
+            )
 
     def load_config(self):
         """Reads the `Config` from `config.json`.

@@ -43,25 +43,27 @@ OF_OTHERS = (
 
 def opening(info: ModelInfo) -> str:
     """Says in a sentence what the model is."""
-    about = f" that was trained on {_data_name(info)}" if info.dataset else ""
+    about = f" of {_data_name(info)}" if info.dataset else ""
+    begin = f"An image classifier{about}"
     if info.method is None:
         return (
-            f"An image classifier{about}. How it was trained, and against "
-            "which adversarial examples, is not known."
+            f"{begin}. How it was trained, and against which adversarial "
+            "examples, is not known."
         )
     if not _is_adversarial(info):
         return (
-            f"An image classifier{about} without adversarial training: expect "
-            "no robustness."
+            f"{begin}, trained without adversarial examples: expect no "
+            "robustness against them."
         )
+    if info.epsilon is None or info.norm is None:
+        return (
+            f"{begin}, trained to withstand adversarial examples within a "
+            "radius that is not known."
+        )
+    within = radius_with_norm(info.epsilon, info.norm)
     return (
-        f"An image classifier{about} and hardened against adversarial "
-        f"examples: images whose pixels were changed by at most "
-        f"{radius_with_norm(info.epsilon, info.norm)} so that a classifier "
-        "errs."
-        if info.epsilon is not None and info.norm is not None
-        else f"An image classifier{about} by adversarial training; for which "
-        "radius is not known."
+        f"{begin}, trained to withstand adversarial examples: images whose "
+        f"pixels were changed by at most {within} so that a classifier errs."
     )
 
 
@@ -140,8 +142,8 @@ def verdict(info: ModelInfo) -> str:
     attacks = _listed(row.get("attacks", [row["attack"]]))
     return (
         f"{clean} {percent(row['robust_accuracy'])} of {row['examples']:,} "
-        f"images withstand {attacks} at epsilon {radius(row)}: the worst case "
-        "of what was measured there."
+        f"images withstand {attacks} at epsilon {radius(row)}, the lowest "
+        "accuracy that was measured there."
     )
 
 
@@ -210,8 +212,9 @@ def training(info: ModelInfo) -> list[str]:
         lines.append(f"Options of the method: {_options(options)}.")
     settings = config.get("training")
     if settings:
+        epochs = settings["epochs"]
         lines.append(
-            f"{settings['epochs']} epochs, batches of "
+            f"{epochs} {'epoch' if epochs == 1 else 'epochs'}, batches of "
             f"{settings['batch_size']} images, seed {settings['seed']}."
         )
     if info.best_epoch is not None:

@@ -3,15 +3,18 @@
 This module does not import TensorFlow, so a wrong directory is refused at once.
 """
 
+import json
 import os
 import pathlib
+import re
 
 from fastbat_tf.errors import InputError
 from fastbat_tf.saving.formats import registry
 
 CARD = "README.md"
 # What tells a card from a file of the user.
-MARK = "<!-- Written by fastbat_tf: the next export or evaluation replaces it."
+MARK = "Written by fastbat_tf; an export or an evaluation replaces this file."
+COMMENT = re.compile(rf"<!-- {re.escape(MARK)} (\{{.*\}}) -->")
 SAVED_MODEL = "saved_model.pb"
 
 
@@ -29,8 +32,7 @@ def check(path: str | os.PathLike[str], format: str) -> None:
     """
     path = pathlib.Path(path)
     check_writable(path)
-    card = path / CARD
-    if card.exists() and not is_card(card):
+    if (path / CARD).exists() and read_card(path) is None:
         raise InputError(
             f"The directory holds a {CARD} that no export has written, and "
             "that a model card would replace; expected another directory, or "
@@ -72,28 +74,29 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         )
 
 
-def is_card(path: pathlib.Path) -> bool:
-    """Whether a file is a card that this program wrote, and may replace.
+def mark(**facts: str | None) -> str:
+    """Returns a comment of HTML that tells a card from a file of the user.
 
     Args:
-        path: Path of the file.
+        **facts: Strings, which `read_card` reads again.
     """
-    return MARK in _read(path)
+    # What would end the comment.
+    text = json.dumps(facts).replace("<", r"\u003c").replace(">", r"\u003e")
+    return f"<!-- {MARK} {text} -->"
 
 
-def is_card_of(path: pathlib.Path, sha256: str) -> bool:
-    """Whether a file is a card of a model with these weights.
+def read_card(path: str | os.PathLike[str]) -> dict[str, str | None] | None:
+    """Returns what the comment in the card of an export says.
 
     Args:
-        path: Path of the file.
-        sha256: String, the checksum of the file of the weights.
+        path: Path of the directory of the export.
+
+    Returns:
+        The dict that `mark` was given; None if there is no card.
     """
-    text = _read(path)
-    return MARK in text and sha256 in text
-
-
-def _read(path):
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
+        text = pathlib.Path(path, CARD).read_text("utf-8", errors="replace")
+        found = COMMENT.search(text)
+        return json.loads(found[1]) if found else None
+    except (OSError, ValueError):
+        return None

@@ -103,12 +103,12 @@ def export(
     ```
     """
     spec = registry.get(format)
-    write_model = registry.load_module(format).write
     if calibration is not None and format != "tflite_int8":
         raise InputError(
             "`calibration` applies only to the format tflite_int8. "
             f"Received: format={format}"
         )
+    write_model = registry.load_module(format).write
     path = pathlib.Path(path)
     destination.check(path, format)
     served = serve(model, reading, info)

@@ -19,7 +19,7 @@ from fastbat_tf.saving import (
     licenses,
     usage,
 )
-from fastbat_tf.saving.destination import CARD, MARK
+from fastbat_tf.saving.destination import CARD, mark
 from fastbat_tf.saving.formats import registry
 from fastbat_tf.saving.model_info import ModelInfo
 from fastbat_tf.saving.served import Served
@@ -90,7 +90,9 @@ def render(served: Served, format: str) -> str:
     paper = getattr(METHODS.get(info.method), "paper", None)
     software = CITATION % fastbat_tf.__version__
     return _template().render(
-        mark=_Markup(f"{MARK} -->"),
+        mark=_Markup(
+            mark(license=info.license, weights_sha256=info.weights_sha256)
+        ),
         info=info,
         license=license,
         license_words=_license_words(info.license, license),

@@ -10,6 +10,7 @@ from fastbat_tf.data import Reading
 from fastbat_tf.errors import InputError
 from fastbat_tf.layers import structure
 from fastbat_tf.layers.network import Network
+from fastbat_tf.layers.pixel_range import PixelRange
 from fastbat_tf.saving.model_info import ModelInfo
 from fastbat_tf.training.classifier import RobustClassifier
 
@@ -27,6 +28,7 @@ class Served(NamedTuple):
         shape: `(height, width, channels)`, with None where any size is valid.
         reading: The `Reading` of image files; None if they cannot be read.
         info: The `ModelInfo`.
+        pixel_range: The `PixelRange` of the classifier. Defaults to [0, 1].
     """
 
     classifier: keras.Model
@@ -34,6 +36,7 @@ class Served(NamedTuple):
     shape: tuple
     reading: Reading | None
     info: ModelInfo
+    pixel_range: PixelRange = PixelRange()
 
     def answer(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Answers about images.
@@ -125,6 +128,7 @@ def serve(
         shape=shape,
         reading=_check_reading(shape, reading),
         info=info or ModelInfo(name=classifier.name),
+        pixel_range=PixelRange.parse(robust.pixel_range if robust else (0, 1)),
     )
 
 

@@ -217,6 +217,7 @@ def _plain(text):
     text = re.sub(r"^#loc.*\n", "", text, flags=re.MULTILINE)
     text = re.sub(r"mhlo\.\w+ = (?:\[\]|false)(?:, )?", "", text)
     text = text.replace(" attributes {} {", " {", 1)
+    text = re.sub(r" \{mhlo\.frontend_attributes = \{[^}]*\}\}", "", text)
     text = re.sub(rf" loc\((?:{_QUOTED}|[^\"()])*\)", "", text)
     text = re.sub(
         r" = mhlo\.copy (%[\w#]+) : (tensor<[^>]*>)",

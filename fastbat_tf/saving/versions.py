@@ -81,14 +81,23 @@ def add_version(
     ```
     """
     base = pathlib.Path(base)
-    _check(base)
+    check(base)
     with taking_turns(base):
         partial = base / PARTIAL
         write(partial)
         return _publish(partial, base)
 
 
-def _check(base):
+def check(base: str | os.PathLike[str]) -> None:
+    """Rejects a path that is no directory of versions.
+
+    Args:
+        base: Path of the directory of versions; it need not exist.
+
+    Raises:
+        InputError: If it is a file, or itself a model.
+    """
+    base = pathlib.Path(base)
     wrong = None
     if base.exists() and not base.is_dir():
         wrong = "it is a file"
