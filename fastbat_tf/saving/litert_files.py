@@ -1,6 +1,8 @@
 """Reads a TFLite file as a function from images to logits."""
 
 import importlib.util
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -9,6 +11,15 @@ from fastbat_tf.errors import InputError
 from fastbat_tf.runtime import environment
 
 IDENTIFIER = b"TFL3"  # From the fifth byte on.
+
+# LiteRT aborts the process on some damaged files.
+TRIAL = """\
+import sys
+from ai_edge_litert.interpreter import Interpreter
+interpreter = Interpreter(sys.argv[1])
+interpreter.allocate_tensors()
+interpreter.invoke()
+"""
 
 
 def read(path):
@@ -36,6 +47,11 @@ def read(path):
             "A TFLite file is expected, which has the letters TFL3 from its "
             f"fifth byte on. Received: model_path={path}"
         )
+    if _aborts(path):
+        raise InputError(
+            "The TFLite file is damaged: LiteRT aborts while it reads it. "
+            f"Received: model_path={path}"
+        )
     try:
         return LiteRTNetwork(content)
     except (RuntimeError, ValueError) as error:
@@ -44,6 +60,18 @@ def read(path):
             "operations that LiteRT has. "
             f"Received: model_path={path} ({_first_line(error)})"
         ) from error
+
+
+def _aborts(path):
+    """Whether a signal ends a process that runs the file."""
+    trial = subprocess.run(
+        [sys.executable, "-c", TRIAL, str(path)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
+    return trial.returncode < 0
 
 
 class LiteRTNetwork:
