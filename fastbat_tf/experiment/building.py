@@ -39,14 +39,15 @@ def build_robust(config, build_model):
         InputError: If the network cannot be built, or does not suit the method.
     """
     spec = config.data.spec
+    mean, std = config.model.mean or spec.mean, config.model.std or spec.std
     method = methods.get(config.method.method, **config.method.options)
     try:
         with in_precision(config.training.precision):
             classifier = build_model(
                 config.model.model,
                 num_classes=spec.num_classes,
-                mean=spec.mean if config.model.normalize else None,
-                std=spec.std if config.model.normalize else None,
+                mean=mean if config.model.normalize else None,
+                std=std if config.model.normalize else None,
                 input_shape=spec.image_shape,
                 batch_normalization=BATCH_NORMALIZATION,
                 **config.model.options,
