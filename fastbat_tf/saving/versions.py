@@ -39,7 +39,9 @@ def next_version(base: str | os.PathLike[str]) -> int:
 
     Example:
 
-    >>> next_version("served/cifar10")  # It has 1 and 3.
+    >>> for version in ("1", "3"):
+    ...     pathlib.Path("served/cifar10", version).mkdir(parents=True)
+    >>> next_version("served/cifar10")
     4
     """
     base = pathlib.Path(base)
@@ -77,6 +79,8 @@ def add_version(
     Example:
 
     ```python
+    from fastbat_tf.saving.export import export
+
     add_version("served/cifar10", lambda path: export(model, path))
     ```
     """

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from fastbat_tf.errors import InputError
 from fastbat_tf.runtime import environment
+from fastbat_tf.saving.precision import in_float32
 
 FILE = "model.tflite"
 # How TensorFlow's errors name what LiteRT does not have.
@@ -35,9 +36,12 @@ def write(served, folder, options):
 
 
 def trace(served, answer):
-    """Returns a `tf.function` of float images of any number."""
+    """Returns a `tf.function` of float images of any number, in float32."""
     spec = tf.TensorSpec((None, *served.shape), tf.float32, name="images")
-    return tf.function(answer, [spec], autograph=False)
+    function = tf.function(answer, [spec], autograph=False)
+    with in_float32(served.classifier):
+        function.get_concrete_function()
+    return function
 
 
 def make_converter(served, function):
