@@ -25,6 +25,17 @@ HUB_DATASETS = {
     "mnist": "ylecun/mnist",
     "fashion_mnist": "zalando-datasets/fashion_mnist",
 }
+_ANSWERS_NAN = (
+    "About an image with other pixels it answers NaN, and the class -1."
+)
+_CHECKS = {
+    "saved_model": "Other input is refused with a message.",
+    "keras": "It does not check the pixels.",
+    "tflite": _ANSWERS_NAN,
+    "tflite_int8": "Every uint8 pixel is valid.",
+    "onnx": _ANSWERS_NAN,
+    "stablehlo": _ANSWERS_NAN,
+}
 # How an exported file may differ from the model that was measured.
 OF_FORMATS = {
     "saved_model": "",
@@ -302,7 +313,7 @@ def preprocessing(served: Served, form: str) -> str:
         " What maps pixels to the scale that the network takes, such as a "
         "normalization, is part of the model: do not normalize images yourself."
     )
-    text += f" {_resizing(served, form)}"
+    text += f" {_CHECKS[form]} {_resizing(served, form)}"
     answers = (
         "It answers with logits"
         if form == "keras"
@@ -317,15 +328,15 @@ def _resizing(served, form):
     if reading is None:
         return "Resize images as in the training."
     size = f"{reading.height} x {reading.width}"
-    done = f"resized to {size} bilinearly, whatever their shape"
+    how = f"to {size}, bilinearly, whatever their shape"
     if reading.short_side is not None:
-        done = (
-            f"resized bilinearly so that their short side has "
-            f"{reading.short_side} pixels, and the center of {size} is kept"
+        how = (
+            f"bilinearly so that their short side has {reading.short_side} "
+            f"pixels, and the center of {size} is kept"
         )
     if form == "saved_model":
-        return f"Files of another size are {done}."
-    return f"Images of another size have to be {done}, before."
+        return f"Files of another size are resized {how}."
+    return f"Images of another size have to be resized first: {how}."
 
 
 def _listed(names):

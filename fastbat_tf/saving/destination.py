@@ -78,14 +78,15 @@ def mark(**facts: str | None) -> str:
     """Returns a comment of HTML that tells a card from a file of the user.
 
     Args:
-        **facts: Strings, which `read_card` reads again.
+        **facts: Strings, which `read_card` reads again; None is left out.
     """
+    known = {name: text for name, text in facts.items() if text is not None}
     # What would end the comment.
-    text = json.dumps(facts).replace("<", r"\u003c").replace(">", r"\u003e")
+    text = json.dumps(known).replace("<", r"\u003c").replace(">", r"\u003e")
     return f"<!-- {MARK} {text} -->"
 
 
-def read_card(path: str | os.PathLike[str]) -> dict[str, str | None] | None:
+def read_card(path: str | os.PathLike[str]) -> dict[str, str] | None:
     """Returns what the comment in the card of an export says.
 
     Args:

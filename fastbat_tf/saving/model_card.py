@@ -136,7 +136,7 @@ def _template():
     environment.filters.update(
         yaml=_yaml,
         yaml_number=_yaml_number,
-        fence=lambda text, kind="": _Markup(markdown.fence(text, kind)),
+        fence=_fence,
     )
     return environment.get_template("model_card.md.jinja")
 
@@ -161,10 +161,19 @@ def _yaml_number(value: float):
     return _Markup(text if "." in text else text.replace("e", ".0e"))
 
 
+def _fence(text, language=""):
+    lines = map(_printable, text.splitlines())
+    return _Markup(markdown.fence("\n".join(lines), language))
+
+
 def _plain(text):
+    """Returns a text in one line, of words with one space between."""
+    return " ".join(_printable(text).split())
+
+
+def _printable(text):
     """Leaves out what is not to be seen, such as control characters."""
-    shown = (c if c.isprintable() else " " for c in text)
-    return " ".join("".join(shown).split())
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _tags(info: ModelInfo, format):

@@ -42,13 +42,12 @@ answer["classes"], answer["probabilities"]""",
     "keras": Usage(
         "keras",
         ("keras",),
-        "fastbat_tf",
+        "keras and tensorflow",
         f"""\
-import fastbat_tf  # Its layers.
 import keras
 import numpy as np
 
-model = keras.saving.load_model("model.keras", compile=False)
+model = keras.saving.load_model("model.keras")
 images = {_FLOATS}
 logits = model.predict(images)""",
     ),
@@ -90,6 +89,19 @@ session = onnxruntime.InferenceSession("model.onnx")
 images = {_FLOATS}
 names = ["classes", "probabilities"]
 classes, probabilities = session.run(names, {{{{"images": images}}}})""",
+    ),
+    "stablehlo": Usage(
+        "stablehlo",
+        ("stablehlo", "mlir"),
+        "numpy and an XLA compiler",
+        """\
+import json
+import numpy as np
+
+with open("model.json") as file:
+    names = [entry["state"] for entry in json.load(file)["inputs"][1:]]
+weights = [np.load("weights.npz")[name] for name in names]
+# What model.mlir takes: float32 images in [0, 1], then these weights.""",
     ),
 }
 
