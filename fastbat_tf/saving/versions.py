@@ -40,8 +40,8 @@ def next_version(base: str | os.PathLike[str]) -> int:
     Example:
 
     >>> for version in ("1", "3"):
-    ...     pathlib.Path("served/cifar10", version).mkdir(parents=True)
-    >>> next_version("served/cifar10")
+    ...     pathlib.Path("served/digits", version).mkdir(parents=True)
+    >>> next_version("served/digits")
     4
     """
     base = pathlib.Path(base)
