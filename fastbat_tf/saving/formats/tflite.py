@@ -1,6 +1,8 @@
 """Writes a file for LiteRT, in float32."""
 
+import contextlib
 import re
+import warnings
 
 import tensorflow as tf
 
@@ -30,9 +32,19 @@ def write(served, folder, options):
         InputError: If LiteRT lacks an operation of the model.
     """
     del options
-    function = trace(served, served.answer_or_nan)
-    converter = make_converter(served, function)
-    (folder / FILE).write_bytes(convert(converter, "tflite"))
+    with quiet():
+        function = trace(served, served.answer_or_nan)
+        content = convert(make_converter(served, function), "tflite")
+    (folder / FILE).write_bytes(content)
+
+
+@contextlib.contextmanager
+def quiet():
+    """Hides what TensorFlow says while it converts a model."""
+    with environment.captured_errors(), warnings.catch_warnings():
+        # It warns that its own calibration is deprecated.
+        warnings.filterwarnings("ignore", r"\s*Warning: tf.lite", UserWarning)
+        yield
 
 
 def trace(served, answer):
@@ -58,7 +70,7 @@ def make_converter(served, function):
 
 
 def convert(converter, name):
-    """Converts a model, without the log lines of TensorFlow's C++.
+    """Converts a model.
 
     Args:
         converter: The `tf.lite.TFLiteConverter`.
@@ -70,16 +82,15 @@ def convert(converter, name):
     Raises:
         InputError: If LiteRT lacks an operation of the model.
     """
-    with environment.captured_errors():
-        try:
-            return converter.convert()
-        # Among others, `ConverterError`, which is not public.
-        except Exception as error:
-            raise InputError(
-                "LiteRT cannot run the model: it lacks an operation; expected "
-                "a format such as saved_model. "
-                f"Received: format={name}, operation={_operation(error)}"
-            ) from error
+    try:
+        return converter.convert()
+    # Among others, `ConverterError`, which is not public.
+    except Exception as error:
+        raise InputError(
+            "LiteRT cannot run the model: it lacks an operation; expected a "
+            "format such as saved_model. "
+            f"Received: format={name}, operation={_operation(error)}"
+        ) from error
 
 
 def _operation(error):
