@@ -137,6 +137,15 @@ def is_inside(path, directory):
     )
 
 
+def find_link_out(directory):
+    """Returns a link in a directory that leads out of it, or None."""
+    for parent, directories, names in os.walk(directory):
+        for path in (pathlib.Path(parent, x) for x in directories + names):
+            if path.is_symlink() and not is_inside(path, directory):
+                return path
+    return None
+
+
 def sha256(path):
     """Returns the checksum of a file, as `sha256sum` prints it."""
     with open(path, "rb") as file:

@@ -13,7 +13,11 @@ from fastbat_tf.errors import InputError
 from fastbat_tf.experiment.config import Config, MethodConfig, Target
 from fastbat_tf.experiment.export_request import ExportRequest
 from fastbat_tf.experiment.report.request import ReportRequest
-from fastbat_tf.experiment.run_directory import RunDirectory, choose_run_dir
+from fastbat_tf.experiment.run_directory import (
+    RunDirectory,
+    choose_run_dir,
+    weights_file,
+)
 
 from . import (
     data,
@@ -153,8 +157,10 @@ def _verbosity():
 def _get_export(run_dir):
     applicable = {"run_dir", "format", *_names(export)}
     if run_dir:
+        applicable.add("data_dir")
         _refuse_others("--mode=export with --run_dir", applicable)
         request = export.get_request(has_run=True)
+        request.check(RunDirectory(run_dir))
         return Command(
             "export", run_dir, verbosity=_verbosity(), export=request
         )
@@ -163,6 +169,8 @@ def _get_export(run_dir):
     applicable |= _names(model) | {"dataset", "data_dir", "image_size"}
     _refuse_others("--mode=export with --init_weights", applicable)
     request = export.get_request(has_run=False)
+    request.check()
+    weights_file(model.INIT_WEIGHTS.value)
     images = data.get_config()
     config = Config(
         data=images,

@@ -6,7 +6,9 @@ from fastbat_tf.errors import InputError
 from fastbat_tf.experiment.export_request import SAVED_MODEL, ExportRequest
 from fastbat_tf.saving.formats import registry
 
-from . import report
+from . import data, report
+
+INT8 = "tflite_int8"
 
 EXPORT_DIR = absl_flags.DEFINE_string(
     "export_dir",
@@ -17,7 +19,7 @@ EXPORT_DIR = absl_flags.DEFINE_string(
 LICENSE = absl_flags.DEFINE_string(
     "license",
     None,
-    "export: the licence that the model card names, such as apache-2.0.",
+    "export: the licence of the model, for its card, such as apache-2.0.",
 )
 EXPORT_BATCH_SIZE = absl_flags.DEFINE_integer(
     "export_batch_size",
@@ -47,6 +49,11 @@ def get_request(has_run):
             "`export_batch_size` is expected to be at least 1. "
             f"Received: export_batch_size={EXPORT_BATCH_SIZE.value}"
         )
+    if has_run and data.DATA_DIR.present and form != INT8:
+        raise InputError(
+            f"--data_dir does not apply to --format={form}, which reads no "
+            f"images, as {INT8} does. Received: data_dir={data.DATA_DIR.value}"
+        )
     if not (has_run or EXPORT_DIR.value):
         raise InputError(
             "--mode=export of --init_weights expects --export_dir. "
@@ -57,4 +64,5 @@ def get_request(has_run):
         EXPORT_DIR.value or None,
         LICENSE.value or None,
         EXPORT_BATCH_SIZE.value or 1,
+        data.DATA_DIR.value,
     )

@@ -8,7 +8,8 @@ from fastbat_tf.experiment.config import Target
 MODEL_PATH = absl_flags.DEFINE_string(
     "model_path",
     None,
-    "evaluate: a .keras file or a SavedModel, instead of --run_dir.",
+    "evaluate: a .keras, .tflite or .onnx file or a SavedModel, instead of "
+    "--run_dir.",
 )
 SURROGATE = absl_flags.DEFINE_string(
     "surrogate",

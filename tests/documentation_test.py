@@ -36,7 +36,9 @@ from tests.support.documentation import (
 
 # Flags of other programs that the documentation mentions.
 FOREIGN_FLAGS = {
+    "batching_parameters_file": "tensorflow_model_server",
     "check": "sha256sum",
+    "enable_batching": "tensorflow_model_server",
     "flagfile": "absl",
     "gpus-per-task": "Slurm",
     "helpshort": "absl",
@@ -45,6 +47,7 @@ FOREIGN_FLAGS = {
     "ntasks-per-node": "Slurm",
     "record-long": "pytest",
     "requeue": "Slurm",
+    "rm": "docker",
     "signal": "Slurm",
     "small": "examples",
     "strict": "mkdocs",

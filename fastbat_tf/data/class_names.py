@@ -6,6 +6,7 @@ from typing import Any
 
 from fastbat_tf.data import prepared
 from fastbat_tf.data.options import DataConfig
+from fastbat_tf.errors import InputError
 
 CIFAR10 = (
     "airplane",
@@ -19,6 +20,8 @@ CIFAR10 = (
     "ship",
     "truck",
 )
+# Their classes are called by their numbers.
+DIGITS = ("mnist", "svhn_cropped")
 # The archive of GTSRB holds numbers only.
 GTSRB = (
     *(f"Speed limit ({speed} km/h)" for speed in (20, 30, 50, 60, 70, 80)),
@@ -83,12 +86,42 @@ def class_names(settings: DataConfig) -> list[str]:
     if spec.source == "folder":
         return list(settings.classes)
     if spec.source == "tfds":
-        builder = prepared.get(settings.dataset, settings.data_dir)
-        features: Any = builder.info.features
-        return list(features["label"].names)
+        return _names(prepared.get(settings.dataset, settings.data_dir))
     if settings.dataset == "tiny_imagenet":
         return _tiny_imagenet(pathlib.Path(settings.data_dir, spec.directory))
     return list({"cifar10_mini": CIFAR10, "gtsrb": GTSRB}[settings.dataset])
+
+
+def known_class_names(settings: DataConfig) -> list[str] | None:
+    """Returns the names of the classes as far as they are known here.
+
+    Unlike `class_names`, it downloads nothing.
+
+    Args:
+        settings: The `DataConfig`.
+
+    Returns:
+        A list of strings, or None.
+    """
+    spec = settings.spec
+    if settings.dataset == "cifar10":
+        return list(CIFAR10)
+    try:
+        if spec.source == "tfds":
+            found = _names(prepared.find(settings.dataset, settings.data_dir))
+        else:
+            found = class_names(settings)
+    except (InputError, OSError):
+        return None
+    numbers = [str(label) for label in range(spec.num_classes)]
+    # What TensorFlow Datasets says of names that it has not downloaded.
+    is_unnamed = found == numbers and settings.dataset not in DIGITS
+    return found if len(found) == len(numbers) and not is_unnamed else None
+
+
+def _names(builder):
+    features: Any = builder.info.features
+    return list(features["label"].names or ())
 
 
 def _tiny_imagenet(directory):

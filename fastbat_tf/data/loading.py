@@ -149,13 +149,44 @@ def _load_whole_training(settings):
                 for part in (f":{kept}", f"{kept}:")
             )
         return _cut(prepared.read(builder, "train", spec), kept)
-    paths, labels, groups = _list(settings, "train")
-    files = Files(paths, labels, spec.reading)
-    parts = splitting.balanced(labels, share, groups)
-    return tuple(
-        _load_files(settings, split, files.at(indices))
-        for split, indices in zip(("train", "validation"), parts, strict=True)
+    splits = zip(
+        ("train", "validation"), _find_training_files(settings), strict=True
     )
+    return tuple(_load_files(settings, split, files) for split, files in splits)
+
+
+def _find_training_files(settings):
+    """The `Files` of the training and the validation split, not yet read."""
+    paths, labels, groups = _list(settings, "train")
+    files = Files(paths, labels, settings.spec.reading)
+    parts = splitting.balanced(labels, settings.validation_share, groups)
+    return [files.at(indices) for indices in parts]
+
+
+def load_sample(settings, count):
+    """Reads some images of the training split, always the same ones.
+
+    Only those images are decoded, if the data set is one of files.
+
+    Args:
+        settings: The `DataConfig`.
+        count: Integer, how many images at most. Classes that have enough of
+            them differ by at most one.
+
+    Returns:
+        `Examples`, in the order of the data set.
+
+    Raises:
+        InputError: What `load` raises.
+    """
+    if settings.spec.source in ("archive", "folder"):
+        files, _ = _find_training_files(settings)
+        if settings.training_examples:
+            files = files.beginning(settings.training_examples)
+        chosen = splitting.sample(files.labels, count)
+        return files.at(chosen).load(settings.skip_unreadable)
+    train, _ = _load_training(settings)
+    return train.read(splitting.sample(train.labels, count))
 
 
 def _cut(examples, kept):

@@ -45,10 +45,7 @@ def get(name, data_dir):
     import tensorflow_datasets as tfds  # Slow, and not always needed.
 
     spec = data.get(name)
-    try:
-        builder = tfds.builder(spec.tfds_name, data_dir=data_dir)
-    except UNREADABLE as error:
-        raise _refuse(spec.tfds_name, data_dir, error) from error
+    builder = find(name, data_dir)
     try:
         if not builder.is_prepared() and spec.source_url:
             # Checked first, since the downloader retries for minutes, and
@@ -81,6 +78,28 @@ def get(name, data_dir):
             f"Received: dataset={held}"
         )
     return builder
+
+
+def find(name, data_dir):
+    """Returns the builder of a data set, which need not be prepared.
+
+    Args:
+        name: A key of `fastbat_tf.data.DATASETS`.
+        data_dir: The directory of TensorFlow Datasets; None for its default.
+
+    Returns:
+        A `tfds.core.DatasetBuilder`.
+
+    Raises:
+        InputError: If the directory holds something else.
+    """
+    import tensorflow_datasets as tfds
+
+    wanted = data.get(name).tfds_name
+    try:
+        return tfds.builder(wanted, data_dir=data_dir)
+    except UNREADABLE as error:
+        raise _refuse(wanted, data_dir, error) from error
 
 
 def _prepare(builder, name):

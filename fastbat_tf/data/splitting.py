@@ -1,4 +1,4 @@
-"""Selects the training images that become the validation split."""
+"""Selects parts of the training images, such as the validation split."""
 
 import numpy as np
 
@@ -62,6 +62,29 @@ def balanced(labels, share, groups=None):
         generator.permutation(np.flatnonzero(part))
         for part in (~chosen, chosen)
     )
+
+
+def sample(labels, count):
+    """Selects the first images of each class, of each class as many.
+
+    Args:
+        labels: Sequence of integers.
+        count: Integer, how many images at most.
+
+    Returns:
+        Integer array, their indices in ascending order.
+
+    Example:
+
+    >>> sample([0, 0, 0, 1, 1], 4)
+    array([0, 1, 3, 4])
+    """
+    labels = np.asarray(labels)
+    turns = np.empty(len(labels), int)  # Of each image in its class.
+    for label in np.unique(labels):
+        own = labels == label
+        turns[own] = np.arange(own.sum())
+    return np.sort(np.lexsort((labels, turns))[:count])
 
 
 def _empty(share):

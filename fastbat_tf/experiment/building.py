@@ -39,14 +39,15 @@ def build_robust(config, build_model):
         InputError: If the network cannot be built, or does not suit the method.
     """
     spec = config.data.spec
+    mean, std = config.model.mean or spec.mean, config.model.std or spec.std
     method = methods.get(config.method.method, **config.method.options)
     try:
         with in_precision(config.training.precision):
             classifier = build_model(
                 config.model.model,
                 num_classes=spec.num_classes,
-                mean=spec.mean if config.model.normalize else None,
-                std=spec.std if config.model.normalize else None,
+                mean=mean if config.model.normalize else None,
+                std=std if config.model.normalize else None,
                 input_shape=spec.image_shape,
                 batch_normalization=BATCH_NORMALIZATION,
                 **config.model.options,
@@ -133,7 +134,12 @@ def load_best(directory, config, build_model, everyone=None):
             a link leads out of the directory.
     """
     everyone = workers.Workers() if everyone is None else everyone
-    everyone.on_chief(lambda: _expect_weights(directory))
+
+    def check():
+        directory.expect_weights()
+        directory.refuse_links()
+
+    everyone.on_chief(check)
     with _refuse_unreadable(directory):
         robust = build_robust(config, build_model)
     everyone.on_chief(lambda: _load(robust, directory))
@@ -144,15 +150,6 @@ def load_best(directory, config, build_model, everyone=None):
 def _load(robust, directory):
     with _refuse_unreadable(directory):
         load_weights(robust, directory.best)
-
-
-def _expect_weights(directory):
-    if not directory.best.exists():
-        raise InputError(
-            "The run has no weights yet; expected at least one finished "
-            f"epoch. Received: run_dir={directory.path}"
-        )
-    directory.refuse_links()
 
 
 @contextlib.contextmanager

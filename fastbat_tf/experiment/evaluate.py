@@ -13,6 +13,7 @@ from fastbat_tf.evaluation import table
 from fastbat_tf.evaluation.robustness import evaluate_robustness
 from fastbat_tf.experiment import (
     differences,
+    export,
     launch,
     results_file,
     settings_table,
@@ -117,7 +118,7 @@ def _evaluate(config, target, run_dir, build_model, everyone):
     else:
         added = results_file.with_outcomes(results, run.path, directory)
         added["weights_sha256"] = weights
-        everyone.on_chief(lambda: _add(run, added))
+        everyone.on_chief(lambda: _add(run, added, config, model))
     return results
 
 
@@ -160,7 +161,7 @@ def _weights_checksum(run_dir):
         return None
 
 
-def _add(run, results):
+def _add(run, results, config, classifier):
     """Adds rows to a run's results, unless its weights have changed."""
     if _weights_checksum(run.path) != results["weights_sha256"]:
         display.warn(
@@ -180,3 +181,13 @@ def _add(run, results):
             "The run's results cannot be written; check free space and "
             f"permissions. Received: path={run.results} ({error})"
         ) from error
+    _renew_cards(config, classifier, run)
+
+
+def _renew_cards(config, classifier, run):
+    """Writes the new results to the model cards of the run's exports."""
+    try:
+        export.renew_cards(config, classifier, run)
+    except (InputError, OSError) as error:  # The results are safe.
+        reason = " ".join(str(error).split())
+        display.warn(f"A model card is left as it was: {reason}")

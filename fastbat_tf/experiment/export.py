@@ -1,18 +1,25 @@
 """Exports the best weights of a run, or weights without a run."""
 
-import pathlib
+import dataclasses
 
+import numpy as np
 import tensorflow as tf
 
-from fastbat_tf.data.class_names import class_names
+from fastbat_tf import files
+from fastbat_tf.data import loading
 from fastbat_tf.errors import InputError
-from fastbat_tf.experiment import building, results_file
+from fastbat_tf.experiment import building, model_info
 from fastbat_tf.experiment.export_request import SAVED_MODEL, ExportRequest
 from fastbat_tf.experiment.preemption import Preemption
 from fastbat_tf.experiment.run_directory import RunDirectory
 from fastbat_tf.runtime import display
+from fastbat_tf.saving import destination, model_card
 from fastbat_tf.saving.export import export
-from fastbat_tf.saving.model_info import ModelInfo
+from fastbat_tf.saving.formats.registry import FORMATS
+from fastbat_tf.saving.served import serve
+from fastbat_tf.saving.versions import add_version
+
+CALIBRATION_IMAGES = 200
 
 
 def export_run(run_dir, build_model, request=None, verbosity=0):
@@ -34,6 +41,7 @@ def export_run(run_dir, build_model, request=None, verbosity=0):
     request = request or ExportRequest()
     with display.shown(verbosity), Preemption(tells=True) as preemption:
         directory = RunDirectory(run_dir)
+        request.check(directory)
         config = directory.load_config()
         directory.lock()  # A training ends with an export, too.
         try:
@@ -60,14 +68,15 @@ def export_weights(config, build_model, request, verbosity=0):
             exported like this.
     """
     with display.shown(verbosity), Preemption(tells=True) as preemption:
+        request.check()
         with preemption.interruptible():
             robust = building.build_initial(config, build_model)
-            info = ModelInfo(name=pathlib.Path(config.model.init_weights).stem)
-            path = _export(config, robust, info, request, request.directory)
+            info = model_info.of_weights(config, request.license)
+            path = _export(config, robust, info, request, request.place())
         _tell(request, path)
 
 
-def export_best(config, robust, directory, request=None):
+def export_best(config, robust, directory, request=None, is_ending=False):
     """Exports the classifier of a run, which has its best weights.
 
     Args:
@@ -76,6 +85,8 @@ def export_best(config, robust, directory, request=None):
         directory: Its `RunDirectory`.
         request: The `ExportRequest`. Defaults to `None`: a SavedModel, in the
             run directory.
+        is_ending: Boolean, whether the run ends with this export. Defaults to
+            `False`.
 
     Returns:
         The `pathlib.Path` of what a server loads.
@@ -84,35 +95,73 @@ def export_best(config, robust, directory, request=None):
         InputError: If it cannot be exported, or not written.
     """
     request = request or ExportRequest()
-    info = ModelInfo(
-        name=directory.path.name,
-        class_names=class_names(config.data),
-        results=results_file.read(directory.results) or None,
+    info = model_info.of_run(
+        config, directory, license=request.license, is_ending=is_ending
     )
-    path = request.directory
-    if path is None and request.format == SAVED_MODEL:
-        path = directory.saved_model
-    elif path is None:
-        path = directory.path / "exports" / request.format
-    return _export(config, robust, info, request, path)
+    return _export(config, robust, info, request, request.place(directory))
+
+
+def renew_cards(config, classifier, directory):
+    """Writes the cards of a run's exports anew, after it was measured.
+
+    Those of other weights, and files that are no cards, are left as they are.
+
+    Args:
+        config: The `Config` of the run.
+        classifier: Its `keras.Model`, whose weights do not matter.
+        directory: Its `RunDirectory`.
+
+    Raises:
+        InputError: If a file of the run cannot be read.
+        OSError: If a card cannot be written.
+    """
+    sha256 = files.sha256(directory.best)
+    for form in FORMATS:
+        path = ExportRequest(form).place(directory)
+        card = destination.read_card(path)
+        if card is None or card.get("weights_sha256") != sha256:
+            continue
+        info = model_info.of_run(config, directory, license=card.get("license"))
+        served = serve(classifier, config.data.spec.reading, info)
+        model_card.write(served, path, form)
+
+
+def _calibration(config, request):
+    """Images of the training split; None for formats that need none."""
+    if request.format != "tflite_int8":
+        return None
+    data = config.data
+    if request.data_dir is not None:
+        data = dataclasses.replace(data, data_dir=request.data_dir)
+    images = loading.load_sample(data, CALIBRATION_IMAGES).images
+    return images / np.float32(255)
 
 
 def _tell(request, path):
     what = "SavedModel" if request.format == SAVED_MODEL else "Model"
     display.result(f"{what}: {path}")
+    folder = path if request.format == SAVED_MODEL else path.parent
+    display.result(f"Model card: {folder / destination.CARD}")
 
 
 def _export(config, robust, info, request, path):
+    def write(path):
+        return export(
+            robust.classifier,
+            path,
+            request.format,
+            reading=config.data.spec.reading,
+            info=info,
+            calibration=_calibration(config, request),
+            batch_size=request.batch_size,
+            warm_up=request.has_versions,
+        )
+
     try:
         with display.task("exporting"):
-            return export(
-                robust.classifier,
-                path,
-                request.format,
-                reading=config.data.spec.reading,
-                info=info,
-                batch_size=request.batch_size,
-            )
+            if request.has_versions:
+                return add_version(path, write)
+            return write(path)
     except (OSError, tf.errors.OpError) as error:
         raise InputError(
             "The model cannot be exported; expected a writable directory. "

@@ -12,6 +12,7 @@ from fastbat_tf import files
 from fastbat_tf.errors import InputError
 from fastbat_tf.experiment import differences
 from fastbat_tf.experiment.config import Config
+from fastbat_tf.saving import torch_files
 
 VERSIONED = ("tensorflow", "keras", "numpy", "tensorflow-datasets")
 # Another process may hold the lock for a moment, to test whether it is free.
@@ -37,6 +38,7 @@ class RunDirectory:
         evaluations: Directory of the state from which an interrupted
             evaluation resumes.
         saved_model: The exported SavedModel.
+        exports: Directory of the other formats, one directory each.
         results: `results.json`: accuracy per attack and epsilon.
         ended: `ended.json`: written last, when nothing is left to do.
         report: `report.html`: the report, which is made of the other files.
@@ -54,6 +56,7 @@ class RunDirectory:
         self.tensorboard = self.path / "tensorboard"
         self.evaluations = self.path / "evaluations"
         self.saved_model = self.path / "saved_model"
+        self.exports = self.path / "exports"
         self.results = self.path / "results.json"
         self.ended = self.path / "ended.json"
         self.report = self.path / "report.html"
@@ -130,14 +133,12 @@ class RunDirectory:
         Raises:
             InputError: If a link leads out of the directory.
         """
-        for parent, directories, names in os.walk(self.path):
-            for path in (pathlib.Path(parent, x) for x in directories + names):
-                if path.is_symlink() and not files.is_inside(path, self.path):
-                    raise InputError(
-                        "A run directory is expected to hold all of the run; a "
-                        "link leads out of it. "
-                        f"Received: run_dir={self.path}, link={path}"
-                    )
+        link = files.find_link_out(self.path)
+        if link is not None:
+            raise InputError(
+                "A run directory is expected to hold all of the run; a link "
+                f"leads out of it. Received: run_dir={self.path}, link={link}"
+            )
 
     def lock(self):
         """Locks the run until `unlock`, or until this process ends.
@@ -264,6 +265,18 @@ class RunDirectory:
         begun = self.holds(config) and not self.has_ended
         return begun and self.is_left_alone()
 
+    def expect_weights(self):
+        """Rejects a run that has no weights yet.
+
+        Raises:
+            InputError: If there are none.
+        """
+        if not self.best.exists():
+            raise InputError(
+                "The run has no weights yet; expected at least one finished "
+                f"epoch. Received: run_dir={self.path}"
+            )
+
     def load_config(self):
         """Reads the `Config` from `config.json`.
 
@@ -291,23 +304,27 @@ def weights_file(path):
     """Returns the weights file of a path: for a run, its best weights.
 
     Args:
-        path: A `.keras` or `.weights.h5` file, or a run directory.
+        path: A `.keras` or `.weights.h5` file, a file of PyTorch, or a run
+            directory.
 
     Returns:
         The `pathlib.Path` of the file.
 
     Raises:
-        InputError: If there is no such file, or it has another extension.
+        InputError: If there is no such file, it has another extension, or
+            PyTorch is not installed, which reads `.pt` files.
     """
     file = pathlib.Path(path)
     if file.is_dir():
         file = RunDirectory(file).best
-    if not file.is_file() or not file.name.endswith((".keras", ".weights.h5")):
+    extensions = (".keras", ".weights.h5", *torch_files.SUFFIXES)
+    if not file.is_file() or not file.name.endswith(extensions):
         raise InputError(
             "`init_weights` is expected to be a .keras file, a .weights.h5 "
-            "file, or a run directory with its best weights. "
-            f"Received: init_weights={path}"
+            "file, a file of PyTorch (.safetensors, .pt, .pth), or a run "
+            f"directory with its best weights. Received: init_weights={path}"
         )
+    torch_files.expect_reader(file, f"init_weights={path}")
     return file
 
 

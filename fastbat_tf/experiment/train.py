@@ -212,7 +212,7 @@ def _finish(config, robust, directory, build_model, everyone):
         # What the replicas of several workers share can be read by all of them
         # together only, so the chief exports a network of its own.
         robust = building.load_best(directory, config, build_model)
-    export_best(config, robust, directory)
+    export_best(config, robust, directory, is_ending=True)
     directory.end()
 
 

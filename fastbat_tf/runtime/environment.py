@@ -42,16 +42,33 @@ def silent_start():
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         yield
         return
-    with _scratch_file() as file:
-        stderr = os.dup(2)
-        os.dup2(file.fileno(), 2)
+    with captured_errors() as read:
         try:
             yield
         finally:
+            _messages.append(read())
+
+
+@contextlib.contextmanager
+def captured_errors():
+    """Captures what C++ prints to the standard error.
+
+    Yields:
+        A function without arguments that returns it, as a string.
+    """
+    with _scratch_file() as file:
+
+        def read():
+            file.seek(0)
+            return file.read().decode(errors="replace")
+
+        stderr = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield read
+        finally:
             os.dup2(stderr, 2)
             os.close(stderr)
-            file.seek(0)
-            _messages.append(file.read().decode(errors="replace"))
 
 
 def hide_errors():

@@ -6,15 +6,20 @@ import shutil
 from typing import Any
 
 from fastbat_tf.data import Reading
+from fastbat_tf.errors import InputError
 from fastbat_tf.files import (
     flush,
     flush_tree,
     make_directory,
     replace_directory,
 )
+from fastbat_tf.saving import destination, model_card
 from fastbat_tf.saving.formats import registry
 from fastbat_tf.saving.model_info import ModelInfo
 from fastbat_tf.saving.served import FormatOptions, serve
+from fastbat_tf.saving.turns import taking_turns
+
+PARTIAL = ".export.partial"
 
 
 def export(
@@ -26,6 +31,7 @@ def export(
     info: ModelInfo | None = None,
     calibration: Any = None,
     batch_size: int = 1,
+    warm_up: bool = False,
 ) -> pathlib.Path:
     """Exports a classifier, without its training state.
 
@@ -44,7 +50,13 @@ def export(
       finite or not in [0, 1], and files that cannot be read (named by their
       index in the batch) or have more than `formats.MAX_PIXELS` pixels. The
       checks are assertions in the graph, which XLA drops inside a
-      `tf.function(jit_compile=True)`;
+      `tf.function(jit_compile=True)`.
+
+      `info` takes nothing, and says what the model is; see
+      `fastbat_tf.saving.serving_info.describe`. `info_rest` says the same once
+      for each entry of `requests`, int32 `(batch,)`, whose values do not
+      matter: TensorFlow Serving wants an input from clients of REST, and from
+      all clients if it joins requests;
     * `"keras"`, `"tflite"`, `"tflite_int8"`, `"onnx"` and `"stablehlo"`.
 
     A model card, `README.md`, lies beside the model.
@@ -53,8 +65,8 @@ def export(
         model: A built `keras.Model` from images in [0, 1] to logits, or a
             `RobustClassifier`, to whose `pixel_range` images in [0, 1] are
             mapped.
-        path: The directory to write. A SavedModel replaces it; the file of any
-            other format is added to it.
+        path: The directory to write. A SavedModel replaces it, if it is an
+            earlier one; the file of any other format is added to it.
         format: String, a key of `fastbat_tf.saving.formats.registry.FORMATS`.
             Defaults to `"saved_model"`.
         reading: The `fastbat_tf.data.Reading` of image files. Defaults to
@@ -68,6 +80,9 @@ def export(
             `None`.
         batch_size: Integer, the size of the batches of `"stablehlo"`. Defaults
             to `1`.
+        warm_up: Whether a SavedModel has requests with which TensorFlow Serving
+            warms it up, which takes the package `tensorflow-serving-api`.
+            Without it, a line says that there are none. Defaults to `False`.
 
     Returns:
         The `pathlib.Path` of what a server loads.
@@ -75,7 +90,8 @@ def export(
     Raises:
         InputError: If the classifier does not take images, if their shape
             differs from that of the reading, if the format needs a package
-            that is not installed, or if it cannot express the model.
+            that is not installed, or if it cannot express the model; or if
+            the directory holds files that would be lost.
 
     Example:
 
@@ -87,32 +103,51 @@ def export(
     ```
     """
     spec = registry.get(format)
-    write = registry.load_module(format).write
-    served = serve(model, reading, info)
-    options = FormatOptions(calibration, batch_size)
+    if calibration is not None and format != "tflite_int8":
+        raise InputError(
+            "`calibration` applies only to the format tflite_int8. "
+            f"Received: format={format}"
+        )
+    write_model = registry.load_module(format).write
     path = pathlib.Path(path)
-    # Written to a temporary directory, so that a failure keeps the old one.
-    partial = path.with_name(path.name + ".partial")
-    if partial.exists():  # From a killed process.
-        shutil.rmtree(partial)
-    make_directory(path.parent)
+    destination.check(path, format)
+    served = serve(model, reading, info)
+    options = FormatOptions(calibration, batch_size, warm_up)
+
+    def write(folder):
+        write_model(served, folder, options)
+        model_card.write(served, folder, format)
+
     if spec.file is None:
-        write(served, partial, options)
-        replace_directory(partial, path)
+        _replace(path, write)
         return path
-    partial.mkdir()
-    try:
-        write(served, partial, options)
-        _move_files(partial, path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    _add_files(path, write)
     return path / spec.file
 
 
-def _move_files(partial, path):
-    """Moves files into a directory, which may hold others."""
-    flush_tree(partial)
-    path.mkdir(exist_ok=True)
-    for file in sorted(partial.iterdir()):
-        file.replace(path / file.name)
-    flush(path)
+def _replace(path, write):
+    """Replaces a directory; a failure keeps the old one."""
+    place = pathlib.Path(os.path.abspath(path))  # It has a name.
+    partial = place.with_name(f"{place.name}.partial")
+    if partial.exists():  # From a killed process.
+        shutil.rmtree(partial)
+    make_directory(place.parent)
+    write(partial)
+    replace_directory(partial, place)
+
+
+def _add_files(path, write):
+    """Adds files to a directory, which may hold others, once all are there."""
+    with taking_turns(path):
+        # Inside, since the directory may be another file system.
+        partial = path / PARTIAL
+        shutil.rmtree(partial, ignore_errors=True)  # From a killed process.
+        partial.mkdir()
+        try:
+            write(partial)
+            flush_tree(partial)
+            for file in sorted(partial.iterdir()):
+                file.replace(path / file.name)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        flush(path)

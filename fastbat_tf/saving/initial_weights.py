@@ -7,7 +7,7 @@ import h5py
 
 from fastbat_tf.errors import InputError
 from fastbat_tf.layers import structure
-from fastbat_tf.saving import trust
+from fastbat_tf.saving import torch_files, torch_weights, trust
 from fastbat_tf.saving.model_files import UNREADABLE
 
 
@@ -17,8 +17,10 @@ def load(classifier, path, received=None):
     Args:
         classifier: A built functional `keras.Model`.
         path: Path of a `.keras` or `.weights.h5` file of a functional
-            classifier or of a `RobustClassifier`. Only the weights of its
-            layers are read.
+            classifier or of a `RobustClassifier`, of which only the weights of
+            its layers are read; or of a file of PyTorch, see
+            `fastbat_tf.saving.torch_weights`.
+        received: The path as the user gave it. Defaults to None: `path`.
 
     Raises:
         InputError: If the file cannot be read, or if a layer does not fit. The
@@ -30,6 +32,9 @@ def load(classifier, path, received=None):
     >>> load(model, "best.weights.h5")
     """
     received = received or path
+    if torch_files.is_torch_file(path):
+        torch_weights.load(classifier, path, f"init_weights={received}")
+        return
     try:
         found = _read(pathlib.Path(path), f"init_weights={received}")
     except InputError:

@@ -10,8 +10,13 @@ from fastbat_tf.data import Reading
 from fastbat_tf.errors import InputError
 from fastbat_tf.layers import structure
 from fastbat_tf.layers.network import Network
+from fastbat_tf.layers.pixel_range import PixelRange
 from fastbat_tf.saving.model_info import ModelInfo
 from fastbat_tf.training.classifier import RobustClassifier
+
+# How far pixels may be outside of [0, 1]: a hundred times the float32 rounding
+# of a perturbed pixel or a resized image.
+TOLERANCE = 1e-5
 
 
 class Served(NamedTuple):
@@ -23,6 +28,7 @@ class Served(NamedTuple):
         shape: `(height, width, channels)`, with None where any size is valid.
         reading: The `Reading` of image files; None if they cannot be read.
         info: The `ModelInfo`.
+        pixel_range: The `PixelRange` of the classifier. Defaults to [0, 1].
     """
 
     classifier: keras.Model
@@ -30,6 +36,7 @@ class Served(NamedTuple):
     shape: tuple
     reading: Reading | None
     info: ModelInfo
+    pixel_range: PixelRange = PixelRange()
 
     def answer(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Answers about images.
@@ -48,6 +55,32 @@ class Served(NamedTuple):
             "classes": tf.argmax(logits, axis=-1),
         }
 
+    def answer_or_nan(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Answers about images, and says of which there is no answer.
+
+        It is for formats whose graphs cannot assert.
+
+        Args:
+            images: Float tensor `(batch, height, width, channels)`.
+
+        Returns:
+            A dict as `answer` returns it. If any pixel of an image is not
+            finite or not in [0, 1], its logits and probabilities are NaN, and
+            its class is -1.
+        """
+        # A comparison with NaN is false, while minimum and maximum may ignore
+        # NaN. As numbers, because not every runtime reduces booleans.
+        inside = (images >= -TOLERANCE) & (images <= 1 + TOLERANCE)
+        valid = tf.reduce_min(tf.cast(inside, tf.float32), axis=(1, 2, 3)) > 0
+        nan = tf.constant(float("nan"))
+        answers = self.answer(images)
+        return {
+            name: tf.where(valid, answer, tf.constant(-1, answer.dtype))
+            if name == "classes"
+            else tf.where(valid[:, tf.newaxis], answer, nan)
+            for name, answer in answers.items()
+        }
+
 
 class FormatOptions(NamedTuple):
     """What only some formats need.
@@ -58,10 +91,13 @@ class FormatOptions(NamedTuple):
             activations. Defaults to `None`.
         batch_size: Integer, the size of the batches of `stablehlo`, which has
             static shapes. Defaults to `1`.
+        warm_up: Whether `saved_model` has requests with which TensorFlow
+            Serving warms it up. Defaults to `False`.
     """
 
     calibration: Any = None
     batch_size: int = 1
+    warm_up: bool = False
 
 
 def serve(
@@ -92,6 +128,7 @@ def serve(
         shape=shape,
         reading=_check_reading(shape, reading),
         info=info or ModelInfo(name=classifier.name),
+        pixel_range=PixelRange.parse(robust.pixel_range if robust else (0, 1)),
     )
 
 

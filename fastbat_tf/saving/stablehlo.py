@@ -1,4 +1,4 @@
-"""Writes a training step as StableHLO, which any XLA compiler runs."""
+"""Writes functions as StableHLO, which any XLA compiler runs."""
 
 import pathlib
 import re
@@ -12,6 +12,8 @@ import tensorflow as tf
 from fastbat_tf.errors import InputError
 from fastbat_tf.files import write_json
 from fastbat_tf.training.classifier import RobustClassifier
+
+_QUOTED = r'"(?:[^"\\]|\\.)*"'
 
 
 def export_step(
@@ -87,8 +89,9 @@ def export_step(
 
     folder = pathlib.Path(path)
     folder.mkdir(parents=True, exist_ok=True)
-    description = write(folder / "step.mlir", step, specs, robust)
-    states = {path: v.numpy() for path, v in get_variables(robust)}
+    variables = get_variables(robust)
+    description = write(folder / "step.mlir", step, specs, variables)
+    states = {path: v.numpy() for path, v in variables}
     states |= description.pop("constants")
     np.savez(folder / "state.npz", **states)
     description["metrics"] = [
@@ -135,7 +138,7 @@ def write(
     file: pathlib.Path,
     function: Callable[..., dict[str, Any]],
     arguments: dict[str, Any],
-    robust: RobustClassifier,
+    variables: list[tuple[str, keras.Variable]],
 ) -> dict[str, Any]:
     """Writes a function as StableHLO.
 
@@ -143,7 +146,8 @@ def write(
         file: `pathlib.Path` of the file.
         function: Function of tensors that returns a dict of tensors.
         arguments: Dict from names of arguments to `tf.TensorSpec`s.
-        robust: The `RobustClassifier` whose variables it uses.
+        variables: List of pairs of a unique path and a `keras.Variable` that
+            the function may use.
 
     Returns:
         A dict with `file`, `inputs`, `outputs`, and the values of `constants`.
@@ -155,10 +159,10 @@ def write(
     concrete = compiled.get_concrete_function(*arguments.values())
     results = sorted(concrete.structured_outputs)
     inputs = [
-        {"argument": name, "shape": list(spec.shape), "dtype": spec.dtype.name}
+        {"argument": name, **_describe(spec)}
         for name, spec in arguments.items()
     ]
-    paths = {id(v.value.handle): path for path, v in get_variables(robust)}
+    paths = {id(v.value.handle): path for path, v in variables}
     constants = {}
     for tensor in concrete.captured_inputs:
         path = paths.get(id(tensor))
@@ -185,7 +189,10 @@ def write(
             f"and {len(results)} results before its new state. "
             f"Received: parameters={parameters}, aliases={aliases}"
         )
-    outputs = [{"result": name} for name in results]
+    outputs: list[dict[str, Any]] = [
+        {"result": name, **_describe(concrete.structured_outputs[name])}
+        for name in results
+    ]
     outputs += [inputs[aliases[output]] for output in expected]
     file.write_text(_plain(get_ir(stage="stablehlo")))
     return {
@@ -196,12 +203,22 @@ def write(
     }
 
 
+def _describe(tensor):
+    return {"shape": list(tensor.shape), "dtype": tensor.dtype.name}
+
+
 def _plain(text):
     """Replaces copies, the only operation of another dialect, in StableHLO.
 
     Only some devices know that operation. A reshape to the same shape is
-    equivalent.
+    equivalent. Locations, which name files of this machine, are left out, and
+    so are attributes of that dialect that say nothing.
     """
+    text = re.sub(r"^#loc.*\n", "", text, flags=re.MULTILINE)
+    text = re.sub(r"mhlo\.\w+ = (?:\[\]|false)(?:, )?", "", text)
+    text = text.replace(" attributes {} {", " {", 1)
+    text = re.sub(r" \{mhlo\.frontend_attributes = \{[^}]*\}\}", "", text)
+    text = re.sub(rf" loc\((?:{_QUOTED}|[^\"()])*\)", "", text)
     text = re.sub(
         r" = mhlo\.copy (%[\w#]+) : (tensor<[^>]*>)",
         r" = stablehlo.reshape \1 : (\2) -> \2",

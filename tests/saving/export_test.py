@@ -17,9 +17,11 @@ from fastbat_tf import RobustClassifier, Standard, models
 from fastbat_tf.data import Reading
 from fastbat_tf.errors import InputError
 from fastbat_tf.saving.export import export
-from fastbat_tf.saving.formats.saved_model import TOLERANCE
+from fastbat_tf.saving.model_info import ModelInfo
+from fastbat_tf.saving.served import TOLERANCE
 from tests.support import testing
-from tests.support.image_data import encode, png, resize
+from tests.support.bombs import bombs
+from tests.support.image_data import encode, resize
 
 # Runs in an isolated interpreter, which cannot import this package.
 CLIENT = """
@@ -44,10 +46,11 @@ CLIENT = """
         ("bytes", serve_bytes(encoded=encoded)),
     ):
         np.savez(folder / f"{name}.npz", **outputs)
+    info = model.signatures["info"]()
+    class_names = info["class_names"].numpy().astype(str).tolist()
+    answers = {"info": [class_names, float(info["epsilon"])]}
     ours = {"fastbat_tf", "models", "flags", "keras"} & set(sys.modules)
     assert ours <= {"keras"}, ours
-
-    answers = {}
 
     def keep(name, serve, **inputs):
         try:
@@ -66,40 +69,6 @@ CLIENT = """
     answers["mebibytes"] = (after - before) / 1024
     (folder / "answers.json").write_text(json.dumps(answers))
 """
-
-
-def bombs():
-    """Small files of huge images, by name."""
-    image = Image.fromarray(np.zeros((9, 7, 3), np.uint8))
-
-    def changed(kind, position, numbers):
-        content = bytearray(encode(image, kind))
-        content[position : position + len(numbers)] = numbers
-        return bytes(content)
-
-    side = 20_000
-    high, low = divmod(side, 256)
-    jpeg = encode(image, "JPEG")
-    gif = encode(Image.new("L", (1000, 1000)), "GIF")
-    frame = gif.index(b"\x2c\0\0\0\0")
-    return {
-        "png": png(side, side, 1, side * [bytes(side // 8 + 1)]),
-        "jpeg": changed(
-            "JPEG", jpeg.index(b"\xff\xc0") + 5, [high, low, high, low]
-        ),
-        "gif": changed(
-            "GIF",
-            encode(image, "GIF").index(b"\x2c\0\0\0\0") + 5,
-            [low, high, low, high],
-        ),
-        "bmp": changed("BMP", 18, [low, high, 0, 0, low, high, 0, 0]),
-        "webp": b"RIFF\xff\0\0\0WEBPVP8L\xf0\0\0\0\x2f\xff\xff\xff\x0f"
-        + bytes(99),
-        # Few pixels, which take much memory when they are resized.
-        "long": png(40_000, 2, 1, 2 * [bytes(5001)]),
-        # 500 MB, if all frames are decoded.
-        "frames": gif[:-1] + 500 * gif[frame:-1] + gif[-1:],
-    }
 
 
 class ExportTest(tf.test.TestCase):
@@ -121,7 +90,8 @@ class ExportTest(tf.test.TestCase):
         random = np.random.default_rng(0)
         pixels = random.integers(0, 256, (3, 32, 32, 3), np.uint8)
         np.save(folder / "pixels.npy", pixels)
-        export(self.model, folder / "saved_model")
+        info = ModelInfo("x", class_names=tuple("abcde"), epsilon=8 / 255)
+        export(self.model, folder / "saved_model", info=info)
         for name, content in bombs().items():
             self.assertLess(len(content), 2**20)
             (folder / f"{name}.bomb").write_bytes(content)
@@ -146,6 +116,7 @@ class ExportTest(tf.test.TestCase):
         self.assertIn("in [0, 1]. For pixels in 0..255", answers["range"])
         self.assertIn("images.shape=] [32 32 3]", answers["batch"])
         self.assertEqual(answers["frames"], "answered")
+        self.assertEqual(answers["info"], [list("abcde"), 8 / 255])
         for name, size in (
             *((k, "20000 x 20000") for k in ("png", "jpeg", "gif", "bmp")),
             ("webp", "16384 x 16384"),
@@ -239,6 +210,10 @@ class RefusedTest(tf.test.TestCase):
                 },
                 "serve_bytes": {
                     "encoded": tf.TensorSpec((None,), tf.string, "encoded")
+                },
+                "info": {},
+                "info_rest": {
+                    "requests": tf.TensorSpec(None, tf.int32, "requests")
                 },
             },
         )
@@ -371,7 +346,7 @@ class RefusedTest(tf.test.TestCase):
         path = f"{self.get_temp_dir()}/subclassed"
         export(robust, path)
         loaded = tf.saved_model.load(path)
-        self.assertLen(loaded.signatures, 3)
+        self.assertLen(loaded.signatures, 5)
         self.assertAllClose(
             loaded.serve(images)["logits"],
             robust.predict(images, verbose=0),
@@ -388,7 +363,8 @@ class RefusedTest(tf.test.TestCase):
             path = f"{self.get_temp_dir()}/served{shape[-1]}"
             export(model, path)
             served = tf.saved_model.load(path).signatures
-            self.assertEqual(set(served), {"serving_default", "serve_uint8"})
+            self.assertNotIn("serve_bytes", served)
+            self.assertIn("serve_uint8", served)
             images = np.zeros((2, 8, 8, shape[-1]), np.float32)
             answer = served["serving_default"](images=images)["logits"]
             self.assertAllClose(answer, model(images))

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastbat_tf.experiment.report.measured import FEW_EXAMPLES, is_ensemble
+from fastbat_tf.attacks.ensembles import is_ensemble
+from fastbat_tf.experiment.report.measured import FEW_EXAMPLES
 from fastbat_tf.experiment.report.numbers import is_same_radius
 from fastbat_tf.experiment.report.record import RunRecord, grouped
 

@@ -1,13 +1,7 @@
 """Makes the same report as Markdown, with its pictures as files beside it."""
 
-import re
-
 from fastbat_tf.experiment.report.blocks import Picture, Section, Table
-
-# What Markdown, or HTML in it, would take as markup. GitHub typesets `$`.
-SPECIAL = re.compile(r"([\\`*_\[\]<>|~&$])")
-# What would begin a list, a heading or a quotation.
-BEGINNING = re.compile(r"^(\d*)([-+#.)=])(?=[-#=]*(\s|$))")
+from fastbat_tf.runtime.markdown import escape, fence
 
 
 def render(
@@ -58,18 +52,6 @@ def table(shown: Table) -> str:
     return "\n".join(lines)
 
 
-def escape(text: str) -> str:
-    """Returns a text in one line, which Markdown shows as it is.
-
-    Example:
-
-    >>> print(escape("runs/my_run | <b>"))
-    runs/my\\_run \\| \\<b\\>
-    """
-    line = SPECIAL.sub(r"\\\1", " ".join(text.split()))
-    return BEGINNING.sub(r"\1\\\2", line)
-
-
 def _block(block, folder):
     if isinstance(block, Table):
         return table(block)
@@ -78,9 +60,7 @@ def _block(block, folder):
         place = f"{folder}/{_file(block)}"
         return f"![{alt}]({place})\n\n{escape(block.caption)}"
     if block.kind == "code":
-        longest = max(map(len, re.findall("`+", block.text)), default=0)
-        fence = "`" * max(3, longest + 1)
-        return f"{fence}\n{block.text}\n{fence}"
+        return fence(block.text)
     begins = {
         "heading": "### ",
         "warning": "> **Warning:** ",

@@ -1,11 +1,11 @@
 """What was measured at each radius, all attacks together."""
 
-import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastbat_tf.attacks.ensembles import LEAST_EXAMPLES, is_ensemble
 from fastbat_tf.attacks.registry import DEFAULT_EPSILON
 from fastbat_tf.experiment.report.numbers import (
     confidence_interval,
@@ -13,11 +13,8 @@ from fastbat_tf.experiment.report.numbers import (
 )
 from fastbat_tf.experiment.report.record import RunRecord
 
-ENSEMBLES = ("autoattack", "autoattack-rand")
 # With fewer, the interval is more than six points wide at 50 %.
 FEW_EXAMPLES = 1000
-# With fewer, an ensemble says less than one attack on all examples.
-LEAST_EXAMPLES = 100
 # Of what tells two radii apart; results round nothing.
 DIGITS = 9
 
@@ -62,27 +59,6 @@ class Measurement(NamedTuple):
         epsilon = round(self.epsilon, DIGITS)
         names = tuple(sorted(self.attacks))
         return self.norm, epsilon, self.examples, names
-
-
-def is_ensemble(attacks: Sequence[str]) -> bool:
-    """Whether attacks are AutoAttack, or together as diverse as that.
-
-    That is APGD, which chooses its step size itself, and Square, which needs no
-    gradient, each with about its usual number of steps.
-
-    Args:
-        attacks: Names of attacks.
-    """
-    parts = [part for name in attacks for part in name.split("+")]
-    adapts = any(_is_thorough(part, "apgd", 50) for part in parts)
-    needs_none = any(_is_thorough(part, "square", 1000) for part in parts)
-    return any(part in ENSEMBLES for part in parts) or (adapts and needs_none)
-
-
-def _is_thorough(attack, kind, least):
-    """Whether an attack is of a kind, and has about its usual steps."""
-    steps = re.search(r"-(\d+)$", attack)
-    return attack.startswith(kind) and (not steps or int(steps[1]) >= least)
 
 
 def at_each_radius(record: RunRecord) -> list[Measurement]:

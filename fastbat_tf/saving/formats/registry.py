@@ -38,7 +38,10 @@ FORMATS = {
         "tflite", "model.tflite", "LiteRT, float32", ("ai_edge_litert",)
     ),
     "tflite_int8": FormatSpec(
-        "tflite", "model.tflite", "LiteRT, 8-bit integers", ("ai_edge_litert",)
+        "tflite_int8",
+        "model.tflite",
+        "LiteRT, 8-bit integers",
+        ("ai_edge_litert",),
     ),
     "onnx": FormatSpec(
         "onnx", "model.onnx", "ONNX Runtime", ("onnx", "tf2onnx")

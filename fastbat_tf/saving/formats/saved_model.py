@@ -4,24 +4,22 @@ import tensorflow as tf
 
 from fastbat_tf.data import image_files
 from fastbat_tf.data.augmentation import to_pixels
+from fastbat_tf.saving import serving_info, serving_warm_up
+from fastbat_tf.saving.served import TOLERANCE
 
-# How far pixels may be outside of [0, 1]: a hundred times the float32 rounding
-# of a perturbed pixel or a resized image.
-TOLERANCE = 1e-5
+MOST_REQUESTS = 1000  # For the information about the model.
 
 
 def write(served, folder, options):
     """Writes a SavedModel, without the training state.
 
-    The signatures `serving_default`, `serve_uint8` and `serve_bytes` are those
-    that `fastbat_tf.saving.export.export` describes.
+    The signatures are those that `fastbat_tf.saving.export.export` describes.
 
     Args:
         served: The `Served`.
         folder: `pathlib.Path` of the directory.
-        options: The `FormatOptions`, none of which applies.
+        options: The `FormatOptions`, of which only `warm_up` applies.
     """
-    del options
     shape, reading = served.shape, served.reading
 
     def answer_floats(images):
@@ -59,7 +57,42 @@ def write(served, folder, options):
             answer_bytes, [encoded], autograph=False
         )
         signatures["serve_bytes"] = module.serve_bytes
+    _add_info(served, module, signatures)
     tf.saved_model.save(module, str(folder), signatures)
+    if options.warm_up:
+        serving_warm_up.write(served, signatures, folder)
+
+
+def _add_info(served, module, signatures):
+    """Adds the signatures by which the model tells what it is."""
+    answers = module.serve.get_concrete_function().structured_outputs
+    classes = answers["logits"].shape[-1]
+    info = serving_info.describe(served.info, classes)
+
+    def tell():
+        return {name: tf.constant(value) for name, value in info.items()}
+
+    def tell_each(requests):
+        count = tf.size(requests)
+        # A small request must not need much memory.
+        few = _refuse_unless(
+            count <= MOST_REQUESTS,
+            f"At most {MOST_REQUESTS} requests are expected. "
+            "Received: requests.size=",
+            count,
+        )
+        with tf.control_dependencies([few]):
+            count = tf.identity(count)
+        # A server that joins requests splits each output among them.
+        return {
+            name: tf.repeat(value[tf.newaxis], count, axis=0)
+            for name, value in tell().items()
+        }
+
+    requests = tf.TensorSpec(None, tf.int32, name="requests")
+    module.info = tf.function(tell, [], autograph=False)
+    module.info_rest = tf.function(tell_each, [requests], autograph=False)
+    signatures |= {"info": module.info, "info_rest": module.info_rest}
 
 
 def _check_shape(tensor, shape):
