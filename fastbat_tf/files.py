@@ -8,6 +8,8 @@ import os
 import pathlib
 import shutil
 
+from fastbat_tf.errors import InputError
+
 # The errors of file systems that cannot flush a directory.
 NOT_FLUSHED = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 
@@ -137,13 +139,26 @@ def is_inside(path, directory):
     )
 
 
-def find_link_out(directory):
-    """Returns a link in a directory that leads out of it, or None."""
+def refuse_links_out(directory, received):
+    """Refuses a directory of which a part is elsewhere.
+
+    A run may come from someone else: what continues or measures it must not
+    write to, or remove, what a link in it leads to.
+
+    Args:
+        directory: Path of the directory.
+        received: String, `name=value`, which setting names it.
+
+    Raises:
+        InputError: If a link in it leads out of it.
+    """
     for parent, directories, names in os.walk(directory):
         for path in (pathlib.Path(parent, x) for x in directories + names):
             if path.is_symlink() and not is_inside(path, directory):
-                return path
-    return None
+                raise InputError(
+                    "A run directory is expected to hold all of the run; a "
+                    f"link leads out of it. Received: {received}, link={path}"
+                )
 
 
 def sha256(path):

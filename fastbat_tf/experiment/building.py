@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from fastbat_tf import distribution, methods, workers
 from fastbat_tf.errors import InputError
+from fastbat_tf.files import refuse_links_out
 from fastbat_tf.experiment.run_directory import weights_file
 from fastbat_tf.layers import FusedBatchNormalization, structure
 from fastbat_tf.methods.state import Plan
@@ -137,7 +138,8 @@ def load_best(directory, config, build_model, everyone=None):
 
     def check():
         directory.expect_weights()
-        directory.refuse_links()
+        path = directory.path
+        refuse_links_out(path, f"run_dir={path}")
 
     everyone.on_chief(check)
     with _refuse_unreadable(directory):

@@ -98,7 +98,7 @@ class RunDirectory:
             )
         if holds_run:
             self._check_same(config, resume)
-            self.refuse_links()
+            files.refuse_links_out(self.path, f"run_dir={self.path}")
             self.lock()
         elif resume == "must":
             raise InputError(
@@ -123,22 +123,6 @@ class RunDirectory:
             f"`run_dir` holds {which} run already{changes}; expected a new "
             f"directory. Received: run_dir={self.path}"
         )
-
-    def refuse_links(self):
-        """Rejects a run of which a part is elsewhere.
-
-        A run may come from someone else: what continues or measures it must
-        not write to, or remove, what a link in it leads to.
-
-        Raises:
-            InputError: If a link leads out of the directory.
-        """
-        link = files.find_link_out(self.path)
-        if link is not None:
-            raise InputError(
-                "A run directory is expected to hold all of the run; a link "
-                f"leads out of it. Received: run_dir={self.path}, link={link}"
-            )
 
     def lock(self):
         """Locks the run until `unlock`, or until this process ends.
