@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from fastbat_tf import distribution, methods, workers
 from fastbat_tf.errors import InputError
-from fastbat_tf.files import refuse_links_out
 from fastbat_tf.experiment.run_directory import weights_file
+from fastbat_tf.files import refuse_links_out
 from fastbat_tf.layers import FusedBatchNormalization, structure
 from fastbat_tf.methods.state import Plan
 from fastbat_tf.saving import initial_weights
