@@ -18,6 +18,8 @@ from .methods.base import Solution as Solution
 from .methods.options import option as option
 from .methods.state import Plan as Plan
 from .methods.step import StepContext as StepContext
+from .saving.torch_weights import TorchWeights as TorchWeights
+from .saving.torch_weights import load_torch_weights as load_torch_weights
 from .training.callbacks import OverfittingGuard as OverfittingGuard
 from .training.callbacks import OverfittingScores as OverfittingScores
 from .training.callbacks import RobustAccuracy as RobustAccuracy
