@@ -68,7 +68,10 @@ class Served(NamedTuple):
             finite or not in [0, 1], its logits and probabilities are NaN, and
             its class is -1.
         """
-        valid = self.inside(images)
+        # A comparison with NaN is false, while minimum and maximum may ignore
+        # NaN. As numbers, because not every runtime reduces booleans.
+        inside = (images >= -TOLERANCE) & (images <= 1 + TOLERANCE)
+        valid = tf.reduce_min(tf.cast(inside, tf.float32), axis=(1, 2, 3)) > 0
         nan = tf.constant(float("nan"))
         answers = self.answer(images)
         return {
@@ -77,25 +80,6 @@ class Served(NamedTuple):
             else tf.where(valid[:, tf.newaxis], answer, nan)
             for name, answer in answers.items()
         }
-
-    def inside(self, images: tf.Tensor) -> tf.Tensor:
-        """Which images have pixels that are finite and in [0, 1].
-
-        Images of another height or width than the classifier's are an error
-        also in a runtime that does not compare shapes: nothing broadcasts.
-
-        Args:
-            images: Float tensor `(batch, height, width, channels)`.
-
-        Returns:
-            Boolean tensor `(batch,)`.
-        """
-        sizes = [size or 1 for size in self.shape[:2]]
-        low = tf.fill((*sizes, 1), -TOLERANCE)
-        # A comparison with NaN is false, while minimum and maximum may ignore
-        # NaN. As numbers, because not every runtime reduces booleans.
-        inside = (images >= low) & (images <= 1 + TOLERANCE)
-        return tf.reduce_min(tf.cast(inside, tf.float32), axis=(1, 2, 3)) > 0
 
 
 class FormatOptions(NamedTuple):

@@ -1,6 +1,5 @@
 """Writes a file for LiteRT, in 8-bit integers."""
 
-import functools
 import warnings
 
 import numpy as np
@@ -33,7 +32,7 @@ def write(served, folder, options):
             operation of the model.
     """
     images = _check_calibration(options.calibration, served.shape)
-    exact = tflite.trace(served, functools.partial(_answer, served))
+    exact = tflite.trace(served, served.answer)
     with tflite.quiet():
         prepared = integer_graph.prepare(exact)
         converter = tflite.make_converter(served, prepared)
@@ -51,15 +50,6 @@ def _quantize(converter, images):
     converter.inference_input_type = tf.uint8
     converter.inference_output_type = tf.float32
     return tflite.convert(converter, NAME)
-
-
-def _answer(served, images):
-    answers = served.answer(images)
-    # No integer is outside, but LiteRT would run images of another size.
-    inside = served.inside(images)
-    classes = answers["classes"]
-    none = tf.constant(-1, classes.dtype)
-    return {**answers, "classes": tf.where(inside, classes, none)}
 
 
 def _compare(network, exact, images):
