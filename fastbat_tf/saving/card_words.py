@@ -84,7 +84,7 @@ def _is_adversarial(info):
 
 
 def _data_name(info) -> str:
-    return {"folder": "a folder of images"}.get(info.dataset, info.dataset)
+    return "a folder of images" if info.dataset == "folder" else info.dataset
 
 
 def facts(served: Served, file: str | None) -> list[tuple[str, str]]:
