@@ -191,7 +191,8 @@ class BadFlagsTest(CommandLineTest):
     def test_export_of_nothing(self):
         self.assert_refused(
             main("--mode=export"),
-            "expects --run_dir or --init_weights. Received: run_dir=None$",
+            "--mode=export expects --run_dir or --init_weights. "
+            "Received: run_dir=None$",
         )
 
     def test_a_wrong_cluster(self):
