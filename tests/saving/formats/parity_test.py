@@ -43,7 +43,6 @@ def as_logits(name, answers):
         return np.pad(answers, ((0, 0), (1, 0)))
     return answers
 
-
 class ParityTest(parameterized.TestCase, tf.test.TestCase):
     def export(self, name, form, batch_size):
         model, images, _ = served(name)
@@ -63,19 +62,7 @@ class ParityTest(parameterized.TestCase, tf.test.TestCase):
         if form != "keras":
             expected = as_logits(name, expected)
         ask = self.export(name, form, batch_size=5)
-        found = ask(
-            np.uint8(images * 255) if form == "tflite_int8" else images
-        )["logits"]
+        found = ask(np.uint8(images*255) if form == "tflite_int8" else images)["logits"]
         if name == "softmax" and form != "keras":
-            expected, found = (
-                a - a.mean(-1, keepdims=True) for a in (expected, found)
-            )
-        print(
-            "\n@@",
-            name,
-            form,
-            expected.shape,
-            np.abs(expected).max(),
-            np.abs(found - expected).max() / np.abs(expected).max(),
-            end="",
-        )
+            expected, found = (a - a.mean(-1, keepdims=True) for a in (expected, found))
+        print("\n@@", name, form, expected.shape, np.abs(expected).max(), np.abs(found-expected).max()/np.abs(expected).max(), end="")
