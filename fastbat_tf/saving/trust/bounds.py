@@ -1,17 +1,9 @@
-"""How much a file may expand to in memory."""
+"""Refuses files that expand to far more than they hold."""
 
 import os
 
 from fastbat_tf.errors import InputError
-
-# Any file may expand to this much, which every machine that holds TensorFlow
-# has: small networks are full of zeros, and compress well.
-FREE_BYTES = 256 * 2**20
-
-# Above that, to this many times its size. Keras stores weights as they are,
-# and compressed floats shrink to half; a network of which 95 % were pruned
-# shrinks to a tenth. A decompression bomb expands a thousandfold.
-MAX_EXPANSION = 20
+from fastbat_tf.npz import MAX_EXPANSION, is_bomb
 
 
 def refuse_expansion(declared, size, received):
@@ -25,7 +17,7 @@ def refuse_expansion(declared, size, received):
     Raises:
         InputError: If it does.
     """
-    if declared > max(FREE_BYTES, MAX_EXPANSION * size):
+    if is_bomb(declared, size):
         raise InputError(
             f"A file of {size} bytes declares {declared} bytes of content, as "
             "a decompression bomb does; expected at most "

@@ -6,7 +6,7 @@ import math
 import keras
 
 from fastbat_tf.errors import InputError
-from fastbat_tf.saving.trust.bounds import FREE_BYTES
+from fastbat_tf.npz import FREE_BYTES
 
 # The weights that Keras creates are those that the file holds, perhaps in half
 # precision there.

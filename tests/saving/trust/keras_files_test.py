@@ -15,9 +15,9 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
+from fastbat_tf import npz
 from fastbat_tf.errors import InputError
 from fastbat_tf.saving import initial_weights, model_files, trust
-from fastbat_tf.saving.trust import bounds
 from tests.support.planted_models import (
     CONFIG,
     WEIGHTS,
@@ -133,7 +133,7 @@ class BombTest(PlantedTestCase):
             seconds = time.monotonic() - before
             _, peak = tracemalloc.get_traced_memory()
             tracemalloc.stop()
-            self.assertLess(peak, bounds.FREE_BYTES)
+            self.assertLess(peak, npz.FREE_BYTES)
             self.assertLess(seconds, 5)
 
     def plant_large(self, name):
@@ -145,7 +145,7 @@ class BombTest(PlantedTestCase):
                 if member != name:
                     archive.writestr(member, content)
             with archive.open(name, "w") as file:
-                for _ in range(bounds.FREE_BYTES // len(block) + 1):
+                for _ in range(npz.FREE_BYTES // len(block) + 1):
                     file.write(block)
         return path
 
