@@ -108,6 +108,11 @@ def export(
             "`calibration` applies only to the format tflite_int8. "
             f"Received: format={format}"
         )
+    if warm_up and format != "saved_model":
+        raise InputError(
+            "`warm_up` applies only to the format saved_model. "
+            f"Received: format={format}"
+        )
     write_model = registry.load_module(format).write
     path = pathlib.Path(path)
     destination.check(path, format)

@@ -41,6 +41,11 @@ class FilesTest(tf.test.TestCase):
         self.assertEqual(self.names(), ["README.md", "mine.txt", file.name])
         keras.saving.load_model(file)
 
+    def test_warm_up_of_another_format(self):
+        with self.assertRaisesRegex(InputError, "only to the format saved_mo"):
+            export(self.model, self.path, "keras", warm_up=True)
+        self.assertFalse(self.path.exists())
+
     def test_working_directory(self):
         self.path.mkdir()
         with contextlib.chdir(self.path):

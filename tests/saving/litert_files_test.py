@@ -1,6 +1,7 @@
 """Tests TFLite files as functions from images to logits."""
 
 import concurrent.futures
+import contextlib
 import importlib.util
 import pathlib
 import signal
@@ -180,6 +181,24 @@ class ReadTest(parameterized.TestCase, tf.test.TestCase):
         trial = subprocess.CompletedProcess([], -signal.SIGABRT)
         with mock.patch.object(subprocess, "run", return_value=trial):
             self.refuse(self.path.read_bytes(), "^The TFLite file is damaged")
+
+    def test_modules_of_the_working_directory(self):
+        """They may have come with the model, and are not imported."""
+        mark = self.directory / "mark"
+        for name in ("ai_edge_litert", "numpy"):
+            module = self.directory / f"{name}.py"
+            module.write_text(f"open({str(mark)!r}, 'w')")
+            self.addCleanup(module.unlink)
+        with contextlib.chdir(self.directory):
+            self.assertFalse(litert_files._aborts(self.path))
+        self.assertFalse(mark.exists())
+
+    def test_a_file_that_is_too_large(self):
+        path = self.directory / "large.tflite"
+        with path.open("wb") as file:
+            file.truncate(10 * 2**30)  # It takes no space on the disk.
+        with self.assertRaisesRegex(InputError, "at most .* bytes. Received"):
+            litert_files.read(path)
 
     def test_the_trial(self):
         self.assertFalse(litert_files._aborts(self.path))
