@@ -83,7 +83,7 @@ def _is_adversarial(info):
     return spec is None or spec.has_attack
 
 
-def _data_name(info):
+def _data_name(info) -> str:
     return {"folder": "a folder of images"}.get(info.dataset, info.dataset)
 
 
@@ -295,7 +295,8 @@ def preprocessing(served: Served, form: str) -> str:
     """Says what the model takes and answers."""
     height, width, channels = (size or "any" for size in served.shape)
     shape = f"(batch, {height}, {width}, {channels})"
-    colors = {1: "gray levels", 3: "RGB"}.get(channels, f"{channels} channels")
+    known = {1: "gray levels", 3: "RGB"}
+    colors = known.get(served.shape[-1], f"{channels} channels")
     kind = "uint8 pixels from 0 to 255"
     if form != "tflite_int8":
         kind = "float32 pixels in [0, 1]"
