@@ -1,6 +1,8 @@
 """Reads models from Keras files, SavedModels, and files of other runtimes."""
 
+import dataclasses
 import importlib
+import os
 import pathlib
 import zipfile
 
@@ -9,7 +11,7 @@ import tensorflow as tf
 
 from fastbat_tf.attacks.models import logits_of
 from fastbat_tf.errors import InputError
-from fastbat_tf.saving import saved_models
+from fastbat_tf.saving import saved_models, trust
 from fastbat_tf.training import loading
 
 # The errors of Keras and TensorFlow for files that are truncated, are not
@@ -30,8 +32,32 @@ UNREADABLE = (
 READERS = {".onnx": "onnx_files", ".tflite": "litert_files"}
 
 
+# The ends of the names for which Keras opens a file.
+KERAS_FILES = (".keras", ".h5", ".hdf5")
+
+
+@dataclasses.dataclass(frozen=True)
+class Trusted(os.PathLike[str]):
+    """The path of a model that may do more than compute.
+
+    Attributes:
+        path: Path of the file or the directory.
+    """
+
+    path: str
+
+    def __fspath__(self):
+        return os.fspath(self.path)
+
+    def __str__(self):
+        return str(self.path)
+
+
 def load(path):
     """Reads a model as a function from images to logits.
+
+    The file may come from anyone: what could do more than compute is refused
+    before it is opened, unless the path is `Trusted`.
 
     Args:
         path: Path of a `.keras`, `.h5`, `.onnx` or `.tflite` file, or of the
@@ -44,28 +70,33 @@ def load(path):
         are in its `pixel_range`, which is an attribute of the callable.
 
     Raises:
-        InputError: If there is no such file, or if it is not such a model.
+        InputError: If there is no such file, if it is not such a model, or if
+            it could do more than compute.
 
     Example:
 
     >>> load("runs/demo/saved_model")(images[:8]).shape
     TensorShape([8, 10])
     """
+    allow_code = isinstance(path, Trusted)
     path = pathlib.Path(path)
     if not path.exists():
         raise InputError(
             "The model is expected to be a .keras file or the directory of a "
             f"SavedModel, but there is none. Received: model_path={path}"
         )
+    received = f"model_path={path}"
     try:
         if path.is_dir():
+            if not allow_code:
+                trust.check_saved_model(path, received)
             return saved_models.read(path)
         if path.suffix in READERS:
             reader = importlib.import_module(
                 f"fastbat_tf.saving.{READERS[path.suffix]}"
             )
             return reader.read(path)
-        model = keras.models.load_model(path, compile=False)
+        model = _load_keras(path, received, allow_code)
     except InputError:
         raise
     except UNREADABLE as error:
@@ -74,6 +105,16 @@ def load(path):
             f"of a SavedModel. Received: model_path={path} ({_reason(error)})"
         ) from error
     return logits_of(model)
+
+
+def _load_keras(path, received, allow_code):
+    held = 0
+    if path.name.endswith(KERAS_FILES):  # Keras refuses all others.
+        held = trust.check_keras_file(path, received, allow_code=allow_code)
+    with trust.bounded_variables(held, received):
+        return keras.models.load_model(
+            path, compile=False, safe_mode=not allow_code
+        )
 
 
 def _reason(error):

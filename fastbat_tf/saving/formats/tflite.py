@@ -50,10 +50,24 @@ def quiet():
 def trace(served, answer):
     """Returns a `tf.function` of float images of any number, in float32."""
     spec = tf.TensorSpec((None, *served.shape), tf.float32, name="images")
-    function = tf.function(answer, [spec], autograph=False)
+    function = tf.function(
+        lambda images: answer(_of_one_shape(images)), [spec], autograph=False
+    )
     with in_float32(served.classifier):
         function.get_concrete_function()
     return function
+
+
+def _of_one_shape(images):
+    """Returns the images, unless their shape is wrong when LiteRT runs.
+
+    LiteRT resizes the input to whatever it is given, also to other sizes than
+    the file says, and computes on. But it concatenates only what fits.
+    """
+    shape = images.shape[1:]
+    if not shape.is_fully_defined():
+        return images
+    return tf.concat([images, tf.zeros((1, *shape))], axis=0)[:-1]
 
 
 def make_converter(served, function):
