@@ -2,13 +2,16 @@
 
 import contextlib
 import io
+import json
 import pathlib
+import re
 import tempfile
 
 import numpy as np
 from absl.testing import absltest
 
 from benchmarks import formats
+from tests.support.command_line import TOP
 
 
 def network(images):
@@ -106,6 +109,21 @@ class FormatsTest(absltest.TestCase):
             "| format | clean | square-2 | all attacks | minus the first |",
         )
         self.assertStartsWith(lines[3], "| tflite | 0.0 (0.0 to ")
+
+    def test_the_tables_of_the_documentation(self):
+        numbers = json.loads((TOP / "docs" / "formats.json").read_text())
+        page = (TOP / "docs" / "serving.md").read_text()
+        for name, function, rows in (
+            ("costs", formats.print_costs, numbers["costs"]),
+            ("robustness", formats.print_robustness, numbers["robustness"]),
+        ):
+            block = re.search(
+                f"(?s)<!-- begin: {name} of formats -->\n\n(.*?)\n\n<!-- end",
+                page,
+            )
+            self.assertEqual(
+                block[1].splitlines(), self.printed(function, rows)
+            )
 
     def printed(self, function, *arguments):
         text = io.StringIO()
