@@ -9,6 +9,8 @@ it exports an untrained network, asks it twice, and stops. It printed:
 
     200 classes [3, 3]
     400 Expected float32 pixels in [0, 1]. Received: 162.4
+
+`--small`, which the other examples have, changes nothing.
 """
 
 import argparse
@@ -17,8 +19,8 @@ import json
 import threading
 
 import numpy as np
-import waitress
 from ai_edge_litert.interpreter import Interpreter
+from waitress.server import create_server
 
 PATH = "/v1/models/model:predict"
 MAX_BYTES = 8 * 1024**2  # Of a request: a hundred images of 32x32.
@@ -90,7 +92,7 @@ def refuse(expected, received):
 
 def make_server(app, port):
     """Returns a server that listens on the loopback once it runs."""
-    return waitress.create_server(
+    return create_server(
         app, host="127.0.0.1", port=port, max_request_body_size=2 * MAX_BYTES
     )
 
@@ -116,7 +118,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", help="a TFLite file")
     parser.add_argument("--class_names", nargs="*", default=())
-    parser.add_argument("--small", action="store_true", help="as it is")
+    parser.add_argument("--small", action="store_true")
     options = parser.parse_args()
     if not options.model:
         return demonstrate()
