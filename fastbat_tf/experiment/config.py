@@ -23,6 +23,12 @@ NORMS = options.NORM.choices
 LINF = options.NORM.default
 # Of an L-infinity or L2 ball, such as errors suggest.
 _EXAMPLES = {"linf": "8/255", "l2": "0.5"}
+# The defaults of the options of networks that earlier versions did not have.
+_LATER_OPTIONS = {
+    "padding": "symmetric",
+    "shortcut": "input",
+    "head": "normalized",
+}
 
 
 def parse_fraction(text):
@@ -52,7 +58,9 @@ class ModelConfig:
     """The settings of the network.
 
     None stands for the network's default, which the flags resolve, or for an
-    option that the network does not have.
+    option that the network does not have. `padding`, `shortcut` and `head`,
+    which earlier versions did not have, are None also where they are given as
+    the default, so that the settings of an earlier run are equal.
 
     Attributes:
         model: A name in the model zoo. Defaults to `"preact_resnet18"`.
@@ -63,8 +71,17 @@ class ModelConfig:
             Defaults to `True`.
         stem: String, the kind of the first layers. Defaults to `None`.
         dropout: Float, the dropout rate in the blocks. Defaults to `None`.
+        padding: String, the padding of convolutions of stride 2. Defaults to
+            `None`.
+        shortcut: String, what the shortcuts of the blocks read. Defaults to
+            `None`.
+        head: String, what precedes the pooling. Defaults to `None`.
         init_weights: Path of the initial weights: a weights file, or a run
             directory. Defaults to `None`: random weights.
+        mean: Tuple of floats, the mean of each channel of pixels, of a file of
+            PyTorch. Defaults to `None`: that of the data set.
+        std: Tuple of floats, the standard deviation, likewise. Defaults to
+            `None`.
     """
 
     model: str = "preact_resnet18"
@@ -73,9 +90,20 @@ class ModelConfig:
     normalize: bool = True
     stem: str | None = None
     dropout: float | None = None
+    padding: str | None = None
+    shortcut: str | None = None
+    head: str | None = None
     init_weights: str | None = None
+    mean: tuple | None = None
+    std: tuple | None = None
 
     def __post_init__(self):
+        for name, default in _LATER_OPTIONS.items():
+            if getattr(self, name) == default:
+                object.__setattr__(self, name, None)
+        for name in ("mean", "std"):  # JSON has lists.
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.width is not None:
             at_least(self, "width", 1)
 
@@ -83,6 +111,7 @@ class ModelConfig:
     def options(self):
         """Dict of the options of the network."""
         names = "width", "activation", "stem", "dropout"
+        names += "padding", "shortcut", "head"
         return {name: getattr(self, name) for name in names}
 
 
@@ -190,12 +219,15 @@ class Target:
             a directory for these settings in `evaluations/`.
         save_images: Boolean, whether adversarial images are saved. Defaults to
             `False`.
+        allow_code: Boolean, whether the files of `model_path` and `surrogate`
+            may bring Python code. Defaults to `False`.
     """
 
     model_path: str | None = None
     surrogate: str | None = None
     results_dir: str | None = None
     save_images: bool = False
+    allow_code: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

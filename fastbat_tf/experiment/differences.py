@@ -30,6 +30,8 @@ _WITHOUT_FLAG = (
     ("evaluation", "norm"),
     ("evaluation", "validation_norm"),
     ("data", "classes"),
+    ("model", "mean"),  # Those of the initial weights.
+    ("model", "std"),
 )
 _RADII = ("epsilons", "validation_epsilon")
 # What the flags make of an option of the network that is not given. They ask
@@ -233,6 +235,7 @@ def _make(values, config):
     has = {k for k, v in config.model.options.items() if v is not None}
     network = {**_NETWORK, "stem": _stem(data.spec.image_shape)}
     network = {k: v for k, v in network.items() if k in has}
+    constants = {"mean": config.model.mean, "std": config.model.std}
     norms = {"norm": values.get("norm")}
     if _has_other_norms(config):
         norms = {
@@ -241,7 +244,9 @@ def _make(values, config):
         }
     return Config(
         data=data,
-        model=ModelConfig(**{**network, **group(ModelConfig, "model")}),
+        model=ModelConfig(
+            **{**network, **group(ModelConfig, "model")}, **constants
+        ),
         method=_make_method(values),
         training=TrainingConfig(**group(TrainingConfig, "training")),
         overfitting=OverfittingConfig(

@@ -12,6 +12,7 @@ from fastbat_tf import files
 from fastbat_tf.errors import InputError
 from fastbat_tf.experiment import differences
 from fastbat_tf.experiment.config import Config
+from fastbat_tf.saving import torch_files
 
 VERSIONED = ("tensorflow", "keras", "numpy", "tensorflow-datasets")
 # Another process may hold the lock for a moment, to test whether it is free.
@@ -97,6 +98,7 @@ class RunDirectory:
             )
         if holds_run:
             self._check_same(config, resume)
+            files.refuse_links_out(self.path, f"run_dir={self.path}")
             self.lock()
         elif resume == "must":
             raise InputError(
@@ -286,23 +288,27 @@ def weights_file(path):
     """Returns the weights file of a path: for a run, its best weights.
 
     Args:
-        path: A `.keras` or `.weights.h5` file, or a run directory.
+        path: A `.keras` or `.weights.h5` file, a file of PyTorch, or a run
+            directory.
 
     Returns:
         The `pathlib.Path` of the file.
 
     Raises:
-        InputError: If there is no such file, or it has another extension.
+        InputError: If there is no such file, it has another extension, or
+            PyTorch is not installed, which reads `.pt` files.
     """
     file = pathlib.Path(path)
     if file.is_dir():
         file = RunDirectory(file).best
-    if not file.is_file() or not file.name.endswith((".keras", ".weights.h5")):
+    extensions = (".keras", ".weights.h5", *torch_files.SUFFIXES)
+    if not file.is_file() or not file.name.endswith(extensions):
         raise InputError(
             "`init_weights` is expected to be a .keras file, a .weights.h5 "
-            "file, or a run directory with its best weights. "
-            f"Received: init_weights={path}"
+            "file, a file of PyTorch (.safetensors, .pt, .pth), or a run "
+            f"directory with its best weights. Received: init_weights={path}"
         )
+    torch_files.expect_reader(file, f"init_weights={path}")
     return file
 
 

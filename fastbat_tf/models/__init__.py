@@ -24,8 +24,11 @@ from fastbat_tf.models.members import (
 from fastbat_tf.models.registry import (
     ACTIVATIONS,
     APPLICATIONS,
+    HEADS,
     LARGEST_CIFAR_IMAGE,
     MODELS,
+    PADDINGS,
+    SHORTCUTS,
     STEMS,
     get,
     parse,
@@ -35,8 +38,11 @@ from fastbat_tf.models.registry import (
 __all__ = [
     "ACTIVATIONS",
     "APPLICATIONS",
+    "HEADS",
     "LARGEST_CIFAR_IMAGE",
     "MODELS",
+    "PADDINGS",
+    "SHORTCUTS",
     "STEMS",
     "get",
     "parse",

@@ -63,14 +63,24 @@ class Layers:
         activation: A key of `ACTIVATIONS`.
         batch_normalization: The layer class, or None for Keras' own.
         initializer: Function that returns the initializer of a convolution.
+        padding: `"symmetric"`, or `"same"`, which pads images of even size
+            below and to the right alone before a convolution of stride 2.
+            Defaults to `"symmetric"`.
     """
 
-    def __init__(self, activation, batch_normalization, initializer):
+    def __init__(
+        self,
+        activation,
+        batch_normalization,
+        initializer,
+        padding="symmetric",
+    ):
         self._activation = activation
         self._normalization = (
             batch_normalization or keras.layers.BatchNormalization
         )
         self._initializer = initializer
+        self._padding = padding
 
     def normalize(self, x, name):
         """BatchNorm with PyTorch's momentum and epsilon."""
@@ -87,9 +97,12 @@ class Layers:
         return self.activate(self.normalize(x, name), name)
 
     def convolution(self, x, filters, size, stride, name):
-        """A convolution without bias, padded by half its size on each side."""
+        """A convolution without bias, padded by half its size on each side.
+
+        With padding `"same"`, it is TensorFlow's where the stride is 2.
+        """
         padding = "same"
-        if size > 1 and stride > 1:
+        if size > 1 and stride > 1 and self._padding == "symmetric":
             # "same" would pad images of even size on one side only.
             x = keras.layers.ZeroPadding2D(size // 2, name=f"{name}.pad")(x)
             padding = "valid"

@@ -22,6 +22,7 @@ def wrn(
     activation: str = "relu",
     stem: str | None = None,
     dropout: float = 0.0,
+    padding: str = "symmetric",
     input_shape: Sequence[int] = (32, 32, 3),
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -43,6 +44,9 @@ def wrn(
             and max pooling, both with stride 2. Defaults to None: `"cifar"`
             for images of at most 64 x 64 pixels.
         dropout: Rate of dropout in the blocks, in [0, 1). Defaults to 0.
+        padding: `"symmetric"`, or `"same"`, TensorFlow's: before a convolution
+            of stride 2, images of even size are padded below and to the right
+            alone, as in DeepMind's WideResNets. Defaults to `"symmetric"`.
         input_shape: `(height, width, channels)` of the images. Defaults to
             `(32, 32, 3)`.
         mean: One float per channel, which the first layer subtracts from the
@@ -72,6 +76,7 @@ def wrn(
         activation=activation,
         stem=stem,
         dropout=dropout,
+        padding=padding,
         input_shape=input_shape,
         mean=mean,
         std=std,
@@ -104,8 +109,8 @@ def _residual(
         stem: `"cifar"`, a 3x3 convolution, or `"imagenet"`, a 7x7 convolution
             and max pooling, both with stride 2. Defaults to None: `"cifar"`
             for images of at most 64 x 64 pixels.
-        input_shape: `(height, width, channels)` of the images. Defaults to
-            `(32, 32, 3)`.
+        {options}input_shape: `(height, width, channels)` of the images.
+            Defaults to `(32, 32, 3)`.
         mean: One float per channel, which the first layer subtracts from the
             pixels. Defaults to None: no normalization.
         std: One float per channel, by which the first layer divides. Defaults
@@ -141,6 +146,74 @@ def _residual(
     )
 
 
+def _preact(
+    name: str,
+    num_classes: int = 10,
+    *,
+    width: int = 64,
+    activation: str = "relu",
+    stem: str | None = None,
+    head: str = "normalized",
+    input_shape: Sequence[int] = (32, 32, 3),
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    batch_normalization: Any = None,
+) -> keras.Model:
+    return get(
+        name,
+        num_classes,
+        width=width,
+        activation=activation,
+        stem=stem,
+        head=head,
+        input_shape=input_shape,
+        mean=mean,
+        std=std,
+        batch_normalization=batch_normalization,
+    )
+
+
+def _preact_basic(
+    name: str,
+    num_classes: int = 10,
+    *,
+    width: int = 64,
+    activation: str = "relu",
+    stem: str | None = None,
+    head: str = "normalized",
+    shortcut: str = "input",
+    input_shape: Sequence[int] = (32, 32, 3),
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    batch_normalization: Any = None,
+) -> keras.Model:
+    return get(
+        name,
+        num_classes,
+        width=width,
+        activation=activation,
+        stem=stem,
+        head=head,
+        shortcut=shortcut,
+        input_shape=input_shape,
+        mean=mean,
+        std=std,
+        batch_normalization=batch_normalization,
+    )
+
+
+# What the docstring of a network says of the options that only some have.
+_OPTIONS = {
+    "head": """\
+head: `"normalized"`, BatchNorm and activation before pooling, or
+    `"plain"`, neither. Defaults to `"normalized"`.
+""",
+    "shortcut": """\
+shortcut: What the shortcut convolution of a block reads: the block's
+    `"input"`, or the `"activated"` input. Defaults to `"input"`.
+""",
+}
+
 # What the docstring of a network says, by the family in its name.
 _FAMILIES = {
     "resnet": (
@@ -169,13 +242,15 @@ def _named(
     family = name.rstrip("0123456789")
     network, paper = _FAMILIES[family]
     build.__name__ = build.__qualname__ = name
-    if residual.__doc__:  # `python -OO` leaves it out.
-        build.__doc__ = inspect.getdoc(residual).format(
+    signature = inspect.signature(residual)
+    if _residual.__doc__:  # `python -OO` leaves it out.
+        options = "".join(_OPTIONS.get(x, "") for x in signature.parameters)
+        build.__doc__ = inspect.getdoc(_residual).format(
+            options=options.replace("\n", "\n    "),
             network=f"{network}-{name.removeprefix(family)}",
             paper=paper,
             name=name,
         )
-    signature = inspect.signature(residual)
     first, *others = signature.parameters.values()
     build.__signature__ = signature.replace(parameters=others)
     return build
@@ -186,8 +261,8 @@ resnet34 = _named(_residual, "resnet34")
 resnet50 = _named(_residual, "resnet50")
 resnet101 = _named(_residual, "resnet101")
 resnet152 = _named(_residual, "resnet152")
-preact_resnet18 = _named(_residual, "preact_resnet18")
-preact_resnet34 = _named(_residual, "preact_resnet34")
-preact_resnet50 = _named(_residual, "preact_resnet50")
-preact_resnet101 = _named(_residual, "preact_resnet101")
-preact_resnet152 = _named(_residual, "preact_resnet152")
+preact_resnet18 = _named(_preact_basic, "preact_resnet18")
+preact_resnet34 = _named(_preact_basic, "preact_resnet34")
+preact_resnet50 = _named(_preact, "preact_resnet50")
+preact_resnet101 = _named(_preact, "preact_resnet101")
+preact_resnet152 = _named(_preact, "preact_resnet152")

@@ -17,7 +17,16 @@ from fastbat_tf.models import blocks
 
 
 def build(
-    x, num_classes, *, batch_normalization, depth, width, activation, stem
+    x,
+    num_classes,
+    *,
+    batch_normalization,
+    depth,
+    width,
+    activation,
+    stem,
+    head,
+    shortcut="activated",
 ):
     """Adds a PreActResNet to normalized images.
 
@@ -29,6 +38,11 @@ def build(
         width: Integer, the channels of the first group of blocks.
         activation: A key of `blocks.ACTIVATIONS`.
         stem: `"cifar"` or `"imagenet"`.
+        head: `"normalized"`, with BatchNorm and activation before pooling, or
+            `"plain"`, without them.
+        shortcut: `"input"` or `"activated"`: what the shortcut convolution of
+            a basic block reads. That of a bottleneck reads the activated
+            input. Defaults to `"activated"`.
 
     Returns:
         The logits, `(batch, num_classes)`.
@@ -37,22 +51,26 @@ def build(
         activation, batch_normalization, blocks.uniform_fan_in
     )
     counts, bottleneck = blocks.DEPTHS[depth]
-    block = _bottleneck_block if bottleneck else _basic_block
+    block = functools.partial(_bottleneck_block, layers)
+    if not bottleneck:
+        block = functools.partial(_basic_block, layers, shortcut)
 
     x = layers.stem(x, width, stem)
-    x = blocks.groups(x, counts, width, functools.partial(block, layers))
-    x = layers.normalize_and_activate(x, "head.bn")
+    x = blocks.groups(x, counts, width, block)
+    if head == "normalized":
+        x = layers.normalize_and_activate(x, "head.bn")
     return blocks.head(x, num_classes)
 
 
-def _basic_block(layers, x, filters, stride, name):
-    # The shortcut convolution reads the block's input, before `bn1`.
+def _basic_block(layers, reads, x, filters, *, stride, name):
     shortcut = x
-    if stride != 1 or x.shape[-1] != filters:
-        shortcut = layers.convolution(
-            x, filters, 1, stride, f"{name}.shortcut_conv"
-        )
+    name_of_shortcut = f"{name}.shortcut_conv"
+    has_convolution = stride != 1 or x.shape[-1] != filters
+    if has_convolution and reads == "input":
+        shortcut = layers.convolution(x, filters, 1, stride, name_of_shortcut)
     x = layers.normalize_and_activate(x, f"{name}.bn1")
+    if has_convolution and reads == "activated":
+        shortcut = layers.convolution(x, filters, 1, stride, name_of_shortcut)
     x = layers.convolution(x, filters, 3, stride, f"{name}.conv1")
     x = layers.normalize_and_activate(x, f"{name}.bn2")
     x = layers.convolution(x, filters, 3, 1, f"{name}.conv2")

@@ -36,7 +36,14 @@ class ModelSpec(NamedTuple):
 
 # A stem of None depends on the size of the images.
 _RESIDUAL = {"width": 64, "activation": "relu", "stem": None}
-_WIDE = {"activation": "relu", "stem": None, "dropout": 0.0}
+_PREACT = {**_RESIDUAL, "head": "normalized"}
+_PREACT_BASIC = {**_PREACT, "shortcut": "input"}
+_WIDE = {
+    "activation": "relu",
+    "stem": None,
+    "dropout": 0.0,
+    "padding": "symmetric",
+}
 
 # Names of modules instead of functions, so that the flags can list the models
 # without importing Keras. Capitals stand for numbers and names.
@@ -46,11 +53,11 @@ MODELS = {
     "resnet50": ModelSpec("resnet", {"depth": 50}, _RESIDUAL),
     "resnet101": ModelSpec("resnet", {"depth": 101}, _RESIDUAL),
     "resnet152": ModelSpec("resnet", {"depth": 152}, _RESIDUAL),
-    "preact_resnet18": ModelSpec("preact_resnet", {"depth": 18}, _RESIDUAL),
-    "preact_resnet34": ModelSpec("preact_resnet", {"depth": 34}, _RESIDUAL),
-    "preact_resnet50": ModelSpec("preact_resnet", {"depth": 50}, _RESIDUAL),
-    "preact_resnet101": ModelSpec("preact_resnet", {"depth": 101}, _RESIDUAL),
-    "preact_resnet152": ModelSpec("preact_resnet", {"depth": 152}, _RESIDUAL),
+    "preact_resnet18": ModelSpec("preact_resnet", {"depth": 18}, _PREACT_BASIC),
+    "preact_resnet34": ModelSpec("preact_resnet", {"depth": 34}, _PREACT_BASIC),
+    "preact_resnet50": ModelSpec("preact_resnet", {"depth": 50}, _PREACT),
+    "preact_resnet101": ModelSpec("preact_resnet", {"depth": 101}, _PREACT),
+    "preact_resnet152": ModelSpec("preact_resnet", {"depth": 152}, _PREACT),
     "wrnDEPTH_WIDTH": ModelSpec("wide_resnet", None, _WIDE),
     "keras:NAME": ModelSpec("applications", None, {}),
 }
@@ -102,6 +109,9 @@ APPLICATIONS = {
 
 ACTIVATIONS = ("relu", "softplus", "swish")
 STEMS = ("cifar", "imagenet")
+PADDINGS = ("symmetric", "same")
+SHORTCUTS = ("input", "activated")
+HEADS = ("normalized", "plain")
 LARGEST_CIFAR_IMAGE = 64  # Pixels; larger images get the stem "imagenet".
 
 
@@ -208,7 +218,13 @@ def resolve_options(
 
 
 def _check(options):
-    known = {"activation": ACTIVATIONS, "stem": STEMS}
+    known = {
+        "activation": ACTIVATIONS,
+        "stem": STEMS,
+        "padding": PADDINGS,
+        "shortcut": SHORTCUTS,
+        "head": HEADS,
+    }
     for option, value in options.items():
         if option in known and value not in known[option]:
             raise ValueError(
@@ -263,7 +279,9 @@ def get(
             first group of blocks, defaults to 64; `activation`, one of
             `ACTIVATIONS`, defaults to `"relu"`; `stem`, one of `STEMS`,
             depends on the size of the images by default; `dropout`, a rate in
-            [0, 1), defaults to 0.
+            [0, 1), defaults to 0; `padding`, one of `PADDINGS`, defaults to
+            `"symmetric"`; `shortcut`, one of `SHORTCUTS`, defaults to
+            `"input"`; `head`, one of `HEADS`, defaults to `"normalized"`.
 
     Returns:
         A functional `keras.Model` from images in [0, 1], of shape `(batch,

@@ -32,6 +32,7 @@ def build(
     activation,
     stem,
     dropout,
+    padding,
 ):
     """Adds a WideResNet to normalized images.
 
@@ -44,11 +45,14 @@ def build(
         activation: A key of `blocks.ACTIVATIONS`.
         stem: `"cifar"` or `"imagenet"`.
         dropout: Float in [0, 1), the rate of dropout in the blocks.
+        padding: `"symmetric"` or `"same"`, of convolutions of stride 2.
 
     Returns:
         The logits, `(batch, num_classes)`.
     """
-    layers = blocks.Layers(activation, batch_normalization, blocks.he_normal)
+    layers = blocks.Layers(
+        activation, batch_normalization, blocks.he_normal, padding
+    )
     counts = [(depth - 4) // 6] * 3
     block = functools.partial(_block, layers, dropout)
 

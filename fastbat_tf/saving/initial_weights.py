@@ -1,14 +1,14 @@
 """Loads the initial weights of a training from a file."""
 
-import contextlib
 import pathlib
-import zipfile
 from typing import cast
 
 import h5py
 
 from fastbat_tf.errors import InputError
 from fastbat_tf.layers import structure
+from fastbat_tf.runtime import display
+from fastbat_tf.saving import torch_files, torch_weights, trust
 from fastbat_tf.saving.model_files import UNREADABLE
 
 
@@ -18,8 +18,10 @@ def load(classifier, path, received=None):
     Args:
         classifier: A built functional `keras.Model`.
         path: Path of a `.keras` or `.weights.h5` file of a functional
-            classifier or of a `RobustClassifier`. Only the weights of its
-            layers are read.
+            classifier or of a `RobustClassifier`, of which only the weights of
+            its layers are read; or of a file of PyTorch, see
+            `fastbat_tf.saving.torch_weights`.
+        received: The path as the user gave it. Defaults to None: `path`.
 
     Raises:
         InputError: If the file cannot be read, or if a layer does not fit. The
@@ -31,8 +33,16 @@ def load(classifier, path, received=None):
     >>> load(model, "best.weights.h5")
     """
     received = received or path
+    if torch_files.is_torch_file(path):
+        done = torch_weights.load(classifier, path, f"init_weights={received}")
+        if done.normalization == torch_weights.KEPT:
+            display.note(
+                f"{received} has no mean and deviation of pixels: the model "
+                "keeps those of the data set (--nonormalize: none)."
+            )
+        return
     try:
-        found = _read(pathlib.Path(path))
+        found = _read(pathlib.Path(path), f"init_weights={received}")
     except InputError:
         raise
     except UNREADABLE as error:
@@ -81,13 +91,9 @@ def _shapes(own):
     return [tuple(own[key].shape) for key in sorted(own, key=int)]
 
 
-def _read(file):
+def _read(file, received):
     """Reads the weights of each layer, by name."""
-    with contextlib.ExitStack() as stack:
-        if file.suffix == ".keras":
-            archive = stack.enter_context(zipfile.ZipFile(file))
-            file = stack.enter_context(archive.open("model.weights.h5"))
-        root = stack.enter_context(h5py.File(file, "r"))
+    with trust.open_weights(file, received) as root:
         if "classifier" in root:  # The file of a RobustClassifier.
             root = cast(h5py.Group, root["classifier"])
         groups = []

@@ -1,6 +1,8 @@
 """Reads a TFLite file as a function from images to logits."""
 
 import importlib.util
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -9,6 +11,16 @@ from fastbat_tf.errors import InputError
 from fastbat_tf.runtime import environment
 
 IDENTIFIER = b"TFL3"  # From the fifth byte on.
+MAX_BYTES = 2**31  # FlatBuffers cannot be larger.
+
+# LiteRT aborts the process on some damaged files.
+TRIAL = """\
+import sys
+from ai_edge_litert.interpreter import Interpreter
+interpreter = Interpreter(sys.argv[1])
+interpreter.allocate_tensors()
+interpreter.invoke()
+"""
 
 
 def read(path):
@@ -30,20 +42,45 @@ def read(path):
             'pip install "fastbat_tf[export]". '
             f"Received: model_path={path}"
         )
+    if path.stat().st_size > MAX_BYTES:
+        raise InputError(
+            f"A TFLite file is expected to have at most {MAX_BYTES} bytes. "
+            f"Received: model_path={path}"
+        )
     content = path.read_bytes()
     if content[4:8] != IDENTIFIER:
         raise InputError(
             "A TFLite file is expected, which has the letters TFL3 from its "
             f"fifth byte on. Received: model_path={path}"
         )
+    if _aborts(path):
+        raise InputError(
+            "The TFLite file is damaged: LiteRT aborts while it reads it. "
+            f"Received: model_path={path}"
+        )
     try:
         return LiteRTNetwork(content)
+    except InputError:
+        raise
     except (RuntimeError, ValueError) as error:
         raise InputError(
             "The model is expected to be a complete TFLite file, of "
             "operations that LiteRT has. "
             f"Received: model_path={path} ({_first_line(error)})"
         ) from error
+
+
+def _aborts(path):
+    """Whether a signal ends a process that runs the file."""
+    trial = subprocess.run(
+        # -P: modules of the working directory are not imported.
+        [sys.executable, "-P", "-c", TRIAL, str(path)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
+    return trial.returncode < 0
 
 
 class LiteRTNetwork:

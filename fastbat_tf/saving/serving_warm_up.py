@@ -81,13 +81,14 @@ def _is_answered(name, signatures, tensor):
 
 
 def _record(name, tensor):
-    # Not installed without the extra of the exports.
+    # Not installed without the extra of the exports. Their classes are made
+    # when they are imported.
     from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-    request = predict_pb2.PredictRequest()
+    request = predict_pb2.PredictRequest()  # pyright: ignore
     request.model_spec.signature_name = name
     kind = "encoded" if tensor.dtype == tf.string else "images"
     request.inputs[kind].CopyFrom(tf.make_tensor_proto(tensor.numpy()))
-    log = prediction_log_pb2.PredictionLog()
+    log = prediction_log_pb2.PredictionLog()  # pyright: ignore
     log.predict_log.request.CopyFrom(request)
     return log.SerializeToString()

@@ -14,6 +14,7 @@ version appears in it at once and complete, under a number that is new.
 import os
 import pathlib
 import re
+import shutil
 from collections.abc import Callable
 
 from fastbat_tf import files
@@ -39,7 +40,9 @@ def next_version(base: str | os.PathLike[str]) -> int:
 
     Example:
 
-    >>> next_version("served/cifar10")  # It has 1 and 3.
+    >>> for version in ("1", "3"):
+    ...     pathlib.Path("served/digits", version).mkdir(parents=True)
+    >>> next_version("served/digits")
     4
     """
     base = pathlib.Path(base)
@@ -64,7 +67,7 @@ def add_version(
     Args:
         base: Path of the directory of versions. It is created if it is missing.
         write: Function that writes the version to the path that it is given,
-            which does not exist, or holds what a killed process has written.
+            which does not exist.
 
     Returns:
         The `pathlib.Path` of the version.
@@ -77,6 +80,8 @@ def add_version(
     Example:
 
     ```python
+    from fastbat_tf.saving.export import export
+
     add_version("served/cifar10", lambda path: export(model, path))
     ```
     """
@@ -84,6 +89,7 @@ def add_version(
     check(base)
     with taking_turns(base):
         partial = base / PARTIAL
+        shutil.rmtree(partial, ignore_errors=True)  # From a killed process.
         write(partial)
         return _publish(partial, base)
 

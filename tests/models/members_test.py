@@ -54,10 +54,17 @@ class MembersTest(parameterized.TestCase):
             "batch_normalization": fb.FusedBatchNormalization,
         }
         with mock.patch.object(members, "get") as get:
-            fb.models.preact_resnet50(3, width=2, **given)
-            get.assert_called_once_with("preact_resnet50", 3, width=2, **given)
-            fb.models.wrn(10, 2, 3, dropout=0.25, **given)
-            get.assert_called_with("wrn10_2", 3, dropout=0.25, **given)
+            fb.models.resnet50(3, width=2, **given)
+            get.assert_called_once_with("resnet50", 3, width=2, **given)
+            preact = {"width": 2, "head": "plain", **given}
+            fb.models.preact_resnet50(3, **preact)
+            get.assert_called_with("preact_resnet50", 3, **preact)
+            preact["shortcut"] = "activated"
+            fb.models.preact_resnet34(3, **preact)
+            get.assert_called_with("preact_resnet34", 3, **preact)
+            wide = {"dropout": 0.25, "padding": "same", **given}
+            fb.models.wrn(10, 2, 3, **wide)
+            get.assert_called_with("wrn10_2", 3, **wide)
             for build in (fb.models.preact_resnet50, fb.models.wrn):
                 names = inspect.signature(build).parameters
                 self.assertContainsSubset(given, names)

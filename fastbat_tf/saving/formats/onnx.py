@@ -10,6 +10,7 @@ import tf2onnx
 from tensorflow.python.framework import convert_to_constants
 
 from fastbat_tf.errors import InputError
+from fastbat_tf.runtime import environment
 from fastbat_tf.saving.facts import list_facts
 from fastbat_tf.saving.precision import in_float32
 
@@ -41,8 +42,9 @@ def write(served, folder, options):
     model = _convert(served)
     _check_operations(model)
     _name_sizes(model.graph)
-    model.graph.name = served.info.name
-    facts = list_facts(served.info).items()
+    model.graph.name = served.info.name.encode("utf-8", "replace")
+    logits = model.graph.output[0].type.tensor_type.shape
+    facts = list_facts(served.info, logits.dim[1].dim_value or None).items()
     onnx.helper.set_model_props(
         model,
         {k: v if isinstance(v, str) else json.dumps(v) for k, v in facts},
@@ -67,7 +69,7 @@ def _convert(served):
     answer = tf.function(served.answer_or_nan, [images], autograph=False)
     with in_float32(served.classifier):
         concrete = answer.get_concrete_function()
-    with _silent_loggers():
+    with _silent_loggers(), environment.captured_errors():
         # Also the captured constants, of which tf2onnx makes inputs: the mean
         # of a normalization, for example.
         frozen = convert_to_constants.convert_variables_to_constants_v2(

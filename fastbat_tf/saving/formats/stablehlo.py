@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from fastbat_tf.errors import InputError
 from fastbat_tf.files import write_json
+from fastbat_tf.runtime import environment
 from fastbat_tf.saving import stablehlo
 from fastbat_tf.saving.facts import list_facts
 from fastbat_tf.saving.precision import in_float32
@@ -40,7 +41,7 @@ def write(served, folder, options):
         )
     spec = tf.TensorSpec((options.batch_size, *served.shape), tf.float32)
     variables = _name_uniquely(served.classifier.variables)
-    with in_float32(served.classifier):
+    with in_float32(served.classifier), environment.captured_errors():
         try:
             description = stablehlo.write(
                 folder / "model.mlir",
@@ -64,7 +65,9 @@ def write(served, folder, options):
         for name in used
     }
     np.savez(folder / "weights.npz", **arrays)
-    description["info"] = list_facts(served.info)
+    shapes = {e["result"]: e["shape"] for e in description["outputs"]}
+    classes = shapes["logits"][-1]
+    description["info"] = list_facts(served.info, classes)
     write_json(folder / "model.json", description)
 
 
