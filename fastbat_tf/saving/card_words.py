@@ -233,8 +233,10 @@ def training(info: ModelInfo) -> list[str]:
             f"These are the weights after epoch {info.best_epoch}, which was "
             "the best one on the validation split."
         )
-    if info.initial_weights:
+    if info.initial_weights and config:
         lines.append(f"It started from the weights {info.initial_weights}.")
+    elif info.initial_weights:
+        lines.append(f"These are the weights {info.initial_weights}.")
     elif config:
         lines.append("It started from random weights.")
     if info.device:
