@@ -21,6 +21,7 @@ The measurements of each attack are kept in `formats/` of the run, so that the
 same command resumes after an interruption.
 """
 
+import argparse
 import dataclasses
 import json
 import os
@@ -29,33 +30,9 @@ import statistics
 import time
 from typing import NamedTuple
 
-from absl import flags
-
 from benchmarks import device
-from benchmarks.shared import start
 from fastbat_tf.experiment.report import paired
-
-RUN_DIR = flags.DEFINE_string("run_dir", None, "The run.", required=True)
-DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "Directory of the data (default: that of the run)."
-)
-FORMATS = flags.DEFINE_list(
-    "formats",
-    ["keras", "saved_model", "tflite", "tflite_int8", "onnx"],
-    "The formats; the others are compared with the first.",
-)
-EXAMPLES = flags.DEFINE_integer("examples", 500, "Test images.")
-ATTACKS = flags.DEFINE_list(
-    "attacks",
-    ["square-1000", "transfer-pgd-50-10"],
-    "Attacks without gradients of the model; none: do not attack.",
-)
-EPSILON = flags.DEFINE_float("epsilon", 8 / 255, "Radius, L-infinity.")
-ROUNDS = flags.DEFINE_integer("rounds", 100, "Timed calls of one image each.")
-CORES = flags.DEFINE_integer("cores", 1, "CPU cores that are used.")
-JSON_FILE = flags.DEFINE_string(
-    "json", None, "File to which the numbers are written."
-)
+from fastbat_tf.runtime import environment
 
 BATCH_SIZE = 32
 
@@ -78,22 +55,22 @@ def use_cores(count):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
 
 
-def export(name):
-    """Exports the run in a format, unless it has been; returns the path."""
+def export(run_dir, name, data_dir=None):
+    """Exports a run in a format, unless it has been; returns the path."""
     from fastbat_tf import models
     from fastbat_tf.experiment.export import export_run
     from fastbat_tf.experiment.export_request import ExportRequest
     from fastbat_tf.saving.formats import registry
 
-    run_dir = pathlib.Path(RUN_DIR.value)
     file = registry.get(name).file
     path = run_dir / "exports" / name / file if file else run_dir / name
     if not path.exists():
-        export_run(run_dir, models.get, ExportRequest(name), verbosity=-1)
+        request = ExportRequest(name, data_dir=data_dir)
+        export_run(run_dir, models.get, request, verbosity=-1)
     return path
 
 
-def read_test_images():
+def read_test_images(run_dir, data_dir, count):
     """A class-balanced subset: float32 images in [0, 1], and labels."""
     import numpy as np
 
@@ -101,11 +78,10 @@ def read_test_images():
     from fastbat_tf.evaluation import inputs
     from fastbat_tf.experiment.run_directory import RunDirectory
 
-    config = RunDirectory(RUN_DIR.value).load_config()
-    data = config.data
-    if DATA_DIR.value:
-        data = dataclasses.replace(data, data_dir=DATA_DIR.value)
-    sample = inputs.take(loading.load_test(data), EXAMPLES.value, seed=0)
+    data = RunDirectory(run_dir).load_config().data
+    if data_dir:
+        data = dataclasses.replace(data, data_dir=data_dir)
+    sample = inputs.take(loading.load_test(data), count, seed=0)
     return np.float32(sample.images) / 255, sample.labels
 
 
@@ -132,20 +108,21 @@ def get_call(name, path, network):
     return lambda images: np.asarray(network(images))
 
 
-def measure_speed(calls, images):
+def measure_speed(calls, images, rounds):
     """Times functions, which take turns.
 
     Args:
         calls: Dict from names to functions of a batch of images.
-        images: Array of images.
+        images: Array of at least `BATCH_SIZE` images.
+        rounds: Integer, calls with one image; a fifth of it with a batch.
 
     Returns:
         Dict from names to `Speed`.
     """
     medians = {name: [] for name in calls}
-    for size, rounds in ((1, ROUNDS.value), (BATCH_SIZE, ROUNDS.value // 5)):
+    for size, count in ((1, rounds), (BATCH_SIZE, max(1, rounds // 5))):
         seconds = {name: [] for name in calls}
-        for number in range(-2, rounds):  # The first two trace and warm up.
+        for number in range(-2, count):  # The first two trace and warm up.
             first = number % (len(images) // size) * size
             batch = images[first : first + size]
             for name, call in calls.items():
@@ -164,31 +141,6 @@ def answers(call, images):
 
     starts = range(0, len(images), BATCH_SIZE)
     return np.concatenate([call(images[i : i + BATCH_SIZE]) for i in starts])
-
-
-def measure_robustness(name, network, surrogate, data):
-    """Attacks a model, or reads what the attacks did before.
-
-    Returns:
-        The results of `evaluate_robustness`, and a bool array `(examples,)`,
-        the images that the model gets right under all attacks.
-    """
-    import numpy as np
-
-    from fastbat_tf import evaluate_robustness
-
-    directory = pathlib.Path(RUN_DIR.value, "formats", name.replace(" ", "_"))
-    results = evaluate_robustness(
-        network,
-        data,
-        ATTACKS.value,
-        EPSILON.value,
-        surrogate=surrogate,
-        batch_size=100,
-        directory=directory,
-    )
-    with np.load(directory / "outcomes.npz") as outcomes:
-        return results, outcomes["robust"].all(0)
 
 
 def print_costs(rows):
@@ -219,13 +171,8 @@ def percent(share, interval):
 
 def print_robustness(rows):
     """Prints the table of accuracies."""
-    titles = [
-        "format",
-        "clean",
-        *ATTACKS.value,
-        "worst case",
-        "minus the first",
-    ]
+    names = [row["attack"] for row in rows[0]["results"]["attacks"]]
+    titles = ["format", "clean", *names, "all attacks", "minus the first"]
     print(f"| {' | '.join(titles)} |")
     print("|" + "---|" * len(titles))
     for row in rows:
@@ -246,20 +193,21 @@ def print_robustness(rows):
         print(f"| {' | '.join(cells)} |", flush=True)
 
 
-def measure_costs(paths, networks, images):
+def measure_costs(paths, networks, images, rounds):
     """The rows of the first table, as dicts.
 
     Args:
         paths: Dict from formats to paths.
         networks: Dict from formats to functions from images to logits.
         images: Array of images.
+        rounds: Integer; see `measure_speed`.
     """
     import numpy as np
 
     calls = {
         x: get_call(x, paths[x], network) for x, network in networks.items()
     }
-    speeds = measure_speed(calls, images)
+    speeds = measure_speed(calls, images, rounds)
     logits = {x: answers(call, images) for x, call in calls.items()}
     expected = next(iter(logits.values()))
     return [
@@ -274,60 +222,125 @@ def measure_costs(paths, networks, images):
     ]
 
 
-def measure_attacks(networks, data):
+def measure_attacks(networks, data, attacks, epsilon, directory):
     """The rows of the second table, as dicts.
 
     Args:
         networks: Dict from formats to functions from images to logits.
         data: Pair of images and labels.
+        attacks: List of names.
+        epsilon: Float, the radius.
+        directory: `pathlib.Path`, where the outcomes are kept.
     """
-    first, surrogate = next(iter(networks.items()))
+    import numpy as np
+
+    from fastbat_tf import evaluate_robustness
+
+    first, reference = next(iter(networks.items()))
+    also = {f"{first}, 8-bit pixels": rounded(reference)}
+    transfers = any(name.startswith("transfer") for name in attacks)
     rows, expected = [], None
-    for name, network in {
-        **networks,
-        f"{first}, 8-bit pixels": rounded(surrogate),
-    }.items():
-        results, robust = measure_robustness(name, network, surrogate, data)
+    for name, network in {**networks, **also}.items():
+        kept = directory / name.replace(" ", "_")
+        results = evaluate_robustness(
+            network,
+            data,
+            attacks,
+            epsilon,
+            surrogate=reference if transfers else None,
+            batch_size=100,
+            directory=kept,
+        )
+        with np.load(kept / "outcomes.npz") as outcomes:
+            robust = outcomes["robust"].all(0)
         expected = robust if expected is None else expected
-        difference = paired.compare(robust, expected)._asdict()
         rows.append(
             {
                 "format": name,
                 "results": results,
                 "robust_accuracy": robust.mean(),
-                "difference": difference,
+                "difference": paired.compare(robust, expected)._asdict(),
             }
         )
     return rows
 
 
-def main(_):
-    """Prints both tables."""
-    use_cores(CORES.value)
+def measure(arguments):
+    """Prints both tables, and returns their numbers as a dict."""
     from fastbat_tf.saving import model_files
 
-    data = images, _ = read_test_images()
-    paths = {name: export(name) for name in FORMATS.value}
+    run_dir = pathlib.Path(arguments.run_dir)
+    data = read_test_images(run_dir, arguments.data_dir, arguments.examples)
+    paths = {
+        name: export(run_dir, name, arguments.data_dir)
+        for name in arguments.formats.split(",")
+    }
     networks = {name: model_files.load(path) for name, path in paths.items()}
     found = {
         "device": device.describe(),
-        "cores": CORES.value,
-        "examples": len(images),
-        "epsilon": EPSILON.value,
+        "cores": arguments.cores,
+        "examples": len(data[0]),
+        "epsilon": arguments.epsilon,
     }
     print(
-        f"{found['device']}, of which {CORES.value} used; {len(images)} test "
-        f"images, epsilon {255 * EPSILON.value:g}/255",
+        f"{found['device']}, of which {arguments.cores} used; "
+        f"{found['examples']} test images, epsilon "
+        f"{255 * arguments.epsilon:g}/255",
         flush=True,
     )
-    found["costs"] = measure_costs(paths, networks, images)
+    found["costs"] = measure_costs(paths, networks, data[0], arguments.rounds)
     print_costs(found["costs"])
-    if ATTACKS.value:
-        found["robustness"] = measure_attacks(networks, data)
+    if arguments.attacks:
+        found["robustness"] = measure_attacks(
+            networks,
+            data,
+            arguments.attacks.split(","),
+            arguments.epsilon,
+            run_dir / "formats",
+        )
         print_robustness(found["robustness"])
-    if JSON_FILE.value:
-        pathlib.Path(JSON_FILE.value).write_text(json.dumps(found, indent=1))
+    return found
+
+
+def main(given: list[str] | None = None) -> None:
+    """Runs the command.
+
+    Args:
+        given: List of strings. Defaults to those of the command line.
+    """
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run_dir", required=True)
+    parser.add_argument("--data_dir", help="Default: that of the run.")
+    parser.add_argument(
+        "--formats",
+        default="keras,saved_model,tflite,tflite_int8,onnx",
+        help="The others are compared with the first.",
+    )
+    parser.add_argument("--examples", type=int, default=500)
+    parser.add_argument(
+        "--attacks",
+        default="square-1000,transfer-pgd-50-10",
+        help="Without gradients of the model; empty: no attacks.",
+    )
+    parser.add_argument("--epsilon", type=float, default=8 / 255)
+    parser.add_argument(
+        "--rounds", type=int, default=100, help="Timed calls of one image."
+    )
+    parser.add_argument(
+        "--cores", type=int, default=1, help="CPU cores that are used."
+    )
+    parser.add_argument("--json", help="Write the numbers here, too.")
+    arguments = parser.parse_args(given)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    use_cores(arguments.cores)
+    environment.enable_onednn()
+    with environment.silent_start():
+        import tensorflow  # noqa: F401
+    found = measure(arguments)
+    if arguments.json:
+        with open(arguments.json, "w") as file:
+            json.dump(found, file, indent=1)
 
 
 if __name__ == "__main__":
-    start(main)
+    main()

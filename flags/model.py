@@ -106,8 +106,7 @@ def _get_constants():
     found = torch_constants.read_file(file, received)
     if found and not NORMALIZE.value:
         raise InputError(
-            f"The network of the file normalizes pixels, with mean={found[0]} "
-            f"and std={found[1]}; expected no --nonormalize. "
-            f"Received: {received}"
+            "The network of the file normalizes pixels; expected no "
+            f"--nonormalize. Received: {received}"
         )
     return found or (None, None)

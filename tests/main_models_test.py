@@ -54,7 +54,12 @@ class ModelsTest(CommandLineTest):
                 "normalize": True,
                 "stem": "cifar",
                 "dropout": 0.2,
+                "padding": None,
+                "shortcut": None,
+                "head": None,
                 "init_weights": None,
+                "mean": None,
+                "std": None,
             },
         )
 

@@ -24,6 +24,7 @@ from fastbat_tf.experiment.preemption import Preemption
 from fastbat_tf.experiment.report.request import write_at_end
 from fastbat_tf.experiment.run_directory import RunDirectory
 from fastbat_tf.runtime import display, hints
+from fastbat_tf.saving import model_files
 from fastbat_tf.saving.model_files import Trusted
 
 
@@ -82,6 +83,8 @@ def _evaluate(config, target, run_dir, build_model, everyone):
     if target.allow_code:
         model = model and Trusted(model)
         surrogate = surrogate and Trusted(surrogate)
+    for path in filter(None, (model, surrogate)):
+        model_files.check(path)  # Before the data are read.
     if model is None:
         run = RunDirectory(run_dir)
         # Fails now, not after hours.

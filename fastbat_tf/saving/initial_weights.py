@@ -7,6 +7,7 @@ import h5py
 
 from fastbat_tf.errors import InputError
 from fastbat_tf.layers import structure
+from fastbat_tf.runtime import display
 from fastbat_tf.saving import torch_files, torch_weights, trust
 from fastbat_tf.saving.model_files import UNREADABLE
 
@@ -33,7 +34,12 @@ def load(classifier, path, received=None):
     """
     received = received or path
     if torch_files.is_torch_file(path):
-        torch_weights.load(classifier, path, f"init_weights={received}")
+        done = torch_weights.load(classifier, path, f"init_weights={received}")
+        if done.normalization == torch_weights.KEPT:
+            display.note(
+                f"{received} has no mean and deviation of pixels: the model "
+                "keeps those of the data set (--nonormalize: none)."
+            )
         return
     try:
         found = _read(pathlib.Path(path), f"init_weights={received}")

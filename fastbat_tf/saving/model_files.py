@@ -1,5 +1,6 @@
 """Reads models from Keras files, SavedModels, and files of other runtimes."""
 
+import contextlib
 import dataclasses
 import importlib
 import os
@@ -79,24 +80,55 @@ def load(path):
     TensorShape([8, 10])
     """
     allow_code = isinstance(path, Trusted)
+    held = check(path)
     path = pathlib.Path(path)
-    if not path.exists():
-        raise InputError(
-            "The model is expected to be a .keras file or the directory of a "
-            f"SavedModel, but there is none. Received: model_path={path}"
-        )
-    received = f"model_path={path}"
-    try:
+    with _refuse_unreadable(path):
         if path.is_dir():
-            if not allow_code:
-                trust.check_saved_model(path, received)
             return saved_models.read(path)
         if path.suffix in READERS:
             reader = importlib.import_module(
                 f"fastbat_tf.saving.{READERS[path.suffix]}"
             )
             return reader.read(path)
-        model = _load_keras(path, received, allow_code)
+        with trust.bounded_variables(held, f"model_path={path}"):
+            model = keras.models.load_model(
+                path, compile=False, safe_mode=not allow_code
+            )
+    return logits_of(model)
+
+
+def check(path):
+    """Refuses what `load` refuses of a file of others, and opens nothing.
+
+    Args:
+        path: Path of a model, which may be `Trusted`.
+
+    Returns:
+        Integer, the bytes of the weights in a Keras file.
+
+    Raises:
+        InputError: If there is no such file, or it could do more than compute.
+    """
+    allow_code = isinstance(path, Trusted)
+    path = pathlib.Path(path)
+    received = f"model_path={path}"
+    if not path.exists():
+        raise InputError(
+            "The model is expected to be a .keras file or the directory of a "
+            f"SavedModel, but there is none. Received: {received}"
+        )
+    with _refuse_unreadable(path):
+        if path.is_dir() and not allow_code:
+            trust.check_saved_model(path, received)
+        if path.is_file() and path.name.endswith(KERAS_FILES):
+            return trust.check_keras_file(path, received, allow_code=allow_code)
+    return 0
+
+
+@contextlib.contextmanager
+def _refuse_unreadable(path):
+    try:
+        yield
     except InputError:
         raise
     except UNREADABLE as error:
@@ -104,17 +136,6 @@ def load(path):
             "The model cannot be read; expected a .keras file or the directory "
             f"of a SavedModel. Received: model_path={path} ({_reason(error)})"
         ) from error
-    return logits_of(model)
-
-
-def _load_keras(path, received, allow_code):
-    held = 0
-    if path.name.endswith(KERAS_FILES):  # Keras refuses all others.
-        held = trust.check_keras_file(path, received, allow_code=allow_code)
-    with trust.bounded_variables(held, received):
-        return keras.models.load_model(
-            path, compile=False, safe_mode=not allow_code
-        )
 
 
 def _reason(error):

@@ -144,7 +144,7 @@ def expect_reader(
 def _open_pickle(path, received):
     expect_reader(path, received)
     _expect_uncompressed(path, received)
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     try:
         found = torch.load(path, weights_only=True, map_location="cpu")

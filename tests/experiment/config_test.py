@@ -304,6 +304,27 @@ class ConfigTest(parameterized.TestCase):
             Config.from_dict(json.loads(path.read_text())), expected
         )
 
+    def test_options_of_networks_that_earlier_versions_did_not_have(self):
+        given = ModelConfig(
+            padding="symmetric", shortcut="input", head="normalized"
+        )
+        self.assertEqual(given, ModelConfig())
+        self.assertNotEqual(ModelConfig(padding="same"), ModelConfig())
+        config = Config(model=ModelConfig("wrn10_1", padding="same"))
+        self.assertEqual(Config.from_dict(config.to_dict()), config)
+        groups = Config().to_dict()
+        for name in ("padding", "shortcut", "head", "mean", "std"):
+            self.assertIsNone(groups["model"].pop(name))
+        self.assertEqual(Config.from_dict(groups), Config())
+
+    def test_constants_of_initial_weights(self):
+        model = ModelConfig(mean=(0.4, 0.5, 0.25), std=[0.1, 0.2, 0.125])
+        config = Config(model=model)
+        groups = json.loads(json.dumps(config.to_dict()))
+        self.assertEqual(Config.from_dict(groups), config)
+        self.assertNotEqual(config, Config())
+        hash(config.model)
+
     def test_settings_of_an_earlier_version(self):
         """A config.json with fewer settings gets the current defaults."""
         groups = Config().to_dict()

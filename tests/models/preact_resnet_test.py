@@ -40,6 +40,28 @@ class PreActResNetTest(tf.test.TestCase, parameterized.TestCase):
     def test_the_formula(self):
         self.assertEqual(bottleneck_count((3, 4, 6, 3)), 23_513_162)
 
+    @parameterized.parameters(
+        ({"head": "plain"}, "head.bn"), ({"shortcut": "activated"}, None)
+    )
+    def test_options(self, options, absent):
+        default = models.get("preact_resnet18", width=2)
+        model = models.get("preact_resnet18", width=2, **options)
+        expected = {
+            v.path: v.shape
+            for v in default.weights
+            if v.path.partition("/")[0] != absent
+        }
+        self.assertEqual({v.path: v.shape for v in model.weights}, expected)
+
+    def test_what_a_shortcut_reads(self):
+        for shortcut, before in (
+            ("input", "group1.block2.add"),
+            ("activated", "group2.block1.bn1.relu"),
+        ):
+            model = models.get("preact_resnet18", width=2, shortcut=shortcut)
+            layer = model.get_layer("group2.block1.shortcut_conv")
+            self.assertEqual(layer.input._keras_history[0].name, before)
+
     def test_names(self):
         names = {v.path for v in models.get("preact_resnet18").weights}
         self.assertContainsSubset(

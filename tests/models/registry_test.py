@@ -98,12 +98,33 @@ class OptionsTest(parameterized.TestCase):
         (
             "preact_resnet18",
             {"width": 3, "activation": "swish", "stem": "imagenet"},
-            {"width": 3, "activation": "swish", "stem": "imagenet"},
+            {
+                "width": 3,
+                "activation": "swish",
+                "stem": "imagenet",
+                "head": "normalized",
+                "shortcut": "input",
+            },
+        ),
+        (
+            "preact_resnet50",
+            {"head": "plain"},
+            {
+                "width": 64,
+                "activation": "relu",
+                "stem": "cifar",
+                "head": "plain",
+            },
         ),
         (
             "wrn16_8",
             {"dropout": 0.3},
-            {"activation": "relu", "stem": "cifar", "dropout": 0.3},
+            {
+                "activation": "relu",
+                "stem": "cifar",
+                "dropout": 0.3,
+                "padding": "symmetric",
+            },
         ),
         ("keras:ResNet50", {"width": None}, {}),
     )
@@ -131,6 +152,12 @@ class OptionsTest(parameterized.TestCase):
         ("resnet18", {"width": 0}, "at least 1"),
         ("resnet18", {"activation": "gelu"}, "one of relu, softplus, swish"),
         ("resnet18", {"stem": "svhn"}, "one of cifar, imagenet"),
+        ("wrn16_8", {"padding": "valid"}, "one of symmetric, same"),
+        ("resnet18", {"padding": "same"}, "does not apply"),
+        ("preact_resnet18", {"shortcut": "output"}, "one of input, activated"),
+        ("preact_resnet50", {"shortcut": "input"}, "does not apply"),
+        ("preact_resnet18", {"head": "bn"}, "one of normalized, plain"),
+        ("wrn16_8", {"head": "plain"}, "does not apply"),
         ("wrn16_8", {"dropout": 1.0}, r"in \[0, 1\)"),
         ("wrn16_8", {"dropout": -0.1}, r"in \[0, 1\)"),
         ("resnet18", {"num_classes": 1}, "at least 2"),

@@ -55,6 +55,27 @@ class WideResNetTest(tf.test.TestCase, parameterized.TestCase):
     def test_the_formula(self, depth, widening, expected):
         self.assertEqual(count(depth, widening), expected)
 
+    def test_same_padding_is_that_of_tensorflow(self):
+        default = models.get("wrn10_1", input_shape=(8, 8, 3))
+        model = models.get("wrn10_1", input_shape=(8, 8, 3), padding="same")
+        self.assertEqual(
+            [(v.path, v.shape) for v in model.weights],
+            [(v.path, v.shape) for v in default.weights],
+        )
+        padded = [x.name for x in default.layers if x.name.endswith(".pad")]
+        self.assertEqual(
+            padded, ["group2.block1.conv1.pad", "group3.block1.conv1.pad"]
+        )
+        names = [layer.name for layer in model.layers]
+        self.assertNoCommonElements(names, padded)
+        layer = model.get_layer("group2.block1.conv1")
+        x = tf.random.stateless_normal((1, 8, 8, 16), (1, 2))
+        edges = ((0, 0), (0, 1), (0, 1), (0, 0))
+        expected = tf.nn.conv2d(
+            tf.pad(x, edges), tf.constant(layer.kernel), 2, "VALID"
+        )
+        self.assertAllClose(layer(x), expected, rtol=1e-5, atol=1e-5)
+
     def test_names(self):
         model = models.get("wrn16_1")
         names = {v.path for v in model.weights}

@@ -36,10 +36,10 @@ def check_content(file, size, received):
             if not isinstance(link, h5py.HardLink):
                 _refuse(group, name, "is a link to another place", received)
             item = group[name]
-            address = h5py.h5o.get_info(item.id).addr
-            if address in seen:
+            info = h5py.h5o.get_info(item.id)  # pyright: ignore
+            if info.addr in seen:
                 continue
-            seen.add(address)
+            seen.add(info.addr)
             if isinstance(item, h5py.Group):
                 pending.append(item)
             elif isinstance(item, h5py.Dataset):

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from typing import Any
 
 import keras
 
@@ -30,22 +31,25 @@ def bounded_variables(held, received):
     """
     limit = FREE_BYTES + MAX_GROWTH * held
     created = 0
-    add_weight = keras.layers.Layer.add_weight
+    # Of any type, since its method is exchanged.
+    layers: Any = keras.layers.Layer
+    add_weight = layers.add_weight
 
-    def add_bounded(layer, shape=None, *args, **kwargs):
+    def add_bounded(layer, *args, **kwargs):
         nonlocal created
-        sizes = (shape,) if isinstance(shape, int) else shape or ()
+        shape = args[0] if args else kwargs.get("shape")
+        sizes = (shape,) if isinstance(shape, int) else tuple(shape or ())
         created += 4 * math.prod(size or 1 for size in sizes)
         if created > limit:
             raise InputError(
                 f"The layers of the model have more than {limit} bytes of "
                 f"weights, where the file holds {held}; the layer {layer.name} "
-                f"has the shape {tuple(sizes)}. Received: {received}"
+                f"has the shape {sizes}. Received: {received}"
             )
-        return add_weight(layer, shape, *args, **kwargs)
+        return add_weight(layer, *args, **kwargs)
 
-    keras.layers.Layer.add_weight = add_bounded
+    layers.add_weight = add_bounded
     try:
         yield
     finally:
-        keras.layers.Layer.add_weight = add_weight
+        layers.add_weight = add_weight
