@@ -82,8 +82,9 @@ def load(path):
     path = pathlib.Path(path)
     if not path.exists():
         raise InputError(
-            "The model is expected to be a .keras file or the directory of a "
-            f"SavedModel, but there is none. Received: model_path={path}"
+            "The model is expected to be a .keras, .onnx or .tflite file or "
+            "the directory of a SavedModel, but there is none. "
+            f"Received: model_path={path}"
         )
     received = f"model_path={path}"
     try:
@@ -101,8 +102,9 @@ def load(path):
         raise
     except UNREADABLE as error:
         raise InputError(
-            "The model cannot be read; expected a .keras file or the directory "
-            f"of a SavedModel. Received: model_path={path} ({_reason(error)})"
+            "The model cannot be read; expected a .keras, .onnx or .tflite "
+            "file or the directory of a SavedModel. "
+            f"Received: model_path={path} ({_reason(error)})"
         ) from error
     return logits_of(model)
 
