@@ -13,7 +13,7 @@ def build(policy):
     return keras.Sequential(
         [
             keras.Input((4,)),
-            keras.Sequential([layers.Dense(3, dtype=policy)]),
+            layers.Dense(3, dtype=policy),
             layers.Dense(2, dtype="float32"),
         ]
     )
@@ -29,10 +29,7 @@ class PrecisionTest(tf.test.TestCase):
             self.assertAllClose(model(inputs), expected, 1e-6, 1e-6)
             raise KeyError
         self.assertAllEqual(model(inputs), before)
-        policies = [
-            layer.dtype_policy.name
-            for layer in (model.layers[0].layers[0], model.layers[1])
-        ]
+        policies = [layer.dtype_policy.name for layer in model.layers]
         self.assertEqual(policies, ["mixed_bfloat16", "float32"])
 
 
