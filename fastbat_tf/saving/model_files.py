@@ -114,8 +114,9 @@ def check(path):
     received = f"model_path={path}"
     if not path.exists():
         raise InputError(
-            "The model is expected to be a .keras file or the directory of a "
-            f"SavedModel, but there is none. Received: {received}"
+            "The model is expected to be a .keras, .onnx or .tflite file or "
+            "the directory of a SavedModel, but there is none. "
+            f"Received: {received}"
         )
     with _refuse_unreadable(path):
         if path.is_dir() and not allow_code:
@@ -133,8 +134,9 @@ def _refuse_unreadable(path):
         raise
     except UNREADABLE as error:
         raise InputError(
-            "The model cannot be read; expected a .keras file or the directory "
-            f"of a SavedModel. Received: model_path={path} ({_reason(error)})"
+            "The model cannot be read; expected a .keras, .onnx or .tflite "
+            "file or the directory of a SavedModel. "
+            f"Received: model_path={path} ({_reason(error)})"
         ) from error
 
 

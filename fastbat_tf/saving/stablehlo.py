@@ -32,7 +32,7 @@ def export_step(
     * `step.mlir`, the computation;
     * `step.json` with the lists `inputs` and `outputs`, in the order of the
       computation. An input is an `argument`, one of the tensors of the batch
-      with its `shape` and `dtype`, or a `state`, a variable named by its path.
+      or a `state`, a variable named by its path, both with `shape` and `dtype`.
       An output is a `result` to log, or the new value of a `state`. The list
       `metrics` has the states that an epoch starts at 0;
     * `state.npz`, the values of all states now.
@@ -163,13 +163,15 @@ def write(
         for name, spec in arguments.items()
     ]
     paths = {id(v.value.handle): path for path, v in variables}
+    values = {id(v.value.handle): v.value for _, v in variables}
     constants = {}
     for tensor in concrete.captured_inputs:
         path = paths.get(id(tensor))
         if path is None:  # For example, the mean of a normalization.
             path = f"{file.stem}_constant{len(constants)}"
             constants[path] = tensor.numpy()
-        inputs.append({"state": path})
+        value = values.get(id(tensor), tensor)
+        inputs.append({"state": path, **_describe(value)})
 
     get_ir = compiled.experimental_get_compiler_ir(*arguments.values())
     text = get_ir(stage="hlo")

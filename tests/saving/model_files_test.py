@@ -194,8 +194,9 @@ class RefusedTest(parameterized.TestCase, tf.test.TestCase):
 
     def test_nothing(self):
         self.assert_refused(
-            "^The model is expected to be a .keras file or the directory of a "
-            "SavedModel, but there is none. Received: model_path="
+            "^The model is expected to be a .keras, .onnx or .tflite file or "
+            "the directory of a SavedModel, but there is none. "
+            "Received: model_path="
             rf"{self.path}$"
         )
 

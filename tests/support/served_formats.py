@@ -83,7 +83,8 @@ def _load_stablehlo(path):
     description = json.loads(path.with_name("model.json").read_text())
     weights = np.load(path.with_name("weights.npz"))
     given = [
-        weights[entry["state"]]
+        # NumPy has stored the bytes of bfloat16.
+        weights[entry["state"]].view(tf.as_dtype(entry["dtype"]).as_numpy_dtype)
         for entry in description["inputs"]
         if "state" in entry
     ]

@@ -19,10 +19,9 @@ def write(served, folder, options):
     The computation is a pure function from `images`, float32 `(batch, height,
     width, channels)` in [0, 1], and the weights to what
     `Served.answer_or_nan` returns. `model.json` has the lists `inputs` and
-    `outputs`, in the order of the computation. An input is an `argument`, with
-    its `shape` and `dtype`, or a `state`, the name of an array of
-    `weights.npz`. An output is a `result`, with its `shape` and `dtype`. The
-    dict `info` is what `list_facts` tells.
+    `outputs`, in the order of the computation, with `shape` and `dtype`. An
+    input is an `argument`, or a `state`, the name of an array of `weights.npz`.
+    An output is a `result`. The dict `info` is what `list_facts` tells.
 
     Args:
         served: The `Served`.

@@ -51,8 +51,12 @@ class StablehloTest(tf.test.TestCase):
                         "shape": [2, 4, 4, 3],
                         "dtype": "float32",
                     },
-                    {"state": "head/kernel"},
-                    {"state": "head/bias"},
+                    {
+                        "state": "head/kernel",
+                        "shape": [3, 3],
+                        "dtype": "float32",
+                    },
+                    {"state": "head/bias", "shape": [3], "dtype": "float32"},
                 ],
                 "outputs": [
                     {"result": "classes", "shape": [2], "dtype": "int64"},
