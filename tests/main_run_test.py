@@ -283,8 +283,15 @@ class TrainingTest(absltest.TestCase):
         self.addCleanup(restore)
         process = main("--mode=export", f"--run_dir={self.run_dir}")
         self.assertEqual(process.returncode, 0, process.stderr)
-        self.assertEqual(process.stdout, f"SavedModel: {directory}\n")
+        card = directory / "README.md"
+        self.assertEqual(
+            process.stdout, f"SavedModel: {directory}\nModel card: {card}\n"
+        )
         self.assertNotIn("UserWarning", process.stderr)
+        # The run that the training has ended says the same of itself.
+        self.assertEqual(card.read_text(), (kept / "README.md").read_text())
+        self.assertNotIn("has not ended", card.read_text())
+        self.assertNotIn(str(self.run_dir.parent), card.read_text())
         after = self.ask(images)
         self.assertEqual(set(after), {"logits", "probabilities", "classes"})
         for name in after:

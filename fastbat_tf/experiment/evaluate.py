@@ -121,7 +121,8 @@ def _evaluate(config, target, run_dir, build_model, everyone):
     else:
         added = results_file.with_outcomes(results, run.path, directory)
         added["weights_sha256"] = weights
-        everyone.on_chief(lambda: _add(run, added, config, model))
+        everyone.on_chief(lambda: _add(run, added))
+        everyone.on_chief(lambda: _renew_cards(config, model, run))
     return results
 
 
@@ -164,7 +165,7 @@ def _weights_checksum(run_dir):
         return None
 
 
-def _add(run, results, config, classifier):
+def _add(run, results):
     """Adds rows to a run's results, unless its weights have changed."""
     if _weights_checksum(run.path) != results["weights_sha256"]:
         display.warn(
@@ -184,7 +185,6 @@ def _add(run, results, config, classifier):
             "The run's results cannot be written; check free space and "
             f"permissions. Received: path={run.results} ({error})"
         ) from error
-    _renew_cards(config, classifier, run)
 
 
 def _renew_cards(config, classifier, run):

@@ -41,10 +41,10 @@ def export_run(run_dir, build_model, request=None, verbosity=0):
     request = request or ExportRequest()
     with display.shown(verbosity), Preemption(tells=True) as preemption:
         directory = RunDirectory(run_dir)
-        request.check(directory)
         config = directory.load_config()
         directory.lock()  # A training ends with an export, too.
         try:
+            request.check(directory)
             with preemption.interruptible():
                 robust = building.load_best(directory, config, build_model)
                 path = export_best(config, robust, directory, request)
