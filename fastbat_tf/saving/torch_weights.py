@@ -91,14 +91,14 @@ def load_torch_weights(
     import fastbat_tf as fb
 
     model = fb.models.wrn(
-        28,
         10,
+        2,
         activation="swish",
         padding="same",
         mean=(0.4914, 0.4822, 0.4465),
         std=(0.2471, 0.2435, 0.2616),
     )
-    fb.load_torch_weights(model, "Wang2023Better_WRN-28-10.safetensors")
+    fb.load_torch_weights(model, "robust.safetensors")
     ```
     """
     return load(model, path, f"path={path}")
