@@ -18,6 +18,8 @@ from .methods.base import Solution as Solution
 from .methods.options import option as option
 from .methods.state import Plan as Plan
 from .methods.step import StepContext as StepContext
+from .saving.export import export as export
+from .saving.model_info import ModelInfo as ModelInfo
 from .saving.torch_weights import TorchWeights as TorchWeights
 from .saving.torch_weights import load_torch_weights as load_torch_weights
 from .training.callbacks import OverfittingGuard as OverfittingGuard

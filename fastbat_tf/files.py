@@ -8,6 +8,8 @@ import os
 import pathlib
 import shutil
 
+from fastbat_tf.errors import InputError
+
 # The errors of file systems that cannot flush a directory.
 NOT_FLUSHED = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 
@@ -116,6 +118,47 @@ def flush(path):
             raise
     finally:
         os.close(descriptor)
+
+
+def is_inside(path, directory):
+    """Whether a file is in a directory, wherever links may lead.
+
+    Args:
+        path: Path of a file, which need not exist.
+        directory: Path of a directory.
+
+    Example:
+
+    >>> is_inside("runs/demo/../../secret.npz", "runs/demo")
+    False
+    """
+    return (
+        pathlib.Path(path)
+        .resolve()
+        .is_relative_to(pathlib.Path(directory).resolve())
+    )
+
+
+def refuse_links_out(directory, received):
+    """Refuses a directory of which a part is elsewhere.
+
+    A run may come from someone else: what continues or measures it must not
+    write to, or remove, what a link in it leads to.
+
+    Args:
+        directory: Path of the directory.
+        received: String, `name=value`, which setting names it.
+
+    Raises:
+        InputError: If a link in it leads out of it.
+    """
+    for parent, directories, names in os.walk(directory):
+        for path in (pathlib.Path(parent, x) for x in directories + names):
+            if path.is_symlink() and not is_inside(path, directory):
+                raise InputError(
+                    "A run directory is expected to hold all of the run; a "
+                    f"link leads out of it. Received: {received}, link={path}"
+                )
 
 
 def sha256(path):

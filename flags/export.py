@@ -44,10 +44,11 @@ def get_request(has_run):
             f"--export_batch_size does not apply to --format={form}. "
             f"Received: export_batch_size={EXPORT_BATCH_SIZE.value}"
         )
-    if (EXPORT_BATCH_SIZE.value or 1) < 1:
+    size = EXPORT_BATCH_SIZE.value
+    if size is not None and size < 1:
         raise InputError(
             "`export_batch_size` is expected to be at least 1. "
-            f"Received: export_batch_size={EXPORT_BATCH_SIZE.value}"
+            f"Received: export_batch_size={size}"
         )
     if has_run and data.DATA_DIR.present and form != INT8:
         raise InputError(
@@ -63,6 +64,6 @@ def get_request(has_run):
         form,
         EXPORT_DIR.value or None,
         LICENSE.value or None,
-        EXPORT_BATCH_SIZE.value or 1,
+        size or 1,
         data.DATA_DIR.value,
     )

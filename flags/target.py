@@ -2,6 +2,7 @@
 
 from absl import flags as absl_flags
 
+from fastbat_tf.errors import InputError
 from fastbat_tf.experiment.config import Target
 
 MODEL_PATH = absl_flags.DEFINE_string(
@@ -25,13 +26,25 @@ RESULTS_DIR = absl_flags.DEFINE_string(
 SAVE_IMAGES = absl_flags.DEFINE_bool(
     "save_images", False, "evaluate: also save the adversarial images."
 )
+ALLOW_CODE = absl_flags.DEFINE_bool(
+    "allow_code",
+    False,
+    "evaluate: trust --model_path and --surrogate, which may then bring Python "
+    "code or operations that reach files.",
+)
 
 
 def get_target():
     """Makes the `Target` of the flags."""
+    if ALLOW_CODE.value and MODEL_PATH.value is SURROGATE.value is None:
+        raise InputError(
+            "--allow_code is expected with --model_path or --surrogate, whose "
+            "file may then bring code. Received: allow_code=True"
+        )
     return Target(
         model_path=MODEL_PATH.value,
         surrogate=SURROGATE.value,
         results_dir=RESULTS_DIR.value,
         save_images=SAVE_IMAGES.value,
+        allow_code=ALLOW_CODE.value,
     )

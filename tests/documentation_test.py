@@ -15,6 +15,7 @@ from unittest import mock
 
 import keras
 import numpy as np
+import safetensors.numpy
 import tensorflow as tf
 from absl import flags as absl_flags
 from absl.testing import absltest, flagsaver, parameterized
@@ -176,6 +177,12 @@ class CommandsTest(parameterized.TestCase):
             stack.enter_context(flagsaver.flagsaver())
             fail = mock.Mock(side_effect=AssertionError)
             stack.enter_context(mock.patch.object(flags.command, "fail", fail))
+            for argument in arguments:  # What a page has downloaded.
+                name, _, value = argument.partition("=")
+                if name == "--init_weights" and value.endswith(".safetensors"):
+                    safetensors.numpy.save_file({}, value)
+                elif name == "--init_weights":
+                    pathlib.Path(value).touch()
             try:
                 flags.parse(["main.py", *arguments])
                 flags.get_command()

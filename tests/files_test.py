@@ -37,6 +37,22 @@ class WriteJsonTest(absltest.TestCase):
         self.assertEqual(json.loads(self.path.read_text()), {"old": True})
 
 
+class IsInsideTest(absltest.TestCase):
+    def test_paths_and_links(self):
+        directory = pathlib.Path(
+            self.enterContext(tempfile.TemporaryDirectory())
+        )
+        run = directory / "run"
+        run.mkdir()
+        (run / "link").symlink_to(directory)
+        (run / "within").symlink_to(run / "evaluations")
+        for name in ("a", "a/../b", "none/x", ".", "within/x"):
+            self.assertTrue(files.is_inside(run / name, run), name)
+        for name in ("..", "../x", "a/../../x", "/etc/passwd", "link/x"):
+            self.assertFalse(files.is_inside(run / name, run), name)
+        self.assertFalse(files.is_inside(directory / "runs", run))
+
+
 class ReplaceDirectoryTest(absltest.TestCase):
     def setUp(self):
         super().setUp()

@@ -5,6 +5,7 @@ import functools
 import io
 import os
 import pathlib
+import stat
 import warnings
 
 import numpy as np
@@ -35,6 +36,9 @@ UNREADABLE = (
 )
 
 
+# Larger files are rejected before they are read. A pixel has at most four
+# channels of 16 bits.
+MAX_BYTES = 8 * formats.MAX_PIXELS
 # Images with a greater ratio of the sides are rejected if the short side is
 # resized, which would take too much memory.
 MOST_NARROW = 100
@@ -217,6 +221,7 @@ def read_file(path, reading):
     Raises:
         One of `UNREADABLE`: If the file cannot be read.
     """
+    _refuse_large(path)
     encoded = pathlib.Path(path).read_bytes()
     # Pillow checks the file first, since TensorFlow writes to stderr about
     # damaged files. Except for GIF files, Pillow is the stricter one.
@@ -230,6 +235,18 @@ def read_file(path, reading):
     image, refusal = _compiled(_try_decode, reading)(encoded)
     _refuse(refusal)
     return image.numpy()
+
+
+def _refuse_large(path):
+    """Refuses a file that would not fit into memory, or has no end."""
+    found = os.stat(path)
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError("it is a device or a pipe, not a file")
+    if found.st_size > MAX_BYTES:
+        raise ValueError(
+            f"it is expected to have at most {MAX_BYTES} bytes, but has "
+            f"{found.st_size}"
+        )
 
 
 def _open(encoded):

@@ -9,6 +9,7 @@ import zlib
 
 import numpy as np
 
+from fastbat_tf import npz
 from fastbat_tf.attacks.records import Record
 from fastbat_tf.attacks.sharding import Sharding
 from fastbat_tf.errors import InputError
@@ -233,8 +234,7 @@ class EvaluationState:
         """Reads the arrays of a file of the directory, on the chief."""
         path = self.directory / name
         try:
-            with np.load(path) as file:
-                return dict(file)
+            return npz.read(path)
         except DAMAGED as error:
             raise InputError(
                 "A file of the evaluation cannot be read; delete it to have it "
@@ -273,25 +273,20 @@ def _refuse_unwritable(path):
 
 
 def _names(path):
-    with np.load(path) as file:
+    with np.load(path, allow_pickle=False) as file:
         return set(file.files)
 
 
 def _read(path, shapes):
     """Reads arrays from a file, by name, and checks their shapes."""
     try:
-        with np.load(path) as file:
-            content = {name: file[name] for name in shapes}
-        for name, shape in shapes.items():
-            if content[name].shape != shape:
-                raise ValueError(f"{name} has the shape {content[name].shape}.")
+        return npz.read(path, shapes)
     except DAMAGED as error:
         raise InputError(
             "The state of the evaluation cannot be read; delete the file to "
             "restart its attack. "
             f"Received: path={path}"
         ) from error
-    return content
 
 
 def write_npz(path, **arrays):

@@ -8,8 +8,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastbat_tf import npz
 from fastbat_tf.errors import InputError
-from fastbat_tf.files import flush, flush_tree, make_directory, sha256
+from fastbat_tf.files import (
+    flush,
+    flush_tree,
+    is_inside,
+    make_directory,
+    sha256,
+)
 from fastbat_tf.runtime import display
 
 SUMS = "SHA256SUMS"
@@ -179,9 +186,10 @@ def _read(directory):
         if name not in sums:
             raise ValueError(f"{SUMS} does not list {name}")
     for name, expected in sums.items():
+        if not is_inside(directory / name, directory):
+            raise ValueError(f"{SUMS} lists {name}, which is not in it")
         if sha256(directory / name) != expected:
             raise ValueError(f"the checksum of {name} does not match")
-    with np.load(directory / "variables.npz") as file:
-        arrays = [file[name] for name in file.files]
+    arrays = list(npz.read(directory / "variables.npz").values())
     state = json.loads((directory / "state.json").read_text())
     return Saved(arrays, state, directory / "files")

@@ -9,6 +9,7 @@ import tensorflow as tf
 from fastbat_tf import distribution, methods, workers
 from fastbat_tf.errors import InputError
 from fastbat_tf.experiment.run_directory import weights_file
+from fastbat_tf.files import refuse_links_out
 from fastbat_tf.layers import FusedBatchNormalization, structure
 from fastbat_tf.methods.state import Plan
 from fastbat_tf.saving import initial_weights
@@ -130,10 +131,17 @@ def load_best(directory, config, build_model, everyone=None):
         A `RobustClassifier`, not compiled.
 
     Raises:
-        InputError: If there are no weights, or those of another model.
+        InputError: If there are no weights, or those of another model, or if
+            a link leads out of the directory.
     """
     everyone = workers.Workers() if everyone is None else everyone
-    everyone.on_chief(directory.expect_weights)
+
+    def check():
+        directory.expect_weights()
+        path = directory.path
+        refuse_links_out(path, f"run_dir={path}")
+
+    everyone.on_chief(check)
     with _refuse_unreadable(directory):
         robust = build_robust(config, build_model)
     everyone.on_chief(lambda: _load(robust, directory))

@@ -219,12 +219,15 @@ class Target:
             a directory for these settings in `evaluations/`.
         save_images: Boolean, whether adversarial images are saved. Defaults to
             `False`.
+        allow_code: Boolean, whether the files of `model_path` and `surrogate`
+            may bring Python code. Defaults to `False`.
     """
 
     model_path: str | None = None
     surrogate: str | None = None
     results_dir: str | None = None
     save_images: bool = False
+    allow_code: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

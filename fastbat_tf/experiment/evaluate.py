@@ -24,6 +24,8 @@ from fastbat_tf.experiment.preemption import Preemption
 from fastbat_tf.experiment.report.request import write_at_end
 from fastbat_tf.experiment.run_directory import RunDirectory
 from fastbat_tf.runtime import display, hints
+from fastbat_tf.saving import model_files
+from fastbat_tf.saving.model_files import Trusted
 
 
 def evaluate(config, target, run_dir, build_model, verbosity=0):
@@ -77,7 +79,12 @@ def _evaluate(config, target, run_dir, build_model, everyone):
     directory = everyone.on_chief(
         lambda: str(results_directory(config, target, run_dir))
     )
-    model = target.model_path
+    model, surrogate = target.model_path, target.surrogate
+    if target.allow_code:
+        model = model and Trusted(model)
+        surrogate = surrogate and Trusted(surrogate)
+    for path in filter(None, (model, surrogate)):
+        model_files.check(path)  # Before the data are read.
     if model is None:
         run = RunDirectory(run_dir)
         # Fails now, not after hours.
@@ -97,7 +104,7 @@ def _evaluate(config, target, run_dir, build_model, everyone):
         epsilons=settings.epsilons,
         norm=settings.norm,
         max_examples=settings.max_examples,
-        surrogate=target.surrogate,
+        surrogate=surrogate,
         batch_size=settings.batch_size,
         seed=settings.seed,
         jit_compile=config.runtime.compiles,
@@ -135,6 +142,7 @@ def results_directory(config, target, run_dir):
     }
     # Earlier versions did not have them, and they change no outcome.
     del everything["validation_norm"], everything["loss_surface"]
+    del everything["allow_code"]
     digest = zlib.crc32(json.dumps(everything, sort_keys=True).encode())
     names = "_".join(settings.attacks)[:60]
     return parent / f"{names}-{digest:08x}"

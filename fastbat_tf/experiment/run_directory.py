@@ -98,6 +98,7 @@ class RunDirectory:
             )
         if holds_run:
             self._check_same(config, resume)
+            files.refuse_links_out(self.path, f"run_dir={self.path}")
             self.lock()
         elif resume == "must":
             raise InputError(

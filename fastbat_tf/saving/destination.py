@@ -32,7 +32,7 @@ def check(path: str | os.PathLike[str], format: str) -> None:
     """
     path = pathlib.Path(path)
     check_writable(path)
-    if (path / CARD).exists() and read_card(path) is None:
+    if os.path.lexists(path / CARD) and read_card(path) is None:
         raise InputError(
             f"The directory holds a {CARD} that no export has written, and "
             "that a model card would replace; expected another directory, or "

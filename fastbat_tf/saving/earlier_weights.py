@@ -9,6 +9,7 @@ import h5py
 
 from fastbat_tf.layers import FusedBatchNormalization
 from fastbat_tf.layers.structure import flatten
+from fastbat_tf.saving import trust
 
 _EARLIER = re.compile(r"batch_normalization(_\d+)?")
 
@@ -26,6 +27,8 @@ def load_weights(model, path):
     Raises:
         ValueError: If the weights are those of another model.
     """
+    with trust.open_weights(path, f"path={path}"):
+        pass  # It may come from someone else.
     fused = any(isinstance(x, FusedBatchNormalization) for x in flatten(model))
     names = _find_earlier(path) if fused else []
     if not names:

@@ -108,6 +108,11 @@ def export(
             "`calibration` applies only to the format tflite_int8. "
             f"Received: format={format}"
         )
+    if warm_up and format != "saved_model":
+        raise InputError(
+            "`warm_up` applies only to the format saved_model. "
+            f"Received: format={format}"
+        )
     write_model = registry.load_module(format).write
     path = pathlib.Path(path)
     destination.check(path, format)
@@ -128,6 +133,13 @@ def export(
 def _replace(path, write):
     """Replaces a directory; a failure keeps the old one."""
     place = pathlib.Path(os.path.abspath(path))  # It has a name.
+    working = pathlib.Path.cwd()
+    if place == working or place in working.parents:
+        raise InputError(
+            "A SavedModel replaces its directory, which the working directory "
+            "must not lie in; expected another one. "
+            f"Received: directory={path}"
+        )
     partial = place.with_name(f"{place.name}.partial")
     if partial.exists():  # From a killed process.
         shutil.rmtree(partial)

@@ -1,8 +1,6 @@
 """Loads the initial weights of a training from a file."""
 
-import contextlib
 import pathlib
-import zipfile
 from typing import cast
 
 import h5py
@@ -10,7 +8,7 @@ import h5py
 from fastbat_tf.errors import InputError
 from fastbat_tf.layers import structure
 from fastbat_tf.runtime import display
-from fastbat_tf.saving import torch_files, torch_weights
+from fastbat_tf.saving import torch_files, torch_weights, trust
 from fastbat_tf.saving.model_files import UNREADABLE
 
 
@@ -44,7 +42,7 @@ def load(classifier, path, received=None):
             )
         return
     try:
-        found = _read(pathlib.Path(path))
+        found = _read(pathlib.Path(path), f"init_weights={received}")
     except InputError:
         raise
     except UNREADABLE as error:
@@ -93,13 +91,9 @@ def _shapes(own):
     return [tuple(own[key].shape) for key in sorted(own, key=int)]
 
 
-def _read(file):
+def _read(file, received):
     """Reads the weights of each layer, by name."""
-    with contextlib.ExitStack() as stack:
-        if file.suffix == ".keras":
-            archive = stack.enter_context(zipfile.ZipFile(file))
-            file = stack.enter_context(archive.open("model.weights.h5"))
-        root = stack.enter_context(h5py.File(file, "r"))
+    with trust.open_weights(file, received) as root:
         if "classifier" in root:  # The file of a RobustClassifier.
             root = cast(h5py.Group, root["classifier"])
         groups = []

@@ -11,6 +11,7 @@ from fastbat_tf.errors import InputError
 from fastbat_tf.runtime import environment
 
 IDENTIFIER = b"TFL3"  # From the fifth byte on.
+MAX_BYTES = 2**31  # FlatBuffers cannot be larger.
 
 # LiteRT aborts the process on some damaged files.
 TRIAL = """\
@@ -41,6 +42,11 @@ def read(path):
             'pip install "fastbat_tf[export]". '
             f"Received: model_path={path}"
         )
+    if path.stat().st_size > MAX_BYTES:
+        raise InputError(
+            f"A TFLite file is expected to have at most {MAX_BYTES} bytes. "
+            f"Received: model_path={path}"
+        )
     content = path.read_bytes()
     if content[4:8] != IDENTIFIER:
         raise InputError(
@@ -54,6 +60,8 @@ def read(path):
         )
     try:
         return LiteRTNetwork(content)
+    except InputError:
+        raise
     except (RuntimeError, ValueError) as error:
         raise InputError(
             "The model is expected to be a complete TFLite file, of "
@@ -65,7 +73,8 @@ def read(path):
 def _aborts(path):
     """Whether a signal ends a process that runs the file."""
     trial = subprocess.run(
-        [sys.executable, "-c", TRIAL, str(path)],
+        # -P: modules of the working directory are not imported.
+        [sys.executable, "-P", "-c", TRIAL, str(path)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -1,6 +1,9 @@
 """Reads models from Keras files, SavedModels, and files of other runtimes."""
 
+import contextlib
+import dataclasses
 import importlib
+import os
 import pathlib
 import zipfile
 
@@ -9,7 +12,7 @@ import tensorflow as tf
 
 from fastbat_tf.attacks.models import logits_of
 from fastbat_tf.errors import InputError
-from fastbat_tf.saving import saved_models
+from fastbat_tf.saving import saved_models, trust
 from fastbat_tf.training import loading
 
 # The errors of Keras and TensorFlow for files that are truncated, are not
@@ -30,8 +33,32 @@ UNREADABLE = (
 READERS = {".onnx": "onnx_files", ".tflite": "litert_files"}
 
 
+# The ends of the names for which Keras opens a file.
+KERAS_FILES = (".keras", ".h5", ".hdf5")
+
+
+@dataclasses.dataclass(frozen=True)
+class Trusted(os.PathLike[str]):
+    """The path of a model that may do more than compute.
+
+    Attributes:
+        path: Path of the file or the directory.
+    """
+
+    path: str
+
+    def __fspath__(self):
+        return os.fspath(self.path)
+
+    def __str__(self):
+        return str(self.path)
+
+
 def load(path):
     """Reads a model as a function from images to logits.
+
+    The file may come from anyone: what could do more than compute is refused
+    before it is opened, unless the path is `Trusted`.
 
     Args:
         path: Path of a `.keras`, `.h5`, `.onnx` or `.tflite` file, or of the
@@ -44,20 +71,18 @@ def load(path):
         are in its `pixel_range`, which is an attribute of the callable.
 
     Raises:
-        InputError: If there is no such file, or if it is not such a model.
+        InputError: If there is no such file, if it is not such a model, or if
+            it could do more than compute.
 
     Example:
 
     >>> load("runs/demo/saved_model")(images[:8]).shape
     TensorShape([8, 10])
     """
+    allow_code = isinstance(path, Trusted)
+    held = check(path)
     path = pathlib.Path(path)
-    if not path.exists():
-        raise InputError(
-            "The model is expected to be a .keras file or the directory of a "
-            f"SavedModel, but there is none. Received: model_path={path}"
-        )
-    try:
+    with _refuse_unreadable(path):
         if path.is_dir():
             return saved_models.read(path)
         if path.suffix in READERS:
@@ -65,7 +90,45 @@ def load(path):
                 f"fastbat_tf.saving.{READERS[path.suffix]}"
             )
             return reader.read(path)
-        model = keras.models.load_model(path, compile=False)
+        with trust.bounded_variables(held, f"model_path={path}"):
+            model = keras.models.load_model(
+                path, compile=False, safe_mode=not allow_code
+            )
+    return logits_of(model)
+
+
+def check(path):
+    """Refuses what `load` refuses of a file of others, and opens nothing.
+
+    Args:
+        path: Path of a model, which may be `Trusted`.
+
+    Returns:
+        Integer, the bytes of the weights in a Keras file.
+
+    Raises:
+        InputError: If there is no such file, or it could do more than compute.
+    """
+    allow_code = isinstance(path, Trusted)
+    path = pathlib.Path(path)
+    received = f"model_path={path}"
+    if not path.exists():
+        raise InputError(
+            "The model is expected to be a .keras file or the directory of a "
+            f"SavedModel, but there is none. Received: {received}"
+        )
+    with _refuse_unreadable(path):
+        if path.is_dir() and not allow_code:
+            trust.check_saved_model(path, received)
+        if path.is_file() and path.name.endswith(KERAS_FILES):
+            return trust.check_keras_file(path, received, allow_code=allow_code)
+    return 0
+
+
+@contextlib.contextmanager
+def _refuse_unreadable(path):
+    try:
+        yield
     except InputError:
         raise
     except UNREADABLE as error:
@@ -73,7 +136,6 @@ def load(path):
             "The model cannot be read; expected a .keras file or the directory "
             f"of a SavedModel. Received: model_path={path} ({_reason(error)})"
         ) from error
-    return logits_of(model)
 
 
 def _reason(error):

@@ -49,13 +49,20 @@ def read(path: pathlib.Path) -> "OnnxNetwork":
     options = runtime.SessionOptions()
     options.log_severity_level = 4  # Errors are raised, too.
     # Otherwise it takes all processors, also those that it may not use.
-    options.intra_op_num_threads = os.cpu_count() or 1
+    options.intra_op_num_threads = _processors()
     # It does not read weights outside of the directory of the file.
     with _one_line("The ONNX file cannot be read", f"model_path={path}"):
         session = runtime.InferenceSession(
             os.fspath(path), options, providers=["CPUExecutionProvider"]
         )
     return OnnxNetwork(session, _find_input(session), _find_output(session))
+
+
+def _processors() -> int:
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Not on macOS and Windows.
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _import_runtime() -> Any:

@@ -14,6 +14,7 @@ version appears in it at once and complete, under a number that is new.
 import os
 import pathlib
 import re
+import shutil
 from collections.abc import Callable
 
 from fastbat_tf import files
@@ -40,8 +41,8 @@ def next_version(base: str | os.PathLike[str]) -> int:
     Example:
 
     >>> for version in ("1", "3"):
-    ...     pathlib.Path("served/cifar10", version).mkdir(parents=True)
-    >>> next_version("served/cifar10")
+    ...     pathlib.Path("served/digits", version).mkdir(parents=True)
+    >>> next_version("served/digits")
     4
     """
     base = pathlib.Path(base)
@@ -66,7 +67,7 @@ def add_version(
     Args:
         base: Path of the directory of versions. It is created if it is missing.
         write: Function that writes the version to the path that it is given,
-            which does not exist, or holds what a killed process has written.
+            which does not exist.
 
     Returns:
         The `pathlib.Path` of the version.
@@ -88,6 +89,7 @@ def add_version(
     check(base)
     with taking_turns(base):
         partial = base / PARTIAL
+        shutil.rmtree(partial, ignore_errors=True)  # From a killed process.
         write(partial)
         return _publish(partial, base)
 

@@ -1,5 +1,6 @@
 """Tests the decoding of image files."""
 
+import os
 import pathlib
 import tempfile
 from unittest import mock
@@ -194,6 +195,28 @@ class ReadTest(parameterized.TestCase):
         # It is accepted if the whole image is resized.
         images, _ = image_files.read(self.paths[3:4], READING)
         np.testing.assert_array_equal(images, np.zeros((1, 8, 8, 3)))
+
+    def test_files_without_an_end(self):
+        """They are not read: the file of 10 GB takes no space on the disk."""
+        with self.paths[2].open("r+b") as file:
+            file.truncate(10 * 2**30)
+        self.paths[3].unlink()
+        os.mkfifo(self.paths[3])
+        self.paths[4].unlink()
+        self.paths[4].symlink_to("/dev/zero")
+        for number, message in (
+            (2, f"at most {image_files.MAX_BYTES} bytes, but has {10 * 2**30}"),
+            (3, "it is a device or a pipe, not a file"),
+            (4, "it is a device or a pipe, not a file"),
+        ):
+            path = self.paths[number]
+            with self.assertRaisesRegex(
+                InputError, rf"Received: file={path} \(.*{message}\)$"
+            ):
+                image_files.read([path], READING)
+        images, readable = image_files.read(self.paths[:5], READING, True)
+        self.assertLen(images, readable.sum())
+        np.testing.assert_array_equal(readable[2:], False)
 
     def test_a_random_crop_refuses_what_the_centre_crop_refuses(self):
         """Training and test accept the same files."""

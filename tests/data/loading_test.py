@@ -1,6 +1,7 @@
 """Tests the loading of data sets, except those of TensorFlow Datasets."""
 
 import contextlib
+import dataclasses
 import hashlib
 import io
 import pathlib
@@ -12,7 +13,7 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 from fastbat_tf import data
-from fastbat_tf.data import loading, sources
+from fastbat_tf.data import loading, sources, splitting
 from fastbat_tf.errors import InputError
 from fastbat_tf.experiment.config import DataConfig
 from tests.support.image_data import (
@@ -74,6 +75,12 @@ class Cifar10MiniTest(parameterized.TestCase, tf.test.TestCase):
             image.tobytes() for split in self.splits for image in split.images
         ]
         self.assertLen(set(seen), 5000)
+
+    def test_sample(self):
+        sample = loading.load_sample(DataConfig("cifar10_mini"), 25)
+        self.assertAllEqual(sample.images, self.splits.train.images[:25])
+        few = DataConfig("cifar10_mini", training_examples=12)
+        self.assertLen(loading.load_sample(few, 25).labels, 12)
 
     def test_size_in_the_repository(self):
         sheets = list((loading.EMBEDDED / "cifar10_mini").glob("*.png"))
@@ -140,6 +147,27 @@ class FolderTest(parameterized.TestCase, tf.test.TestCase):
         for pair, split in zip(self.load_data(), self.load(), strict=True):
             self.assertAllEqual(pair[0], split.images / np.float32(255))
             self.assertAllEqual(pair[1], split.labels)
+
+    def test_sample(self):
+        """Two of each class, the same as in the split, and only they."""
+        train = self.load().train
+        with mock.patch.object(
+            sources.image_files, "read", wraps=sources.image_files.read
+        ) as read:
+            sample = loading.load_sample(self.settings, 6)
+        self.assertAllEqual(np.bincount(sample.labels), [2, 2, 2])
+        ((paths, *_), _) = read.call_args
+        self.assertLen(paths, 6)
+        expected = train.read(splitting.sample(train.labels, 6))
+        self.assertAllEqual(sample.images, expected.images)
+        self.assertAllEqual(sample.labels, expected.labels)
+
+    def test_sample_of_few_examples(self):
+        settings = dataclasses.replace(self.settings, training_examples=4)
+        sample = loading.load_sample(settings, 6)
+        self.assertAllEqual(
+            np.sort(sample.labels), np.sort(self.load().train.labels[:4])
+        )
 
     def test_arrays_of_a_streamed_data_set(self):
         self.enterContext(mock.patch.object(loading, "MEMORY_LIMIT", 100))

@@ -80,5 +80,18 @@ class BalancedTest(parameterized.TestCase):
             splitting.balanced([0, 1], 0.1)
 
 
+class SampleTest(parameterized.TestCase):
+    @parameterized.parameters(
+        ([0, 0, 0, 1, 1], 4, [0, 1, 3, 4]),
+        ([1, 0, 1, 0, 1, 0], 3, [0, 1, 3]),
+        ([2, 2, 2, 2, 0], 3, [0, 1, 4]),  # A class that is small.
+        ([3, 2, 1, 0], 2, [2, 3]),
+        ([0, 1], 9, [0, 1]),
+    )
+    def test_each_class_as_often(self, labels, count, expected):
+        sample = splitting.sample(labels, count)
+        self.assertEqual(sample.tolist(), expected)
+
+
 if __name__ == "__main__":
     absltest.main()

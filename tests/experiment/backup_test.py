@@ -229,6 +229,16 @@ class BackupTest(parameterized.TestCase):
         self.assertEqual(self.names(), ["000001", "000002", "000003"])
         self.assertEqual(self.assert_restores(7), [])
 
+    @parameterized.parameters("../../secret", "/dev/zero", "files/../../../x")
+    def test_files_outside(self, name):
+        """A list of someone else's does not have other files read."""
+        self.save(1)
+        self.save(2)
+        sums = self.root / "backup" / "000001" / "SHA256SUMS"
+        sums.write_text(f"{sums.read_text()}{64 * '0'}  {name}\n")
+        (line,) = self.assert_restores(1)
+        self.assertIn(f"lists {name}, which is not in it", line)
+
     def test_all_damaged(self):
         for number in range(3):
             self.save(number)

@@ -160,6 +160,25 @@ class RunDirectoryTest(parameterized.TestCase):
             "never",
         )
 
+    @parameterized.parameters("backup", "tensorboard/events", "history.csv")
+    def test_a_link_out_of_it(self, name):
+        """What the run would write or remove is someone else's."""
+        outside = self.enterContext(tempfile.TemporaryDirectory())
+        self.create()
+        (self.parent / "tensorboard").mkdir()
+        (self.parent / "latest").symlink_to(self.parent / "checkpoints")
+        directory = RunDirectory(self.parent)
+        self.assertTrue(directory.check(CONFIG))
+        directory.unlock()
+        link = self.parent / name
+        link.symlink_to(outside)
+        with self.assertRaisesRegex(
+            InputError,
+            r"hold all of the run; a link leads out of it\. "
+            f"Received: run_dir={self.parent}, link={link}$",
+        ):
+            RunDirectory(self.parent).check(CONFIG)
+
     def test_a_different_radius(self):
         """Settings are named as one types them."""
         method = MethodConfig("pgd", {"epsilon": 16 / 255, "steps": 3})

@@ -292,6 +292,10 @@ class KilledTest(absltest.TestCase):
             ".results.json.lock",
             ".report.lock",
             "saved_model.old/*",
+            "exports/*/model.*",
+            "exports/*/README.md",
+            "exports/*/.export.lock",
+            "exports/*/.export.partial/*",
             "tensorboard/plugins/*",
         }
         for pattern in set(patterns) - others:

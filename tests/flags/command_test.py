@@ -176,10 +176,23 @@ class BadFlagsTest(CommandLineTest):
             f"Received: flags={flag}$",
         )
 
+    @parameterized.parameters("saved_model", "tflite", "onnx")
+    def test_export_that_reads_no_images(self, form):
+        self.assert_refused(
+            main(
+                "--mode=export",
+                f"--run_dir={self.run_dir}",
+                f"--format={form}",
+                "--data_dir=moved",
+            ),
+            f"--data_dir does not apply to --format={form}, .* data_dir=moved$",
+        )
+
     def test_export_of_nothing(self):
         self.assert_refused(
             main("--mode=export"),
-            r"--mode=export expects --run_dir\. Received: run_dir=None$",
+            "--mode=export expects --run_dir or --init_weights. "
+            "Received: run_dir=None$",
         )
 
     def test_a_wrong_cluster(self):

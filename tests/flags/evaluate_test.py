@@ -50,6 +50,7 @@ class EvaluateFlagsTest(CommandLineTest):
                 "surrogate": None,
                 "results_dir": None,
                 "save_images": False,
+                "allow_code": False,
             },
         )
 
@@ -92,6 +93,7 @@ class EvaluateFlagsTest(CommandLineTest):
             "--surrogate=b.keras",
             "--results_dir=there",
             "--save_images",
+            "--allow_code",
             "--jit_compile=true",
         )
         self.assertIsNone(run_dir)
@@ -105,6 +107,7 @@ class EvaluateFlagsTest(CommandLineTest):
                 "surrogate": "b.keras",
                 "results_dir": "there",
                 "save_images": True,
+                "allow_code": True,
             },
         )
 
@@ -136,6 +139,11 @@ class EvaluateFlagsTest(CommandLineTest):
         ("--model_path=m --seed=1", "flags=seed$"),
         ("--model_path=m --dataset=imagenet", "Unknown data set"),
         ("--run_dir=RUN/other", "expected to hold a run"),
+        (
+            "--run_dir=RUN --allow_code",
+            "--allow_code is expected with --model_path or --surrogate, .*"
+            "Received: allow_code=True$",
+        ),
         ("--run_dir=RUN --attacks=cw", "Unknown attack.* attack=cw$"),
         ("--run_dir=RUN --epsilons=2", "epsilon=2.0$"),
         ("--run_dir=RUN --norm=l2", "`epsilons` is required .* norm=l2"),

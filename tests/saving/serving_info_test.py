@@ -1,6 +1,7 @@
 """Tests what a served model says about itself."""
 
 import json
+import re
 
 import numpy as np
 from absl.testing import absltest, parameterized
@@ -9,6 +10,7 @@ import fastbat_tf
 from fastbat_tf.errors import InputError
 from fastbat_tf.saving.model_info import ModelInfo
 from fastbat_tf.saving.serving_info import describe
+from tests.support.command_line import TOP
 
 
 def row(attack, robust, **changes):
@@ -92,6 +94,21 @@ class DescribeTest(parameterized.TestCase):
             version=fastbat_tf.__version__.encode(),
             measured=b"{}",
         )
+
+    def test_page(self):
+        """docs/serving.md describes each output, and its type."""
+        page = (TOP / "docs/serving.md").read_text()
+        table = page.split("| output | type, shape | |")[1].split("\n\n")[0]
+        documented = {}
+        for names, kind in re.findall(r"(?m)^\| (`.*?) \| (.*?) \|", table):
+            names = re.findall(r"`(\w+)`", names)
+            types = re.findall("string|float64|int64", kind)
+            documented |= zip(names, types * len(names), strict=False)
+        actual = {
+            name: "string" if array.dtype == object else array.dtype.name
+            for name, array in describe(ModelInfo(), 10).items()
+        }
+        self.assertEqual(documented, actual)
 
     def test_not_measured(self):
         known = ModelInfo("x", method="pgd", norm="l2", epsilon=0.5)

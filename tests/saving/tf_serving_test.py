@@ -237,6 +237,29 @@ class ProtocolTest(tf.test.TestCase):
                 self.signatures, request("serving_default", images=images)
             )
 
+    def test_requests_that_the_server_joins(self):
+        """It joins inputs along the batch, and splits every output so."""
+        random = np.random.default_rng(0)
+        pixels = random.integers(0, 256, (5, 2, 2, 3), np.uint8)
+        files = np.array([encode(image) for image in pixels], object)
+        for name, arrays in (
+            ("serving_default", np.float32(pixels / 255)),
+            ("serve_uint8", pixels),
+            ("serve_bytes", files),
+            ("info_rest", np.arange(5, dtype=np.int32)),
+        ):
+            signature = self.signatures[name]
+            (key,) = signature.structured_input_signature[1]
+            together = signature(**{key: arrays})
+            for part in (slice(0, 1), slice(1, 4), slice(4, 5)):
+                alone = signature(**{key: arrays[part]})
+                for output, tensor in alone.items():
+                    joined = together[output][part].numpy()
+                    if joined.dtype.kind == "f":
+                        self.assertAllClose(tensor, joined, 1e-6, 1e-6)
+                    else:
+                        self.assertAllEqual(tensor, joined)
+
     def test_load(self):
         """Hundreds of requests at once, of which every third is invalid."""
         random = np.random.default_rng(0)

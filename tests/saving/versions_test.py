@@ -1,7 +1,9 @@
 """Tests directories of versions, also while a server looks into them."""
 
+import contextlib
 import errno
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,6 +18,7 @@ from fastbat_tf.errors import InputError
 from fastbat_tf.files import replace_directory
 from fastbat_tf.saving import turns, versions
 from tests.support.command_line import TOP
+from tests.support.disk import Disk, Killed
 
 
 def write(path):
@@ -24,6 +27,14 @@ def write(path):
     (path / "saved_model.pb").write_text("model")
     (path / "variables").mkdir(exist_ok=True)
     (path / "variables/variables.index").write_text("index")
+
+
+def export(path):
+    """Stands for an export that replaces its directory, as the real one."""
+    partial = path.with_name(path.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    write(partial)
+    replace_directory(partial, path)
 
 
 # Another process, which adds versions at the same time as others.
@@ -105,20 +116,30 @@ class VersionsTest(parameterized.TestCase):
         self.assertLen(seen, 2)  # The part, and the lock.
         self.assertFalse(any(is_number(name) for name in seen), seen)
 
+    def test_killed_before_each_renaming(self):
+        self.base.mkdir(parents=True)
+        write(self.base / "1")
+        disk, kills = Disk(self.base), 0
+        while not (self.base / "2").exists():
+            with disk.watch(), contextlib.suppress(Killed):
+                versions.add_version(self.base, export)
+            kills += disk.is_dead
+            for number in filter(str.isdecimal, self.names()):
+                index = self.base / number / "variables/variables.index"
+                self.assertEqual(index.read_text(), "index")
+        self.assertEqual(kills, 2)
+        self.assertEqual(disk.wrong, [])
+        self.assertEqual(self.names(), ["1", "2"])
+
     def test_what_was_killed(self):
         self.base.mkdir(parents=True)
-        (self.base / "1").mkdir()
-        (self.base / versions.PARTIAL / "variables").mkdir(parents=True)
-        (self.base / versions.PARTIAL / "old").touch()
+        part = self.base / versions.PARTIAL
+        for folder in (part, part.with_name(f"{part.name}.partial")):
+            (folder / "variables").mkdir(parents=True)
+            (folder / "old").touch()
         (self.base / turns.LOCK).touch()
-
-        def export(path):  # As the real one, which replaces its directory.
-            partial = path.with_name(path.name + ".partial")
-            write(partial)
-            replace_directory(partial, path)
-
         path = versions.add_version(self.base, export)
-        self.assertEqual(self.names(), ["1", "2"])
+        self.assertEqual(self.names(), ["1"])
         self.assertFalse((path / "old").exists())
 
     def test_failure(self):

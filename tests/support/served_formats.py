@@ -46,7 +46,7 @@ def _load_saved_model(path):
 def _load_keras(path):
     model = keras.models.load_model(path)
     return lambda images: {
-        "logits": np.float32(model.predict_on_batch(images))
+        "logits": tf.cast(model(images, training=False), tf.float32).numpy()
     }
 
 
@@ -87,14 +87,14 @@ def _load_stablehlo(path):
         for entry in description["inputs"]
         if "state" in entry
     ]
-    outputs = description["outputs"]
+    outputs, module = description["outputs"], path.read_bytes()
 
     @tf.function(autograph=False)
     def call(*arguments):
         return gen_xla_ops.xla_call_module(
             args=arguments,
             version=10,
-            module=path.read_bytes(),
+            module=module,
             Sout=[entry["shape"] for entry in outputs],
             Tout=[entry["dtype"] for entry in outputs],
             platforms=["CPU"],

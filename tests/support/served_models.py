@@ -92,8 +92,9 @@ SERVED_MODELS = {
         batch_normalization=FusedBatchNormalization,
     ),
     "resnet": lambda: _zoo("resnet18", width=2, input_shape=(16, 12, 3)),
-    "bottleneck": lambda: _zoo("resnet50", width=2, stem="imagenet",
-                               input_shape=(32, 32, 3)),
+    "bottleneck": lambda: _zoo(
+        "resnet50", width=2, stem="imagenet", input_shape=(32, 32, 3)
+    ),
     "wrn": lambda: _zoo("wrn10_1", activation="swish"),
     "softmax": lambda: rich((8, 8, 3), 4, activation="softmax"),
     "binary": lambda: rich((8, 8, 3), 1),

@@ -133,7 +133,8 @@ def _missing(record):
         return missing.results(record)
     return [
         Text(
-            "Not known: the outcomes of the images (outcomes.npz) are not "
+            missing.elsewhere(record)
+            or "Not known: the outcomes of the images (outcomes.npz) are not "
             "there, only their sums. A new evaluation writes them:"
         ),
         Text(suggestions.evaluate(record, ["pgd-10-1"]), "code"),

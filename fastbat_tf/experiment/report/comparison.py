@@ -7,6 +7,7 @@ from fastbat_tf.experiment.report import (
     commands,
     comparable,
     cost_chart,
+    missing,
     pairs,
     seed_table,
 )
@@ -239,6 +240,8 @@ def _reason(record, references):
             f"{name} is not compared: its outcomes.npz is missing, which says "
             "which images it gets right. A new measurement writes it"
         )
+        if elsewhere := missing.elsewhere(record):
+            said = f"{name} is not compared. {elsewhere} So does this"
         return _with_command(said, commands.to_measure_as(record, record, rows))
     said = (
         f"{name} is not compared: no other run was measured at the same "

@@ -1,5 +1,7 @@
 """What to say where a run lacks something: why, and which command adds it."""
 
+import pathlib
+
 from fastbat_tf.experiment.report import suggestions
 from fastbat_tf.experiment.report.blocks import Text
 from fastbat_tf.experiment.report.record import RunRecord
@@ -38,6 +40,26 @@ def results(record: RunRecord) -> list[Text]:
         command = suggestions.evaluate(record, ["pgd-10-1"])
         return [text, Text(command, "code")]
     return [text, *continuing(record)]
+
+
+def elsewhere(record: RunRecord) -> str:
+    """Returns where a run's outcomes are that a report does not read, or "".
+
+    Args:
+        record: A `RunRecord` with results.
+    """
+    found = [
+        str(pathlib.Path(str(row["outcomes"])).parent)
+        for row in record.results["attacks"]
+        if "outcomes" in row and record.directory(row) is None
+    ]
+    if not found:
+        return ""
+    return (
+        "The outcomes of its images are outside of its directory, where a "
+        f"report does not look for them: add {found[0]}, relative to the run, "
+        "to --runs."
+    )
 
 
 def continuing(record: RunRecord) -> list[Text]:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastbat_tf import files
+from fastbat_tf import files, npz
 from fastbat_tf.errors import InputError
 from fastbat_tf.experiment import history
 from fastbat_tf.experiment.report.numbers import TOLERANCE
@@ -23,7 +23,7 @@ from fastbat_tf.experiment.run_directory import RunDirectory
 
 # What NumPy raises for a file that is cut or damaged, or is none of its own.
 UNREADABLE = (
-    *(OSError, ValueError, KeyError, EOFError, NotImplementedError),
+    *(OSError, ValueError, KeyError, EOFError, RuntimeError),
     *(zipfile.BadZipFile, zlib.error),
 )
 CONFIG = ("data", "model", "method", "training", "evaluation")
@@ -180,7 +180,9 @@ class RunRecord:
             row: Dict, an entry of `attacks` or `worst_case` in the results.
         """
         if "outcomes" in row:
-            return (self.path / row["outcomes"]).parent
+            directory = (self.path / str(row["outcomes"])).parent
+            # The run of someone else must not show what is elsewhere.
+            return directory if files.is_inside(directory, self.path) else None
         if self.config is None:
             return self.path
         # Earlier versions did not say which evaluation a row is from.
@@ -388,8 +390,7 @@ def _known(value):
 
 def _read_arrays(path):
     try:
-        with np.load(path) as file:
-            return {name: file[name] for name in file}
+        return npz.read(path)
     except UNREADABLE as error:
         raise InputError(
             "A file of the run is expected as arrays of NumPy; remove it, and "

@@ -1,6 +1,7 @@
 """Writes a Keras file that Keras loads without this package."""
 
 import re
+from typing import Any
 
 import keras
 from keras.src.models.functional import Functional
@@ -30,7 +31,7 @@ def write(served, folder, options):
     try:
         _of_keras_alone(served.classifier).save(file)
         # What Keras does not load is no use. The optimizer is left out.
-        model = keras.models.load_model(file, compile=False)
+        model: Any = keras.models.load_model(file, compile=False)
         _of_unit_range(model, served).save(file)
     except (AttributeError, NotImplementedError, TypeError, ValueError) as e:
         raise InputError(

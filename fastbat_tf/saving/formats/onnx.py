@@ -42,7 +42,7 @@ def write(served, folder, options):
     model = _convert(served)
     _check_operations(model)
     _name_sizes(model.graph)
-    model.graph.name = served.info.name
+    model.graph.name = served.info.name.encode("utf-8", "replace")
     logits = model.graph.output[0].type.tensor_type.shape
     facts = list_facts(served.info, logits.dim[1].dim_value or None).items()
     onnx.helper.set_model_props(

@@ -1,6 +1,8 @@
 """Writes a file for LiteRT, in float32."""
 
+import contextlib
 import re
+import warnings
 
 import tensorflow as tf
 
@@ -30,18 +32,42 @@ def write(served, folder, options):
         InputError: If LiteRT lacks an operation of the model.
     """
     del options
-    function = trace(served, served.answer_or_nan)
-    converter = make_converter(served, function)
-    (folder / FILE).write_bytes(convert(converter, "tflite"))
+    with quiet():
+        function = trace(served, served.answer_or_nan)
+        content = convert(make_converter(served, function), "tflite")
+    (folder / FILE).write_bytes(content)
+
+
+@contextlib.contextmanager
+def quiet():
+    """Hides what TensorFlow says while it converts a model."""
+    with environment.captured_errors(), warnings.catch_warnings():
+        # It warns that its own calibration is deprecated.
+        warnings.filterwarnings("ignore", r"\s*Warning: tf.lite", UserWarning)
+        yield
 
 
 def trace(served, answer):
     """Returns a `tf.function` of float images of any number, in float32."""
     spec = tf.TensorSpec((None, *served.shape), tf.float32, name="images")
-    function = tf.function(answer, [spec], autograph=False)
+    function = tf.function(
+        lambda images: answer(_of_one_shape(images)), [spec], autograph=False
+    )
     with in_float32(served.classifier):
         function.get_concrete_function()
     return function
+
+
+def _of_one_shape(images):
+    """Returns the images, unless their shape is wrong when LiteRT runs.
+
+    LiteRT resizes the input to whatever it is given, also to other sizes than
+    the file says, and computes on. But it concatenates only what fits.
+    """
+    shape = images.shape[1:]
+    if not shape.is_fully_defined():
+        return images
+    return tf.concat([images, tf.zeros((1, *shape))], axis=0)[:-1]
 
 
 def make_converter(served, function):
@@ -58,7 +84,7 @@ def make_converter(served, function):
 
 
 def convert(converter, name):
-    """Converts a model, without the log lines of TensorFlow's C++.
+    """Converts a model.
 
     Args:
         converter: The `tf.lite.TFLiteConverter`.
@@ -70,16 +96,15 @@ def convert(converter, name):
     Raises:
         InputError: If LiteRT lacks an operation of the model.
     """
-    with environment.captured_errors():
-        try:
-            return converter.convert()
-        # Among others, `ConverterError`, which is not public.
-        except Exception as error:
-            raise InputError(
-                "LiteRT cannot run the model: it lacks an operation; expected "
-                "a format such as saved_model. "
-                f"Received: format={name}, operation={_operation(error)}"
-            ) from error
+    try:
+        return converter.convert()
+    # Among others, `ConverterError`, which is not public.
+    except Exception as error:
+        raise InputError(
+            "LiteRT cannot run the model: it lacks an operation; expected a "
+            "format such as saved_model. "
+            f"Received: format={name}, operation={_operation(error)}"
+        ) from error
 
 
 def _operation(error):

@@ -12,7 +12,7 @@ from fastbat_tf.saving.litert_files import LiteRTNetwork
 NAME = "tflite_int8"
 PIXELS = (float(np.float32(1 / 255)), 0)
 BATCH = 20
-LEAST_AGREEMENT = 0.9
+LEAST_AGREEMENT = 0.8
 
 
 def write(served, folder, options):
@@ -33,7 +33,15 @@ def write(served, folder, options):
     """
     images = _check_calibration(options.calibration, served.shape)
     exact = tflite.trace(served, served.answer)
-    converter = tflite.make_converter(served, integer_graph.prepare(exact))
+    with tflite.quiet():
+        prepared = integer_graph.prepare(exact)
+        converter = tflite.make_converter(served, prepared)
+        content = _quantize(converter, images)
+    _compare(LiteRTNetwork(content), exact, images)
+    (folder / tflite.FILE).write_bytes(content)
+
+
+def _quantize(converter, images):
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: (
         {"images": image[np.newaxis]} for image in _with_whole_range(images)
@@ -41,9 +49,7 @@ def write(served, folder, options):
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = tf.uint8
     converter.inference_output_type = tf.float32
-    content = tflite.convert(converter, NAME)
-    _compare(LiteRTNetwork(content), exact, images)
-    (folder / tflite.FILE).write_bytes(content)
+    return tflite.convert(converter, NAME)
 
 
 def _compare(network, exact, images):

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from fastbat_tf import workers
+from fastbat_tf import npz, workers
 from fastbat_tf.attacks.base import Attack
 from fastbat_tf.errors import InputError, one_of
 from fastbat_tf.files import replacing
@@ -192,7 +192,7 @@ class OverfittingGuard(keras.callbacks.Callback):
             self.model.stop_training = self._has_stopped = True
             return "Training ends."
         everyone = workers.of(self.model.distribute_strategy)
-        kept = np.load(self.path) if everyone.is_chief else None
+        kept = npz.read(self.path) if everyone.is_chief else None
         for number, variable in enumerate(self._variables()):
             array = None if kept is None else kept[f"arr_{number}"]
             array = everyone.from_chief(array)

@@ -35,6 +35,29 @@ class ClassesTest(parameterized.TestCase):
         with np.load(self.run_dir / "outcomes.npz") as file:
             return dict(file)
 
+    @parameterized.parameters(True, False)
+    def test_outcomes_outside(self, is_absolute):
+        """A run of someone else does not show what is elsewhere."""
+        elsewhere = self.run_dir.parent / "elsewhere"
+        written_runs.write_run(self.run_dir)
+        (self.run_dir / "evaluations/training").rename(elsewhere)
+        path = self.run_dir / "results.json"
+        told = str(elsewhere) if is_absolute else "../elsewhere"
+        text = path.read_text()
+        self.assertIn('"evaluations/training/outcomes.npz"', text)
+        path.write_text(text.replace("evaluations/training/", f"{told}/"))
+        (run,) = record.read([self.run_dir])
+        for row in run.results["attacks"]:
+            self.assertIsNone(run.outcomes(row))
+            self.assertEqual(run.settings(row), {})
+        self.assertIsNone(run.arrays("gallery.npz"))
+        texts = self.kinds(self.blocks(), Text)
+        said = f"look for them: add {told}, relative to the run, to --runs."
+        self.assertTrue(any(said in text.text for text in texts), texts)
+        # There they are read.
+        (alone,) = record.read([elsewhere])
+        self.assertIsNotNone(alone.outcomes(alone.results["attacks"][0]))
+
     def write(self, names, label, clean, attacked):
         """Writes an evaluation with these classes and predictions."""
         written_runs.write_evaluation(self.run_dir, attacks=("fgsm",))

@@ -1,0 +1,55 @@
+"""Bounds the variables that Keras creates for the layers of a file."""
+
+import contextlib
+import math
+from typing import Any
+
+import keras
+
+from fastbat_tf.errors import InputError
+from fastbat_tf.npz import FREE_BYTES
+
+# The weights that Keras creates are those that the file holds, perhaps in half
+# precision there.
+MAX_GROWTH = 4
+
+
+@contextlib.contextmanager
+def bounded_variables(held, received):
+    """Refuses layers whose weights are far larger than those of the file.
+
+    The sizes of layers are in the config, and Keras creates and initializes
+    their weights before it reads the file's: a config of a few bytes could
+    fill the memory.
+
+    Args:
+        held: Integer, the bytes of the weights in the file.
+        received: String, `name=value`, which setting names the file.
+
+    Raises:
+        InputError: If they are, before they are created.
+    """
+    limit = FREE_BYTES + MAX_GROWTH * held
+    created = 0
+    # Of any type, since its method is exchanged.
+    layers: Any = keras.layers.Layer
+    add_weight = layers.add_weight
+
+    def add_bounded(layer, *args, **kwargs):
+        nonlocal created
+        shape = args[0] if args else kwargs.get("shape")
+        sizes = (shape,) if isinstance(shape, int) else tuple(shape or ())
+        created += 4 * math.prod(size or 1 for size in sizes)
+        if created > limit:
+            raise InputError(
+                f"The layers of the model have more than {limit} bytes of "
+                f"weights, where the file holds {held}; the layer {layer.name} "
+                f"has the shape {sizes}. Received: {received}"
+            )
+        return add_weight(layer, *args, **kwargs)
+
+    layers.add_weight = add_bounded
+    try:
+        yield
+    finally:
+        layers.add_weight = add_weight
