@@ -40,6 +40,14 @@ class TorchWeights(NamedTuple):
             the pixels, which the first layer has now; `"kept"` if it has none,
             and the first layer keeps its own; None if there is no such layer.
         unused: Tuple of the names of tensors that no network needs.
+
+    Example:
+
+    >>> model = fb.models.wrn(10, 2, activation="swish", padding="same",
+    ...     mean=(0.5,) * 3, std=(0.25,) * 3)
+    >>> done = fb.load_torch_weights(model, "robust.safetensors")
+    >>> done.network, done.tensors, done.normalization
+    ('WideResNet', 40, 'read')
     """
 
     network: str
