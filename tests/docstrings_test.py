@@ -17,11 +17,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 from absl.testing import absltest, parameterized
+from safetensors.numpy import save_file
 
 import fastbat_tf
 from fastbat_tf.saving.export import export
 from tests.support.docstrings import read_docstrings, without_equal
 from tests.support.public_names import public_names
+from tests.support.torch_cases import recorded
 from tests.support.written_evaluations import write_evaluation
 
 DOCSTRINGS = read_docstrings()
@@ -83,6 +85,8 @@ class DocstringsTest(parameterized.TestCase):
         cls.addClassCleanup(keras.config.set_max_epochs, None)
         keras.config.set_max_epochs(2)  # Two show as much as twenty.
         export(build_model(), cls.directory / "runs/demo/saved_model")
+        arrays, _ = recorded("deepmind_swish_wrn10_2")
+        save_file(arrays, cls.directory / "robust.safetensors")
         for name in ("fastbat", "standard"):
             write_evaluation(cls.directory / "runs" / name, examples=20)
 

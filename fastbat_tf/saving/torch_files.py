@@ -70,8 +70,8 @@ def open_tensors(
 
     Example:
 
-    >>> open_tensors("robust.safetensors").shapes["conv1.weight"]
-    (64, 3, 3, 3)
+    >>> open_tensors("robust.safetensors").shapes["init_conv.weight"]
+    (16, 3, 3, 3)
     """
     path = pathlib.Path(path)
     received = received or f"path={path}"

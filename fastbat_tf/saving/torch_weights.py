@@ -40,6 +40,14 @@ class TorchWeights(NamedTuple):
             the pixels, which the first layer has now; `"kept"` if it has none,
             and the first layer keeps its own; None if there is no such layer.
         unused: Tuple of the names of tensors that no network needs.
+
+    Example:
+
+    >>> model = fb.models.wrn(10, 2, activation="swish", padding="same",
+    ...     mean=(0.5,) * 3, std=(0.25,) * 3)
+    >>> done = fb.load_torch_weights(model, "robust.safetensors")
+    >>> done.network, done.tensors, done.normalization
+    ('WideResNet', 40, 'read')
     """
 
     network: str
@@ -91,14 +99,14 @@ def load_torch_weights(
     import fastbat_tf as fb
 
     model = fb.models.wrn(
-        28,
         10,
+        2,
         activation="swish",
         padding="same",
         mean=(0.4914, 0.4822, 0.4465),
         std=(0.2471, 0.2435, 0.2616),
     )
-    fb.load_torch_weights(model, "Wang2023Better_WRN-28-10.safetensors")
+    fb.load_torch_weights(model, "robust.safetensors")
     ```
     """
     return load(model, path, f"path={path}")
