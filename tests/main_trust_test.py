@@ -139,6 +139,7 @@ class RunTest(CommandLineTest):
                 f"--report_dir={self.directory / 'report'}",
             )
             self.assertEqual(process.returncode, 0, process.stderr)
+            self.assertIn("are outside of its directory", process.stdout)
             page = (self.directory / "report" / "report.md").read_text()
             self.assertIn("outside of its directory", page)
 

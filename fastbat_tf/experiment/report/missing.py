@@ -50,13 +50,13 @@ def elsewhere(record: RunRecord) -> str:
     """
     found = [
         str(pathlib.Path(str(row["outcomes"])).parent)
-        for row in record.results["attacks"]
+        for row in record.results.get("attacks", [])
         if "outcomes" in row and record.directory(row) is None
     ]
     if not found:
         return ""
     return (
-        "The outcomes of its images are outside of its directory, where a "
+        "Some outcomes of its images are outside of its directory, where a "
         f"report does not look for them: add {found[0]}, relative to the run, "
         "to --runs."
     )

@@ -33,7 +33,7 @@ def answer(request: ReportRequest) -> None:
     Raises:
         InputError: If something cannot be read or written.
     """
-    from fastbat_tf.experiment.report import record
+    from fastbat_tf.experiment.report import missing, record
     from fastbat_tf.runtime import display
 
     records = record.read(request.runs)
@@ -43,6 +43,9 @@ def answer(request: ReportRequest) -> None:
     if request.format != HTML:
         display.result(writing.tables(records, request.format))
         return
+    for one in records:
+        if elsewhere := missing.elsewhere(one):
+            display.say(f"{one.name}: {elsewhere}")
     directory = request.directory
     if directory is None:
         directory = request.runs[0] if len(request.runs) == 1 else "report"
