@@ -13,6 +13,7 @@ from fastbat_tf.experiment.config import Config, DataConfig, ModelConfig
 from fastbat_tf.experiment.run_directory import RunDirectory
 from tests.support import written_runs
 from tests.support.command_line import CommandLineTest, main_here
+from tests.support.testing import small_network
 
 EVALUATE = (
     "--mode=evaluate",
@@ -109,6 +110,18 @@ class RunTest(CommandLineTest):
                 f"run_dir={self.run_dir}, link={run.evaluations}$",
             )
         self.assertEqual(list(outside.iterdir()), [])
+
+    def test_settings_that_fill_the_memory(self):
+        run = RunDirectory(self.run_dir)
+        config = Config(DataConfig("cifar10_mini"), ModelConfig(width=20_000))
+        run.create(config)
+        run.unlock()
+        small_network().save_weights(run.best)
+        self.assert_refused(
+            main_here("--mode=evaluate", f"--run_dir={self.run_dir}"),
+            f"Received: run_dir={self.run_dir} .*"
+            "The layers of the model have more than .* bytes of weights",
+        )
 
     def test_a_report_of_outcomes_elsewhere(self):
         written_runs.write_run(self.run_dir)

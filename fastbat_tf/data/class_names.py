@@ -106,6 +106,7 @@ def known_class_names(settings: DataConfig) -> list[str] | None:
     spec = settings.spec
     if settings.dataset == "cifar10":
         return list(CIFAR10)
+    found: list[str] = []
     try:
         if spec.source == "tfds":
             found = _names(prepared.find(settings.dataset, settings.data_dir))
@@ -113,13 +114,13 @@ def known_class_names(settings: DataConfig) -> list[str] | None:
             found = class_names(settings)
     except (InputError, OSError):
         return None
-    numbers = [str(label) for label in range(spec.num_classes)]
+    numbers = [str(label) for label in range(spec.num_classes or 0)]
     # What TensorFlow Datasets says of names that it has not downloaded.
     is_unnamed = found == numbers and settings.dataset not in DIGITS
     return found if len(found) == len(numbers) and not is_unnamed else None
 
 
-def _names(builder):
+def _names(builder) -> list[str]:
     features: Any = builder.info.features
     return list(features["label"].names or ())
 

@@ -12,7 +12,7 @@ from fastbat_tf.experiment.run_directory import weights_file
 from fastbat_tf.files import refuse_links_out
 from fastbat_tf.layers import FusedBatchNormalization, structure
 from fastbat_tf.methods.state import Plan
-from fastbat_tf.saving import initial_weights
+from fastbat_tf.saving import initial_weights, trust
 from fastbat_tf.saving.earlier_weights import load_weights
 from fastbat_tf.training import losses, optimizers, records, schedules
 from fastbat_tf.training.classifier import RobustClassifier
@@ -140,9 +140,15 @@ def load_best(directory, config, build_model, everyone=None):
         directory.expect_weights()
         path = directory.path
         refuse_links_out(path, f"run_dir={path}")
+        with _refuse_unreadable(directory):
+            return trust.weigh(directory.best, f"path={directory.best}")
 
-    everyone.on_chief(check)
-    with _refuse_unreadable(directory):
+    held = everyone.on_chief(check)
+    with (
+        _refuse_unreadable(directory),
+        # The settings may be those of someone else.
+        trust.bounded_variables(held, f"path={directory.config}"),
+    ):
         robust = build_robust(config, build_model)
     everyone.on_chief(lambda: _load(robust, directory))
     take_from_chief(robust.variables, everyone)

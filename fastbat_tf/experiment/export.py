@@ -123,7 +123,7 @@ def renew_cards(config, classifier, directory):
             continue
         info = model_info.of_run(config, directory, license=card.get("license"))
         served = serve(classifier, config.data.spec.reading, info)
-        model_card.write(served, path, form)
+        model_card.renew(served, path, form)
 
 
 def _calibration(config, request):

@@ -22,14 +22,14 @@ DATA_DIR = "DIR"
 
 
 class _Record(RunRecord):
-    """The run whose best weights are exported."""
+    """The files of a run that is exported, perhaps as its last step."""
 
-    # An export is a part of the end of a run, and `--mode=export` may follow.
-    has_ended = True
+    is_ending = False
 
-
-class _Unfinished(RunRecord):
-    has_ended = False
+    @property
+    def has_ended(self) -> bool:
+        # The SavedModel may be missing, which is exported now.
+        return self.is_ending or RunDirectory(self.path).ended.exists()
 
 
 def of_run(
@@ -51,10 +51,9 @@ def of_run(
     Raises:
         InputError: If a file of the run cannot be read.
     """
-    has_ended = is_ending or directory.ended.exists()
-    kind = _Record if has_ended else _Unfinished
     name = _name(directory.path)
-    record = kind(directory.path, name)
+    record = _Record(directory.path, name)
+    record.is_ending = is_ending
     weights = files.sha256(directory.best) if directory.best.exists() else None
     if record.weights_have_changed:  # Nothing is known about the new ones.
         record.results = {}

@@ -83,8 +83,8 @@ def _is_adversarial(info):
     return spec is None or spec.has_attack
 
 
-def _data_name(info):
-    return {"folder": "a folder of images"}.get(info.dataset, info.dataset)
+def _data_name(info) -> str:
+    return "a folder of images" if info.dataset == "folder" else info.dataset
 
 
 def facts(served: Served, file: str | None) -> list[tuple[str, str]]:
@@ -233,8 +233,10 @@ def training(info: ModelInfo) -> list[str]:
             f"These are the weights after epoch {info.best_epoch}, which was "
             "the best one on the validation split."
         )
-    if info.initial_weights:
+    if info.initial_weights and config:
         lines.append(f"It started from the weights {info.initial_weights}.")
+    elif info.initial_weights:
+        lines.append(f"These are the weights {info.initial_weights}.")
     elif config:
         lines.append("It started from random weights.")
     if info.device:
@@ -295,7 +297,8 @@ def preprocessing(served: Served, form: str) -> str:
     """Says what the model takes and answers."""
     height, width, channels = (size or "any" for size in served.shape)
     shape = f"(batch, {height}, {width}, {channels})"
-    colors = {1: "gray levels", 3: "RGB"}.get(channels, f"{channels} channels")
+    known = {1: "gray levels", 3: "RGB"}
+    colors = known.get(served.shape[-1], f"{channels} channels")
     kind = "uint8 pixels from 0 to 255"
     if form != "tflite_int8":
         kind = "float32 pixels in [0, 1]"

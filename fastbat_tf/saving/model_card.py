@@ -62,16 +62,30 @@ class Reproduction(NamedTuple):
 
 
 def write(served: Served, folder: pathlib.Path, format: str) -> None:
-    """Writes `README.md`, completely or not at all.
+    """Writes `README.md` to the directory of a new model.
 
     Args:
         served: The `Served`.
-        folder: `pathlib.Path` of the directory of the model.
+        folder: `pathlib.Path` of the directory, which is not in use yet.
         format: A key of `fastbat_tf.saving.formats.registry.FORMATS`.
     """
-    text = render(served, format)
+    (folder / CARD).write_bytes(render(served, format).encode())
+
+
+def renew(served: Served, folder: pathlib.Path, format: str) -> None:
+    """Replaces the `README.md` of a model, completely or not at all.
+
+    Args:
+        served: The `Served`.
+        folder: `pathlib.Path` of the directory.
+        format: A key of `fastbat_tf.saving.formats.registry.FORMATS`.
+
+    Raises:
+        OSError: If it cannot be written; the old one is then left.
+    """
+    content = render(served, format).encode()
     with files.replacing(folder / CARD) as file:
-        file.write(text.encode())
+        file.write(content)
 
 
 def render(served: Served, format: str) -> str:

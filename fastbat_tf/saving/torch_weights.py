@@ -82,7 +82,7 @@ def load_torch_weights(
     Raises:
         InputError: If the file cannot be read, or holds more than tensors; if
             the model is not of the zoo; or if a tensor is missing, too many,
-            misshapen or not finite, or a option of the model is wrong. The
+            misshapen or not finite, or an option of the model is wrong. The
             model then keeps its weights.
 
     Example:

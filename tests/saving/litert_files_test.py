@@ -37,7 +37,7 @@ def convert(function, shape=(None, 8, 8, 3), **settings):
     )
     for name, value in settings.items():
         setattr(converter, name, value)
-    with tflite.quiet():
+    with tflite.converting("tflite"):
         return converter.convert()
 
 
@@ -132,7 +132,7 @@ class ReadTest(parameterized.TestCase, tf.test.TestCase):
         module = tf.Module()
         specs = [tf.TensorSpec((1, 8, 8, 3)), tf.TensorSpec((1, 4))]
         module.serve = tf.function(lambda x, y: linear(x) + y, specs)
-        with tflite.quiet():
+        with tflite.converting("tflite"):
             content = tf.lite.TFLiteConverter.from_concrete_functions(
                 [module.serve.get_concrete_function()], module
             ).convert()

@@ -206,12 +206,30 @@ class TFLiteTest(parameterized.TestCase, tf.test.TestCase):
             with environment.captured_errors() as read:
                 with self.assertRaisesRegex(
                     InputError,
-                    "^LiteRT cannot run the model: .* Received: "
+                    "^The model cannot be converted for LiteRT, .* Received: "
                     f"format={name}, operation=Atan$",
                 ):
                     export(model, path, name, calibration=images)
                 self.assertEqual(read(), "")
         self.assertEmpty(_files(path))
+
+    def test_other_errors(self):
+        with (
+            mock.patch.object(
+                integer_graph, "prepare", side_effect=ValueError("One.\nTwo.")
+            ),
+            self.assertRaisesRegex(
+                InputError,
+                "^The model cannot be converted for LiteRT. Received: "
+                r"format=tflite_int8 \(One.\)$",
+            ),
+        ):
+            export(
+                self.model,
+                self.directory / "failing",
+                "tflite_int8",
+                calibration=as_floats(self.pixels[:2]),
+            )
 
     def test_quiet(self):
         with (

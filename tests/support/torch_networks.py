@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from tests.support import torch_cases
 from tests.support.torch_cases import CASES, GOLDEN
+from tests.support.torch_wrappers import WRAPPERS
 
 COUNTS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}
 ACTIVATIONS = {"relu": functional.relu, "swish": functional.silu}
@@ -277,84 +278,9 @@ class DeepMind(nn.Module):
         return self.logits(self.activate(self.batchnorm(x)).mean((2, 3)))
 
 
-class Buffers(nn.Module):
-    """Constants of a normalization, under two names."""
-
-    def __init__(self, mean, std):
-        super().__init__()
-        self.names = mean, std
-        for name in self.names:
-            self.register_buffer(name, torch.ones(3, 1, 1))
-
-    def forward(self, x):
-        mean, std = (getattr(self, name) for name in self.names)
-        return (x - mean) / std
-
-
-class Beside(nn.Module):
-    """A network that holds its constants itself, as RobustBench's do."""
-
-    def __init__(self, network, mean, std):
-        super().__init__()
-        self.normalize_ = Buffers(mean, std)
-        self.network_ = network
-
-    def forward(self, x):
-        return self.network_(self.normalize_(x))
-
-    def own(self, name):
-        """The name that a tensor has in a file."""
-        return name.replace("normalize_.", "").replace("network_.", "")
-
-
-class Before(nn.Module):
-    """A normalization, and the network after it."""
-
-    def __init__(self, network):
-        super().__init__()
-        self.normalize = Buffers("mean", "std")
-        self.model = network
-
-    def forward(self, x):
-        return self.model(self.normalize(x))
-
-
-class Attacked(nn.Module):
-    """A network with a copy in its attacker, as Engstrom's."""
-
-    def __init__(self, network):
-        super().__init__()
-        self.normalizer = Buffers("new_mean", "new_std")
-        self.model = network
-        self.attacker = nn.Module()
-        self.attacker.normalize = Buffers("new_mean", "new_std")
-        self.attacker.model = network
-
-    def forward(self, x):
-        return self.model(self.normalizer(x))
-
-
-class Wrapped(nn.Module):
-    """What DataParallel makes of a network."""
-
-    def __init__(self, network):
-        super().__init__()
-        self.module = network
-
-    def forward(self, x):
-        return self.module(x)
-
-
 _KINDS = {
     "resnet": (Residual, Bottleneck),
     "preact": (Wong, Identity),
-}
-_WRAPPERS = {
-    "mu": lambda network: Beside(network, "mu", "sigma"),
-    "mean": lambda network: Beside(network, "mean", "std"),
-    "normalize": Before,
-    "attacker": lambda network: Wrapped(Attacked(network)),
-    "module": Wrapped,
 }
 
 
@@ -369,7 +295,7 @@ def build(case):
         kind = {"zagoruyko": WideResNet, "deepmind": DeepMind}[case.kind]
         network = kind(case.depth, case.width, case.classes, **case.options)
     if case.wrapper:
-        network = _WRAPPERS[case.wrapper](network)
+        network = WRAPPERS[case.wrapper](network)
     own = getattr(network, "own", str)
     state = network.state_dict()
     shapes = {own(name): tuple(x.shape) for name, x in state.items()}

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from fastbat_tf.errors import InputError
 from fastbat_tf.runtime import environment
+from fastbat_tf.saving import litert_files
 from fastbat_tf.saving.precision import in_float32
 
 FILE = "model.tflite"
@@ -32,19 +33,59 @@ def write(served, folder, options):
         InputError: If LiteRT lacks an operation of the model.
     """
     del options
-    with quiet():
+    with converting("tflite"):
         function = trace(served, served.answer_or_nan)
-        content = convert(make_converter(served, function), "tflite")
-    (folder / FILE).write_bytes(content)
+        content = make_converter(served, function).convert()
+    write_file(folder, content)
+
+
+def write_file(folder, content):
+    """Writes the file, and reads it as a `LiteRTNetwork`.
+
+    Raises:
+        InputError: If LiteRT cannot run what was converted.
+    """
+    path = folder / FILE
+    path.write_bytes(content)
+    return litert_files.read(path)
 
 
 @contextlib.contextmanager
-def quiet():
-    """Hides what TensorFlow says while it converts a model."""
+def converting(name):
+    """Hides what TensorFlow says while it converts a model.
+
+    Args:
+        name: The name of the format.
+
+    Raises:
+        InputError: If it cannot convert the model.
+    """
     with environment.captured_errors(), warnings.catch_warnings():
         # It warns that its own calibration is deprecated.
         warnings.filterwarnings("ignore", r"\s*Warning: tf.lite", UserWarning)
-        yield
+        try:
+            yield
+        except InputError:
+            raise
+        # Among others, `ConverterError`, which is not public.
+        except Exception as error:
+            raise InputError(
+                "The model cannot be converted for LiteRT"
+                f"{_reason(error, name)}"
+            ) from error
+
+
+def _reason(error, name):
+    text = str(error)
+    found = OPERATION.search(text)
+    if found:
+        return (
+            ", which lacks one of its operations; expected a format such as "
+            "saved_model. "
+            f"Received: format={name}, operation={found[1] or found[2]}"
+        )
+    line = text.splitlines()[0] if text else type(error).__name__
+    return f". Received: format={name} ({line})"
 
 
 def trace(served, answer):
@@ -81,36 +122,3 @@ def make_converter(served, function):
     # Otherwise, LiteRT reads variables that nobody has given values.
     converter.experimental_enable_resource_variables = False
     return converter
-
-
-def convert(converter, name):
-    """Converts a model.
-
-    Args:
-        converter: The `tf.lite.TFLiteConverter`.
-        name: The name of the format.
-
-    Returns:
-        Bytes, the content of the file.
-
-    Raises:
-        InputError: If LiteRT lacks an operation of the model.
-    """
-    try:
-        return converter.convert()
-    # Among others, `ConverterError`, which is not public.
-    except Exception as error:
-        raise InputError(
-            "LiteRT cannot run the model: it lacks an operation; expected a "
-            "format such as saved_model. "
-            f"Received: format={name}, operation={_operation(error)}"
-        ) from error
-
-
-def _operation(error):
-    """The name of the operation, or the first line of the error."""
-    text = str(error)
-    found = OPERATION.search(text)
-    if found:
-        return found[1] or found[2]
-    return text.splitlines()[0] if text else type(error).__name__

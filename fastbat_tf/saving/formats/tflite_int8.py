@@ -7,7 +7,6 @@ import tensorflow as tf
 
 from fastbat_tf.errors import InputError
 from fastbat_tf.saving.formats import integer_graph, tflite
-from fastbat_tf.saving.litert_files import LiteRTNetwork
 
 NAME = "tflite_int8"
 PIXELS = (float(np.float32(1 / 255)), 0)
@@ -32,13 +31,13 @@ def write(served, folder, options):
             operation of the model.
     """
     images = _check_calibration(options.calibration, served.shape)
-    exact = tflite.trace(served, served.answer)
-    with tflite.quiet():
+    with tflite.converting(NAME):
+        exact = tflite.trace(served, served.answer)
         prepared = integer_graph.prepare(exact)
         converter = tflite.make_converter(served, prepared)
         content = _quantize(converter, images)
-    _compare(LiteRTNetwork(content), exact, images)
-    (folder / tflite.FILE).write_bytes(content)
+    network = tflite.write_file(folder, content)
+    _compare(network, exact, images)
 
 
 def _quantize(converter, images):
@@ -49,7 +48,7 @@ def _quantize(converter, images):
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = tf.uint8
     converter.inference_output_type = tf.float32
-    return tflite.convert(converter, NAME)
+    return converter.convert()
 
 
 def _compare(network, exact, images):

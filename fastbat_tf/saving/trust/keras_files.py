@@ -36,6 +36,21 @@ def check_keras_file(path, received, *, allow_code=False):
     return held
 
 
+def weigh(path, received):
+    """Returns the bytes that the weights of a file take in memory.
+
+    Args:
+        path: Path of a `.keras` or `.weights.h5` file.
+        received: String, `name=value`, which setting names the file.
+
+    Raises:
+        InputError: If it reads other files, or is a bomb.
+        OSError, ValueError, zipfile.BadZipFile: If it cannot be read.
+    """
+    with _open(path, received) as (*_, held):
+        return held
+
+
 @contextlib.contextmanager
 def open_weights(path, received):
     """Opens the weights of a `.keras`, `.h5` or `.weights.h5` file, checked.
