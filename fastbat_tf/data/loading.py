@@ -103,6 +103,16 @@ def _as_arrays(split, name):
     return split.images / np.float32(255), split.labels
 
 
+def import_libraries(settings):
+    """Imports what reads the data of a `DataConfig`, before bars are drawn.
+
+    TensorFlow Datasets replaces Python's `import`, in all threads, while it is
+    imported, and the thread that draws bars would end with an error.
+    """
+    if settings.spec.source == "tfds":
+        import tensorflow_datasets  # noqa: F401
+
+
 def load_splits(settings):
     """Reads the `Splits` of a `DataConfig`; raises what `load` raises."""
     return Splits(*_load_training(settings), load_test(settings))

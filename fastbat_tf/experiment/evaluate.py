@@ -92,6 +92,7 @@ def _evaluate(config, target, run_dir, build_model, everyone):
         weights = everyone.on_chief(lambda: _weights_checksum(run_dir))
         with display.task("reading the weights"):
             model = load_best(run, config, build_model, everyone).classifier
+    loading.import_libraries(config.data)
     with display.task("reading the data"):
         test = loading.load_test(config.data)
         names = class_names(config.data)

@@ -157,6 +157,8 @@ def _export(config, robust, info, request, path):
             warm_up=request.has_versions,
         )
 
+    if request.format == "tflite_int8":  # It reads images.
+        loading.import_libraries(config.data)
     try:
         with display.task("exporting"):
             if request.has_versions:

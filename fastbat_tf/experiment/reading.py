@@ -22,6 +22,7 @@ def read_data(config: Config) -> tuple[Splits, Examples]:
         InputError: If they cannot be read, or do not suit the settings.
     """
     settings = config.evaluation
+    loading.import_libraries(config.data)
     with display.task("reading the data"):
         splits = loading.load_splits(config.data)
     validation = first(splits.validation, settings.validation_examples)

@@ -303,10 +303,12 @@ def weights_file(path):
         file = RunDirectory(file).best
     extensions = (".keras", ".weights.h5", *torch_files.SUFFIXES)
     if not file.is_file() or not file.name.endswith(extensions):
+        missing = "" if file.exists() else ", but there is none"
         raise InputError(
             "`init_weights` is expected to be a .keras file, a .weights.h5 "
             "file, a file of PyTorch (.safetensors, .pt, .pth), or a run "
-            f"directory with its best weights. Received: init_weights={path}"
+            f"directory with its best weights{missing}. "
+            f"Received: init_weights={path}"
         )
     torch_files.expect_reader(file, f"init_weights={path}")
     return file
