@@ -20,8 +20,8 @@ from .methods.state import Plan as Plan
 from .methods.step import StepContext as StepContext
 from .saving.export import export as export
 from .saving.model_info import ModelInfo as ModelInfo
-from .saving.torch_weights import TorchWeights as TorchWeights
-from .saving.torch_weights import load_torch_weights as load_torch_weights
+from .saving.pytorch.weights import TorchWeights as TorchWeights
+from .saving.pytorch.weights import load_torch_weights as load_torch_weights
 from .training.callbacks import OverfittingGuard as OverfittingGuard
 from .training.callbacks import OverfittingScores as OverfittingScores
 from .training.callbacks import RobustAccuracy as RobustAccuracy

@@ -6,7 +6,8 @@ from fastbat_tf import models
 from fastbat_tf.errors import InputError
 from fastbat_tf.experiment.config import ModelConfig
 from fastbat_tf.experiment.run_directory import weights_file
-from fastbat_tf.saving import torch_constants, torch_files
+from fastbat_tf.saving.pytorch import constants as torch_constants
+from fastbat_tf.saving.pytorch import files as torch_files
 
 _DEFAULT = ModelConfig()
 

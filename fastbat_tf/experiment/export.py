@@ -13,7 +13,8 @@ from fastbat_tf.experiment.export_request import SAVED_MODEL, ExportRequest
 from fastbat_tf.experiment.preemption import Preemption
 from fastbat_tf.experiment.run_directory import RunDirectory
 from fastbat_tf.runtime import display
-from fastbat_tf.saving import destination, model_card
+from fastbat_tf.saving import destination
+from fastbat_tf.saving.card import model_card
 from fastbat_tf.saving.export import export
 from fastbat_tf.saving.formats.registry import FORMATS
 from fastbat_tf.saving.served import serve

@@ -12,7 +12,7 @@ from fastbat_tf import files
 from fastbat_tf.errors import InputError
 from fastbat_tf.experiment import differences
 from fastbat_tf.experiment.config import Config
-from fastbat_tf.saving import torch_files
+from fastbat_tf.saving.pytorch import files as torch_files
 
 VERSIONED = ("tensorflow", "keras", "numpy", "tensorflow-datasets")
 # Another process may hold the lock for a moment, to test whether it is free.

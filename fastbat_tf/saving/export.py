@@ -13,7 +13,8 @@ from fastbat_tf.files import (
     make_directory,
     replace_directory,
 )
-from fastbat_tf.saving import destination, model_card
+from fastbat_tf.saving import destination
+from fastbat_tf.saving.card import model_card
 from fastbat_tf.saving.formats import registry
 from fastbat_tf.saving.model_info import ModelInfo
 from fastbat_tf.saving.served import FormatOptions, serve

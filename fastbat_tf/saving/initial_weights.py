@@ -8,8 +8,10 @@ import h5py
 from fastbat_tf.errors import InputError
 from fastbat_tf.layers import structure
 from fastbat_tf.runtime import display
-from fastbat_tf.saving import torch_files, torch_weights, trust
+from fastbat_tf.saving import trust
 from fastbat_tf.saving.model_files import UNREADABLE
+from fastbat_tf.saving.pytorch import files as torch_files
+from fastbat_tf.saving.pytorch import weights as torch_weights
 
 
 def load(classifier, path, received=None):
@@ -20,7 +22,7 @@ def load(classifier, path, received=None):
         path: Path of a `.keras` or `.weights.h5` file of a functional
             classifier or of a `RobustClassifier`, of which only the weights of
             its layers are read; or of a file of PyTorch, see
-            `fastbat_tf.saving.torch_weights`.
+            `fastbat_tf.saving.pytorch.weights`.
         received: The path as the user gave it. Defaults to None: `path`.
 
     Raises:

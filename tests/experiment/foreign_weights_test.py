@@ -16,7 +16,7 @@ from fastbat_tf.experiment.config import (
     MethodConfig,
     ModelConfig,
 )
-from fastbat_tf.saving import torch_constants
+from fastbat_tf.saving.pytorch import constants as torch_constants
 from tests.support.torch_cases import CASES, recorded
 
 

@@ -11,7 +11,8 @@ from fastbat_tf.data.options import DataConfig
 from fastbat_tf.experiment import export, model_info
 from fastbat_tf.experiment.config import Config, ModelConfig
 from fastbat_tf.experiment.run_directory import RunDirectory
-from fastbat_tf.saving import destination, model_card
+from fastbat_tf.saving import destination
+from fastbat_tf.saving.card import model_card
 from fastbat_tf.saving.served import serve
 from tests.support import testing, written_runs
 from tests.support.image_data import write_folder

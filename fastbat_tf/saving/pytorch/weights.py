@@ -9,8 +9,10 @@ import numpy as np
 
 from fastbat_tf.errors import InputError
 from fastbat_tf.layers import structure
-from fastbat_tf.saving import torch_constants, torch_files, torch_names
-from fastbat_tf.saving.torch_names import (
+from fastbat_tf.saving.pytorch import constants as torch_constants
+from fastbat_tf.saving.pytorch import files as torch_files
+from fastbat_tf.saving.pytorch import names as torch_names
+from fastbat_tf.saving.pytorch.names import (
     PREACT,
     RESNET,
     SAME,

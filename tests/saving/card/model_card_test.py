@@ -14,7 +14,8 @@ from absl.testing import absltest, parameterized
 from huggingface_hub import ModelCard
 
 from fastbat_tf.data import Reading
-from fastbat_tf.saving import card_numbers, destination, licenses, model_card
+from fastbat_tf.saving import destination
+from fastbat_tf.saving.card import licenses, model_card, numbers
 from fastbat_tf.saving.export import export
 from fastbat_tf.saving.formats.registry import FORMATS
 from fastbat_tf.saving.model_info import ModelInfo
@@ -272,7 +273,7 @@ class ModelCardTest(parameterized.TestCase):
             ("fgsm", "white box"),
             ("of-tomorrow", "unknown"),
         ):
-            self.assertIn(kind, card_numbers.kind(name))
+            self.assertIn(kind, numbers.kind(name))
 
 
 class ProgramTest(parameterized.TestCase):

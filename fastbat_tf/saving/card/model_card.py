@@ -13,12 +13,7 @@ import fastbat_tf
 from fastbat_tf import files
 from fastbat_tf.methods.table import METHODS
 from fastbat_tf.runtime import markdown
-from fastbat_tf.saving import (
-    card_numbers,
-    card_words,
-    licenses,
-    usage,
-)
+from fastbat_tf.saving.card import licenses, numbers, usage, words
 from fastbat_tf.saving.destination import CARD, mark
 from fastbat_tf.saving.formats import registry
 from fastbat_tf.saving.model_info import ModelInfo
@@ -100,7 +95,7 @@ def render(served: Served, format: str) -> str:
     info = dataclasses.replace(info, name=name)
     served = served._replace(info=info)
     license = licenses.parse(info.license) if info.license else None
-    split = card_words.split(info)
+    split = words.split(info)
     paper = getattr(METHODS.get(info.method), "paper", None)
     software = CITATION % fastbat_tf.__version__
     return _template().render(
@@ -114,18 +109,18 @@ def render(served: Served, format: str) -> str:
         needs=usage.USAGES[format].needs,
         program=usage.program(served, format),
         tags=_tags(info, format),
-        hub_dataset=card_words.HUB_DATASETS.get(info.dataset),
+        hub_dataset=words.HUB_DATASETS.get(info.dataset),
         data=_data_name(info),
-        split=card_words.split_name(info),
-        scores=card_numbers.scores(info),
-        opening=card_words.opening(info),
-        facts=card_words.facts(served, registry.FORMATS[format].file),
-        verdict=card_words.verdict(info),
-        headings=card_numbers.HEADINGS,
-        table=card_numbers.table(info),
-        caveats=card_words.caveats(info, split, format),
-        input=card_words.preprocessing(served, format),
-        training=card_words.training(info),
+        split=words.split_name(info),
+        scores=numbers.scores(info),
+        opening=words.opening(info),
+        facts=words.facts(served, registry.FORMATS[format].file),
+        verdict=words.verdict(info),
+        headings=numbers.HEADINGS,
+        table=numbers.table(info),
+        caveats=words.caveats(info, split, format),
+        input=words.preprocessing(served, format),
+        training=words.training(info),
         reproduction=_reproduction(info),
         date=time.strftime("%Y-%m-%d", time.gmtime()),
         version=fastbat_tf.__version__,
@@ -139,7 +134,7 @@ def render(served: Served, format: str) -> str:
 @functools.cache
 def _template():
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("fastbat_tf.saving"),
+        loader=jinja2.PackageLoader("fastbat_tf.saving.card"),
         autoescape=False,
         undefined=jinja2.StrictUndefined,
         finalize=_escape,
@@ -201,7 +196,7 @@ def _tags(info: ModelInfo, format):
 
 
 def _data_name(info: ModelInfo):
-    return info.dataset or card_numbers.UNKNOWN
+    return info.dataset or numbers.UNKNOWN
 
 
 def _license_words(given, license):

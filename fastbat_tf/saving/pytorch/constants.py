@@ -5,12 +5,12 @@ import pathlib
 import numpy as np
 
 from fastbat_tf.errors import InputError
-from fastbat_tf.saving import torch_files, torch_names
+from fastbat_tf.saving.pytorch import files, names
 
 
 def read(
-    contents: torch_names.Contents,
-    tensors: torch_files.Tensors,
+    contents: names.Contents,
+    tensors: files.Tensors,
     received: str,
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Reads the constants of a normalization.
@@ -29,8 +29,8 @@ def read(
     """
     if not contents.constants:
         return None
-    names = contents.constants["mean"], contents.constants["std"]
-    for name in names:
+    tensor_names = contents.constants["mean"], contents.constants["std"]
+    for name in tensor_names:
         if np.prod(tensors.shapes[name]) > 4096:  # Of an image, not a channel.
             raise InputError(
                 "The mean and the deviation of pixels are expected to be one "
@@ -38,13 +38,14 @@ def read(
                 f"{tensors.shapes[name]}. Received: {received}"
             )
     mean, std = (
-        np.reshape(tensors.read(name), -1).astype(np.float64) for name in names
+        np.reshape(tensors.read(name), -1).astype(np.float64)
+        for name in tensor_names
     )
     is_valid = np.isfinite(mean).all() and np.isfinite(std).all()
     if mean.shape != std.shape or not is_valid or not (std > 0).all():
         raise InputError(
             f"Expected a mean per channel and as many positive deviations in "
-            f"{names[0]} and {names[1]}, not {mean} and {std}. "
+            f"{tensor_names[0]} and {tensor_names[1]}, not {mean} and {std}. "
             f"Received: {received}"
         )
     return mean, std
@@ -61,8 +62,8 @@ def read_file(
     Raises:
         InputError: If the file cannot be read, or they are invalid.
     """
-    tensors = torch_files.open_tensors(path, received)
-    contents = torch_names.sort(tensors.shapes, received)
+    tensors = files.open_tensors(path, received)
+    contents = names.sort(tensors.shapes, received)
     found = read(contents, tensors, received)
     if found is None:
         return None

@@ -16,7 +16,8 @@ from safetensors.numpy import save_file
 
 import fastbat_tf as fb
 from fastbat_tf.errors import InputError
-from fastbat_tf.saving import torch_constants, torch_files
+from fastbat_tf.saving.pytorch import constants as torch_constants
+from fastbat_tf.saving.pytorch import files as torch_files
 from tests.support.torch_cases import CASES, recorded
 
 CONV2 = "layer1.0.conv2.weight"

@@ -5,7 +5,7 @@ from typing import Any
 from fastbat_tf.data.registry import DATASETS
 from fastbat_tf.methods.table import METHODS
 from fastbat_tf.runtime import formatting
-from fastbat_tf.saving.card_numbers import (
+from fastbat_tf.saving.card.numbers import (
     is_white_box,
     percent,
     radius,

@@ -1,0 +1,1 @@
+"""Reads the weights of published PyTorch networks into those of the zoo."""
