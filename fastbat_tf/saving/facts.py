@@ -22,7 +22,7 @@ def list_facts(info: ModelInfo, classes: int | None) -> dict[str, Any]:
 
     Example:
 
-    >>> list_facts(ModelInfo("mine", method="fastbat", epsilon=8 / 255), 10)
+    >>> list_facts(fb.ModelInfo("mine", method="fastbat", epsilon=8 / 255), 10)
     {'method': 'fastbat', 'epsilon': 0.03137254901960784, 'version': '0.1.0'}
     """
     described = serving_info.describe(info, classes)

@@ -60,7 +60,7 @@ def describe(info: ModelInfo, classes: int | None) -> dict[str, np.ndarray]:
 
     Example:
 
-    >>> describe(ModelInfo("mine", method="fastbat"), 10)["method"]
+    >>> describe(fb.ModelInfo("mine", method="fastbat"), 10)["method"]
     array(b'fastbat', dtype=object)
     """
     names = info.class_names or ()
