@@ -28,7 +28,7 @@ import os
 import pathlib
 import statistics
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from benchmarks import device
 from fastbat_tf.experiment.report import paired
@@ -104,7 +104,8 @@ def get_call(name, path, network):
     import numpy as np
 
     if name == "keras":
-        return keras.models.load_model(path, compile=False).predict_on_batch
+        model: Any = keras.models.load_model(path, compile=False)
+        return model.predict_on_batch
     return lambda images: np.asarray(network(images))
 
 

@@ -55,7 +55,7 @@ class ExportTest(CommandLineTest):
             # What C++ prints in a new process counts, too.
             "tflite_int8": main(*export, "--format=tflite_int8"),
         }
-        cls.images = loading.load("cifar10_mini").test.images[:8] / 255
+        cls.images = loading.load("cifar10_mini").test.first(8).images / 255
 
     def setUp(self):
         kept = self.run_dir
