@@ -50,7 +50,7 @@ def read(path, shapes=None):
     Example:
 
     >>> np.savez("outcomes.npz", robust=np.ones(3, bool))
-    >>> read("outcomes.npz")["robust"].sum()
+    >>> int(read("outcomes.npz")["robust"].sum())
     3
     """
     loaded = np.load(path, allow_pickle=False)

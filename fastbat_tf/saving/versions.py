@@ -80,9 +80,9 @@ def add_version(
     Example:
 
     ```python
-    from fastbat_tf.saving.export import export
+    import fastbat_tf as fb
 
-    add_version("served/cifar10", lambda path: export(model, path))
+    add_version("served/cifar10", lambda path: fb.export(model, path))
     ```
     """
     base = pathlib.Path(base)
