@@ -62,7 +62,7 @@ class ModelTest(CommandLineTest):
             self.assert_refused(
                 self.evaluate(*flags),
                 r"The layer planted \(Lambda\) of the model is Python code, .*"
-                f"pass --allow_code, .* Received: model_path={self.path}$",
+                f"pass --allow_code .* Received: model_path={self.path}$",
             )
             self.assert_nothing_done()
         process = self.evaluate(f"--model_path={self.path}", "--allow_code")

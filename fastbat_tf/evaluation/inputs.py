@@ -18,13 +18,15 @@ from fastbat_tf.saving import model_files
 UNWEIGHTED = "The sample weights are ignored: each example counts once."
 
 
-def as_network(model, pixel_range=None, default=(0, 1)):
+def as_network(model, pixel_range=None, default=(0, 1), *, allow_code=False):
     """Does what `fastbat_tf.attacks.models.as_network` does, also for a path.
 
     Args:
         model: A `keras.Model`, the path of a model, or a callable.
         pixel_range: As for that function. Defaults to None.
         default: As for that function. Defaults to `(0, 1)`.
+        allow_code: Whether the file of a path may bring code; see
+            `fastbat_tf.saving.model_files.load`. Defaults to `False`.
 
     Returns:
         What that function returns.
@@ -34,7 +36,7 @@ def as_network(model, pixel_range=None, default=(0, 1)):
             with another pixel range.
     """
     if isinstance(model, str | os.PathLike):
-        model = model_files.load(model)
+        model = model_files.load(model, allow_code=allow_code)
     elif not callable(model):
         raise InputError(
             "The model is expected to be a keras.Model, a path, or a callable "

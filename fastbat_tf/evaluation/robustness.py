@@ -41,6 +41,7 @@ def evaluate_robustness(
     pixel_range: Sequence[float] | None = None,
     class_names: Sequence[str] | None = None,
     loss_surface: bool = False,
+    allow_code: bool = False,
 ) -> dict[str, Any]:
     """Measures clean accuracy, and robust accuracy under attacks.
 
@@ -57,7 +58,8 @@ def evaluate_robustness(
     Args:
         model: A `keras.Model`, any callable from float32 images `(batch,
             height, width, channels)` in `pixel_range` to logits `(batch,
-            classes)`, or the path of a `.keras` file or a SavedModel.
+            classes)`, or the path of a `.keras`, `.onnx` or `.tflite` file or
+            of a SavedModel.
         dataset: What `fit` takes: a pair `(images, labels)` of arrays or
             tensors, or a finite `tf.data.Dataset`, `keras.utils.PyDataset` or
             generator of such batches. It is read into memory. Sample weights
@@ -107,6 +109,8 @@ def evaluate_robustness(
             which `results.json` repeats. Defaults to None.
         loss_surface: Whether to write `surface.npz` to `directory`: the loss
             around one image, in 441 more images. Defaults to False.
+        allow_code: Whether the files of `model` and `surrogate` may bring
+            Python code, or operations that reach files. Defaults to False.
 
     Returns:
         A dict, the content of `results.json`. Accuracies are fractions.
@@ -154,7 +158,8 @@ def evaluate_robustness(
     is_chief = sharding.workers.is_chief
     # The display of main.py, if it calls this function.
     shown = display.get(1 if verbose and is_chief else -1)
-    network, pixels = inputs.as_network(model, pixel_range)
+    as_network = functools.partial(inputs.as_network, allow_code=allow_code)
+    network, pixels = as_network(model, pixel_range)
     sample = sharding.together(
         lambda: inputs.to_unit(
             inputs.take(dataset, request.max_examples, request.seed), pixels
@@ -167,9 +172,7 @@ def evaluate_robustness(
     )
     other_network, other_pixels = None, None
     if surrogate is not None:
-        other_network, other_pixels = inputs.as_network(
-            surrogate, default=pixels
-        )
+        other_network, other_pixels = as_network(surrogate, default=pixels)
     settings = _settings(
         request,
         clean,
@@ -379,8 +382,8 @@ def _run_attacks(built, clean, request, *, state, warnings, shown, save):
             if request.save_images:
                 save(outcome, epsilon)
             outcomes[epsilon].append(outcome._replace(perturbation=None))
+        radius = formatting.radius(epsilon, request.norm)
         for text in checks.check_outcomes(outcomes[epsilon]):
-            radius = formatting.radius(epsilon, request.norm)
             warnings.add(f"At epsilon {radius}: {text}")
     for text in checks.check_radii(_by_attack(outcomes), request.norm):
         warnings.add(text)

@@ -25,7 +25,6 @@ from fastbat_tf.experiment.report.request import write_at_end
 from fastbat_tf.experiment.run_directory import RunDirectory
 from fastbat_tf.runtime import display, hints
 from fastbat_tf.saving import model_files
-from fastbat_tf.saving.model_files import Trusted
 
 
 def evaluate(config, target, run_dir, build_model, verbosity=0):
@@ -80,11 +79,9 @@ def _evaluate(config, target, run_dir, build_model, everyone):
         lambda: str(results_directory(config, target, run_dir))
     )
     model, surrogate = target.model_path, target.surrogate
-    if target.allow_code:
-        model = model and Trusted(model)
-        surrogate = surrogate and Trusted(surrogate)
     for path in filter(None, (model, surrogate)):
-        model_files.check(path)  # Before the data are read.
+        # Before the data are read.
+        model_files.check(path, allow_code=target.allow_code)
     if model is None:
         run = RunDirectory(run_dir)
         # Fails now, not after hours.
@@ -114,6 +111,7 @@ def _evaluate(config, target, run_dir, build_model, everyone):
         verbose=True,
         class_names=names,
         loss_surface=settings.loss_surface,
+        allow_code=target.allow_code,
     )
     if target.model_path is not None:
         # No run says which images these are.

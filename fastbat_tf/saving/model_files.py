@@ -1,7 +1,6 @@
 """Reads models from Keras files, SavedModels, and files of other runtimes."""
 
 import contextlib
-import dataclasses
 import importlib
 import os
 import pathlib
@@ -32,38 +31,22 @@ UNREADABLE = (
 # The modules whose function `read(path)` reads the files of other runtimes.
 READERS = {".onnx": "onnx_files", ".tflite": "litert_files"}
 
-
 # The ends of the names for which Keras opens a file.
 KERAS_FILES = (".keras", ".h5", ".hdf5")
 
 
-@dataclasses.dataclass(frozen=True)
-class Trusted(os.PathLike[str]):
-    """The path of a model that may do more than compute.
-
-    Attributes:
-        path: Path of the file or the directory.
-    """
-
-    path: str
-
-    def __fspath__(self):
-        return os.fspath(self.path)
-
-    def __str__(self):
-        return str(self.path)
-
-
-def load(path):
+def load(path: str | os.PathLike[str], *, allow_code: bool = False):
     """Reads a model as a function from images to logits.
 
     The file may come from anyone: what could do more than compute is refused
-    before it is opened, unless the path is `Trusted`.
+    before it is opened, unless `allow_code` is True.
 
     Args:
         path: Path of a `.keras`, `.h5`, `.onnx` or `.tflite` file, or of the
             directory of a SavedModel. The signature `serving_default` of a
             SavedModel has one input, and a single output or one named `logits`.
+        allow_code: Whether the model may bring Python code, or operations that
+            reach files. Defaults to `False`.
 
     Returns:
         A callable from float32 images `(batch, height, width, channels)` in
@@ -79,8 +62,7 @@ def load(path):
     >>> load("runs/demo/saved_model")(images[:8]).shape
     TensorShape([8, 10])
     """
-    allow_code = isinstance(path, Trusted)
-    held = check(path)
+    held = check(path, allow_code=allow_code)
     path = pathlib.Path(path)
     with _refuse_unreadable(path):
         if path.is_dir():
@@ -97,11 +79,12 @@ def load(path):
     return logits_of(model)
 
 
-def check(path):
+def check(path: str | os.PathLike[str], *, allow_code: bool = False) -> int:
     """Refuses what `load` refuses of a file of others, and opens nothing.
 
     Args:
-        path: Path of a model, which may be `Trusted`.
+        path: Path of a model.
+        allow_code: As for `load`. Defaults to `False`.
 
     Returns:
         Integer, the bytes of the weights in a Keras file.
@@ -109,7 +92,6 @@ def check(path):
     Raises:
         InputError: If there is no such file, or it could do more than compute.
     """
-    allow_code = isinstance(path, Trusted)
     path = pathlib.Path(path)
     received = f"model_path={path}"
     if not path.exists():

@@ -102,18 +102,18 @@ def _clean(results, row):
 def _measured(results, doubts):
     kept = {name: results[name] for name in MEASURED if name in results}
     for group in ("attacks", "worst_case"):
-        for row in kept.get(group, []):
-            if "outcomes" in row:  # A path in the run.
-                kept[group] = [
-                    {k: v for k, v in row.items() if k != "outcomes"}
-                    for row in kept[group]
-                ]
-                break
+        if group in kept:
+            kept[group] = [_without_outcomes(row) for row in kept[group]]
     if kept and doubts:
         kept["doubts"] = list(doubts)
     # The results of others may hold NaN, which is no JSON.
     finite = json.loads(json.dumps(kept), parse_constant=lambda _: None)
     return json.dumps(finite, allow_nan=False)
+
+
+def _without_outcomes(row):
+    """Leaves out the path of a file in the run."""
+    return {key: value for key, value in row.items() if key != "outcomes"}
 
 
 def _array(name, value) -> np.ndarray:

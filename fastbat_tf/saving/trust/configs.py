@@ -7,10 +7,7 @@ import keras
 
 from fastbat_tf.errors import InputError
 
-ADVICE = (
-    "if you trust the file, pass --allow_code, or in Python the model that "
-    "keras.saving.load_model(path, safe_mode=False) returns"
-)
+ADVICE = "if you trust the file, pass --allow_code (in Python allow_code=True)"
 
 # Layers that are a program, which Keras keeps as the bytes of a Python
 # function, as a pickle of PyTorch, or as the path of a SavedModel.

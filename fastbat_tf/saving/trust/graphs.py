@@ -62,18 +62,16 @@ def check_saved_model(path, received):
         graphs = saved_model_pb2.SavedModel.FromString(content).meta_graphs
     except (OSError, DecodeError) as error:
         raise InputError(
-            "The model cannot be read; expected a .keras file or the directory "
-            f"of a SavedModel, with its {GRAPHS}. Received: {received} "
-            f"({error})"
+            "The model cannot be read; the directory of a SavedModel, with "
+            f"its {GRAPHS}, is expected. Received: {received} ({error})"
         ) from error
     for graph in graphs:
         for operation in _find_outside(graph):
             raise InputError(
                 f"The SavedModel has the operation {operation}, which can "
                 "reach files, the network or Python; expected one that only "
-                "computes: if you trust it, pass --allow_code, or in Python "
-                "the function that tf.saved_model.load(path) returns. "
-                f"Received: {received}"
+                "computes: if you trust it, pass --allow_code (in Python "
+                f"allow_code=True). Received: {received}"
             )
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import threading
 from typing import Any
 
 import keras
@@ -13,6 +14,10 @@ from fastbat_tf.npz import FREE_BYTES
 # precision there.
 MAX_GROWTH = 4
 
+# A method is exchanged, for all threads: one after the other, since the last
+# one to leave would otherwise bring back what another thread has put there.
+_TURN = threading.RLock()
+
 
 @contextlib.contextmanager
 def bounded_variables(held, received):
@@ -20,7 +25,7 @@ def bounded_variables(held, received):
 
     The sizes of layers are in the config, and Keras creates and initializes
     their weights before it reads the file's: a config of a few bytes could
-    fill the memory.
+    fill the memory. Layers of other threads are not counted.
 
     Args:
         held: Integer, the bytes of the weights in the file.
@@ -31,12 +36,14 @@ def bounded_variables(held, received):
     """
     limit = FREE_BYTES + MAX_GROWTH * held
     created = 0
+    thread = threading.get_ident()
     # Of any type, since its method is exchanged.
     layers: Any = keras.layers.Layer
-    add_weight = layers.add_weight
 
     def add_bounded(layer, *args, **kwargs):
         nonlocal created
+        if threading.get_ident() != thread:
+            return add_weight(layer, *args, **kwargs)
         shape = args[0] if args else kwargs.get("shape")
         sizes = (shape,) if isinstance(shape, int) else tuple(shape or ())
         created += 4 * math.prod(size or 1 for size in sizes)
@@ -48,8 +55,10 @@ def bounded_variables(held, received):
             )
         return add_weight(layer, *args, **kwargs)
 
-    layers.add_weight = add_bounded
-    try:
-        yield
-    finally:
-        layers.add_weight = add_weight
+    with _TURN:
+        add_weight = layers.add_weight
+        layers.add_weight = add_bounded
+        try:
+            yield
+        finally:
+            layers.add_weight = add_weight
