@@ -16,6 +16,10 @@ CARD = "README.md"
 MARK = "Written by fastbat_tf; an export or an evaluation replaces this file."
 COMMENT = re.compile(rf"<!-- {re.escape(MARK)} (\{{.*\}}) -->")
 SAVED_MODEL = "saved_model.pb"
+# A signature that every export has had, and few models of others have.
+SIGNATURE = b"serve_uint8"
+# What lies beside it.
+PARTS = {CARD, "assets", "assets.extra", "fingerprint.pb", "variables"}
 
 
 def check(path: str | os.PathLike[str], format: str) -> None:
@@ -39,15 +43,24 @@ def check(path: str | os.PathLike[str], format: str) -> None:
             f"that this file is moved. Received: directory={path}"
         )
     is_replaced = registry.FORMATS[format].file is None
-    if is_replaced and path.is_dir() and not (path / SAVED_MODEL).exists():
-        others = sorted(p.name for p in path.iterdir())
-        if others:
-            raise InputError(
-                "The directory holds other files, which a SavedModel would "
-                "replace; expected a new or empty directory, or that of an "
-                f"earlier SavedModel. Received: directory={path} (it has "
-                f"{', '.join(others[:3])})"
-            )
+    others = _list_others(path) if is_replaced else []
+    if others:
+        raise InputError(
+            "The directory holds other files, which a SavedModel would "
+            "replace; expected a new or empty directory, or that of an "
+            f"exported SavedModel alone. Received: directory={path} (it has "
+            f"{', '.join(others[:3])})"
+        )
+
+
+def _list_others(path):
+    """Names of what is no part of an exported SavedModel."""
+    names = {p.name for p in path.iterdir()} if path.is_dir() else set()
+    if SAVED_MODEL in names:
+        content = (path / SAVED_MODEL).read_bytes()
+        own = PARTS | {SAVED_MODEL} if SIGNATURE in content else set()
+        names -= own
+    return sorted(names)
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:

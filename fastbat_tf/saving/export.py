@@ -97,10 +97,12 @@ def export(
     Example:
 
     ```python
+    import fastbat_tf as fb
     import tensorflow as tf
 
-    model = tf.saved_model.load("runs/demo/saved_model")
-    model.signatures["serving_default"](images=images)["classes"]
+    path = fb.export(model, "exported", info=fb.ModelInfo("my-model"))
+    served = tf.saved_model.load(path)
+    served.signatures["serving_default"](images=images)["classes"]
     ```
     """
     spec = registry.get(format)

@@ -174,11 +174,12 @@ class DestinationTest(CommandLineTest):
         self.check()
         for name, text in (
             ("README.md", destination.mark(license="mit")),
-            ("saved_model.pb", ""),
-            ("model.onnx", ""),
+            ("saved_model.pb", "serving_default serve_uint8"),
         ):
             (self.run_dir / name).write_text(text)
+        (self.run_dir / "variables").mkdir()
         self.check()
+        (self.run_dir / "model.onnx").touch()
         self.check("onnx")
         self.assertEqual(
             destination.read_card(self.run_dir), {"license": "mit"}
@@ -189,6 +190,14 @@ class DestinationTest(CommandLineTest):
         (self.run_dir / "thesis.tex").write_text("")
         self.check("onnx")
         with self.assertRaisesRegex(ValueError, "other files.*thesis.tex"):
+            self.check()
+        model = self.run_dir / "saved_model.pb"
+        model.write_text("serving_default serve_uint8")
+        with self.assertRaisesRegex(ValueError, r"\(it has thesis.tex\)"):
+            self.check()
+        (self.run_dir / "thesis.tex").unlink()
+        model.write_text("serving_default")
+        with self.assertRaisesRegex(ValueError, r"\(it has saved_model.pb\)"):
             self.check()
         card = self.run_dir / "README.md"
         card.write_bytes(b"\xff\xfe")
