@@ -89,9 +89,10 @@ def export_step(
 
     folder = pathlib.Path(path)
     folder.mkdir(parents=True, exist_ok=True)
-    variables = get_variables(robust)
-    description = write(folder / "step.mlir", step, specs, variables)
-    states = {path: v.numpy() for path, v in variables}
+    description = write(
+        folder / "step.mlir", step, specs, lambda: get_variables(robust)
+    )
+    states = {path: v.numpy() for path, v in get_variables(robust)}
     states |= description.pop("constants")
     np.savez(folder / "state.npz", **states)
     description["metrics"] = [
@@ -138,7 +139,7 @@ def write(
     file: pathlib.Path,
     function: Callable[..., dict[str, Any]],
     arguments: dict[str, Any],
-    variables: list[tuple[str, keras.Variable]],
+    list_variables: Callable[[], list[tuple[str, keras.Variable]]],
 ) -> dict[str, Any]:
     """Writes a function as StableHLO.
 
@@ -146,8 +147,9 @@ def write(
         file: `pathlib.Path` of the file.
         function: Function of tensors that returns a dict of tensors.
         arguments: Dict from names of arguments to `tf.TensorSpec`s.
-        variables: List of pairs of a unique path and a `keras.Variable` that
-            the function may use.
+        list_variables: Function that lists pairs of a unique path and a
+            `keras.Variable`, those that the function may use. It is called
+            when the function has been traced, which may create some.
 
     Returns:
         A dict with `file`, `inputs`, `outputs`, and the values of `constants`.
@@ -162,6 +164,7 @@ def write(
         {"argument": name, **_describe(spec)}
         for name, spec in arguments.items()
     ]
+    variables = list_variables()
     paths = {id(v.value.handle): path for path, v in variables}
     values = {id(v.value.handle): v.value for _, v in variables}
     constants = {}

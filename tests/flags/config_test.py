@@ -1,8 +1,11 @@
 """The settings that flags resolve to, without training."""
 
+import tempfile
+
 from absl.testing import absltest, parameterized
 
 from fastbat_tf.experiment.config import Config, MethodConfig, ModelConfig
+from fastbat_tf.experiment.run_directory import RunDirectory
 from tests.support.command_line import CommandLineTest
 
 # Flags resolve what the library leaves to the network.
@@ -231,9 +234,14 @@ class FlagsConfigTest(CommandLineTest):
         self.assertEqual(config, Config(model=MODEL))
 
     def test_export(self):
+        run = RunDirectory(self.enterContext(tempfile.TemporaryDirectory()))
+        run.create(Config())
+        run.unlock()
+        run.best.touch()
+        path = str(run.path)
         self.assertEqual(
-            self.command("--mode=export", "--run_dir=here"),
-            ("export", "here", None),
+            self.command("--mode=export", f"--run_dir={path}"),
+            ("export", path, None),
         )
         self.assertIsNone(self.target)
 

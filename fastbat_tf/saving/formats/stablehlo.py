@@ -46,7 +46,7 @@ def write(served, folder, options):
                 folder / "model.mlir",
                 served.answer_or_nan,
                 {"images": spec},
-                variables,
+                lambda: variables,
             )
         except (tf.errors.OpError, ValueError) as error:
             if isinstance(error, InputError):
