@@ -37,8 +37,9 @@ def export(
     """Exports a classifier, without its training state.
 
     The answers of every format are `logits` and `probabilities`, float32
-    `(batch, classes)`, and `classes`, int64 `(batch,)`; a Keras file gives the
-    logits. The formats are
+    `(batch, classes)`, and `classes`, int64 `(batch,)`, also if the classifier
+    returns probabilities; a Keras file answers what the classifier returns. The
+    formats are
 
     * `"saved_model"`, for TensorFlow alone. Its signatures differ in their
       inputs: `serving_default` takes `images`, float32 `(batch, height, width,
@@ -63,9 +64,10 @@ def export(
     A model card, `README.md`, lies beside the model.
 
     Args:
-        model: A built `keras.Model` from images in [0, 1] to logits, or a
-            `RobustClassifier`, to whose `pixel_range` images in [0, 1] are
-            mapped.
+        model: A built `keras.Model` from images in [0, 1] to logits or
+            probabilities `(batch, classes)`, or `(batch, 1)` for two classes;
+            or a `RobustClassifier`, to whose `pixel_range` images in [0, 1]
+            are mapped.
         path: The directory to write. A SavedModel replaces it, if it is an
             earlier one; the file of any other format is added to it.
         format: String, a key of `fastbat_tf.saving.formats.registry.FORMATS`.

@@ -100,12 +100,35 @@ def check(path: str | os.PathLike[str], *, allow_code: bool = False) -> int:
             "the directory of a SavedModel, but there is none. "
             f"Received: {received}"
         )
+    if path.is_dir():
+        _expect_saved_model(path, received)
+    elif not path.name.endswith((*KERAS_FILES, *READERS)):
+        raise InputError(
+            "The model cannot be read; expected a .keras, .onnx or .tflite "
+            "file, by the end of its name, or the directory of a SavedModel. "
+            f"Received: {received}"
+        )
     with _refuse_unreadable(path):
         if path.is_dir() and not allow_code:
             trust.check_saved_model(path, received)
         if path.is_file() and path.name.endswith(KERAS_FILES):
             return trust.check_keras_file(path, received, allow_code=allow_code)
     return 0
+
+
+def _expect_saved_model(path, received):
+    """Refuses another directory, and names a model that is in it."""
+    if any(path.glob("saved_model.pb*")):
+        return
+    inside = [p.parent for p in sorted(path.glob("*/saved_model.pb"))]
+    for end in (*KERAS_FILES[:1], *READERS):
+        inside += sorted(path.glob(f"*{end}"))
+    example = f", such as {inside[0]}" if inside else ""
+    raise InputError(
+        "The model cannot be read, since this directory is no SavedModel, with "
+        "its saved_model.pb; expected one, or a .keras, .onnx or .tflite file"
+        f"{example}. Received: {received}"
+    )
 
 
 @contextlib.contextmanager

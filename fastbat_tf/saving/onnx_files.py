@@ -154,7 +154,8 @@ class OnnxNetwork:
             images = np.asarray(images)
         except NotImplementedError:
             raise NotImplementedError(
-                "ONNX Runtime computes it, without derivatives"
+                "ONNX Runtime computes it, without derivatives; attack it by "
+                "square, or by transfer from a --surrogate"
             ) from None
         given = self._convert(images)
         if self._batch is None:

@@ -1,6 +1,5 @@
 """A classifier as it is served: a function from pixels to answers."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
@@ -24,7 +23,7 @@ class Served(NamedTuple):
 
     Attributes:
         classifier: The built `keras.Model`.
-        network: Function from images in [0, 1] to logits.
+        network: The `Network`, a function from images in [0, 1] to logits.
         shape: `(height, width, channels)`, with None where any size is valid.
         reading: The `Reading` of image files; None if they cannot be read.
         info: The `ModelInfo`.
@@ -32,7 +31,7 @@ class Served(NamedTuple):
     """
 
     classifier: keras.Model
-    network: Callable[..., Any]
+    network: Network
     shape: tuple
     reading: Reading | None
     info: ModelInfo

@@ -206,7 +206,21 @@ class RefusedTest(parameterized.TestCase, tf.test.TestCase):
             rf"^The model cannot be read;.* Received: model_path={self.path}"
         )
 
-    @parameterized.parameters("model", "model.keras", "model.h5", "model.txt")
+    @parameterized.parameters("1/saved_model.pb", "model.onnx", "model.keras")
+    def test_a_directory_around_a_model(self, name):
+        """It tells the path that was meant."""
+        model = self.path / name
+        model.parent.mkdir(parents=True)
+        model.touch()
+        meant = model.parent if model.suffix == ".pb" else model
+        self.assert_refused(
+            f"no SavedModel.*, such as {meant}. "
+            f"Received: model_path={self.path}$"
+        )
+
+    @parameterized.parameters(
+        *("model", "model.keras", "model.h5", "model.txt", "model.mlir")
+    )
     def test_no_model(self, name):
         self.path = self.path.with_name(name)
         self.path.write_text("No model.\n")

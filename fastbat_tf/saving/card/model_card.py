@@ -112,10 +112,11 @@ def render(served: Served, format: str) -> str:
         hub_dataset=words.HUB_DATASETS.get(info.dataset),
         data=_data_name(info),
         split=words.split_name(info),
-        scores=numbers.scores(info),
+        # Sites list these as the numbers of this very file.
+        scores=[] if format in words.OTHER_ARITHMETIC else numbers.scores(info),
         opening=words.opening(info),
         facts=words.facts(served, registry.FORMATS[format].file),
-        verdict=words.verdict(info),
+        verdict=words.verdict(info, format),
         headings=numbers.HEADINGS,
         table=numbers.table(info),
         caveats=words.caveats(info, split, format),

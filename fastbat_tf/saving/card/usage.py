@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from fastbat_tf.layers.outputs import Outputs
 from fastbat_tf.saving.served import Served
 
 # Of an image of any size, in the example.
@@ -49,7 +50,7 @@ import numpy as np
 
 model = keras.saving.load_model("model.keras")
 images = {_FLOATS}
-logits = model.predict(images)""",
+{{answer}} = model.predict(images)""",
     ),
     "tflite": Usage(
         "litert",
@@ -114,4 +115,16 @@ def program(served: Served, format: str) -> str:
         format: A key of `USAGES`.
     """
     batch = 1, *(size or ANY_SIZE for size in served.shape)
-    return USAGES[format].program.format(batch=batch)
+    answer = keras_answer(served.network.outputs)
+    return USAGES[format].program.format(batch=batch, answer=answer)
+
+
+def keras_answer(outputs: Outputs) -> str:
+    """Names what a Keras file answers, which is what its classifier returns.
+
+    Args:
+        outputs: The `Outputs` of the classifier.
+    """
+    if outputs.is_binary:
+        return "logit" if outputs.from_logits else "probability"
+    return "logits" if outputs.from_logits else "probabilities"

@@ -5,6 +5,7 @@ from typing import Any
 from fastbat_tf.data.registry import DATASETS
 from fastbat_tf.methods.table import METHODS
 from fastbat_tf.runtime import formatting
+from fastbat_tf.saving.card import usage
 from fastbat_tf.saving.card.numbers import (
     is_white_box,
     percent,
@@ -36,6 +37,8 @@ _CHECKS = {
     "onnx": _ANSWERS_NAN,
     "stablehlo": _ANSWERS_NAN,
 }
+# Formats whose answers are not those of the model that was measured.
+OTHER_ARITHMETIC = ("tflite_int8",)
 # How an exported file may differ from the model that was measured.
 OF_FORMATS = {
     "saved_model": "",
@@ -96,8 +99,7 @@ def facts(served: Served, file: str | None) -> list[tuple[str, str]]:
     """
     info = served.info
     names = info.class_names
-    count = num_classes(served)
-    listed = f"{count}" if count is not None else "unknown"
+    listed = f"{served.network.outputs.classes}"
     if names:
         listed += f": {', '.join(names)}"
     else:
@@ -122,30 +124,29 @@ def _training_radius(info):
     return "unknown"
 
 
-def num_classes(served: Served) -> int | None:
-    """Returns the number of classes; None if the model does not tell it."""
-    shape = getattr(served.classifier, "output_shape", None)
-    if isinstance(shape, tuple) and len(shape) == 2:
-        return shape[-1]
-    names = served.info.class_names
-    return len(names) if names else None
+def verdict(info: ModelInfo, form: str) -> str:
+    """Says how robust the model is, or the one that was measured.
 
-
-def verdict(info: ModelInfo) -> str:
-    """Says how robust the model is."""
+    Args:
+        info: The `ModelInfo`.
+        form: The format of the file.
+    """
     if info.results is None:
         return (
             "Not measured: nothing is known about the robustness of this "
             "model. Expect none."
         )
+    subject = "It"
+    if form in OTHER_ARITHMETIC:
+        subject = "The float32 model from which this file was made"
     clean = (
-        f"It classifies {percent(info.results['clean_accuracy'])} of "
+        f"{subject} classifies {percent(info.results['clean_accuracy'])} of "
         f"{info.results['examples']:,} clean images correctly."
     )
     row = info.worst_case
     if row is None:
         if not info.rows:
-            return f"{clean} No attack has been run on it."
+            return f"{clean} No attack has been run."
         return (
             f"{clean} It was not measured at the radius that it was trained "
             "for; the table has what was measured."
@@ -299,6 +300,8 @@ def preprocessing(served: Served, form: str) -> str:
     shape = f"(batch, {height}, {width}, {channels})"
     known = {1: "gray levels", 3: "RGB"}
     colors = known.get(served.shape[-1], f"{channels} channels")
+    if form == "stablehlo":
+        shape += ", in batches of the size that model.json tells"
     kind = "uint8 pixels from 0 to 255"
     if form != "tflite_int8":
         kind = "float32 pixels in [0, 1]"
@@ -318,12 +321,20 @@ def preprocessing(served: Served, form: str) -> str:
     )
     text += f" {_CHECKS[form]} {_resizing(served, form)}"
     answers = (
-        "It answers with logits"
+        _keras_answers(served.network.outputs)
         if form == "keras"
-        else "It answers with logits, probabilities and the number of the most "
-        "likely class, in the order of the classes above"
+        else "logits, probabilities and the number of the most likely class, "
+        "in the order of the classes above"
     )
-    return f"{text} {answers}."
+    return f"{text} It answers with {answers}."
+
+
+def _keras_answers(outputs):
+    what = usage.keras_answer(outputs)
+    if not outputs.is_binary:
+        return f"{what}, in the order of the classes above"
+    least = "0" if outputs.from_logits else "0.5"
+    return f"the {what} of the second class, which is chosen above {least}"
 
 
 def _resizing(served, form):

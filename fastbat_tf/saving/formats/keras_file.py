@@ -107,6 +107,8 @@ def _reason(error):
     undefined = loading.find_undefined(error)
     if undefined:
         return "{}={}, which is not registered".format(*undefined)
-    # Keras' advice in the further sentences is not for an export.
-    sentence = re.split(r"\.\s|\n", str(error).strip())[0]
+    # Before the exception, Keras writes the config, with the code of a lambda.
+    text = str(error).rpartition("Exception encountered: ")[2]
+    # Its advice in the further sentences is not for an export.
+    sentence = re.split(r"\.\s|\n", text.strip())[0]
     return sentence or type(error).__name__

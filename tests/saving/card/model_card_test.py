@@ -6,6 +6,7 @@ import pathlib
 import re
 import tempfile
 
+import keras
 import markdown_it
 import numpy as np
 import pytest
@@ -258,6 +259,35 @@ class ModelCardTest(parameterized.TestCase):
         served = serve(self.model, Reading(8, 8, 3, 9), self.info())
         text = " ".join(model_card.render(served, "saved_model").split())
         self.assertIn("their short side has 9 pixels, and the center", text)
+
+    def test_what_keras_answers(self):
+        """A Keras file answers what its classifier returns."""
+        for units, activation, classes, name, words in (
+            (4, None, 4, "logits", "with logits, in the order"),
+            (3, "softmax", 3, "probabilities", "with probabilities, in the"),
+            (1, "sigmoid", 2, "probability", "chosen above 0.5."),
+            (1, None, 2, "logit", "chosen above 0."),
+        ):
+            model = keras.Sequential(
+                [
+                    keras.Input((4, 4, 3)),
+                    keras.layers.Flatten(),
+                    keras.layers.Dense(units, activation),
+                ]
+            )
+            text = model_card.render(serve(model), "keras")
+            self.assertIn(f"| classes | {classes}; ", text)
+            self.assertIn(f"\n{name} = model.predict(images)", text)
+            self.assertIn(words, text)
+
+    def test_integers_are_another_model(self):
+        """Its metadata has no number that was measured on another one."""
+        text = self.card(format="tflite_int8")
+        self.assertNotIn("model-index", self.metadata)
+        self.assertIn("The float32 model from which this file was made", text)
+        text = self.card(format="tflite")
+        self.assertIn("model-index", self.metadata)
+        self.assertIn("It classifies", text)
 
     def test_yaml_numbers(self):
         """YAML 1.1 reads 2e-05 as a string."""

@@ -148,6 +148,10 @@ class KerasFileTest(tf.test.TestCase):
         unknown = type("Unknown", (layers.Layer,), {"call": lambda self, x: x})
         for layer, message in (
             (layers.Lambda(lambda x: 2 * x), "Received: .*Lambda"),
+            (
+                layers.Conv2D(3, 1, activation=lambda x: 2 * x),
+                "Received: .*lambda",
+            ),
             (unknown(), "Received: class=Unknown, which is not registered$"),
         ):
             model = keras.Sequential(
@@ -161,6 +165,7 @@ class KerasFileTest(tf.test.TestCase):
             with self.assertRaisesRegex(InputError, message) as caught:
                 self.export(model)
             self.assertNotIn("\n", str(caught.exception))
+            self.assertLess(len(str(caught.exception)), 300)
 
 
 if __name__ == "__main__":
