@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.lib import format as npy
@@ -16,7 +17,7 @@ FREE_BYTES = 256 * 2**20
 MAX_EXPANSION = 20
 
 
-def is_bomb(declared, size):
+def is_bomb(declared: int, size: int) -> bool:
     """Whether a file declares far more content than it can hold.
 
     Args:
@@ -26,7 +27,10 @@ def is_bomb(declared, size):
     return declared > max(FREE_BYTES, MAX_EXPANSION * size)
 
 
-def read(path, shapes=None):
+def read(
+    path: str | os.PathLike[str],
+    shapes: Mapping[str, Sequence[int]] | None = None,
+) -> dict[str, np.ndarray]:
     """Reads the arrays of a file that `numpy.savez` has written.
 
     What a member declares is checked before memory is allocated for it, and

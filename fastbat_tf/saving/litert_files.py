@@ -1,6 +1,7 @@
 """Reads a TFLite file as a function from images to logits."""
 
 import importlib.util
+import pathlib
 import subprocess
 import sys
 import threading
@@ -23,7 +24,7 @@ interpreter.invoke()
 """
 
 
-def read(path):
+def read(path: pathlib.Path) -> "LiteRTNetwork":
     """Reads a TFLite file of a classifier.
 
     Args:

@@ -4,6 +4,8 @@ Some operations have a range of values that 256 steps cannot cover. They are
 replaced by others of the same values.
 """
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import (
@@ -13,7 +15,7 @@ from tensorflow.python.framework.convert_to_constants import (
 from fastbat_tf.errors import InputError
 
 
-def prepare(function):
+def prepare(function: Any) -> Any:
     """Replaces what 8-bit integers express badly.
 
     * `softplus(x)`, which LiteRT computes as `log(exp(x) + 1)`, whose `exp(x)`

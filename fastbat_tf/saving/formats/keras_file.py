@@ -1,5 +1,6 @@
 """Writes a Keras file that Keras loads without this package."""
 
+import pathlib
 import re
 from typing import Any
 
@@ -8,10 +9,11 @@ from keras.src.models.functional import Functional
 
 from fastbat_tf.errors import InputError
 from fastbat_tf.layers.batch_normalization import FusedBatchNormalization
+from fastbat_tf.saving.served import FormatOptions, Served
 from fastbat_tf.training import loading
 
 
-def write(served, folder, options):
+def write(served: Served, folder: pathlib.Path, options: FormatOptions) -> None:
     """Writes `model.keras`.
 
     It is the classifier without what belongs to its training, and takes images

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import pathlib
 
 import onnx
 import tensorflow as tf
@@ -13,6 +14,7 @@ from fastbat_tf.errors import InputError
 from fastbat_tf.runtime import environment
 from fastbat_tf.saving.facts import list_facts
 from fastbat_tf.saving.precision import in_float32
+from fastbat_tf.saving.served import FormatOptions, Served
 
 OPSET = 18  # The latest that tf2onnx writes.
 OUTPUTS = ("logits", "probabilities", "classes")
@@ -21,7 +23,7 @@ OUTPUTS = ("logits", "probabilities", "classes")
 LARGEST = 2**31 - 2**24
 
 
-def write(served, folder, options):
+def write(served: Served, folder: pathlib.Path, options: FormatOptions) -> None:
     """Writes `model.onnx`.
 
     Its input is `images`, float32 `(batch, height, width, channels)` in [0, 1],

@@ -1,16 +1,18 @@
 """Writes a SavedModel that runs without this package."""
 
+import pathlib
+
 import tensorflow as tf
 
 from fastbat_tf.data import image_files
 from fastbat_tf.data.augmentation import to_pixels
 from fastbat_tf.saving import serving_info, serving_warm_up
-from fastbat_tf.saving.served import TOLERANCE
+from fastbat_tf.saving.served import TOLERANCE, FormatOptions, Served
 
 MOST_REQUESTS = 1000  # For the information about the model.
 
 
-def write(served, folder, options):
+def write(served: Served, folder: pathlib.Path, options: FormatOptions) -> None:
     """Writes a SavedModel, without the training state.
 
     The signatures are those that `fastbat_tf.saving.export.export` describes.

@@ -1,6 +1,7 @@
 """Writes StableHLO, which any XLA compiler runs."""
 
 import collections
+import pathlib
 
 import numpy as np
 import tensorflow as tf
@@ -11,9 +12,10 @@ from fastbat_tf.runtime import environment
 from fastbat_tf.saving import stablehlo
 from fastbat_tf.saving.facts import list_facts
 from fastbat_tf.saving.precision import in_float32
+from fastbat_tf.saving.served import FormatOptions, Served
 
 
-def write(served, folder, options):
+def write(served: Served, folder: pathlib.Path, options: FormatOptions) -> None:
     """Writes `model.mlir`, `model.json` and `weights.npz`.
 
     The computation is a pure function from `images`, float32 `(batch, height,

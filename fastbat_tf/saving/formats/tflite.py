@@ -1,8 +1,11 @@
 """Writes a file for LiteRT, in float32."""
 
 import contextlib
+import pathlib
 import re
 import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import tensorflow as tf
 
@@ -10,6 +13,7 @@ from fastbat_tf.errors import InputError
 from fastbat_tf.runtime import environment
 from fastbat_tf.saving import litert_files
 from fastbat_tf.saving.precision import in_float32
+from fastbat_tf.saving.served import FormatOptions, Served
 
 FILE = "model.tflite"
 # How TensorFlow's errors name what LiteRT does not have.
@@ -18,7 +22,7 @@ OPERATION = re.compile(
 )
 
 
-def write(served, folder, options):
+def write(served: Served, folder: pathlib.Path, options: FormatOptions) -> None:
     """Writes a model with the signature `serving_default`.
 
     Its input is `images`, float32 `(batch, height, width, channels)` in [0, 1].
@@ -39,7 +43,9 @@ def write(served, folder, options):
     write_file(folder, content)
 
 
-def write_file(folder, content):
+def write_file(
+    folder: pathlib.Path, content: bytes
+) -> litert_files.LiteRTNetwork:
     """Writes the file, and reads it as a `LiteRTNetwork`.
 
     Raises:
@@ -51,7 +57,7 @@ def write_file(folder, content):
 
 
 @contextlib.contextmanager
-def converting(name):
+def converting(name: str) -> Iterator[None]:
     """Hides what TensorFlow says while it converts a model.
 
     Args:
@@ -88,7 +94,7 @@ def _reason(error, name):
     return f". Received: format={name} ({line})"
 
 
-def trace(served, answer):
+def trace(served: Served, answer: Callable[[tf.Tensor], Any]) -> Any:
     """Returns a `tf.function` of float images of any number, in float32."""
     spec = tf.TensorSpec((None, *served.shape), tf.float32, name="images")
     function = tf.function(
@@ -111,7 +117,7 @@ def _of_one_shape(images):
     return tf.concat([images, tf.zeros((1, *shape))], axis=0)[:-1]
 
 
-def make_converter(served, function):
+def make_converter(served: Served, function: Any) -> Any:
     """Returns a `tf.lite.TFLiteConverter` of a function from `trace`."""
     module = tf.Module()
     module.weights = [weight.value for weight in served.classifier.weights]

@@ -1,5 +1,6 @@
 """Writes a file for LiteRT, in 8-bit integers."""
 
+import pathlib
 import warnings
 
 import numpy as np
@@ -7,6 +8,7 @@ import tensorflow as tf
 
 from fastbat_tf.errors import InputError
 from fastbat_tf.saving.formats import integer_graph, tflite
+from fastbat_tf.saving.served import FormatOptions, Served
 
 NAME = "tflite_int8"
 PIXELS = (float(np.float32(1 / 255)), 0)
@@ -14,7 +16,7 @@ BATCH = 20
 LEAST_AGREEMENT = 0.8
 
 
-def write(served, folder, options):
+def write(served: Served, folder: pathlib.Path, options: FormatOptions) -> None:
     """Writes a model with the signature `serving_default`.
 
     Weights (one scale for each channel) and activations are 8-bit integers.

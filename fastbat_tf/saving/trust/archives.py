@@ -2,6 +2,7 @@
 
 import pathlib
 import stat
+import zipfile
 
 from fastbat_tf.errors import InputError
 from fastbat_tf.saving.trust.bounds import refuse_expansion
@@ -18,7 +19,7 @@ MAX_CONFIG_BYTES = 64 * 2**20
 MAX_MEMBERS = 10_000
 
 
-def check_members(archive, size, received):
+def check_members(archive: zipfile.ZipFile, size: int, received: str) -> None:
     """Refuses an archive that Keras has not written.
 
     Args:

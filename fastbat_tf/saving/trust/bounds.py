@@ -1,12 +1,13 @@
 """Refuses files that expand to far more than they hold."""
 
 import os
+from typing import BinaryIO
 
 from fastbat_tf.errors import InputError
 from fastbat_tf.npz import MAX_EXPANSION, is_bomb
 
 
-def refuse_expansion(declared, size, received):
+def refuse_expansion(declared: int, size: int, received: str) -> None:
     """Refuses a file that declares far more bytes than it holds.
 
     Args:
@@ -25,7 +26,7 @@ def refuse_expansion(declared, size, received):
         )
 
 
-def size_of(file):
+def size_of(file: BinaryIO) -> int:
     """Returns the bytes of an open file."""
     position = file.tell()
     size = file.seek(0, os.SEEK_END)

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from typing import Any
 
 import keras
 
@@ -26,7 +27,7 @@ _COMPUTES = re.compile(
 _EXTENSIONS = ("keras_cv", "keras_hub", "keras_nlp")
 
 
-def check_code(config, received):
+def check_code(config: Any, received: str) -> None:
     """Refuses the config of a model that brings code or names files.
 
     What the config names is a class or a function of Keras that computes, or

@@ -1,5 +1,6 @@
 """Finds operations in a SavedModel that do more than compute."""
 
+import os
 import pathlib
 import re
 
@@ -46,7 +47,7 @@ _OUTSIDE = re.compile(
 _OF_SAVER = ("MergeV2Checkpoints", "RestoreV2", "SaveV2")
 
 
-def check_saved_model(path, received):
+def check_saved_model(path: str | os.PathLike[str], received: str) -> None:
     """Refuses a SavedModel whose graphs do more than compute.
 
     Args:

@@ -12,7 +12,7 @@ from fastbat_tf.saving.trust.bounds import refuse_expansion
 MAX_OBJECTS = 1_000_000
 
 
-def check_content(file, size, received):
+def check_content(file: h5py.File, size: int, received: str) -> int:
     """Refuses a file that reads others, or that is far larger in memory.
 
     Args:

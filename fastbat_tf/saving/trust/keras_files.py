@@ -3,8 +3,10 @@
 import contextlib
 import io
 import json
+import os
 import pathlib
 import zipfile
+from collections.abc import Iterator
 
 import h5py
 
@@ -14,7 +16,9 @@ from fastbat_tf.saving.trust.configs import check_code
 from fastbat_tf.saving.trust.hdf5_files import check_content
 
 
-def check_keras_file(path, received, *, allow_code=False):
+def check_keras_file(
+    path: str | os.PathLike[str], received: str, *, allow_code: bool = False
+) -> int:
     """Refuses the file of a model that could do more than compute.
 
     Args:
@@ -36,7 +40,7 @@ def check_keras_file(path, received, *, allow_code=False):
     return held
 
 
-def weigh(path, received):
+def weigh(path: str | os.PathLike[str], received: str) -> int:
     """Returns the bytes that the weights of a file take in memory.
 
     Args:
@@ -52,7 +56,9 @@ def weigh(path, received):
 
 
 @contextlib.contextmanager
-def open_weights(path, received):
+def open_weights(
+    path: str | os.PathLike[str], received: str
+) -> Iterator[h5py.File]:
     """Opens the weights of a `.keras`, `.h5` or `.weights.h5` file, checked.
 
     Args:

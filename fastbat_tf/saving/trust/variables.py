@@ -3,6 +3,7 @@
 import contextlib
 import math
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -20,7 +21,7 @@ _TURN = threading.RLock()
 
 
 @contextlib.contextmanager
-def bounded_variables(held, received):
+def bounded_variables(held: int, received: str) -> Iterator[None]:
     """Refuses layers whose weights are far larger than those of the file.
 
     The sizes of layers are in the config, and Keras creates and initializes
