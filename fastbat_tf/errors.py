@@ -7,8 +7,15 @@ class InputError(ValueError):
     """A setting, a file or an image is not as expected.
 
     The message says what is wrong, what was expected, and `Received:
-    name=value`.
+    name=value`. It is one line, whatever the names in a file of others hold.
     """
+
+    def __str__(self):
+        # Line feeds, and what a terminal obeys.
+        return "".join(
+            character if character.isprintable() else repr(character)[1:-1]
+            for character in super().__str__()
+        )
 
 
 class WorkerLostError(RuntimeError):

@@ -10,6 +10,7 @@ This module imports neither TensorFlow nor, before it is needed, PyTorch.
 import importlib.util
 import pathlib
 import re
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -147,7 +148,8 @@ def _open_pickle(path, received):
     import torch  # pyright: ignore[reportMissingImports]
 
     try:
-        found = torch.load(path, weights_only=True, map_location="cpu")
+        with warnings.catch_warnings(action="ignore"):
+            found = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:  # It has many kinds for damaged files.
         raise InputError(
             "The file cannot be read as one of tensors alone, and nothing "
@@ -160,7 +162,11 @@ def _open_pickle(path, received):
         tensor = state[name].detach()
         if not tensor.is_floating_point():
             raise _not_floats(name, tensor.dtype, received)
-        return tensor.to(torch.float32).contiguous().numpy()
+        try:
+            return tensor.to(torch.float32).contiguous().numpy()
+        except (RuntimeError, TypeError) as error:  # Sparse or without values.
+            kind = f"{tensor.layout} on {tensor.device}"
+            raise _not_floats(name, kind, received) from error
 
     return Tensors({k: tuple(v.shape) for k, v in state.items()}, read)
 
@@ -200,8 +206,14 @@ def _reason(error):
 
 def _find_state(found: Any, kind: type, received: str) -> Mapping[str, Any]:
     """Finds the state_dict in what a file holds."""
-    while isinstance(found, Mapping):
-        others = [k for k, v in found.items() if not isinstance(v, kind)]
+    for _ in _KEYS:  # No deeper, since a dict may hold itself.
+        if not isinstance(found, Mapping):
+            break
+        others = [
+            k
+            for k, v in found.items()
+            if not (isinstance(k, str) and isinstance(v, kind))
+        ]
         if found and not others:
             return found
         inner = [k for k in _KEYS if isinstance(found.get(k), Mapping)]

@@ -5,6 +5,7 @@ import pathlib
 import pickle
 import struct
 import tempfile
+import types
 from unittest import mock
 
 import keras
@@ -71,6 +72,11 @@ class FitTest(TorchFilesCase):
             self.without(CONV2, "layer2.0.bn1.running_var"),
             rf"it lacks {CONV2}, layer2.0.bn1.running_var\. Received",
         )
+
+    def test_a_name_of_two_lines(self):
+        """A terminal does not obey it, either."""
+        arrays = {**self.arrays, "a\nb\x1b[31m": np.ones(2, "float32")}
+        self.refuse(arrays, r"too many: a\\nb\\x1b\[31m\. Received")
 
     def test_extra(self):
         self.refuse(
@@ -328,6 +334,22 @@ class FilesTest(TorchFilesCase):
         self.assertFalse(marker.exists())
         pickle.loads(content).close()  # It would have been.
         self.assertTrue(marker.exists())
+
+    def test_no_state_dict(self):
+        """What PyTorch may read as a dict; it may hold itself."""
+        endless = {}
+        endless["state_dict"] = endless
+        tensor = np.ones(2)
+        torch = types.SimpleNamespace(Tensor=np.ndarray)
+        self.enterContext(mock.patch.dict("sys.modules", torch=torch))
+        self.enterContext(mock.patch("importlib.util.find_spec"))
+        for found, expected in (
+            (endless, r"a dict of tensors\. .*\(a dict\)$"),
+            ({1: tensor}, r"\(with 1\)$"),
+            ({"a": tensor, "b": 2}, r"\(with b\)$"),
+        ):
+            torch.load = lambda *args, found=found, **options: found
+            self.refuse(self.write(b"", "planted.pt"), expected)
 
 
 if __name__ == "__main__":

@@ -137,6 +137,18 @@ class PicklesTest(tf.test.TestCase, parameterized.TestCase):
             self.load(state)
 
     @parameterized.parameters(
+        (lambda x: x.to_sparse(), "torch.sparse_coo on cpu"),
+        (lambda x: x.to("meta"), "torch.strided on meta"),
+    )
+    def test_tensors_without_an_array(self, change, kind):
+        name = "init_conv.weight"
+        state = {**self.state, name: change(self.state[name])}
+        with self.assertRaisesRegex(
+            InputError, f"tensor {name} is .* floats, not {kind}"
+        ):
+            self.load(state)
+
+    @parameterized.parameters(
         ("zip", r"\(it holds io\.open\)$"),
         ("old", r"\(it holds io\.open\)$"),
         ("plain", "Unsupported operand 149"),
