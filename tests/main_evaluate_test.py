@@ -137,7 +137,7 @@ class EvaluateTest(CommandLineTest):
         both["worst_case"] = added["worst_case"]
         self.assertEqual(after, {**story, **both})
         # What shows the results shows the new ones, too.
-        shows = ("report", "tensorboard/results")
+        shows = ("report", "tensorboard/results", "saved_model/README.md")
         for path, content in untouched.items():
             name = str(path.relative_to(self.run_dir))
             if path != before.results and not name.startswith(shows):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastbat_tf.errors import InputError
+from fastbat_tf.runtime import hardware
 
 # The types of inputs, as ONNX Runtime writes them.
 FLOATS = {
@@ -49,20 +50,13 @@ def read(path: pathlib.Path) -> "OnnxNetwork":
     options = runtime.SessionOptions()
     options.log_severity_level = 4  # Errors are raised, too.
     # Otherwise it takes all processors, also those that it may not use.
-    options.intra_op_num_threads = _processors()
+    options.intra_op_num_threads = hardware.cores()
     # It does not read weights outside of the directory of the file.
     with _one_line("The ONNX file cannot be read", f"model_path={path}"):
         session = runtime.InferenceSession(
             os.fspath(path), options, providers=["CPUExecutionProvider"]
         )
     return OnnxNetwork(session, _find_input(session), _find_output(session))
-
-
-def _processors() -> int:
-    """How many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # Not on macOS and Windows.
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _import_runtime() -> Any:

@@ -265,3 +265,18 @@ fb.OverfittingScores(data, fb.attacks.FGSM(), 3)  # reportArgumentType
 fb.OverfittingGuard("stopp")  # reportArgumentType
 fb.OverfittingGuard(threshold="x")  # reportArgumentType
 fb.OverfittingGuard("stop", treshold=0.1)  # reportCallIssue
+
+# Exports, and weights of PyTorch.
+fb.export(model, 3)  # reportArgumentType
+fb.export(model, "exported", format=3)  # reportArgumentType
+fb.export(model, "exported", info="mine")  # reportArgumentType
+fb.export(model)  # reportCallIssue
+fb.export(model, "exported", formt="onnx")  # reportCallIssue
+fb.ModelInfo("mine", epsilon="8/255")  # reportArgumentType
+fb.ModelInfo("mine", license=3)  # reportArgumentType
+fb.ModelInfo("mine", licence="mit")  # reportCallIssue
+fb.load_torch_weights(model, 3)  # reportArgumentType
+fb.load_torch_weights("model", "robust.safetensors")  # reportArgumentType
+fb.load_torch_weights(model)  # reportCallIssue
+fb.TorchWeights("ResNet", "1", None, ())  # reportArgumentType
+fb.TorchWeights("ResNet")  # reportCallIssue

@@ -43,7 +43,7 @@ def ask_alone(folder):
     )
 
 
-@keras.saving.register_keras_serializable("tests")
+@keras.saving.register_keras_serializable("keras_file_test")
 class Subclassed(keras.Model):
     def __init__(self, **options):
         super().__init__(**options)
