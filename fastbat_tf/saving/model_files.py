@@ -5,7 +5,6 @@ import importlib
 import os
 import pathlib
 import zipfile
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -37,9 +36,7 @@ READERS = {".onnx": "onnx_files", ".tflite": "litert_files"}
 KERAS_FILES = (".keras", ".h5", ".hdf5")
 
 
-def load(
-    path: str | os.PathLike[str], *, allow_code: bool = False
-) -> Callable[..., Any]:
+def load(path: str | os.PathLike[str], *, allow_code: bool = False) -> Any:
     """Reads a model as a function from images to logits.
 
     The file may come from anyone: what could do more than compute is refused
