@@ -126,8 +126,8 @@ def _expect_saved_model(path, received):
         inside += sorted(path.glob(f"*{end}"))
     example = f", such as {inside[0]}" if inside else ""
     raise InputError(
-        "The model cannot be read; this directory is no SavedModel, with its "
-        "saved_model.pb, but one is expected, or a .keras, .onnx or .tflite file"
+        "The model cannot be read; expected a .keras, .onnx or .tflite file or "
+        "the directory of a SavedModel, with its saved_model.pb"
         f"{example}. Received: {received}"
     )
 

@@ -214,7 +214,7 @@ class RefusedTest(parameterized.TestCase, tf.test.TestCase):
         model.touch()
         meant = model.parent if model.suffix == ".pb" else model
         self.assert_refused(
-            f"no SavedModel.*, such as {meant}. "
+            f"^The model cannot be read;.*, such as {meant}. "
             f"Received: model_path={self.path}$"
         )
 

@@ -109,10 +109,9 @@ def _reason(error):
     undefined = loading.find_undefined(error)
     if undefined:
         return "{}={}, which is not registered".format(*undefined)
-    # Before the exception, Keras writes the config, with the code of a lambda.
+    # Before the exception, Keras writes the config.
     text = str(error).rpartition("Exception encountered: ")[2]
-    # A function without a name is shown by its code.
-    text = re.sub(r"\{'value': \(.*", "a lambda", text, flags=re.DOTALL)
+    text = re.sub(r"\{'value': .*\}", "a lambda", text)  # Not its byte code.
     # Its advice in the further sentences is not for an export.
     sentence = re.split(r"\.\s|\n", text.strip())[0]
     return sentence or type(error).__name__
