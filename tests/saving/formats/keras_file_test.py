@@ -139,10 +139,14 @@ class KerasFileTest(tf.test.TestCase):
         images = images_of((4, 4, 3))
         expected = model(images)
         model.compile("adam", "mse")
-        robust = RobustClassifier(model, Standard(), pixel_range=(0, 255))
-        loaded = keras.models.load_model(self.export(robust))
-        self.assertAllClose(loaded(images / 255), expected, atol=1e-5)
-        self.assertFalse(loaded.compiled)
+        for low, high in ((0, 255), (-1, 1)):
+            robust = RobustClassifier(
+                model, Standard(), pixel_range=(low, high)
+            )
+            loaded = keras.models.load_model(self.export(robust))
+            unit = (images - low) / (high - low)
+            self.assertAllClose(loaded(unit), expected, atol=1e-5)
+            self.assertFalse(loaded.compiled)
 
     def test_refused(self):
         unknown = type("Unknown", (layers.Layer,), {"call": lambda self, x: x})
