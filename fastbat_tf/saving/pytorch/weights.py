@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from fastbat_tf.data.examples import describe
 from fastbat_tf.errors import InputError
 from fastbat_tf.layers import structure
 from fastbat_tf.saving.pytorch import constants as torch_constants
@@ -119,6 +120,11 @@ def load(model: keras.Model, path: Any, received: str) -> TorchWeights:
     classifier = model
     if isinstance(model, RobustClassifier):
         classifier = model.classifier
+    if not isinstance(classifier, keras.Model):
+        raise InputError(
+            "A model of fastbat_tf.models is expected first, then the path. "
+            f"Received: model={describe(model)}"
+        )
     layers = {layer.name: layer for layer in structure.flatten(classifier)}
     network = _find_network(layers, classifier)
     tensors = torch_files.open_tensors(path, received)

@@ -31,7 +31,8 @@ _OWN_STATE = re.compile(
     r"|SampleDistortedBoundingBox(V2)?|CudnnRNN\w*"
     r"|(Anonymous)?(Mutable)?(Dense)?HashTable(OfTensors)?(V2)?"
     r"|LookupTable\w+|InitializeTableV2|DatasetToSingleElement|ReduceDataset"
-    r"|(Tensor|TensorSlice|Range)Dataset"
+    r"|(Tensor|TensorSlice|Range|Shuffle)Dataset(V[23])?"
+    r"|(Anonymous|Dummy)\w*SeedGenerator"
 )
 
 # Operations without a state that read and write files all the same, listen to

@@ -176,6 +176,8 @@ class FitTest(TorchFilesCase):
             InputError, "fastbat_tf.models alone; .* Received: model=sequential"
         ):
             fb.load_torch_weights(other, self.save(self.arrays))
+        with self.assertRaisesRegex(InputError, "first, .* Received: model="):
+            fb.load_torch_weights(self.save(self.arrays), other)
 
     def test_padding(self):
         arrays, _ = recorded("deepmind_wrn16_2")

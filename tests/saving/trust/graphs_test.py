@@ -144,6 +144,16 @@ class GraphsTest(parameterized.TestCase, tf.test.TestCase):
         network = model_files.load(self.path, allow_code=True)
         self.assertGreater(float(network(images)[0, 0, 0, 0]), 1.0)
 
+    def test_a_data_set_of_tensors(self):
+        """Its random numbers reach nothing outside."""
+
+        def shuffled(images):
+            found = tf.data.Dataset.from_tensor_slices(images).shuffle(4)
+            return found.batch(4).get_single_element()
+
+        save_model(self.path, shuffled)
+        check_saved_model(self.path, "model_path=m")
+
     def test_exports(self):
         """Ours, those of Keras, and those of TensorFlow pass."""
         model = small_network(normalization=keras.layers.BatchNormalization)
