@@ -58,6 +58,13 @@ def info(*rows, **changes):
 
 
 class DescribeTest(parameterized.TestCase):
+    def test_a_training_without_a_radius(self):
+        """The radius is that of the measurement."""
+        measured = results(row("pgd-10-1", 0.0))
+        told = describe(ModelInfo(method="standard", results=measured), None)
+        self.assertEqual(told["robust_accuracy"], 0.0)
+        self.assertEqual((told["norm"], told["epsilon"]), (b"linf", 8 / 255))
+
     def assert_described(self, description, **expected):
         for name, value in expected.items():
             actual = description[name].tolist()

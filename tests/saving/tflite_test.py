@@ -195,6 +195,18 @@ class TFLiteTest(parameterized.TestCase, tf.test.TestCase):
                 calibration=as_floats(self.pixels),
             )
 
+    def test_calibration_without_black_and_white(self):
+        """Pixels are whole numbers whatever the images of calibration."""
+        gray = 0.25 + as_floats(self.pixels[:2]) / 2
+        file = export(
+            self.model,
+            self.directory / "gray",
+            "tflite_int8",
+            calibration=gray,
+        )
+        (details,) = Interpreter(str(file)).get_input_details()
+        self.assertAllClose(details["quantization"], (1 / 255, 0))
+
     def test_operation_that_litert_lacks(self):
         inputs = keras.Input((8, 8, 3))
         x = keras.layers.Lambda(tf.math.atan)(inputs)
