@@ -198,12 +198,8 @@ class TFLiteTest(parameterized.TestCase, tf.test.TestCase):
     def test_calibration_without_black_and_white(self):
         """Pixels are whole numbers whatever the images of calibration."""
         gray = 0.25 + as_floats(self.pixels[:2]) / 2
-        file = export(
-            self.model,
-            self.directory / "gray",
-            "tflite_int8",
-            calibration=gray,
-        )
+        path = self.directory / "gray"
+        file = export(self.model, path, "tflite_int8", calibration=gray)
         (details,) = Interpreter(str(file)).get_input_details()
         self.assertAllClose(details["quantization"], (1 / 255, 0))
 
