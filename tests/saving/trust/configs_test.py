@@ -54,7 +54,7 @@ REFUSED = {
         layer("TimeDistributed", layer=layer("Lambda", function=PYTHON)),
         "is Python code",
     ),
-    "saved_model": (layer("TFSMLayer", filepath="/tmp/m"), "is a program"),
+    "saved_model": (layer("TFSMLayer", filepath="m"), "is a program"),
     "pickle": (layer("TorchModuleWrapper", module="x"), "is a program"),
     "vocabulary": (
         layer("StringLookup", vocabulary="/etc/passwd"),

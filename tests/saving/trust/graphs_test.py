@@ -24,7 +24,7 @@ def read(images):
 
 
 def write(images):
-    tf.io.write_file("/tmp/planted", "x")
+    tf.io.write_file("planted", "x")
     return images
 
 
@@ -45,7 +45,7 @@ def read_records(images):
 
 
 def cache(images):
-    found = tf.data.Dataset.from_tensors(images).cache("/tmp/planted")
+    found = tf.data.Dataset.from_tensors(images).cache("planted")
     return found.get_single_element()
 
 
@@ -56,7 +56,7 @@ def print_to_a_file(images):
 
 def save(images):
     tf.raw_ops.SaveV2(
-        prefix="/tmp/planted",
+        prefix="planted",
         tensor_names=["x"],
         shape_and_slices=[""],
         tensors=[images],
@@ -66,7 +66,7 @@ def save(images):
 
 def restore(images):
     (found,) = tf.raw_ops.RestoreV2(
-        prefix="/tmp/planted",
+        prefix="planted",
         tensor_names=["x"],
         shape_and_slices=[""],
         dtypes=[tf.float32],
