@@ -2,10 +2,15 @@
 
 import json
 import pathlib
+import tempfile
 import zipfile
 
 import keras
+import tensorflow as tf
+from absl.testing import parameterized
 
+from fastbat_tf.errors import InputError
+from fastbat_tf.saving import model_files
 from tests.support.testing import small_network
 
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
@@ -66,3 +71,22 @@ class PlantedModel:
             config["config"]["layers"][1]["config"].update(changed)
 
         return self.with_config(change)
+
+
+class PlantedTestCase(parameterized.TestCase, tf.test.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        directory = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(directory.cleanup)
+        cls.directory = pathlib.Path(directory.name)
+        cls.planted = PlantedModel(cls.directory)
+
+    def assert_refused(self, path, message, read=model_files.load):
+        before = set(self.directory.rglob("*"))
+        with self.assertRaisesRegex(InputError, message) as caught:
+            read(path)
+        self.assertRegex(str(caught.exception), rf"Received: \w+={path}")
+        self.assertNotIn("\n", str(caught.exception))
+        self.assertEqual(set(self.directory.rglob("*")), before)
+        return str(caught.exception)

@@ -1,9 +1,7 @@
 """Tests configs that would have Keras run what their author wants."""
 
 import json
-import pathlib
 import sys
-import tempfile
 from unittest import mock
 
 import h5py
@@ -14,7 +12,7 @@ from absl.testing import parameterized
 from fastbat_tf.errors import InputError
 from fastbat_tf.saving import model_files
 from fastbat_tf.saving.trust import configs
-from tests.support.planted_models import PlantedModel
+from tests.support.planted_models import PlantedTestCase
 from tests.support.testing import small_network
 
 
@@ -118,16 +116,8 @@ class CheckTest(parameterized.TestCase):
             configs.check_code(config, "model_path=m")
 
 
-class LoadTest(parameterized.TestCase, tf.test.TestCase):
+class LoadTest(PlantedTestCase):
     """What Keras does with a config that passes."""
-
-    @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        directory = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(directory.cleanup)
-        cls.directory = pathlib.Path(directory.name)
-        cls.planted = PlantedModel(cls.directory)
 
     @parameterized.product(
         module=["os", "builtins", "subprocess", "planted_module", "keras_hub"],

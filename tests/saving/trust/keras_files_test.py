@@ -1,9 +1,7 @@
 """Tests Keras files of someone who means harm."""
 
 import json
-import pathlib
 import stat
-import tempfile
 import time
 import tracemalloc
 import warnings
@@ -16,35 +14,15 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 from fastbat_tf import npz
-from fastbat_tf.errors import InputError
 from fastbat_tf.saving import initial_weights, model_files, trust
 from tests.support.planted_models import (
     CONFIG,
     WEIGHTS,
-    PlantedModel,
+    PlantedTestCase,
     network_with,
     write_members,
 )
 from tests.support.testing import images_and_labels, small_network
-
-
-class PlantedTestCase(parameterized.TestCase, tf.test.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        directory = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(directory.cleanup)
-        cls.directory = pathlib.Path(directory.name)
-        cls.planted = PlantedModel(cls.directory)
-
-    def assert_refused(self, path, message, read=model_files.load):
-        before = set(self.directory.rglob("*"))
-        with self.assertRaisesRegex(InputError, message) as caught:
-            read(path)
-        self.assertRegex(str(caught.exception), rf"Received: \w+={path}")
-        self.assertNotIn("\n", str(caught.exception))
-        self.assertEqual(set(self.directory.rglob("*")), before)
-        return str(caught.exception)
 
 
 def read_weights(path):
