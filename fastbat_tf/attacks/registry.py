@@ -305,7 +305,8 @@ def check_surrogate(names: Sequence[str], surrogate: Any) -> None:
     if isinstance(surrogate, list | tuple):
         from fastbat_tf.attacks import surrogates  # Imports TensorFlow.
 
-        surrogates.as_surrogates(surrogate)
+        models = surrogates.as_surrogates(surrogate)
+        surrogate = ",".join(map(surrogates.describe, models))
     if bool(transfers) != (surrogate is not None):
         raise InputError(
             "A surrogate and the attack transfer are expected together. "

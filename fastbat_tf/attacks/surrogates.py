@@ -77,11 +77,12 @@ def as_surrogates(surrogate: Any) -> tuple:
     if not isinstance(surrogate, list | tuple):
         return (surrogate,)
     found = tuple(surrogate)
-    names = [_identity(each) for each in found]
-    if not found or len(set(names)) < len(names) or None in found:
+    names = {_identity(each) for each in found}
+    if not found or len(names) < len(found) or None in names:
         raise InputError(
             "`surrogate` is expected to be a model or a list of models, none "
-            f"of them twice. Received: surrogate={list(map(describe, found))}"
+            "of them twice. "
+            f"Received: surrogate=[{', '.join(map(describe, found))}]"
         )
     return found
 
@@ -99,7 +100,7 @@ def describe(surrogate: Any) -> str:
 def _identity(surrogate):
     if isinstance(surrogate, str | os.PathLike):
         return os.path.realpath(surrogate)
-    return id(surrogate)
+    return None if surrogate is None else id(surrogate)
 
 
 def named(surrogates: tuple, number: int) -> str:

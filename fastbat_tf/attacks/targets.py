@@ -8,17 +8,28 @@ misclassifies.
 
 import numpy as np
 
+from fastbat_tf.attacks import registry
 from fastbat_tf.data.examples import describe
 from fastbat_tf.errors import InputError
 
 
-def check_target(target, classes):
-    """Raises an `InputError` if a target is not one of the model's classes."""
-    if target is not None and target >= classes:
-        raise InputError(
-            f"The target is expected in [0, {classes}), the classes of the "
-            f"model. Received: target={target}"
-        )
+def check_targets(names, classes):
+    """Checks the targets of attacks.
+
+    Args:
+        names: Sequence of attack names.
+        classes: Integer, the number of classes.
+
+    Raises:
+        InputError: If one of them is not one of the classes.
+    """
+    for name in names:
+        target = registry.parse(name).target
+        if target is not None and target >= classes:
+            raise InputError(
+                f"The target is expected in [0, {classes}), the classes of the "
+                f"model. Received: attack={name}"
+            )
 
 
 def as_targets(targets, clean):
@@ -84,7 +95,12 @@ def of(attack, clean):
         return None
     if attack.target is None:
         return clean.targets
-    check_target(attack.target, clean.logits.shape[-1])
+    classes = clean.logits.shape[-1]
+    if attack.target >= classes:
+        raise InputError(
+            f"The target is expected in [0, {classes}), the classes of the "
+            f"model. Received: target={attack.target}"
+        )
     return np.full(len(clean.labels), attack.target, np.int32)
 
 
