@@ -11,11 +11,12 @@ MODEL_PATH = absl_flags.DEFINE_string(
     "evaluate: a .keras, .tflite or .onnx file or a SavedModel, instead of "
     "--run_dir.",
 )
-SURROGATE = absl_flags.DEFINE_string(
+SURROGATE = absl_flags.DEFINE_list(
     "surrogate",
     None,
     "evaluate: a .keras file or a SavedModel, the surrogate of the attack "
-    "transfer.",
+    "transfer; several, separated by commas, are attacked together, by the "
+    "mean of their logits.",
 )
 RESULTS_DIR = absl_flags.DEFINE_string(
     "results_dir",
@@ -43,8 +44,20 @@ def get_target():
         )
     return Target(
         model_path=MODEL_PATH.value,
-        surrogate=SURROGATE.value,
+        surrogate=_get_surrogate(),
         results_dir=RESULTS_DIR.value,
         save_images=SAVE_IMAGES.value,
         allow_code=ALLOW_CODE.value,
     )
+
+
+def _get_surrogate():
+    paths = SURROGATE.value
+    if paths is None or len(paths) > 1:
+        return paths
+    if not paths:
+        raise InputError(
+            "`surrogate` is expected to be the path of a model, or several, "
+            "separated by commas. Received: surrogate="
+        )
+    return paths[0]

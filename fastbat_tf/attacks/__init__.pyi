@@ -7,6 +7,7 @@ from .base import Attack as Attack
 from .base import SteppedAttack as SteppedAttack
 from .fab import FAB as FAB
 from .fgsm import FGSM as FGSM
+from .mi_fgsm import MIFGSM as MIFGSM
 from .pgd import PGD as PGD
 from .records import AdversarialExamples as AdversarialExamples
 from .registry import ATTACKS as ATTACKS
@@ -20,4 +21,5 @@ from .registry import get as get
 from .registry import parse as parse
 from .registry import parse_norm as parse_norm
 from .square import Square as Square
+from .targetable import TargetableAttack as TargetableAttack
 from .transfer import Transfer as Transfer

@@ -5,16 +5,17 @@ from typing import Unpack
 import numpy as np
 import tensorflow as tf
 
-from fastbat_tf.attacks import losses
-from fastbat_tf.attacks.base import Settings, SteppedAttack
+from fastbat_tf.attacks.base import Settings
 from fastbat_tf.attacks.inputs import check_positive
 from fastbat_tf.attacks.norms import per_image
+from fastbat_tf.attacks.targetable import TargetableAttack
+from fastbat_tf.errors import InputError
 
 MOMENTUM = 0.75
 RISES = 0.75  # The share of steps that must raise the loss.
 
 
-class APGD(SteppedAttack):
+class APGD(TargetableAttack):
     """Projected gradient ascent with momentum and an adaptive step size.
 
     ```
@@ -39,6 +40,8 @@ class APGD(SteppedAttack):
         loss: `"ce"`, `"margin"` or `"dlr"`. Defaults to `"ce"`.
         samples: Integer of at least 1, the number of evaluations of a random
             network that are averaged for each gradient. Defaults to 1.
+        target: Integer, the class that the model shall predict; see
+            `TargetableAttack`. Defaults to None, any wrong class.
         **settings: `norm`, `batch_size`, `seed` and `jit_compile` of `Attack`.
 
     Example:
@@ -58,13 +61,13 @@ class APGD(SteppedAttack):
         *,
         loss: str = "ce",
         samples: int = 1,
+        target: int | None = None,
         **settings: Unpack[Settings],
     ) -> None:
         super().__init__(epsilon, **settings)
         check_positive(steps=steps, restarts=restarts, samples=samples)
         self.name = f"apgd-{loss}"
-        self.loss_name = loss
-        self.loss = losses.get(loss)
+        self.choose(loss, target)
         self.steps = steps
         self.restarts = restarts
         self.samples = samples
@@ -149,6 +152,7 @@ class APGDTargeted(APGD):
     """APGD on the targeted DLR loss, for one target class after another.
 
     Each round raises the logit of one wrong class, from the likeliest down.
+    With a target, there is one round, toward that class.
 
     Reference: Croce & Hein, ICML 2020 (arXiv 2003.01690), section 4.
 
@@ -157,8 +161,15 @@ class APGDTargeted(APGD):
             128/255 for L2.
         steps: Integer of at least 1. Defaults to 100.
         target_classes: Integer of at least 1, the number of target classes;
-            at most all wrong classes are tried. Defaults to 9.
+            at most all wrong classes are tried. Defaults to None: 9, or the
+            target alone.
+        target: Integer, the class that the model shall predict; see
+            `TargetableAttack`. Defaults to None, any wrong class.
         **settings: `norm`, `batch_size`, `seed` and `jit_compile` of `Attack`.
+
+    Raises:
+        InputError: If an argument is invalid, or if both a number of target
+            classes and a target are given.
 
     Example:
 
@@ -171,17 +182,36 @@ class APGDTargeted(APGD):
         self,
         epsilon: float | None = None,
         steps: int = 100,
-        target_classes: int = 9,
+        target_classes: int | None = None,
+        *,
+        target: int | None = None,
         **settings: Unpack[Settings],
     ) -> None:
-        super().__init__(epsilon, steps, loss="targeted_dlr", **settings)
-        check_positive(target_classes=target_classes)
+        super().__init__(
+            epsilon, steps, loss="targeted_dlr", target=target, **settings
+        )
         self.name = "apgd-t"
-        self.target_classes = target_classes
+        self._is_limited = target_classes is not None
+        self.target_classes = 9 if target_classes is None else target_classes
+        check_positive(target_classes=self.target_classes)
+        if target is not None:
+            self._refuse_limit()
+
+    def toward_each(self):
+        """Returns this attack for calls that give the targets."""
+        self._refuse_limit()
+        return super().toward_each()
 
     def rounds(self, classes):
         """The number of target classes, at most all wrong ones."""
-        return min(self.target_classes, classes - 1)
+        return 1 if self.is_targeted else min(self.target_classes, classes - 1)
+
+    def _refuse_limit(self):
+        if self._is_limited:
+            raise InputError(
+                "`target_classes` is expected for an attack without a target. "
+                f"Received: target_classes={self.target_classes}"
+            )
 
 
 def checkpoint_windows(steps):

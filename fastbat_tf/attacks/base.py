@@ -6,7 +6,6 @@ together with a network, and `fastbat_tf.attacks.loop` runs it over a data set.
 """
 
 import abc
-import weakref
 from typing import Any, TypedDict
 
 import keras
@@ -14,12 +13,13 @@ import numpy as np
 import tensorflow as tf
 
 from fastbat_tf.attacks import losses, norms
+from fastbat_tf.attacks.bindings import Bindings
 from fastbat_tf.attacks.bound import BoundAttack
 from fastbat_tf.attacks.inputs import as_count, as_images, check_radius
-from fastbat_tf.attacks.models import as_network
 from fastbat_tf.attacks.records import AdversarialExamples
 from fastbat_tf.attacks.registry import DEFAULT_EPSILON
 from fastbat_tf.attacks.shown import Shown
+from fastbat_tf.attacks.targets import as_targets, toward_each
 from fastbat_tf.data.examples import describe
 from fastbat_tf.distribution import resolve_jit_compile
 from fastbat_tf.errors import InputError
@@ -97,7 +97,7 @@ class Attack(Shown, abc.ABC):
         self.batch_size = as_count("batch_size", batch_size)
         self.seed = as_count("seed", seed, lowest=0)
         self.jit_compile = resolve_jit_compile(jit_compile)
-        self._bound = weakref.WeakKeyDictionary()
+        self._bindings = Bindings()
 
     @abc.abstractmethod
     def stages(self) -> list["SteppedAttack"]:
@@ -109,6 +109,7 @@ class Attack(Shown, abc.ABC):
         images: Any,
         labels: Any,
         *,
+        targets: Any = None,
         pixel_range: Any = None,
     ) -> AdversarialExamples:
         """Makes adversarial images.
@@ -126,6 +127,9 @@ class Attack(Shown, abc.ABC):
                 by 255 if the range is no wider than 2.
             labels: Integers `(examples,)` or `(examples, 1)`, or one-hot
                 labels `(examples, classes)`.
+            targets: Integers `(examples,)`, for each image the class that the
+                model shall predict; see `TargetableAttack`. Defaults to None,
+                the attack's `target`, or any wrong class.
             pixel_range: Pair of floats, the range of the pixels that the model
                 takes, such as `(0, 255)`. Defaults to None, the range of a
                 `RobustClassifier`, and `(0, 1)` for any other model.
@@ -135,12 +139,16 @@ class Attack(Shown, abc.ABC):
 
         Raises:
             InputError: If an argument is not as described, or if the attack
-                needs gradients that the model does not have.
+                needs gradients that the model does not have, or takes no
+                targets.
         """
+        attack = self if targets is None else toward_each(self)
         shape = tuple(getattr(images, "shape", ()))[1:]
-        bound, pixels = self._bind(model, pixel_range, shape)
+        bound, pixels = attack._bindings.get(attack, model, pixel_range, shape)
         unit = pixels.to_unit_array(as_images(images))
         clean = bound.classify(unit, labels)
+        if targets is not None:
+            clean = clean._replace(targets=as_targets(targets, clean))
         bound.check_gradient(clean)
         result = bound.attack_clean(clean, self.epsilon, seed=self.seed)
         found = np.clip(clean.images + result.perturbation, 0.0, 1.0)
@@ -172,31 +180,9 @@ class Attack(Shown, abc.ABC):
         del pixel_range
         return BoundAttack(self, network)
 
-    def _bind(self, model, pixel_range, shape):
-        """Returns a `BoundAttack` and the `PixelRange`, old ones if possible.
-
-        Only Keras models are remembered: other callables may be functions of
-        something else that has changed since.
-        """
-        if not isinstance(model, keras.Model):
-            network, pixels = as_network(model, pixel_range)
-            return self.on(network, pixels), pixels
-        if pixel_range is not None:
-            pixel_range = PixelRange.parse(pixel_range)
-        key = pixel_range, shape, [id(v) for v in model.variables]
-        known, *bound = self._bound.get(model, (None,))
-        if known != key:
-            _, pixels = as_network(model, pixel_range)
-            # What is remembered must not keep the model in memory.
-            weak = weakref.ref(model)
-            bound = (
-                self.on(
-                    lambda images: as_network(weak(), pixels)[0](images), pixels
-                ),
-                pixels,
-            )
-            self._bound[model] = key, *bound
-        return bound
+    def traced(self) -> list[int]:
+        """What a trace depends on beside the model: identities of variables."""
+        return []
 
 
 class SteppedAttack(Attack):
@@ -230,6 +216,9 @@ class SteppedAttack(Attack):
             examples.
         stops: Whether a round ends as soon as the example is misclassified.
         loss_name: The loss, a key of `losses.LOSSES`, or None.
+        target: Integer, the class that the model shall predict, or None; see
+            `TargetableAttack`.
+        is_targeted: Whether there is one, or the call gives one per image.
 
     Example:
 
@@ -243,6 +232,8 @@ class SteppedAttack(Attack):
     stride = 10
     stops = True
     loss_name: str | None = None
+    target: int | None = None
+    is_targeted = False
 
     def stages(self):
         """The attack itself."""
@@ -286,7 +277,8 @@ class SteppedAttack(Attack):
             images: float32 array `(batch, height, width, channels)`.
             labels: int32 array `(batch,)`.
             targets: int32 array `(batch,)`: the likeliest wrong class in the
-                first round, the second likeliest in the second, and so on.
+                first round, the second likeliest in the second, and so on; in
+                all rounds the class to reach, if there is one.
             epsilon: Float, the radius.
             generators: One `np.random.Generator` per image.
 

@@ -4,6 +4,7 @@ import functools
 
 import numpy as np
 
+from fastbat_tf.attacks import surrogates, targets
 from fastbat_tf.attacks.classifier import Classifier, check_gradient, is_numpy
 from fastbat_tf.attacks.inputs import check_radius
 from fastbat_tf.attacks.loop import AttackLoop, Strides
@@ -144,13 +145,15 @@ class BoundAttack:
         self._refuse_numpy()
         robust, found = clean.correct, np.zeros_like(clean.images)
         for stage in self.stages():
-            record = Record.start(robust, clean)
+            attack = stage.attack
+            start = targets.attacked(attack, clean, robust)
+            record = Record.start(start, clean)
             hear = listener and functools.partial(
                 _count, listener, record, stage.rounds(clean.logits.shape[-1])
             )
             stage.run(clean, record, epsilon, seed=seed, listener=hear)
             record.update(perturbation=found)
-            robust = record.robust
+            robust = targets.left(attack, clean, robust, record)
         return AttackResult(clean.correct, robust, found)
 
     def run(self, clean, record, epsilon, *, seed=0, listener=None):
@@ -195,9 +198,13 @@ class BoundAttack:
     def check_gradient(self, clean):
         """Raises an `InputError` if a gradient that is needed does not exist.
 
+        So it does if the target is not one of the classes.
+
         Args:
             clean: A `Clean`, the examples that were classified.
         """
+        for stage in self.attack.stages():
+            targets.of(stage, clean)
         if not self._is_checked:
             for network in self._differentiated():
                 check_gradient(network, clean.images[:1])
@@ -213,7 +220,12 @@ class BoundAttack:
         found = [
             stage.differentiates(self.network) for stage in self.attack.stages()
         ]
-        return [network for network in found if network is not None]
+        return [
+            member
+            for network in found
+            if network is not None
+            for member in surrogates.members(network)
+        ]
 
 
 def _count(listener, record, rounds):

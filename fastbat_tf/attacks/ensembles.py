@@ -23,6 +23,8 @@ def is_ensemble(attacks: Sequence[str]) -> bool:
     (True, False)
     """
     parts = [part for name in attacks for part in name.split("+")]
+    # Of one class, not of the nearest.
+    parts = [part for part in parts if "-target-" not in part]
     adapts = any(_is_thorough(part, "apgd", 50) for part in parts)
     needs_none = any(_is_thorough(part, "square", 1000) for part in parts)
     return any(part in ENSEMBLES for part in parts) or (adapts and needs_none)

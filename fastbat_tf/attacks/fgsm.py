@@ -22,6 +22,8 @@ class FGSM(PGD):
     Args:
         epsilon: Float, the radius. Defaults to None, 8/255 for L-infinity and
             128/255 for L2.
+        target: Integer, the class that the model shall predict; see
+            `TargetableAttack`. Defaults to None, any wrong class.
         **settings: `norm`, `batch_size`, `seed` and `jit_compile` of `Attack`.
 
     Example:
@@ -34,12 +36,17 @@ class FGSM(PGD):
     name = "fgsm"
 
     def __init__(
-        self, epsilon: float | None = None, **settings: Unpack[Settings]
+        self,
+        epsilon: float | None = None,
+        *,
+        target: int | None = None,
+        **settings: Unpack[Settings],
     ) -> None:
         super().__init__(
             epsilon,
             steps=1,
             relative_step_size=1.0,
             random_start=False,
+            target=target,
             **settings,
         )

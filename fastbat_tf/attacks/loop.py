@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from fastbat_tf.attacks import targets
 from fastbat_tf.attacks.classifier import (
     is_numpy,
     raises_own_errors,
@@ -64,7 +65,7 @@ class AttackLoop:
         self._epsilon, self._seed = epsilon, seed
         self._size, self._lock = size, lock
         self._rounds = attack.rounds(clean.logits.shape[-1])
-        self._targets = _wrong_classes(clean)
+        self._targets = targets.by_round(attack, clean)
 
     def run(self, record, examples, listener=None):
         """Attacks some examples of a record, and updates the record.
@@ -135,7 +136,15 @@ class AttackLoop:
         )
         delta = found - self._clean.images[examples]
         self._check(found, delta)
-        worse = fooled | (loss > record.loss[examples])
+        worse = targets.is_worse(
+            self._attack,
+            record,
+            examples,
+            self._clean.labels[examples],
+            fooled=fooled,
+            loss=loss,
+            predicted=predicted,
+        )
         if record.perturbation is not None:
             record.perturbation[examples[worse]] = delta[worse]
         record.predicted[examples[worse]] = predicted[worse]
@@ -221,13 +230,6 @@ class Strides:
         if not tf.config.functions_run_eagerly():
             advance.get_concrete_function()
         return advance
-
-
-def _wrong_classes(clean):
-    """The wrong classes of each example, from the likeliest down."""
-    order = np.argsort(-np.nan_to_num(clean.logits), axis=-1, kind="stable")
-    rest = order != clean.labels[:, np.newaxis]
-    return order[rest].reshape(len(order), -1).astype(np.int32)
 
 
 def _join(first, second):

@@ -9,8 +9,10 @@ logit down:
     margin        max_{i != y} z_i - z_y            (Carlini & Wagner 2017)
     dlr           (max_{i != y} z_i - z_y) / (z_pi1 - z_pi3)
     targeted_dlr  (z_t - z_y) / (z_pi1 - (z_pi3 + z_pi4) / 2)
+    targeted_ce      log softmax(z)_t
+    targeted_margin  z_t - max_{i != t} z_i
 
-The last two, from Croce & Hein, ICML 2020 (arXiv 2003.01690), do not change
+The ratios, from Croce & Hein, ICML 2020 (arXiv 2003.01690), do not change
 when the logits are scaled or shifted. They need three and four classes. With
 fewer classes, or if the logits of the denominator are all equal, only the
 numerator is used.
@@ -25,6 +27,12 @@ from fastbat_tf.layers import gradient_scaling
 from fastbat_tf.layers.derivatives import missing_operation
 
 TINY = 1e-12
+# What replaces a loss of the label if there is a class to reach.
+TOWARD = {
+    "ce": "targeted_ce",
+    "margin": "targeted_margin",
+    "dlr": "targeted_dlr",
+}
 FEWEST_CLASSES = {"dlr": 3, "targeted_dlr": 4}
 
 
@@ -46,6 +54,18 @@ def margin(logits, labels, targets):
 def difference(logits, labels, targets):
     """The target's logit minus the label's."""
     return _pick(logits, targets) - _pick(logits, labels)
+
+
+def targeted_cross_entropy(logits, labels, targets):
+    """The cross-entropy of the target, with the opposite sign."""
+    del labels
+    return -cross_entropy(logits, targets, targets)
+
+
+def targeted_margin(logits, labels, targets):
+    """The target's logit minus the highest other; positive if it is reached."""
+    del labels
+    return -margin(logits, targets, targets)
 
 
 def dlr(logits, labels, targets):
@@ -83,12 +103,25 @@ LOSSES = {
     "dlr": dlr,
     "targeted_dlr": targeted_dlr,
     "difference": difference,
+    "targeted_ce": targeted_cross_entropy,
+    "targeted_margin": targeted_margin,
 }
 
 
 def get(name):
     """Returns a loss by name; an error lists the known names."""
     return look_up(LOSSES, "loss", loss=name)
+
+
+def toward(name):
+    """Returns the name of what replaces a loss if there is a class to reach.
+
+    Example:
+
+    >>> toward("ce"), toward("targeted_dlr")
+    ('targeted_ce', 'targeted_dlr')
+    """
+    return TOWARD.get(name, name)
 
 
 def fallback(name, classes):

@@ -4,12 +4,12 @@ from typing import Unpack
 
 import numpy as np
 
-from fastbat_tf.attacks import losses
-from fastbat_tf.attacks.base import Settings, SteppedAttack
+from fastbat_tf.attacks.base import Settings
 from fastbat_tf.attacks.inputs import check_above_zero, check_positive
+from fastbat_tf.attacks.targetable import TargetableAttack
 
 
-class PGD(SteppedAttack):
+class PGD(TargetableAttack):
     """Projected gradient ascent from random starts.
 
     ```
@@ -35,6 +35,8 @@ class PGD(SteppedAttack):
         loss: `"ce"`, `"margin"` or `"dlr"`. Defaults to `"ce"`.
         random_start: Whether to start from a random point rather than from the
             image. Defaults to True.
+        target: Integer, the class that the model shall predict; see
+            `TargetableAttack`. Defaults to None, any wrong class.
         **settings: `norm`, `batch_size`, `seed` and `jit_compile` of `Attack`.
 
     Example:
@@ -56,6 +58,7 @@ class PGD(SteppedAttack):
         relative_step_size: float = 0.25,
         loss: str = "ce",
         random_start: bool = True,
+        target: int | None = None,
         **settings: Unpack[Settings],
     ) -> None:
         super().__init__(epsilon, **settings)
@@ -64,8 +67,7 @@ class PGD(SteppedAttack):
         self.steps = steps
         self.restarts = restarts
         self.relative_step_size = relative_step_size
-        self.loss_name = loss
-        self.loss = losses.get(loss)
+        self.choose(loss, target)
         self.random_start = random_start
 
     def rounds(self, classes):

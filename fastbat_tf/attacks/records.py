@@ -49,11 +49,14 @@ class Clean(NamedTuple):
         images: float32 array `(examples, height, width, channels)` in [0, 1].
         labels: int32 array `(examples,)`.
         logits: float32 array `(examples, classes)`.
+        targets: int32 array `(examples,)`, the classes to reach, if the call
+            of an attack gives them. Defaults to None.
     """
 
     images: np.ndarray
     labels: np.ndarray
     logits: np.ndarray
+    targets: np.ndarray | None = None
 
     @property
     def correct(self):
@@ -72,7 +75,7 @@ class AdversarialExamples(NamedTuple):
     """What an attack returns, three NumPy arrays.
 
     * An image that the attack breaks comes with its first misclassified
-      perturbation.
+      perturbation; `TargetableAttack` says what a target changes.
     * An image that resists comes with the perturbation of the highest loss
       that was found, which is not misclassified: the closest attempt. It is
       zero if the attack has none, as FAB.

@@ -27,7 +27,8 @@ class AttackSpec(NamedTuple):
         class_name: `<module>.<class>` in `fastbat_tf/attacks`.
         form: The name as a user reads it. Words in capitals stand for integers
             of at least 1, which are passed to the constructor as the argument
-            of that name, in lower case. Brackets enclose optional parts.
+            of that name, in lower case; CLASS is an integer of at least 0, the
+            argument `target`. Brackets enclose optional parts.
         arguments: Dict of further arguments of the constructor. Defaults to
             none.
         pattern: Regular expression of the name, whose groups are arguments of
@@ -52,22 +53,30 @@ class AttackSpec(NamedTuple):
 
 
 def _as_group(word):
+    if word[0] == "CLASS":
+        return r"(?P<target>0|[1-9]\d*)"
     return rf"(?P<{word[0].lower()}>[1-9]\d*)"
 
 
 # Names instead of classes: flags read this table, and importing the classes
 # would import TensorFlow.
 ATTACKS = {
-    "fgsm": AttackSpec("fgsm.FGSM", "fgsm", transferable=True),
+    "fgsm": AttackSpec("fgsm.FGSM", "fgsm[-target-CLASS]", transferable=True),
+    "mi-fgsm": AttackSpec(
+        "mi_fgsm.MIFGSM", "mi-fgsm[-STEPS][-target-CLASS]", transferable=True
+    ),
     "pgd": AttackSpec(
         "pgd.PGD",
-        "pgd-STEPS-RESTARTS[-margin|-dlr]",
+        "pgd-STEPS-RESTARTS[-margin|-dlr][-target-CLASS]",
         pattern=r"pgd-(?P<steps>[1-9]\d*)-(?P<restarts>[1-9]\d*)"
-        r"(-(?P<loss>ce|margin|dlr))?",
+        r"(-(?P<loss>ce|margin|dlr))?(-target-(?P<target>0|[1-9]\d*))?",
         transferable=True,
     ),
     "apgd-ce": AttackSpec(
-        "apgd.APGD", "apgd-ce[-STEPS]", {"loss": "ce"}, transferable=True
+        "apgd.APGD",
+        "apgd-ce[-STEPS][-target-CLASS]",
+        {"loss": "ce"},
+        transferable=True,
     ),
     "apgd-dlr": AttackSpec(
         "apgd.APGD",
@@ -76,7 +85,7 @@ ATTACKS = {
         transferable=True,
     ),
     "apgd-t": AttackSpec(
-        "apgd.APGDTargeted", "apgd-t[-STEPS]", transferable=True
+        "apgd.APGDTargeted", "apgd-t[-STEPS][-target-CLASS]", transferable=True
     ),
     "fab-t": AttackSpec("fab.FAB", "fab-t[-STEPS]"),
     "square": AttackSpec("square.Square", "square[-QUERIES]"),
@@ -163,6 +172,13 @@ class ParsedAttack(NamedTuple):
         """Whether the perturbations are made on another model."""
         return self.key == "transfer"
 
+    @property
+    def target(self):
+        """The class that the model shall predict, or None."""
+        if self.key == "transfer" and "attack" in self.arguments:
+            return parse(self.arguments["attack"]).target
+        return self.arguments.get("target")
+
 
 def parse(name: str) -> ParsedAttack:
     """Parses the name of an attack.
@@ -204,7 +220,13 @@ def parse(name: str) -> ParsedAttack:
 
 
 def _check_parts(parts, name, allowed):
-    keys = [parse(part).key for part in parts]
+    parsed = [parse(part) for part in parts]
+    keys = [part.key for part in parsed]
+    if len(parts) > 1 and any(part.target is not None for part in parsed):
+        raise InputError(
+            "An ensemble is expected to consist of attacks without a target. "
+            f"Received: attack={name}"
+        )
     if not set(keys) <= set(allowed) or len(set(parts)) < len(parts):
         forms = ", ".join(ATTACKS[key].form for key in allowed)
         raise InputError(
@@ -269,16 +291,22 @@ def check_surrogate(names: Sequence[str], surrogate: Any) -> None:
 
     Args:
         names: Sequence of attack names.
-        surrogate: A model, or None.
+        surrogate: A model, a list of models, or None.
 
     Raises:
-        InputError: If only one of the two is given.
+        InputError: If only one of the two is given, or if the list is empty or
+            has a model twice.
 
     Example:
 
     >>> check_surrogate(["pgd-50-10"], None)
     """
     transfers = [name for name in names if parse(name).needs_surrogate]
+    if isinstance(surrogate, list | tuple):
+        from fastbat_tf.attacks import surrogates  # Imports TensorFlow.
+
+        models = surrogates.as_surrogates(surrogate)
+        surrogate = ",".join(map(surrogates.describe, models))
     if bool(transfers) != (surrogate is not None):
         raise InputError(
             "A surrogate and the attack transfer are expected together. "
@@ -296,8 +324,8 @@ def build(
 
     Args:
         name: String that `parse` accepts, such as `"autoattack"`.
-        surrogate: The model on which `transfer` makes its perturbations.
-            Defaults to None.
+        surrogate: The model on which `transfer` makes its perturbations, or a
+            list of models. Defaults to None.
         epsilon: Float, the radius. Defaults to None, that of the norm.
         **settings: `norm`, `batch_size`, `seed` and `jit_compile` of `Attack`.
 
@@ -342,7 +370,7 @@ def get(
         name: String that `parse` accepts, such as `"autoattack"`.
         network: Callable from images in [0, 1] to logits, the attacked network.
         surrogate: Callable from images in [0, 1] to logits, on which `transfer`
-            makes its perturbations. Defaults to None.
+            makes its perturbations, or a list of these. Defaults to None.
         **settings: `norm`, `batch_size` and `jit_compile` of `Attack`.
 
     Returns:

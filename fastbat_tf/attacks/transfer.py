@@ -5,7 +5,7 @@ from typing import Any, Unpack
 
 import tensorflow as tf
 
-from fastbat_tf.attacks import losses, registry
+from fastbat_tf.attacks import losses, registry, surrogates
 from fastbat_tf.attacks.base import Settings, SteppedAttack
 from fastbat_tf.attacks.bound import BoundAttack
 from fastbat_tf.attacks.inputs import check_pixel_range
@@ -27,9 +27,12 @@ class Transfer(SteppedAttack):
         surrogate: The model on which the perturbations are made, in any form
             that the attacked model may have, with gradients. A
             `RobustClassifier` takes pixels in its own range, any other
-            surrogate in that of the attacked model.
+            surrogate in that of the attacked model. Of a list of models, the
+            mean of the logits is attacked, with equal weights (Dong et al.,
+            CVPR 2018, arXiv 1710.06081, section 3.3).
         attack: Name of the attack on the surrogate, of the family of FGSM, PGD
-            or APGD. Defaults to `"pgd-50-10"`.
+            or APGD, such as `"mi-fgsm-10"` or `"pgd-50-10-target-3"`. Defaults
+            to `"pgd-50-10"`.
         epsilon: Float, the radius. Defaults to None, 8/255 for L-infinity and
             128/255 for L2.
         **settings: `norm`, `batch_size`, `seed` and `jit_compile` of `Attack`.
@@ -54,31 +57,46 @@ class Transfer(SteppedAttack):
     ) -> None:
         super().__init__(epsilon, **settings)
         self.surrogate = surrogate
-        self._traced: list = []
-        self.attack: Any = registry.build(attack, **settings)
-        self.attack.stops = False
-        self.loss_name = self.attack.loss_name
-        self.steps = self.attack.steps
+        self._models = surrogates.as_surrogates(surrogate)
+        self._use(registry.build(attack, **settings))
+
+    def _use(self, attack: Any) -> None:
+        attack.stops = False
+        self.attack = attack
+        self.steps, self.loss_name = attack.steps, attack.loss_name
+        self.target, self.is_targeted = attack.target, attack.is_targeted
+
+    def _with(self, attack):
+        """A copy, with another attack on the surrogate."""
+        copied = copy.copy(self)
+        copied._use(attack)
+        return copied
 
     def on(
         self, network: Any, pixel_range: PixelRange | None = None
     ) -> BoundAttack:
         """Binds the attack to a network, and to the surrogate beside it."""
-        attack = copy.copy(self)
-        attack.surrogate, _ = as_network(
-            self.surrogate, default=pixel_range or PixelRange()
-        )
-        check_pixel_range(attack.surrogate)
+        attack = self._with(self.attack)
+        pixel_range = pixel_range or PixelRange()
+        networks = [
+            as_network(model, default=pixel_range)[0] for model in self._models
+        ]
+        for each in networks:
+            check_pixel_range(each)
+        attack.surrogate = surrogates.together(networks)
         return BoundAttack(attack, network)
 
-    def _bind(self, model, pixel_range, shape):
-        """Forgets what is known of a surrogate whose layers are others now."""
-        variables = getattr(self.surrogate, "variables", ())
-        traced = [id(variable) for variable in variables]
-        if traced != self._traced:
-            self._bound.clear()
-            self._traced = traced
-        return super()._bind(model, pixel_range, shape)
+    def toward_each(self):
+        """Returns this attack for calls that give the targets."""
+        return self._with(self.attack.toward_each())
+
+    def traced(self):
+        """The layers of a surrogate may be others in the next call."""
+        return [
+            id(variable)
+            for model in self._models
+            for variable in getattr(model, "variables", ())
+        ]
 
     def differentiates(self, network):
         """The surrogate."""
@@ -103,8 +121,11 @@ class Transfer(SteppedAttack):
 
         def ask_victim():
             logits = tf.cast(network(state["found"]), tf.float32)
-            fooled = ended & ~losses.is_correct(logits, problem["labels"])
-            return {"fooled": fooled, **losses.predict(logits)}
+            prediction = losses.predict(logits)
+            succeeds = ~losses.is_correct(logits, problem["labels"])
+            if self.is_targeted:
+                succeeds = prediction["predicted"] == problem["targets"]
+            return {"fooled": ended & succeeds, **prediction}
 
         def ask_nobody():
             kept = {name: state[name] for name in ("predicted", "confidence")}

@@ -85,9 +85,25 @@ def _row(outcome, request, epsilon, attacked):
         "seconds": round(outcome.seconds, 1),
         "seed": request.seed,
     }
+    row |= _reached(outcome.reached)
     if outcome.stages:
         row["stages"] = []
         for stage in outcome.stages:
             row["stages"].append(_row(stage, request, epsilon, attacked))
             attacked = int(stage.robust.sum())
     return row
+
+
+def _reached(reached):
+    """What a row has in addition if the attack leads toward a class."""
+    if reached is None:
+        return {}
+    success = reached.success[reached.attacked]
+    return {
+        "target": reached.target,
+        "attacked": len(success),
+        "target_success_rate": float(success.mean()) if len(success) else None,
+        "target_confidence_interval": (
+            confidence_interval(success) if len(success) else None
+        ),
+    }

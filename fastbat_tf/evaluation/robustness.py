@@ -13,14 +13,20 @@ from fastbat_tf.attacks import get as get_attack
 from fastbat_tf.attacks import losses
 from fastbat_tf.attacks.classifier import Classifier
 from fastbat_tf.attacks.sharding import Sharding, strategy_of
+from fastbat_tf.attacks.targets import check_targets
 from fastbat_tf.data.classes import check_count
-from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation import checks, inputs, outputs
 from fastbat_tf.evaluation.request import check_request
 from fastbat_tf.evaluation.results import summarize
 from fastbat_tf.evaluation.runner import run_attack
 from fastbat_tf.evaluation.state import EvaluationState
+from fastbat_tf.evaluation.surrogates import Surrogates
 from fastbat_tf.runtime import display, formatting
+
+TOWARD_CLASS = (
+    "{} leads toward one class: accuracy under it, which counts every "
+    "misclassified image, is an upper bound of robust accuracy."
+)
 
 
 def evaluate_robustness(
@@ -84,7 +90,8 @@ def evaluate_robustness(
         surrogate: The model on which the attack `transfer` makes its
             perturbations, in any form that `model` can have. A
             `RobustClassifier` takes pixels in its own range, any other
-            surrogate in the range of the model. Defaults to None.
+            surrogate in the range of the model. Of a list of models, the mean
+            of the logits is attacked. Defaults to None.
         batch_size: Integer, images per call of the model. Defaults to 250.
         seed: Integer of at least 0. Defaults to 0.
         jit_compile: Whether XLA compiles the attacks. Defaults to `"auto"`,
@@ -121,7 +128,9 @@ def evaluate_robustness(
         * `attacks`: for each attack and radius a dict with `attack`, `norm`,
           `epsilon`, `robust_accuracy`, `confidence_interval`, `examples`,
           `attacked`, `seconds` and `seed`; ensembles also have `stages`, a
-          list of such dicts;
+          list of such dicts; attacks toward a class have `target`,
+          `target_success_rate` and `target_confidence_interval`, of the
+          `attacked` examples;
         * `worst_case`: with several attacks, such a dict for each radius that
           counts an example as robust if no attack breaks it;
         * `warnings`: signs that the robustness is overestimated;
@@ -166,21 +175,13 @@ def evaluate_robustness(
         )
     )
     clean, network = _classify(network, sample, request, sharding, shown)
+    check_targets(request.attacks, clean.logits.shape[-1])
     about = outputs.describe(model, request.class_names, clean.logits.shape[-1])
     signs = checks.check_network(
         network, clean, request.batch_size, pixels, sharding=sharding
     )
-    other_network, other_pixels = None, None
-    if surrogate is not None:
-        other_network, other_pixels = as_network(surrogate, default=pixels)
-    settings = _settings(
-        request,
-        clean,
-        model=model,
-        pixels=pixels,
-        surrogate=surrogate,
-        surrogate_pixels=other_pixels,
-    )
+    others = Surrogates(surrogate, as_network, pixels)
+    settings = {**_settings(request, clean, model, pixels), **others.settings}
     writes = directory is not None
     sharding.workers.agree("evaluation", {**settings, "directory": writes})
     with EvaluationState(
@@ -190,12 +191,8 @@ def evaluate_robustness(
             logits=state.clean_logits(clean.logits, "random" not in signs)
         )
         found = [*signs.values()]
-        if surrogate is not None:
-            texts, other_network = _check_surrogate(
-                other_network, clean, request.batch_size, sharding
-            )
-            found += texts
-        built = _build_attacks(request, network, other_network, sharding)
+        found += others.check(clean, request.batch_size, sharding)
+        built = _build_attacks(request, network, others.networks, sharding)
         notes = _notes(sample, pixels, built, clean.logits.shape[-1])
         if request.loss_surface and not clean.correct.any():
             notes.append(outputs.NO_SURFACE)
@@ -251,7 +248,7 @@ def _classify(network, sample, request, sharding, shown):
     return clean, classify.network
 
 
-def _settings(request, clean, *, model, pixels, surrogate, surrogate_pixels):
+def _settings(request, clean, model, pixels):
     """Returns everything that the outcome depends on."""
     settings = {
         "version": fastbat_tf.__version__,
@@ -263,44 +260,18 @@ def _settings(request, clean, *, model, pixels, surrogate, surrogate_pixels):
         "save_images": request.save_images,
         "data": inputs.fingerprint([clean.images, clean.labels]),
         "model": inputs.fingerprint_of_model(model),
-        "surrogate": inputs.fingerprint_of_model(surrogate),
     }
     if not pixels.is_unit:
         settings["pixel_range"] = list(pixels)
-    if surrogate is not None and not surrogate_pixels.is_unit:
-        settings["surrogate_pixel_range"] = list(surrogate_pixels)
     return settings
 
 
-def _check_surrogate(surrogate, clean, batch_size, sharding):
-    """Rejects a surrogate with other classes.
-
-    Returns:
-        Warnings about it, and the network to attack.
-    """
-    classify = Classifier(surrogate, batch_size, sharding)
-    # Every model has the label 0, so the number of classes is checked first.
-    answers = classify(clean.images, np.zeros_like(clean.labels))
-    answers = answers._replace(labels=clean.labels)
-    ours, theirs = clean.logits.shape[-1], answers.logits.shape[-1]
-    if ours != theirs:
-        raise InputError(
-            f"The surrogate is expected to have the model's {ours} classes. "
-            f"Received: classes={theirs}"
-        )
-    signs = checks.check_network(
-        classify.network, answers, batch_size, sharding=sharding
-    )
-    texts = [f"The surrogate: {text}" for text in signs.values()]
-    return texts, classify.network
-
-
-def _build_attacks(request, network, surrogate, sharding):
+def _build_attacks(request, network, surrogates, sharding):
     return {
         name: get_attack(
             name,
             network,
-            surrogate=surrogate,
+            surrogate=surrogates or None,
             norm=request.norm,
             batch_size=request.batch_size,
             jit_compile=request.jit_compile,
@@ -320,6 +291,8 @@ def _notes(sample, pixels, built, classes):
             note = losses.fallback(getattr(stage, "loss_name", None), classes)
             if note and note not in notes:
                 notes.append(note)
+            if stage.attack.is_targeted:
+                notes.append(TOWARD_CLASS.format(stage.title))
     if not pixels.is_unit:
         notes.append(
             f"Pixels in {pixels} were mapped to [0, 1]; radii are those of "
@@ -395,5 +368,5 @@ def _by_attack(outcomes):
     by_attack = {}
     for epsilon, at_epsilon in outcomes.items():
         for outcome in at_epsilon:
-            by_attack.setdefault(outcome.name, {})[epsilon] = outcome.robust
+            by_attack.setdefault(outcome.name, {})[epsilon] = outcome.resists
     return by_attack

@@ -5,10 +5,27 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastbat_tf.attacks import targets
 from fastbat_tf.attacks.records import Prediction
 from fastbat_tf.evaluation.table import radius
 
 SECONDS_BETWEEN_LINES = 10.0
+
+
+class Reached(NamedTuple):
+    """What an attack toward a class attains.
+
+    Attributes:
+        target: Integer, the class.
+        attacked: bool array `(examples,)`, the correctly classified examples of
+            other classes.
+        success: bool array `(examples,)`, for which of them the model predicts
+            the target.
+    """
+
+    target: int
+    attacked: np.ndarray
+    success: np.ndarray
 
 
 class AttackOutcome(NamedTuple):
@@ -22,6 +39,8 @@ class AttackOutcome(NamedTuple):
         stages: For an ensemble, the `AttackOutcome`s of its parts in order.
         perturbation: float32 array like the images, or None.
         prediction: The `Prediction` of the adversarial images, or None.
+        reached: What an attack toward a class attains, a `Reached`; None for
+            other attacks.
     """
 
     name: str
@@ -31,6 +50,12 @@ class AttackOutcome(NamedTuple):
     stages: tuple = ()
     perturbation: np.ndarray | None = None
     prediction: Prediction | None = None
+    reached: Reached | None = None
+
+    @property
+    def resists(self):
+        """bool array `(examples,)`, where the attack has not its way."""
+        return self.robust if self.reached is None else ~self.reached.success
 
 
 def run_attack(name, attack, clean, epsilon, *, seed, state, shown):
@@ -48,7 +73,7 @@ def run_attack(name, attack, clean, epsilon, *, seed, state, shown):
     Returns:
         An `AttackOutcome`, with perturbations if the state keeps them.
     """
-    robust, stages = clean.correct, []
+    robust, stages, reached = clean.correct, [], None
     prediction = clean.prediction
     found = prediction._asdict()
     if state.keeps_perturbations:
@@ -63,13 +88,17 @@ def run_attack(name, attack, clean, epsilon, *, seed, state, shown):
                 shown=shown,
                 task=task,
             )
-            record = progress.open(clean, robust)
+            start = targets.attacked(stage.attack, clean, robust)
+            record = progress.open(clean, start)
             stage.run(
                 clean, record, epsilon, seed=seed, listener=progress.report
             )
             seconds = progress.close()
         record.update(**found)
-        robust = record.robust
+        robust = targets.left(stage.attack, clean, robust, record)
+        if stage.attack.is_targeted:
+            success = start & ~record.robust
+            reached = Reached(stage.attack.target, start, success)
         stages.append(
             AttackOutcome(
                 stage.title or stage.name, stage.white_box, robust, seconds
@@ -83,6 +112,7 @@ def run_attack(name, attack, clean, epsilon, *, seed, state, shown):
         stages=tuple(stages) if len(stages) > 1 else (),
         perturbation=found.get("perturbation"),
         prediction=prediction,
+        reached=reached,
     )
 
 
@@ -100,6 +130,8 @@ class _Progress:
         self._record, self._before = self._state.open(self._key, robust, clean)
         self._rounds = self._stage.rounds(clean.logits.shape[-1])
         self._total = int(robust.sum())
+        is_targeted = self._stage.attack.is_targeted
+        self._left = "not at the target" if is_targeted else "robust"
         return self._record
 
     def report(self):
@@ -144,7 +176,7 @@ class _Progress:
             decided,
             self._total,
             count=f"{decided:.0f}/{self._total}",
-            detail=f"{self._record.robust.sum()} robust",
+            detail=f"{self._record.robust.sum()} {self._left}",
         )
 
     def _line(self, seconds):
@@ -153,5 +185,5 @@ class _Progress:
         return (
             f"{self._stage.title}, epsilon {epsilon}: "
             f"{self._decided():.0f} of {self._total} decided, "
-            f"{self._record.robust.sum()} robust, {seconds:.0f} s"
+            f"{self._record.robust.sum()} {self._left}, {seconds:.0f} s"
         )

@@ -34,6 +34,8 @@ def _rows(results):
         rows.append(_line(row, row["attack"], radius(row)))
         for stage in row.get("stages", []):
             rows.append(_line(stage, f"  after {stage['attack']}", ""))
+        if "target" in row:
+            rows.append(_reached(row))
     return rows
 
 
@@ -44,6 +46,17 @@ def _line(row, name, epsilon):
         f"{row['robust_accuracy']:.2%}",
         _interval(row["confidence_interval"]),
         f"{row['seconds']:.1f}",
+    )
+
+
+def _reached(row):
+    rate, bounds = row["target_success_rate"], row["target_confidence_interval"]
+    return (
+        f"  predicted as {row['target']}",
+        "",
+        "none attacked" if rate is None else f"{rate:.2%}",
+        "" if rate is None else _interval(bounds),
+        "",
     )
 
 

@@ -214,7 +214,7 @@ class Target:
         model_path: Path of a `.keras` file or a SavedModel. Defaults to
             `None`: the best weights of the run.
         surrogate: Path of a `.keras` file or a SavedModel, for the attack
-            `transfer`. Defaults to `None`.
+            `transfer`, or a tuple of several. Defaults to `None`.
         results_dir: Path of the directory for the results. Defaults to `None`:
             a directory for these settings in `evaluations/`.
         save_images: Boolean, whether adversarial images are saved. Defaults to
@@ -224,10 +224,14 @@ class Target:
     """
 
     model_path: str | None = None
-    surrogate: str | None = None
+    surrogate: str | tuple[str, ...] | None = None
     results_dir: str | None = None
     save_images: bool = False
     allow_code: bool = False
+
+    def __post_init__(self):
+        if isinstance(self.surrogate, list):
+            object.__setattr__(self, "surrogate", tuple(self.surrogate))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,6 +6,7 @@ import pathlib
 import zlib
 
 from fastbat_tf import files, workers
+from fastbat_tf.attacks.surrogates import as_surrogates
 from fastbat_tf.data import loading
 from fastbat_tf.data.class_names import class_names
 from fastbat_tf.errors import InputError
@@ -79,7 +80,7 @@ def _evaluate(config, target, run_dir, build_model, everyone):
         lambda: str(results_directory(config, target, run_dir))
     )
     model, surrogate = target.model_path, target.surrogate
-    for path in filter(None, (model, surrogate)):
+    for path in filter(None, (model, *as_surrogates(surrogate))):
         # Before the data are read.
         model_files.check(path, allow_code=target.allow_code)
     if model is None:

@@ -70,7 +70,7 @@ def of_evaluation(
     """
     measured = {"run_dir": run_dir, **vars(target)}
     found = [
-        Setting("target", name, str(value).lower() if value is True else value)
+        Setting("target", name, _typed(value))
         for name, value in measured.items()
         if value not in (None, False)
     ]
@@ -90,6 +90,13 @@ def of_evaluation(
     )
     before = max(n for n, s in enumerate(found) if s.group == "evaluation")
     return [*found[: before + 1], norm, *found[before + 1 :]]
+
+
+def _typed(value):
+    """The value of a target as one types it."""
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return str(value).lower() if value is True else value
 
 
 def show(

@@ -8,6 +8,7 @@ import time
 import keras
 
 from fastbat_tf import attacks, distribution, files, workers
+from fastbat_tf.attacks.targets import check_targets
 from fastbat_tf.data import pipeline, sources
 from fastbat_tf.data.class_names import class_names
 from fastbat_tf.data.resident import ResidentBatches
@@ -133,6 +134,8 @@ def _train(
     everyone = workers.of(strategy)
     launch.agree_on_program(everyone, config)
     attacks.check_surrogate(config.evaluation.attacks, None)
+    measured = (*config.evaluation.attacks, config.evaluation.validation_attack)
+    check_targets(measured, config.data.spec.num_classes)
     distribution.check_batch_size(config.training.batch_size, strategy)
     if everyone.on_chief(lambda: _is_finished(config, directory, resume)):
         return _show_finished(config, directory, everyone)

@@ -25,6 +25,10 @@ def formula(name, z, y, t):
         return np.log(np.exp(z).sum()) - z[y]
     if name == "margin":
         return margin
+    if name == "targeted_ce":
+        return z[t] - np.log(np.exp(z).sum())
+    if name == "targeted_margin":
+        return z[t] - max(z[i] for i in range(len(z)) if i != t)
     if name == "difference":
         return z[t] - z[y]
     if name == "dlr":

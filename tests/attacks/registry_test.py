@@ -78,7 +78,7 @@ class RegistryTest(parameterized.TestCase, tf.test.TestCase):
             attacks.parse(name)
         self.assertRegex(
             str(caught.exception),
-            "expected to be one of fgsm, .* none of them twice",
+            r"expected to be one of fgsm.*, .* none of them twice",
         )
         self.assertEndsWith(str(caught.exception), f"Received: attack={name}")
 
