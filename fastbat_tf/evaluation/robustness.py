@@ -10,12 +10,11 @@ import numpy as np
 
 import fastbat_tf
 from fastbat_tf.attacks import get as get_attack
-from fastbat_tf.attacks import losses
 from fastbat_tf.attacks.classifier import Classifier
 from fastbat_tf.attacks.sharding import Sharding, strategy_of
 from fastbat_tf.data.classes import check_count
 from fastbat_tf.errors import InputError
-from fastbat_tf.evaluation import checks, inputs, outputs
+from fastbat_tf.evaluation import checks, inputs, outputs, remarks
 from fastbat_tf.evaluation.request import check_request
 from fastbat_tf.evaluation.results import summarize
 from fastbat_tf.evaluation.runner import run_attack
@@ -120,8 +119,11 @@ def evaluate_robustness(
           `clean_confidence_interval`;
         * `attacks`: for each attack and radius a dict with `attack`, `norm`,
           `epsilon`, `robust_accuracy`, `confidence_interval`, `examples`,
-          `attacked`, `seconds` and `seed`; ensembles also have `stages`, a
-          list of such dicts;
+          `attacked`, `seconds`, `seed`, `per_class` (lists by label:
+          `examples`, `clean_accuracy`, `robust_accuracy`) and `worst_class`
+          (`label`, `name` if names are given, `robust_accuracy` and more of
+          the class with the lowest); ensembles also have `stages`, a list of
+          such dicts without classes;
         * `worst_case`: with several attacks, such a dict for each radius that
           counts an example as robust if no attack breaks it;
         * `warnings`: signs that the robustness is overestimated;
@@ -196,11 +198,11 @@ def evaluate_robustness(
             )
             found += texts
         built = _build_attacks(request, network, other_network, sharding)
-        notes = _notes(sample, pixels, built, clean.logits.shape[-1])
+        notes = remarks.notes_on(sample, pixels, built, clean.logits.shape[-1])
         if request.loss_surface and not clean.correct.any():
             notes.append(outputs.NO_SURFACE)
-        _announce(directory, notes, shown)
-        warnings = _Warnings(found, shown)
+        remarks.announce(directory, notes, shown)
+        warnings = remarks.Warnings(found, shown)
         outcomes = _run_attacks(
             built,
             clean,
@@ -223,6 +225,7 @@ def evaluate_robustness(
             subset=sample.description,
             warnings=warnings.texts,
             notes=notes,
+            class_names=about.get("class_names"),
         )
         results |= about
         if not verbose and is_chief:
@@ -309,47 +312,6 @@ def _build_attacks(request, network, surrogate, sharding):
     }
 
 
-def _notes(sample, pixels, built, classes):
-    """Sentences about what was done to the input."""
-    notes = [sample.description] if sample.description else []
-    notes += sample.notes
-    if sample.images.dtype == np.uint8:
-        notes.append("The images are uint8: pixels were divided by 255.")
-    for attack in built.values():
-        for stage in attack.stages():
-            note = losses.fallback(getattr(stage, "loss_name", None), classes)
-            if note and note not in notes:
-                notes.append(note)
-    if not pixels.is_unit:
-        notes.append(
-            f"Pixels in {pixels} were mapped to [0, 1]; radii are those of "
-            "the mapped images."
-        )
-    return notes
-
-
-def _announce(directory, notes, shown):
-    if directory is not None:
-        shown.log(f"Results: {directory}")
-    if not shown.is_shown:  # Otherwise a table follows, with the notes below.
-        for note in notes:
-            shown.note(note)
-
-
-class _Warnings:
-    """Collects warnings, and shows each one as it is found."""
-
-    def __init__(self, texts, shown):
-        self.texts = []
-        self._shown = shown
-        for text in texts:
-            self.add(text)
-
-    def add(self, text):
-        self.texts.append(text)
-        self._shown.warn(text)
-
-
 def _run_attacks(built, clean, request, *, state, warnings, shown, save):
     """Runs each attack at each radius.
 
@@ -358,7 +320,7 @@ def _run_attacks(built, clean, request, *, state, warnings, shown, save):
         clean: A `Clean`.
         request: The `Request`.
         state: The `EvaluationState`.
-        warnings: The `_Warnings`, to which those about the attacks are added.
+        warnings: The `Warnings`, to which those about the attacks are added.
         shown: The `Display`.
         save: Function of an `AttackOutcome` and a radius that writes the
             adversarial images.
