@@ -15,6 +15,7 @@ from fastbat_tf.attacks.sharding import Sharding, strategy_of
 from fastbat_tf.data.classes import check_count
 from fastbat_tf.errors import InputError
 from fastbat_tf.evaluation import checks, inputs, outputs, remarks
+from fastbat_tf.evaluation import distances as nearest
 from fastbat_tf.evaluation.request import check_request
 from fastbat_tf.evaluation.results import summarize
 from fastbat_tf.evaluation.runner import run_attack
@@ -40,6 +41,7 @@ def evaluate_robustness(
     pixel_range: Sequence[float] | None = None,
     class_names: Sequence[str] | None = None,
     loss_surface: bool = False,
+    distances: int = 0,
     allow_code: bool = False,
 ) -> dict[str, Any]:
     """Measures clean accuracy, and robust accuracy under attacks.
@@ -108,6 +110,10 @@ def evaluate_robustness(
             which `results.json` repeats. Defaults to None.
         loss_surface: Whether to write `surface.npz` to `directory`: the loss
             around one image, in 441 more images. Defaults to False.
+        distances: Integer, the steps toward each target class of a search for
+            the nearest adversarial image of each image, by `fab-t` without a
+            radius; 100 is usual. `directory` gets `distances.npz`. Defaults to
+            0, no search.
         allow_code: Whether the files of `model` and `surrogate` may bring
             Python code, or operations that reach files. Defaults to False.
 
@@ -126,6 +132,11 @@ def evaluate_robustness(
           such dicts without classes;
         * `worst_case`: with several attacks, such a dict for each radius that
           counts an example as robust if no attack breaks it;
+        * `distances`, with that argument: a list of one dict with `attack`,
+          `norm`, `examples`, `attacked` (those classified correctly), `found`
+          (those with an adversarial image), their `median` distance and
+          `quartiles`, `histogram` (`edges`, `counts`, and at each edge the
+          `robust_accuracy`), and `radii`, the robust accuracy at `epsilons`;
         * `warnings`: signs that the robustness is overestimated;
         * `notes`: what was done to the input;
         * `class_names`, and `model`, the path of the model, if given.
@@ -155,6 +166,7 @@ def evaluate_robustness(
         save_images=save_images,
         class_names=class_names,
         loss_surface=loss_surface,
+        distances=distances,
     )
     sharding = Sharding(strategy_of(model))
     is_chief = sharding.workers.is_chief
@@ -198,6 +210,9 @@ def evaluate_robustness(
             )
             found += texts
         built = _build_attacks(request, network, other_network, sharding)
+        search = (
+            nearest.build(request, network, sharding) if distances else None
+        )
         notes = remarks.notes_on(sample, pixels, built, clean.logits.shape[-1])
         if request.loss_surface and not clean.correct.any():
             notes.append(outputs.NO_SURFACE)
@@ -228,6 +243,13 @@ def evaluate_robustness(
             class_names=about.get("class_names"),
         )
         results |= about
+        if search is not None:
+            found = nearest.measure(
+                search, clean, request, state=state, shown=shown
+            )
+            results["distances"] = [nearest.summarize(found, clean, request)]
+            if directory is not None:
+                nearest.write(state, found, clean, sample=sample, pixels=pixels)
         if not verbose and is_chief:
             for text in warnings.texts:
                 python_warnings.warn(text, stacklevel=2)

@@ -25,6 +25,8 @@ def show(results):
         f"{results['examples']} examples, norm {results['norm']}, seed "
         f"{results['seed']}."
     )
+    for row in results.get("distances", []):
+        display.result(distances(row))
     display.remarks(results["notes"], results["warnings"])
 
 
@@ -80,6 +82,25 @@ def worst_class(row):
     if len(name) > LONGEST_NAME:
         name = f"{name[: LONGEST_NAME - 3]}..."
     return f"{worst['robust_accuracy']:.1%} {name}"
+
+
+def distances(row):
+    """Returns a sentence about the nearest adversarial images.
+
+    Args:
+        row: Dict, an entry of `distances` of the results.
+    """
+    median, low, high = (
+        formatting.distance(value, row["norm"])
+        for value in (row["median"], *row["quartiles"])
+    )
+    missing = row["attacked"] - row["found"]
+    none = f"; none was found for {missing}" if missing else ""
+    return (
+        f"Nearest adversarial images ({row['attack']}): median distance "
+        f"{median}, quartiles {low} and {high}, of {row['attacked']} correctly "
+        f"classified images{none}."
+    )
 
 
 def _interval(bounds):
