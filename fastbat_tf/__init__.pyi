@@ -7,6 +7,7 @@ __version__: str
 
 from . import attacks as attacks
 from . import models as models
+from .attacks.nearest import nearest_adversarial as nearest_adversarial
 from .data.indexing import with_index as with_index
 from .data.loading import load_data as load_data
 from .evaluation.alignment import GradientAlignment as GradientAlignment

@@ -65,6 +65,12 @@ LOSS_SURFACE = absl_flags.DEFINE_bool(
     "Also write surface.npz: the loss around one test image, along an "
     "adversarial and a random direction.",
 )
+DISTANCES = absl_flags.DEFINE_integer(
+    "distances",
+    _DEFAULT.distances,
+    "Also search for the nearest adversarial image of each image, by fab-t "
+    "with this many steps toward each class, such as 100; 0 means no search.",
+)
 
 
 def get_config(norm=None):
@@ -85,4 +91,5 @@ def get_config(norm=None):
         validation_epsilon=VALIDATION_EPSILON.value,
         validation_examples=VALIDATION_EXAMPLES.value,
         loss_surface=LOSS_SURFACE.value,
+        distances=DISTANCES.value,
     )

@@ -225,7 +225,14 @@ class TrainingTest(absltest.TestCase):
         rows = [re.split(r"\s{2,}", line) for line in table[:3]]
         self.assertEqual(
             rows[0],
-            ["attack", "epsilon", "accuracy", "95 % interval", "seconds"],
+            [
+                "attack",
+                "epsilon",
+                "accuracy",
+                "95 % interval",
+                "worst class",
+                "seconds",
+            ],
         )
         clean = f"{results['clean_accuracy']:.2%}"
         self.assertEqual(rows[1][:2], ["none (clean)", clean])

@@ -101,7 +101,7 @@ class TerminalTest(absltest.TestCase):
                 for name in ("apgd-ce-2", "apgd-t-2", "fab-t-2", "square-10")
             ),
             f"square-10 +{BAR}",
-            r"attack +epsilon +accuracy +95 % interval +seconds",
+            r"attack +epsilon +accuracy +95 % interval +worst class +seconds",
             r"apgd-ce-2\+apgd-t-2\+fab-t-2\+square-10 +1/255 ",
             r"  after fab-t-2 ",
         )

@@ -8,6 +8,8 @@ from .base import SteppedAttack as SteppedAttack
 from .fab import FAB as FAB
 from .fgsm import FGSM as FGSM
 from .mi_fgsm import MIFGSM as MIFGSM
+from .nearest import NearestExamples as NearestExamples
+from .nearest import nearest_adversarial as nearest_adversarial
 from .pgd import PGD as PGD
 from .records import AdversarialExamples as AdversarialExamples
 from .registry import ATTACKS as ATTACKS

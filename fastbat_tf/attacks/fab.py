@@ -86,7 +86,7 @@ class FAB(SteppedAttack):
         walked = self._walk(images, point, answer)
         logits = tf.cast(network(walked), tf.float32)
         wrong = ~losses.is_correct(logits, problem["labels"])
-        near = tf.reshape(self.norm.size(walked - images) <= epsilon, [-1])
+        near = tf.reshape(self.norm.size(walked - images), [-1]) <= epsilon
         fooled = wrong & near
         margin = losses.margin(logits, problem["labels"], problem["targets"])
         pulled = images + PULL_BACK * (walked - images)

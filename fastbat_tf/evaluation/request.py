@@ -32,6 +32,8 @@ class Request(NamedTuple):
         save_images: Whether to write the adversarial images.
         class_names: List of strings, or None.
         loss_surface: Whether to write the loss surface.
+        distances: Integer, the steps of the search for the nearest adversarial
+            images; 0 for none.
     """
 
     attacks: list
@@ -44,6 +46,7 @@ class Request(NamedTuple):
     save_images: bool
     class_names: list | None
     loss_surface: bool
+    distances: int
 
 
 def check_request(
@@ -60,6 +63,7 @@ def check_request(
     save_images,
     class_names,
     loss_surface,
+    distances=0,
 ):
     """Checks the arguments of `evaluate_robustness`, before any work starts.
 
@@ -76,6 +80,8 @@ def check_request(
         save_images: Whether to write the adversarial images.
         class_names: A sequence of strings, or None.
         loss_surface: Whether to write the loss surface.
+        distances: Integer, the steps of the search for the nearest adversarial
+            images. Defaults to 0: none.
 
     Returns:
         A `Request`.
@@ -114,7 +120,17 @@ def check_request(
         save_images=save_images,
         class_names=_as_names(class_names),
         loss_surface=loss_surface,
+        distances=_as_steps(distances),
     )
+
+
+def _as_steps(distances):
+    if isinstance(distances, bool):  # True would be a single step.
+        raise InputError(
+            "`distances` is expected to be the number of steps toward each "
+            f"class, such as 100. Received: distances={distances}"
+        )
+    return as_count("distances", distances, lowest=0)
 
 
 def _as_names(class_names):

@@ -2,12 +2,14 @@
 
 import numpy as np
 
+from fastbat_tf.evaluation.class_accuracy import by_class
+from fastbat_tf.evaluation.intervals import confidence_interval
 from fastbat_tf.evaluation.runner import AttackOutcome
 
-CONFIDENCE = 0.95
 
-
-def summarize(request, clean, outcomes, *, subset, warnings, notes):
+def summarize(
+    request, clean, outcomes, *, subset, warnings, notes, class_names=None
+):
     """Returns the content of `results.json`.
 
     Args:
@@ -17,17 +19,25 @@ def summarize(request, clean, outcomes, *, subset, warnings, notes):
         subset: The sentence that describes the subset, or None.
         warnings: List of strings.
         notes: List of strings.
+        class_names: List of strings, the names by label. Defaults to None.
 
     Returns:
         A dict of JSON types, which `evaluate_robustness` documents.
     """
     rows, worst_case = [], []
     attacked = int(clean.correct.sum())
+
+    def row(outcome, epsilon):
+        return {
+            **_row(outcome, request, epsilon, attacked),
+            **by_class(outcome.robust, clean, class_names),
+        }
+
     for epsilon, at_epsilon in outcomes.items():
-        rows += [_row(o, request, epsilon, attacked) for o in at_epsilon]
+        rows += [row(outcome, epsilon) for outcome in at_epsilon]
         if len(at_epsilon) > 1:
-            row = _row(_worst_case(at_epsilon), request, epsilon, attacked)
-            worst_case.append({**row, "attacks": request.attacks})
+            together = row(_worst_case(at_epsilon), epsilon)
+            worst_case.append({**together, "attacks": request.attacks})
     return {
         "clean_accuracy": float(clean.correct.mean()),
         "clean_confidence_interval": confidence_interval(clean.correct),
@@ -40,27 +50,6 @@ def summarize(request, clean, outcomes, *, subset, warnings, notes):
         "warnings": warnings,
         "notes": notes,
     }
-
-
-def confidence_interval(outcomes):
-    """Returns the 95 % confidence interval of a proportion (Wilson, 1927).
-
-    Args:
-        outcomes: bool array.
-
-    Returns:
-        List of two floats, the lower and the upper bound.
-
-    Example:
-
-    >>> [round(bound, 3) for bound in confidence_interval(np.arange(100) < 50)]
-    [0.404, 0.596]
-    """
-    from scipy import stats  # Takes a second to import.
-
-    test = stats.binomtest(int(np.sum(outcomes)), len(outcomes))
-    interval = test.proportion_ci(CONFIDENCE, method="wilson")
-    return [float(interval.low), float(interval.high)]
 
 
 def _worst_case(outcomes):

@@ -10,23 +10,18 @@ import numpy as np
 
 import fastbat_tf
 from fastbat_tf.attacks import get as get_attack
-from fastbat_tf.attacks import losses
 from fastbat_tf.attacks.classifier import Classifier
 from fastbat_tf.attacks.sharding import Sharding, strategy_of
 from fastbat_tf.attacks.targets import check_targets
 from fastbat_tf.data.classes import check_count
-from fastbat_tf.evaluation import checks, inputs, outputs
+from fastbat_tf.evaluation import checks, inputs, outputs, remarks
+from fastbat_tf.evaluation import distances as nearest
 from fastbat_tf.evaluation.request import check_request
 from fastbat_tf.evaluation.results import summarize
 from fastbat_tf.evaluation.runner import run_attack
 from fastbat_tf.evaluation.state import EvaluationState
 from fastbat_tf.evaluation.surrogates import Surrogates
 from fastbat_tf.runtime import display, formatting
-
-TOWARD_CLASS = (
-    "{} leads toward one class: accuracy under it, which counts every "
-    "misclassified image, is an upper bound of robust accuracy."
-)
 
 
 def evaluate_robustness(
@@ -47,6 +42,7 @@ def evaluate_robustness(
     pixel_range: Sequence[float] | None = None,
     class_names: Sequence[str] | None = None,
     loss_surface: bool = False,
+    distances: int = 0,
     allow_code: bool = False,
 ) -> dict[str, Any]:
     """Measures clean accuracy, and robust accuracy under attacks.
@@ -116,6 +112,10 @@ def evaluate_robustness(
             which `results.json` repeats. Defaults to None.
         loss_surface: Whether to write `surface.npz` to `directory`: the loss
             around one image, in 441 more images. Defaults to False.
+        distances: Integer, the steps toward each target class of a search for
+            the nearest adversarial image of each image, by `fab-t` without a
+            radius; 100 is usual. `directory` gets `distances.npz`. Defaults to
+            0, no search.
         allow_code: Whether the files of `model` and `surrogate` may bring
             Python code, or operations that reach files. Defaults to False.
 
@@ -127,12 +127,20 @@ def evaluate_robustness(
           `clean_confidence_interval`;
         * `attacks`: for each attack and radius a dict with `attack`, `norm`,
           `epsilon`, `robust_accuracy`, `confidence_interval`, `examples`,
-          `attacked`, `seconds` and `seed`; ensembles also have `stages`, a
-          list of such dicts; attacks toward a class have `target`,
+          `attacked`, `seconds`, `seed`, `per_class` (lists by label:
+          `examples`, `clean_accuracy`, `robust_accuracy`) and `worst_class`
+          (`label`, `name` if names are given, `robust_accuracy` and more of
+          the class with the lowest); ensembles also have `stages`, a list of
+          such dicts without classes; attacks toward a class have `target`,
           `target_success_rate` and `target_confidence_interval`, of the
           `attacked` examples;
         * `worst_case`: with several attacks, such a dict for each radius that
           counts an example as robust if no attack breaks it;
+        * `distances`, with that argument: a list of one dict with `attack`,
+          `norm`, `examples`, `attacked` (those classified correctly), `found`
+          (those with an adversarial image), their `median` distance and
+          `quartiles`, `histogram` (`edges`, `counts`, and at each edge the
+          `robust_accuracy`), and `radii`, the robust accuracy at `epsilons`;
         * `warnings`: signs that the robustness is overestimated;
         * `notes`: what was done to the input;
         * `class_names`, and `model`, the path of the model, if given.
@@ -162,6 +170,7 @@ def evaluate_robustness(
         save_images=save_images,
         class_names=class_names,
         loss_surface=loss_surface,
+        distances=distances,
     )
     sharding = Sharding(strategy_of(model))
     is_chief = sharding.workers.is_chief
@@ -193,11 +202,14 @@ def evaluate_robustness(
         found = [*signs.values()]
         found += others.check(clean, request.batch_size, sharding)
         built = _build_attacks(request, network, others.networks, sharding)
-        notes = _notes(sample, pixels, built, clean.logits.shape[-1])
+        search = (
+            nearest.build(request, network, sharding) if distances else None
+        )
+        notes = remarks.notes_on(sample, pixels, built, clean.logits.shape[-1])
         if request.loss_surface and not clean.correct.any():
             notes.append(outputs.NO_SURFACE)
-        _announce(directory, notes, shown)
-        warnings = _Warnings(found, shown)
+        remarks.announce(directory, notes, shown)
+        warnings = remarks.Warnings(found, shown)
         outcomes = _run_attacks(
             built,
             clean,
@@ -220,8 +232,16 @@ def evaluate_robustness(
             subset=sample.description,
             warnings=warnings.texts,
             notes=notes,
+            class_names=about.get("class_names"),
         )
         results |= about
+        if search is not None:
+            found = nearest.measure(
+                search, clean, request, state=state, shown=shown
+            )
+            results["distances"] = [nearest.summarize(found, clean, request)]
+            if directory is not None:
+                nearest.write(state, found, clean, sample=sample, pixels=pixels)
         if not verbose and is_chief:
             for text in warnings.texts:
                 python_warnings.warn(text, stacklevel=2)
@@ -280,49 +300,6 @@ def _build_attacks(request, network, surrogates, sharding):
     }
 
 
-def _notes(sample, pixels, built, classes):
-    """Sentences about what was done to the input."""
-    notes = [sample.description] if sample.description else []
-    notes += sample.notes
-    if sample.images.dtype == np.uint8:
-        notes.append("The images are uint8: pixels were divided by 255.")
-    for attack in built.values():
-        for stage in attack.stages():
-            note = losses.fallback(getattr(stage, "loss_name", None), classes)
-            if note and note not in notes:
-                notes.append(note)
-            if stage.attack.is_targeted:
-                notes.append(TOWARD_CLASS.format(stage.title))
-    if not pixels.is_unit:
-        notes.append(
-            f"Pixels in {pixels} were mapped to [0, 1]; radii are those of "
-            "the mapped images."
-        )
-    return notes
-
-
-def _announce(directory, notes, shown):
-    if directory is not None:
-        shown.log(f"Results: {directory}")
-    if not shown.is_shown:  # Otherwise a table follows, with the notes below.
-        for note in notes:
-            shown.note(note)
-
-
-class _Warnings:
-    """Collects warnings, and shows each one as it is found."""
-
-    def __init__(self, texts, shown):
-        self.texts = []
-        self._shown = shown
-        for text in texts:
-            self.add(text)
-
-    def add(self, text):
-        self.texts.append(text)
-        self._shown.warn(text)
-
-
 def _run_attacks(built, clean, request, *, state, warnings, shown, save):
     """Runs each attack at each radius.
 
@@ -331,7 +308,7 @@ def _run_attacks(built, clean, request, *, state, warnings, shown, save):
         clean: A `Clean`.
         request: The `Request`.
         state: The `EvaluationState`.
-        warnings: The `_Warnings`, to which those about the attacks are added.
+        warnings: The `Warnings`, to which those about the attacks are added.
         shown: The `Display`.
         save: Function of an `AttackOutcome` and a radius that writes the
             adversarial images.

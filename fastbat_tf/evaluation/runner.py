@@ -79,21 +79,17 @@ def run_attack(name, attack, clean, epsilon, *, seed, state, shown):
     if state.keeps_perturbations:
         found["perturbation"] = np.zeros_like(clean.images)
     for number, stage in enumerate(attack.stages()):
-        with shown.task(stage.title, detail="compiling ...") as task:
-            progress = _Progress(
-                f"{name}-{epsilon:.8g}-{number}",
-                stage,
-                epsilon,
-                state=state,
-                shown=shown,
-                task=task,
-            )
-            start = targets.attacked(stage.attack, clean, robust)
-            record = progress.open(clean, start)
-            stage.run(
-                clean, record, epsilon, seed=seed, listener=progress.report
-            )
-            seconds = progress.close()
+        start = targets.attacked(stage.attack, clean, robust)
+        record, seconds = run_stage(
+            f"{name}-{epsilon:.8g}-{number}",
+            stage,
+            clean,
+            epsilon,
+            robust=start,
+            seed=seed,
+            state=state,
+            shown=shown,
+        )
         record.update(**found)
         robust = targets.left(stage.attack, clean, robust, record)
         if stage.attack.is_targeted:
@@ -116,12 +112,39 @@ def run_attack(name, attack, clean, epsilon, *, seed, state, shown):
     )
 
 
+def run_stage(key, stage, clean, epsilon, *, robust, seed, state, shown):
+    """Runs a single attack, or what is left of it.
+
+    Args:
+        key: String, the name of its file in the state.
+        stage: The `BoundAttack`.
+        clean: A `Clean`.
+        epsilon: Float, the radius; infinite for an attack that has none.
+        robust: bool array `(examples,)`, the examples to attack.
+        seed: Integer.
+        state: The `EvaluationState`, which saves its record.
+        shown: The `Display`.
+
+    Returns:
+        The `Record`, and the seconds that it took.
+    """
+    with shown.task(stage.title, detail="compiling ...") as task:
+        progress = _Progress(
+            key, stage, epsilon, state=state, shown=shown, task=task
+        )
+        record = progress.open(clean, robust)
+        stage.run(clean, record, epsilon, seed=seed, listener=progress.report)
+        return record, progress.close()
+
+
 class _Progress:
     """Saves the record of a running attack, and reports its progress."""
 
     def __init__(self, key, stage, epsilon, *, state, shown, task):
         self._key, self._stage, self._epsilon = key, stage, epsilon
         self._state, self._shown, self._task = state, shown, task
+        # Of the nearest adversarial image, which has no radius.
+        self._is_search = np.isinf(epsilon)
 
     def open(self, clean, robust):
         """Starts or resumes the record of an attack on what is robust."""
@@ -176,14 +199,23 @@ class _Progress:
             decided,
             self._total,
             count=f"{decided:.0f}/{self._total}",
-            detail=f"{self._record.robust.sum()} {self._left}",
+            detail=self._count_left(),
         )
 
+    def _count_left(self):
+        if self._is_search:
+            return f"{np.isfinite(self._record.loss).sum()} found"
+        return f"{self._record.robust.sum()} {self._left}"
+
     def _line(self, seconds):
-        norm = self._stage.norm.name
-        epsilon = radius({"epsilon": self._epsilon, "norm": norm})
+        where = ""
+        if not self._is_search:
+            norm = self._stage.norm.name
+            where = (
+                f", epsilon {radius({'epsilon': self._epsilon, 'norm': norm})}"
+            )
         return (
-            f"{self._stage.title}, epsilon {epsilon}: "
+            f"{self._stage.title}{where}: "
             f"{self._decided():.0f} of {self._total} decided, "
-            f"{self._record.robust.sum()} {self._left}, {seconds:.0f} s"
+            f"{self._count_left()}, {seconds:.0f} s"
         )

@@ -165,6 +165,8 @@ class EvaluationConfig:
             Defaults to the norm of the training.
         loss_surface: Boolean, whether the loss around one test image is
             written. Defaults to `False`.
+        distances: Integer, the steps of the search for the nearest adversarial
+            images; 0 means none. Defaults to `0`.
     """
 
     attacks: tuple = ("pgd-50-10",)
@@ -178,6 +180,7 @@ class EvaluationConfig:
     validation_examples: int = 0
     validation_norm: str | None = None
     loss_surface: bool = False
+    distances: int = 0
 
     def __post_init__(self):
         for name in ("attacks", "epsilons"):  # JSON has no tuples.
@@ -203,6 +206,7 @@ class EvaluationConfig:
         at_least(self, "max_examples", 0)
         at_least(self, "seed", 0)
         at_least(self, "validation_examples", 0)
+        at_least(self, "distances", 0)
         at_least(self, "batch_size", 1)
 
 

@@ -112,6 +112,7 @@ def _evaluate(config, target, run_dir, build_model, everyone):
         verbose=True,
         class_names=names,
         loss_surface=settings.loss_surface,
+        distances=settings.distances,
         allow_code=target.allow_code,
     )
     if target.model_path is not None:
@@ -143,7 +144,7 @@ def results_directory(config, target, run_dir):
     }
     # Earlier versions did not have them, and they change no outcome.
     del everything["validation_norm"], everything["loss_surface"]
-    del everything["allow_code"]
+    del everything["allow_code"], everything["distances"]
     digest = zlib.crc32(json.dumps(everything, sort_keys=True).encode())
     names = "_".join(settings.attacks)[:60]
     return parent / f"{names}-{digest:08x}"

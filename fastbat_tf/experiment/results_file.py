@@ -8,7 +8,7 @@ import pathlib
 from fastbat_tf import files
 from fastbat_tf.errors import InputError
 
-GROUPS = ("attacks", "worst_case")
+GROUPS = ("attacks", "worst_case", "distances")  # The last one need not be.
 TEXTS = ("warnings", "notes")
 SECONDS_TO_ADD = 60.0  # Another process holds the lock for milliseconds.
 
@@ -68,6 +68,7 @@ def with_outcomes(results, run_dir, directory):
     rows = {
         group: [{**row, "outcomes": path} for row in results[group]]
         for group in GROUPS
+        if group in results
     }
     return {**results, **rows}
 
@@ -109,7 +110,9 @@ def _merge(story, results, of_training):
     if of_training:
         merged = {**story, **results}
     for group in GROUPS:
-        new = results[group]
+        if group not in merged:
+            continue
+        new = results.get(group, [])
         known = [_key(row) for row in new]
         older = [r for r in story.get(group, []) if _key(r) not in known]
         merged[group] = new + older if of_training else older + new

@@ -323,6 +323,7 @@ def _measure(config, directory, *, robust, test, run_callbacks):
         verbose=True,
         class_names=class_names(config.data),
         loss_surface=settings.loss_surface,
+        distances=settings.distances,
     )
 
     best = run_callbacks.best

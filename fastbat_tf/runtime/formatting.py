@@ -72,6 +72,26 @@ def radius(value, norm="linf"):
     return min((decimal, f"{levels}/255"), key=len)
 
 
+def distance(value, norm="linf"):
+    """Formats a distance that was measured, to three digits.
+
+    Args:
+        value: Float, a fraction of the pixel range; or None, if it is unknown.
+        norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
+
+    Returns:
+        String.
+
+    Example:
+
+    >>> distance(0.0342), distance(0.51234, "l2"), distance(None)
+    ('8.72/255', '0.512', 'unknown')
+    """
+    if value is None:
+        return "unknown"
+    return f"{255 * value:.3g}/255" if norm == "linf" else f"{value:.3g}"
+
+
 def as_given(value):
     """Formats what an error received, with radii as they were typed.
 

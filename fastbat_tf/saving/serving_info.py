@@ -23,6 +23,7 @@ MEASURED = (
     "weights_sha256",
     "attacks",
     "worst_case",
+    "distances",
     "warnings",
     "notes",
 )
@@ -101,7 +102,7 @@ def _clean(results, row):
 
 def _measured(results, doubts):
     kept = {name: results[name] for name in MEASURED if name in results}
-    for group in ("attacks", "worst_case"):
+    for group in ("attacks", "worst_case", "distances"):
         if group in kept:
             kept[group] = [_without_outcomes(row) for row in kept[group]]
     if kept and doubts:

@@ -37,6 +37,7 @@ ROW = {
     "seconds",
     "seed",
 }
+CLASSES = {"per_class", "worst_class"}  # Not of stages.
 
 
 def without_seconds(results):
@@ -103,7 +104,7 @@ class ResultsTest(tf.test.TestCase):
             [(name, epsilon) for epsilon in EPSILONS for name in ATTACKS],
         )
         for row, robust in zip(rows, self.direct, strict=True):
-            self.assertEqual(set(row) - {"stages"}, ROW)
+            self.assertEqual(set(row) - {"stages"}, ROW | CLASSES)
             self.assertEqual(row["robust_accuracy"], robust.mean())
             self.assertEqual(
                 row["confidence_interval"], confidence_interval(robust)
@@ -146,7 +147,7 @@ class ResultsTest(tf.test.TestCase):
         for number, (row, epsilon) in enumerate(
             zip(worst_case, EPSILONS, strict=True)
         ):
-            self.assertEqual(set(row), ROW | {"attacks"})
+            self.assertEqual(set(row), ROW | CLASSES | {"attacks"})
             self.assertEqual(row["attack"], "worst case")
             self.assertLen(row["attacks"], 2)
             self.assertEqual(row["epsilon"], epsilon)

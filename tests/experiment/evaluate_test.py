@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import pathlib
+import re
 import tempfile
 import threading
 
@@ -301,6 +302,19 @@ class TableTest(absltest.TestCase):
                 "WARNING: A sign.",
             ],
         )
+
+    def test_worst_class(self):
+        worst = {"label": 3, "robust_accuracy": 0.04}
+        attacks = [
+            row(worst_class=worst),
+            row(worst_class={**worst, "name": "cat"}),
+            row(worst_class={**worst, "name": "great white shark"}),
+        ]
+        table = self.show(self.results(attacks=attacks))
+        self.assertTrue(table[0].endswith("  worst class  seconds"))
+        ends = ["4.0% class 3", "4.0% cat", "4.0% great whi..."]
+        for line, end in zip(table[2:5], ends, strict=True):
+            self.assertRegex(line, f"  {re.escape(end)} +1.2$")
 
     def test_radii(self):
         attacks = [row(epsilon=0.5 / 255), row("pgd-1-1", 0.3, norm="l2")]

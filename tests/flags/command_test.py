@@ -247,6 +247,7 @@ class HelpTest(parameterized.TestCase):
         "results_dir",
         "[no]save_images",
         "[no]loss_surface",
+        "distances",
         "[no]augment",
         "optimizer",
         "[no]nesterov",

@@ -105,6 +105,7 @@ class FlagsConfigTest(CommandLineTest):
             "--validation_examples=12",
             "--evaluation_batch_size=13",
             "--loss_surface",
+            "--distances=7",
             "--strategy=none",
             "--jit_compile=true",
             "--deterministic",
@@ -207,6 +208,7 @@ class FlagsConfigTest(CommandLineTest):
                     "validation_examples": 12,
                     "batch_size": 13,
                     "loss_surface": True,
+                    "distances": 7,
                 },
                 "runtime": {
                     "strategy": "none",
