@@ -46,6 +46,7 @@ from .methods.free import Free as Free
 from .methods.gat import GAT as GAT
 from .methods.gradalign import GradAlign as GradAlign
 from .methods.liet import LIET as LIET
+from .methods.mart import MART as MART
 from .methods.nfgsm import NFGSM as NFGSM
 from .methods.nuat import NuAT as NuAT
 from .methods.pgd import PGD as PGD

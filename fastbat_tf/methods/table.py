@@ -256,6 +256,21 @@ METHODS = {
         },
         reports={"divergence": "Jensen-Shannon divergence between the predictions before and after the step; 0 is the same"},
     ),
+    "mart": MethodSpec(
+        class_name="MART",
+        module="mart",
+        summary="boosted loss after K steps; agreement where it is uncertain",
+        paper=Paper(authors="Wang et al.", venue="ICLR 2020", url="https://openreview.net/forum?id=rklOg6EFwS"),
+        passes=Passes(forwards=12, to_images=12, to_weights=2),
+        options={
+            "epsilon": Option(help="Radius of the ball.", kind="fraction", interval="[0, 1] if norm == 'linf' else [0, inf)", formula="8 / 255 if norm == 'linf' else 128 / 255", shown="8/255, in L2 128/255"),
+            "steps": Option(default=10, help="Number of steps of the attack.", kind="integer", interval="[1, inf)"),
+            "step_size": Option(help="Step size of the attack.", kind="fraction", interval="[0, inf)", formula="2 * epsilon / steps if norm == 'l2' else epsilon if steps == 1 else epsilon / 2 if steps == 2 else 2 / 255", shown="epsilon for 1 step, epsilon / 2 for 2, else 2/255; in L2 2 * epsilon / steps"),
+            "coefficient": Option(default=5.0, help="Weight of the divergence.", interval="[0, inf)"),
+            "attack_mode": Option(default="inference", help="Mode of BatchNormalization and Dropout in the attack.", kind="choice", choices=("training", "inference")),
+            "norm": Option(default="linf", help="Norm of the perturbations and of epsilon.", kind="norm", choices=("linf", "l2")),
+        },
+    ),
     "nfgsm": MethodSpec(
         class_name="NFGSM",
         module="nfgsm",

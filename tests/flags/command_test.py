@@ -113,8 +113,8 @@ class BadFlagsTest(CommandLineTest):
         ("--norm=l1", "`norm` .* linf, l2.* norm=l1$"),
         (
             "--method=gat --norm=l2",
-            "`norm` .* gat.* it applies to fastat, fastbat, pgd, trades.* "
-            "norm=l2$",
+            "`norm` .* gat.* it applies to fastat, fastbat, mart, pgd, "
+            "trades.* norm=l2$",
         ),
         ("--attack=pgd-1-1", "'attack'"),
         ("--test_examples=5", "'test_examples'"),

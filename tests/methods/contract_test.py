@@ -10,7 +10,9 @@ These tests compare methods with numbers that others computed:
 * `golden_steps_test.py`: `fastbat`, `fastat`, `pgd` and `gradalign`, two steps
   of the published program, in all three modes;
 * `formulas_test.py`: `trades`, its steps on a network with BatchNormalization,
-  against NumPy.
+  against NumPy;
+* `mart_test.py`: the terms of `mart`, against closed forms and the constants of
+  its published program.
 """
 
 import functools
@@ -217,7 +219,7 @@ class ContractTest(tf.test.TestCase, parameterized.TestCase):
     def test_training_in_l2(self, name):
         self.check_training(name, {"norm": "l2"})
 
-    @parameterized.parameters("pgd", "trades")
+    @parameterized.parameters("mart", "pgd", "trades")
     @pytest.mark.slow
     def test_training_in_l2_with_more_steps(self, name):
         self.check_training(name, {"norm": "l2"})

@@ -27,7 +27,7 @@ STEPS = (0, 5)
 GRAY = testing.images_and_labels(BATCH)[0]
 BLACK, WHITE = np.zeros_like(GRAY), np.ones_like(GRAY)
 BOTH = np.concatenate([BLACK[:2], WHITE[:2]])
-IN_L2 = ("fastat", "fastbat", "pgd", "trades")
+IN_L2 = ("fastat", "fastbat", "mart", "pgd", "trades")
 VARIANTS = (
     *(case for case in CASES if case[0] != "trades"),
     *(

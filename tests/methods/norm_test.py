@@ -20,7 +20,7 @@ from fastbat_tf.attacks.registry import DEFAULT_EPSILON
 from fastbat_tf.draws import Draws
 from fastbat_tf.errors import InputError
 
-NAMES = ("fastat", "fastbat", "pgd", "trades")
+NAMES = ("fastat", "fastbat", "mart", "pgd", "trades")
 
 
 class NormOptionTest(parameterized.TestCase):
@@ -77,8 +77,8 @@ class NormOptionTest(parameterized.TestCase):
             with self.assertRaisesRegex(
                 InputError,
                 "^`norm` does not apply to the method gat, which has epsilon, "
-                ".*; it applies to fastat, fastbat, pgd, trades. Received: "
-                "norm=l2$",
+                ".*; it applies to fastat, fastbat, mart, pgd, trades. "
+                "Received: norm=l2$",
             ):
                 make(norm="l2")
         with self.assertRaisesRegex(TypeError, "unexpected keyword"):

@@ -34,16 +34,20 @@ CASES = {
     **{name: ({}, {}) for name in methods.METHODS},
     "fastbat": ({"step_size": 0.2}, {}),
     "trades": ({"steps": 3}, {}),
+    "mart": ({"steps": 3}, {}),
     "aaer": ({"epsilon": 0.4}, {}),
     "gradalign": ({"coefficient": 0.2}, {}),
     "liet": ({"epsilon": 8 / 255}, {}),
     "fgsm_fuap": ({"uaps": 3}, {}),
 }
 VARIANTS = (
-    (
-        "trades",
-        {"steps": 2, "step_size": 2 / 255, "attack_mode": "training"},
-        {"steps": 2, "training": True},
+    *(
+        (
+            name,
+            {"steps": 2, "step_size": 2 / 255, "attack_mode": "training"},
+            {"steps": 2, "training": True},
+        )
+        for name in ("trades", "mart")
     ),
     (
         "fastbat",
@@ -144,7 +148,7 @@ class MethodReferenceTest(tf.test.TestCase, parameterized.TestCase):
         there = methods.METHODS.keys() - missing
         for name in there:
             self.assertTrue(callable(getattr(numpy_methods, name)))
-        self.assertGreaterEqual(len(there), 23)
+        self.assertGreaterEqual(len(there), 24)
         if missing:
             self.skipTest(f"Without a reference: {', '.join(missing)}")
 
@@ -158,6 +162,7 @@ class MethodReferenceTest(tf.test.TestCase, parameterized.TestCase):
 
     @parameterized.parameters(
         ("trades", "coefficient", 5.99),
+        ("mart", "coefficient", 4.99),
         ("fastbat", "implicit_lambda", 10.1),
         ("gradalign", "coefficient", 0.21),
         ("fgsm_uap", "form", "benchmark"),
@@ -209,7 +214,7 @@ class MethodReferenceTest(tf.test.TestCase, parameterized.TestCase):
             robust.outcomes, expected, strict=True
         ):
             found = outcome.solution.perturbation.numpy().reshape(delta.shape)
-            # 2**-24 of a quantile of TRADES.
+            # 2**-24 of a quantile of TRADES and MART.
             self.assertAllClose(found, delta, 0, 1e-7)
             self.assertAllClose(outcome.loss, loss, 1e-6)
             for ours, theirs in zip(outcome.gradients, gradients, strict=True):

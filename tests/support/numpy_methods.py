@@ -96,6 +96,24 @@ def trades(u, steps=3, training=False):
     return delta, loss
 
 
+def mart(u, steps=3, training=False):
+    quantile = np.vectorize(statistics.NormalDist(0, 0.001).inv_cdf)
+    delta = quantile(u.draw("start", u.x.shape, 0, 1))
+    for _ in range(steps):
+        gradient, _ = u.attack(delta, training=training)
+        delta = u.project(delta + 2 / 255 * np.sign(gradient))
+    rows = np.arange(len(u.x))
+
+    def loss(logits):
+        p, q = softmax(logits(u.x)), softmax(logits(u.x + delta))
+        wrong = np.where(u.targets > 0, 0, q).max(-1)
+        boosted = -np.log(q[rows, u.labels]) - np.log(1 - wrong)
+        doubt = 1 - p[rows, u.labels]
+        return boosted.mean() + 5 * (divergence(p, q) * doubt).mean()
+
+    return delta, loss
+
+
 def gat(u):
     z, _, _ = u.network.forward(u.x, record=True)
     clean = softmax(z)

