@@ -28,7 +28,7 @@ def summed(result, shard):
         A `StepResult`, with the norm of that gradient. If the replica has no
         examples, its other values are zero.
     """
-    gradients = _mean_over_replicas(result.gradients, shard)
+    gradients = mean_over_replicas(result.gradients, shard)
     norm = tf.linalg.global_norm(gradients)
     reports = {**result.reports, "gradient_norm": norm}
     return result._replace(
@@ -41,7 +41,17 @@ def summed(result, shard):
     )
 
 
-def _mean_over_replicas(gradients, shard):
+def mean_over_replicas(gradients, shard):
+    """Averages gradients over all replicas.
+
+    Args:
+        gradients: List of tensors or None: of the loss of this replica's
+            examples, times `Shard.weight`.
+        shard: The `Shard` of this replica.
+
+    Returns:
+        A list like `gradients`, the same on all replicas.
+    """
     indices = [i for i, g in enumerate(gradients) if g is not None]
     means = replicas.sum_over(
         [
