@@ -28,6 +28,9 @@ from .training.callbacks import OverfittingScores as OverfittingScores
 from .training.callbacks import RobustAccuracy as RobustAccuracy
 from .training.classifier import RobustClassifier as RobustClassifier
 from .training.epsilon_schedule import EpsilonSchedule as EpsilonSchedule
+from .training.weight_perturbation import (
+    AdversarialWeightPerturbation as AdversarialWeightPerturbation,
+)
 
 # begin: methods
 from .methods.aaer import AAER as AAER

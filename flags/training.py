@@ -132,6 +132,15 @@ SETTINGS = (
         "epsilon_ramp_epochs",
         "Epochs after the clean ones in which epsilon rises linearly.",
     ),
+    _float(
+        "awp_gamma",
+        "Adversarial weight perturbation: its length relative to the weights "
+        "of a layer, such as 0.005; 0 disables it.",
+    ),
+    _integer(
+        "awp_warmup_epochs",
+        "Epochs without the weight perturbation, at the beginning.",
+    ),
     _string(
         "precision",
         "Precision of the network; the mixed ones compute in 16 bits and keep "

@@ -19,6 +19,9 @@ from fastbat_tf.training.classifier import RobustClassifier
 from fastbat_tf.training.epsilon_schedule import EpsilonSchedule
 from fastbat_tf.training.options import FLOAT32, ROLLBACK
 from fastbat_tf.training.variables import take_from_chief
+from fastbat_tf.training.weight_perturbation import (
+    AdversarialWeightPerturbation,
+)
 
 # The networks' own momentum and epsilon are PyTorch's, as this variance is.
 BATCH_NORMALIZATION = functools.partial(FusedBatchNormalization, unbiased=True)
@@ -211,6 +214,7 @@ def compile_robust(config, robust, steps_per_epoch, examples=0):
         weight_averaging=training.weight_averaging,
         attack_loss=attack_loss,
         epsilon_schedule=_epsilon_schedule(config, steps_per_epoch),
+        weight_perturbation=_weight_perturbation(config, steps_per_epoch),
         plan=Plan(
             # A method that replays batches makes more updates per pass, so it
             # makes fewer passes.
@@ -219,7 +223,7 @@ def compile_robust(config, robust, steps_per_epoch, examples=0):
             batch_size=training.batch_size,
             examples=examples,
         ),
-        jit_compile=compiles_with_xla(config),
+        jit_compile=_compiles_step(config, robust),
     )
 
 
@@ -236,6 +240,30 @@ def _epsilon_schedule(config, steps_per_epoch):
         clean_steps=training.clean_epochs * steps_per_epoch,
         ramp_steps=training.epsilon_ramp_epochs * steps_per_epoch,
     )
+
+
+def _weight_perturbation(config, steps_per_epoch):
+    """Returns the `AdversarialWeightPerturbation`, or None if it is off."""
+    training = config.training
+    if not training.awp_gamma:
+        return None
+    return AdversarialWeightPerturbation(
+        training.awp_gamma,
+        warmup_steps=training.awp_warmup_epochs * steps_per_epoch,
+    )
+
+
+def _compiles_step(config, robust):
+    """Returns whether XLA compiles the training step.
+
+    Unless it was asked for, which `compile` then refuses, XLA is off where
+    replicas share the gradient that perturbs the weights.
+    """
+    is_default = config.runtime.compiles == "auto"
+    replicated = robust.distribute_strategy.num_replicas_in_sync > 1
+    if config.training.awp_gamma and is_default and replicated:
+        return False
+    return compiles_with_xla(config)
 
 
 def compiles_with_xla(config):

@@ -3,7 +3,6 @@
 import tensorflow as tf
 
 from fastbat_tf import workers
-from fastbat_tf.experiment import building
 from fastbat_tf.runtime import display, half_precision
 
 
@@ -15,19 +14,21 @@ def show(config, robust, hinted):
         robust: The compiled `RobustClassifier`.
         hinted: List of lines, the hints about this machine.
     """
-    strategy = robust.distribute_strategy
-    compiled = building.compiles_with_xla(config)
-    precision = half_precision.notes(config.training.precision, compiled)
+    precision = half_precision.notes(
+        config.training.precision, robust.compiles_step
+    )
     notes = (*precision, *hinted, *robust.notes_on_replicas())
-    for line in (_device_line(config, strategy), *notes):
+    for line in (_device_line(config, robust), *notes):
         display.note(line)
 
 
-def _device_line(config, strategy):
+def _device_line(config, robust):
+    strategy = robust.distribute_strategy
     devices = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
-    xla = "on" if building.compiles_with_xla(config) else "off"
+    xla = "on" if robust.compiles_step else "off"
     reason = ""
-    if config.runtime.jit_compile == "auto":
+    is_default = robust.compiles_step == (devices == "GPU")
+    if config.runtime.jit_compile == "auto" and is_default:
         reason = f" (the default on {devices}s: docs/xla.md)"
     replicas = f"replicas: {strategy.num_replicas_in_sync}"
     count = workers.of(strategy).count

@@ -147,9 +147,7 @@ def _train(
         robust, steps_per_epoch = _build(
             config, build_model, splits.train, everyone
         )
-    environment = hardware.describe(
-        strategy, building.compiles_with_xla(config)
-    )
+    environment = hardware.describe(strategy, robust.compiles_step)
     everyone.on_chief(lambda: directory.create(config, command, environment))
     if told:
         settings_table.show(told, config.data.classes)

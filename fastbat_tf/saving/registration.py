@@ -15,6 +15,7 @@ _PACKAGE = "fastbat_tf"
 
 # The registered classes beside the methods, which have a table.
 _CLASSES = {
+    "AdversarialWeightPerturbation": "training.weight_perturbation",
     "BatchNormalization": "layers.batch_normalization",
     "Crossentropy": "training.losses",
     "DLR": "training.losses",

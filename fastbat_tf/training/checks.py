@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from fastbat_tf import replicas
 from fastbat_tf.attacks.base import Attack
 from fastbat_tf.errors import InputError
 from fastbat_tf.layers import structure
@@ -13,6 +14,9 @@ from fastbat_tf.methods.base import Method
 from fastbat_tf.methods.state import Plan
 from fastbat_tf.training.epsilon_schedule import EpsilonSchedule
 from fastbat_tf.training.pixels import PixelModel
+from fastbat_tf.training.weight_perturbation import (
+    AdversarialWeightPerturbation,
+)
 
 
 def check_classifier(classifier):
@@ -216,6 +220,33 @@ def check_epsilon_schedule(schedule):
             "`epsilon_schedule` is expected to be an object of "
             "fastbat_tf.EpsilonSchedule. "
             f"Received: epsilon_schedule={_shown(schedule)}"
+        )
+
+
+def check_weight_perturbation(perturbation, jit_compile):
+    """Rejects a perturbation of weights that the step could not make.
+
+    Args:
+        perturbation: The argument of `compile`.
+        jit_compile: Its argument, which is checked for several replicas.
+
+    Raises:
+        InputError: If it is rejected.
+    """
+    if perturbation is None:
+        return
+    if not isinstance(perturbation, AdversarialWeightPerturbation):
+        raise InputError(
+            "`weight_perturbation` is expected to be an object of "
+            "fastbat_tf.AdversarialWeightPerturbation. "
+            f"Received: weight_perturbation={_shown(perturbation)}"
+        )
+    if perturbation.gamma and jit_compile is True and replicas.count() > 1:
+        raise InputError(
+            "Replicas tell each other in which direction the weights are "
+            "perturbed, which XLA cannot compile; expected jit_compile=False "
+            'or "auto" on several replicas. Received: weight_perturbation='
+            f"{perturbation}, jit_compile=True, replicas={replicas.count()}"
         )
 
 

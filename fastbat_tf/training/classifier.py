@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from typing import Any, Literal, Self, Unpack
 
 import keras
@@ -28,11 +27,14 @@ from fastbat_tf.training.keras_signatures import Loss, LossWeights, Metrics
 from fastbat_tf.training.lifecycle import Lifecycle, in_own_scope
 from fastbat_tf.training.metrics import prepare as prepare_metrics
 from fastbat_tf.training.training_step import TrainingStep
-from fastbat_tf.training.weight_averaging import WeightAverage
+from fastbat_tf.training.weight_averaging import AveragedModel, WeightAverage
+from fastbat_tf.training.weight_perturbation import (
+    AdversarialWeightPerturbation,
+)
 
 
 @keras.saving.register_keras_serializable("fastbat_tf")
-class RobustClassifier(Lifecycle, TrainingStep):
+class RobustClassifier(AveragedModel, Lifecycle, TrainingStep):
     """Trains a Keras classifier with an adversarial-training method.
 
     ```
@@ -143,6 +145,7 @@ class RobustClassifier(Lifecycle, TrainingStep):
         self.method = method
         self.seed = checks.as_seed(seed)
         self.weight_average = self.epsilon_schedule = None
+        self.weight_perturbation = None
         self.method_state: Any = None
         needed = method.needs_features
         self.features = (
@@ -201,6 +204,7 @@ class RobustClassifier(Lifecycle, TrainingStep):
         attack_loss: Loss = None,
         plan: Plan | None = None,
         epsilon_schedule: EpsilonSchedule | None = None,
+        weight_perturbation: AdversarialWeightPerturbation | None = None,
     ) -> Self:
         """Configures the model for training.
 
@@ -261,6 +265,9 @@ class RobustClassifier(Lifecycle, TrainingStep):
                 `None`: `fit` plans by itself.
             epsilon_schedule: An `EpsilonSchedule`. Defaults to `None`: every
                 step uses the method's full radius.
+            weight_perturbation: An `AdversarialWeightPerturbation`, at whose
+                perturbed weights the gradient is taken. Defaults to `None`:
+                at the weights themselves.
 
         Returns:
             The model itself, so that calls can be chained:
@@ -305,6 +312,7 @@ class RobustClassifier(Lifecycle, TrainingStep):
         optimizer = loss_scaling.wrap(optimizer, layers, auto_scale_loss)
         self.computes_in_float16 = gradient_scaling.is_needed(layers)
         checks.check_epsilon_schedule(epsilon_schedule)
+        checks.check_weight_perturbation(weight_perturbation, jit_compile)
         plan = checks.as_plan(plan)
         for hint in hints.new_hints():
             warnings.warn(hint, stacklevel=3)
@@ -334,6 +342,7 @@ class RobustClassifier(Lifecycle, TrainingStep):
         self.update_rule = rule
         self.given_jit_compile = jit_compile
         self.plan = plan
+        self.weight_perturbation = weight_perturbation
         self._create_tracked_layers(weight_averaging, epsilon_schedule)
         self._build_step_functions()
         return self
@@ -362,34 +371,3 @@ class RobustClassifier(Lifecycle, TrainingStep):
             # Otherwise, Keras would also save the layers of the last `compile`.
             self._tracker.untrack(getattr(self, name))
             setattr(self, name, layer)
-
-    def averaged_weights(self) -> AbstractContextManager[None]:
-        """Swaps in the averaged weights for the length of a `with` block.
-
-        They are the moving average that `compile(weight_averaging=...)` keeps,
-        including the moving statistics of BatchNormalization layers.
-
-        Returns:
-            A context manager.
-
-        Raises:
-            ValueError: If no average is kept.
-
-        Example:
-
-        ```python
-        with robust.averaged_weights():
-            robust.save("averaged.keras")
-        ```
-        """
-        if self.weight_average is None:
-            raise ValueError(
-                "There are no averaged weights; expected compile("
-                "weight_averaging=...). Received: weight_averaging=0"
-            )
-        return self.weight_average.swapped_into(self._averaged_variables)
-
-    @property
-    def _averaged_variables(self):
-        # Integers, such as counters, are not averaged.
-        return [v for v in self.classifier.weights if v.value.dtype.is_floating]

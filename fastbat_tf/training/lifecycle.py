@@ -161,6 +161,9 @@ class Lifecycle(keras.Model):
             "epsilon_schedule": keras.saving.serialize_keras_object(
                 self.epsilon_schedule
             ),
+            "weight_perturbation": keras.saving.serialize_keras_object(
+                self.weight_perturbation
+            ),
             "jit_compile": self.given_jit_compile,
         }
 

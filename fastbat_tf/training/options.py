@@ -123,6 +123,11 @@ class TrainingConfig:
             Defaults to `0`.
         epsilon_ramp_epochs: Integer, epochs after that in which epsilon rises
             linearly, batch by batch, to its value. Defaults to `0`.
+        awp_gamma: Float in [0, 1), the length of the adversarial weight
+            perturbation relative to the weights of its layer. Defaults to
+            `0.0`, which disables it.
+        awp_warmup_epochs: Integer, epochs at the start without that
+            perturbation. Defaults to `0`.
         precision: One of `PRECISIONS`, Keras' dtype policy of the network:
             `"float32"`, or `"mixed_bfloat16"` or `"mixed_float16"`, which
             compute convolutions in half precision. Defaults to `"float32"`.
@@ -153,6 +158,8 @@ class TrainingConfig:
     weight_averaging: float = 0.0
     clean_epochs: int = 0
     epsilon_ramp_epochs: int = 0
+    awp_gamma: float = 0.0
+    awp_warmup_epochs: int = 0
     precision: str = FLOAT32
 
     def __post_init__(self):
@@ -182,6 +189,7 @@ class TrainingConfig:
                 f"clean_epochs={self.clean_epochs}, "
                 f"epsilon_ramp_epochs={self.epsilon_ramp_epochs}"
             )
+        self._check_weight_perturbation()
         self._check_optimizer()
         self._check_schedule()
         if self.label_smoothing is not None:
@@ -265,6 +273,15 @@ class TrainingConfig:
             raise InputError(
                 "`weight_decay_mode` is expected to be decoupled for adamw; "
                 "adam takes both. Received: weight_decay_mode=l2"
+            )
+
+    def _check_weight_perturbation(self):
+        self._below("awp_gamma", 1)
+        self._below("awp_warmup_epochs", self.epochs)
+        if self.awp_warmup_epochs and not self.awp_gamma:
+            raise InputError(
+                "`awp_warmup_epochs` needs an awp_gamma above 0. Received: "
+                f"awp_warmup_epochs={self.awp_warmup_epochs}, awp_gamma=0"
             )
 
     def _check_schedule(self):

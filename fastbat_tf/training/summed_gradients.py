@@ -30,7 +30,7 @@ def summed(result, shard, method):
         examples, its other values are zero.
     """
     count, addend = len(result.gradients), result.addend or []
-    means = _mean_over_replicas([*result.gradients, *addend], shard)
+    means = mean_over_replicas([*result.gradients, *addend], shard)
     norm = tf.linalg.global_norm(means[:count])
     result = result._replace(
         gradients=means[:count],
@@ -68,7 +68,17 @@ def added(result, method):
     )
 
 
-def _mean_over_replicas(gradients, shard):
+def mean_over_replicas(gradients, shard):
+    """Averages gradients over all replicas.
+
+    Args:
+        gradients: List of tensors or None: of the loss of this replica's
+            examples, times `Shard.weight`.
+        shard: The `Shard` of this replica.
+
+    Returns:
+        A list like `gradients`, the same on all replicas.
+    """
     indices = [i for i, g in enumerate(gradients) if g is not None]
     means = replicas.sum_over(
         [

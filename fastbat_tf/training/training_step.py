@@ -17,9 +17,8 @@ import tensorflow as tf
 
 from fastbat_tf import replicas
 from fastbat_tf.errors import InputError
-from fastbat_tf.layers import derivatives, randomness, structure
+from fastbat_tf.layers import derivatives, randomness
 from fastbat_tf.layers.moments import exact_moments
-from fastbat_tf.methods.step import StepResult
 from fastbat_tf.training import (
     empty_batches,
     loss_scaling,
@@ -27,11 +26,11 @@ from fastbat_tf.training import (
     summed_gradients,
     variables,
 )
-from fastbat_tf.training.contexts import ContextualModel
 from fastbat_tf.training.lifecycle import in_own_scope
+from fastbat_tf.training.upper_level import UpperLevel
 
 
-class TrainingStep(ContextualModel):
+class TrainingStep(UpperLevel):
     """A model with the training step that all methods share.
 
     `RobustClassifier` sets the attributes that the step uses: the constructor
@@ -77,11 +76,11 @@ class TrainingStep(ContextualModel):
             return
         # Under a strategy, XLA cannot write the optimizer's variables, so only
         # the gradients are compiled.
-        if self.given_jit_compile == "auto" and self.synchronizes:
+        if self.given_jit_compile == "auto" and self._replicas_meet:
             self.compiles_step = False
         whole = self.compiles_step and not tf.distribute.has_strategy()
         self.compiles_whole_step = whole
-        if not self.compiles_step and self.synchronizes:
+        if not self.compiles_step and self._replicas_meet:
             return  # Replicas cannot meet inside of a nested `tf.function`.
         # Even without XLA, this part is a `tf.function`: where a step creates
         # variables, as some metrics do, it is traced twice, but this part once.
@@ -99,12 +98,10 @@ class TrainingStep(ContextualModel):
             )
 
     @property
-    def synchronizes(self):
-        """Whether layers exchange statistics between replicas."""
-        return self.distribute_strategy.num_replicas_in_sync > 1 and any(
-            getattr(layer, "synchronized", False)
-            for layer in structure.flatten(self.classifier)
-        )
+    def _replicas_meet(self):
+        """Whether replicas tell each other anything before their gradients."""
+        replicated = self.distribute_strategy.num_replicas_in_sync > 1
+        return self.synchronizes or (replicated and self._perturbs_weights)
 
     def _update(self, images, labels, index, others, sample_weight):
         """Computes the gradients and applies them, once for each replay."""
@@ -272,83 +269,12 @@ class TrainingStep(ContextualModel):
         if exact:
             derivatives.refuse_wrong_layers(self, images)
         with exact_moments() if exact else contextlib.nullcontext():
-            result = self._differentiate(method, context, shard)
+            result = self._differentiate(method, context, step, shard)
             context.largest.update(result.largest)
             if not self._corrects_apart(shard):
                 result = self._correct(method, context, result)
         result = result._replace(reports=context.reports, notes=context.notes)
         return result if shard else summed_gradients.added(result, self.method)
-
-    def _differentiate(self, method, context, shard):
-        """Solves the lower level, and differentiates the upper one."""
-        with tf.GradientTape() as tape:
-            if method.trains_through_solve:
-                solution = method.solve(context)
-            else:
-                with tape.stop_recording():
-                    solution = method.solve(context)
-            sources = list(context.variables)
-            if method.needs_perturbation_gradient:
-                tape.watch(solution.perturbation)
-                sources.append(solution.perturbation)
-            loss, logits = method.objective(context, solution)
-            if self.loss_weight is not None:
-                loss *= self.loss_weight
-            # Regularizers, and losses that layers add.
-            for extra in self.classifier.losses:
-                loss += tf.reduce_sum(tf.cast(extra, loss.dtype))
-            part = loss
-            if shard is not None and shard.weight is not None:
-                part = loss * tf.cast(shard.weight, loss.dtype)
-            part = loss_scaling.scale(self.optimizer, part)
-        gradients = [
-            gradient
-            if gradient is None
-            else loss_scaling.unscale(self.optimizer, gradient)
-            for gradient in tape.gradient(part, sources)
-        ]
-        delta_gradient, largest = None, {}
-        if method.needs_perturbation_gradient:
-            delta_gradient = derivatives.connected(gradients.pop())
-        if method.needs_largest:
-            largest = method.largest(context, solution, delta_gradient)
-        return StepResult(
-            loss=loss,
-            logits=logits,
-            gradients=gradients,
-            reports=context.reports,
-            notes=context.notes,
-            solution=solution,
-            perturbation_gradient=delta_gradient,
-            largest=largest,
-        )
-
-    def _correct(self, method, context, result):
-        """Corrects the gradients of a result."""
-        filled = [
-            tf.zeros_like(variable) if gradient is None else gradient
-            for variable, gradient in zip(
-                context.variables, result.gradients, strict=True
-            )
-        ]
-        corrected = method.correct(
-            context,
-            result.solution,
-            list(filled),
-            result.perturbation_gradient,
-        )
-        if method.adds_apart:
-            gradients, addend = corrected
-            return result._replace(gradients=gradients, addend=addend)
-        context.report(gradient_norm=tf.linalg.global_norm(corrected))
-        # The optimizer does not change a weight that the loss does not use.
-        gradients = [
-            None if was is None and new is old else new
-            for was, old, new in zip(
-                result.gradients, filled, corrected, strict=False
-            )
-        ]
-        return result._replace(gradients=gradients)
 
     def apply_gradients(self, gradients, finite=True):
         """Updates the weights, and their moving average if there is one."""

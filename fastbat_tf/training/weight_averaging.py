@@ -1,6 +1,8 @@
 """Moving averages of weights and BatchNormalization statistics."""
 
 import contextlib
+from contextlib import AbstractContextManager
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -94,3 +96,41 @@ class WeightAverage(keras.layers.Layer):
 def _assign(variables, values):
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
+
+
+class AveragedModel(keras.Model):
+    """A model that may average the weights of its attribute `classifier`."""
+
+    classifier: Any
+    weight_average: WeightAverage | None
+
+    def averaged_weights(self) -> AbstractContextManager[None]:
+        """Swaps in the averaged weights for the length of a `with` block.
+
+        They are the moving average that `compile(weight_averaging=...)` keeps,
+        including the moving statistics of BatchNormalization layers.
+
+        Returns:
+            A context manager.
+
+        Raises:
+            ValueError: If no average is kept.
+
+        Example:
+
+        ```python
+        with robust.averaged_weights():
+            robust.save("averaged.keras")
+        ```
+        """
+        if self.weight_average is None:
+            raise ValueError(
+                "There are no averaged weights; expected compile("
+                "weight_averaging=...). Received: weight_averaging=0"
+            )
+        return self.weight_average.swapped_into(self._averaged_variables)
+
+    @property
+    def _averaged_variables(self):
+        # Integers, such as counters, are not averaged.
+        return [v for v in self.classifier.weights if v.value.dtype.is_floating]
