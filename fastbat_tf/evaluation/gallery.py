@@ -46,7 +46,11 @@ def make(
     kinds = [kind for kind, rows in chosen.items() for _ in rows]
     # An example of several kinds has one adversarial image.
     different, places = np.unique(rows, return_inverse=True)
-    few = Clean(*(values[different] for values in clean))
+    few = Clean(
+        clean.images[different],
+        clean.labels[different],
+        clean.logits[different],
+    )
     epsilon = nearest(outcomes, DEFAULT_EPSILON[norm])
     name = WITHOUT_GRADIENT if is_numpy(network) else ATTACK
     # Compiling takes longer than ten steps with a few images.

@@ -14,7 +14,9 @@ NORMS = ("linf", "l2")
 # One name per class of attack, fast enough for every test.
 SMALL_ATTACKS = (
     "fgsm",
+    "mi-fgsm-3",
     "pgd-3-2",
+    "pgd-3-2-target-1",
     "apgd-ce-4",
     "apgd-t-3",
     "fab-t-3",
