@@ -215,6 +215,25 @@ class AddRowsTest(absltest.TestCase):
         results_file.add(self.path, fresh)
         self.assertEqual(json.loads(self.path.read_text()), fresh)
 
+    def test_distances(self):
+        """They need not be there; new ones replace those of their kind."""
+
+        def found(attack="fab-t", **others):
+            return {"attack": attack, "norm": "linf", "examples": 9, **others}
+
+        self.assertNotIn("distances", self.add_results([row()]))
+        first = [found(median=0.1), found("fab-t-20")]
+        story = self.add_results([row()], distances=first)
+        self.assertEqual(story["distances"], first)
+        self.assertEqual(self.add_results([row()]), story)
+        story = self.add_results([row()], distances=[found(median=0.2)])
+        self.assertEqual(
+            story["distances"], [found("fab-t-20"), found(median=0.2)]
+        )
+
+    def add_results(self, rows, **others):
+        return results_file.add(self.path, {**self.results(rows), **others})
+
     def test_the_end_of_the_training(self):
         """It comes before earlier rows of the same weights."""
         before = [row("square"), row(accuracy=0.25), row(seed=1)]

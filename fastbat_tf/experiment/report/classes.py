@@ -71,7 +71,7 @@ def _short(shown):
 def _unit(unit, name, picture, shown):
     """Returns the blocks of a run, or of one of several seeds."""
     if shown is None:
-        return _missing(unit[0])
+        return _missing(unit[0]) + _worst_classes(unit[0])
     record, one, counts = shown
     size = radius_with_norm(one.epsilon, one.norm)
     attack = f"{', '.join(one.attacks)} at {size}"
@@ -90,6 +90,7 @@ def _unit(unit, name, picture, shown):
         text = "The names of the classes are unknown; they are numbers."
         found.append(Text(text, "note"))
     found += _accuracies(counts, name, picture, attack)
+    found += _worst_classes(record)
     if counts.confusion is None:
         return found + _without_predictions(record, one)
     return found + _confusions(counts, name, picture, attack)
@@ -198,6 +199,42 @@ def _accuracies(counts, name, picture, attack):
         ),
         Table(table, f"By robust accuracy, lowest first; against {attack}."),
     ]
+
+
+def _worst_classes(record):
+    """Returns the table of the worst class under each attack, if known."""
+    results = record.results
+    every = [*results.get("attacks", []), *results.get("worst_case", [])]
+    # Rows of earlier versions have none.
+    known = [row for row in every if "worst_class" in row]
+    if not known:
+        return []
+    rows = [
+        (
+            *("attack", "epsilon", "robust", "worst class", "images"),
+            *("clean", "robust", "95% interval"),
+        )
+    ]
+    for row in known:
+        worst = row["worst_class"]
+        rows.append(
+            (
+                row["attack"],
+                radius_with_norm(row["epsilon"], row["norm"]),
+                percent(row["robust_accuracy"]),
+                worst.get("name") or f"class {worst['label']}",
+                f"{worst['examples']:,}",
+                percent(worst["clean_accuracy"]),
+                percent(worst["robust_accuracy"]),
+                interval(worst["confidence_interval"]),
+            )
+        )
+    caption = (
+        "The class with the lowest robust accuracy under each attack, beside "
+        "the robust accuracy of all classes. The interval is of that class "
+        "alone: the lowest of several tends to be too low."
+    )
+    return [Table(rows, caption)]
 
 
 def _confusions(counts, name, picture, attack):

@@ -82,6 +82,8 @@ def of_evaluations(record: RunRecord) -> list[str | None]:
         command = _evaluation(record, record.settings(row))
         if command and (directory / "surface.npz").exists():
             command += " --loss_surface"
+        if command:
+            command += _distances(record, directory)
         found[directory] = command
     return list(found.values())
 
@@ -105,6 +107,15 @@ def to_measure_as(
         "epsilons": [rows[0]["epsilon"]],
     }
     return _evaluation(record, settings)
+
+
+def _distances(record, directory):
+    """The flag of the distances that an evaluation measured, or ""."""
+    for row in record.results.get("distances", []):
+        if record.directory(row) == directory:
+            steps = row["attack"].removeprefix("fab-t").lstrip("-")
+            return f" --distances={steps or 100}"
+    return ""
 
 
 def _quoted(path):

@@ -13,6 +13,7 @@ from fastbat_tf.experiment.report import (
     classes,
     comparison,
     cost,
+    distances,
     gallery,
     markdown,
     method,
@@ -30,6 +31,7 @@ from fastbat_tf.experiment.report.record import RunRecord
 PARTS = (
     quotable,
     radii,
+    distances,
     stages,
     overfitting,
     method,
