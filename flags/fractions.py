@@ -16,11 +16,22 @@ MOST = 100  # Each radius is an evaluation of its own.
 
 
 class FractionParser(absl_flags.ArgumentParser):
-    """Parses `8/255` or `0.0314` as a float."""
+    """Parses `8/255` or `0.0314` as a float.
+
+    Args:
+        words: Strings that are taken as they are, such as `"auto"`. Defaults
+            to `()`.
+    """
 
     syntactic_help = "a number or a quotient, such as 8/255"
 
+    def __init__(self, words=()):
+        super().__init__()
+        self.words = tuple(words)
+
     def parse(self, argument):
+        if argument in self.words:
+            return argument
         if isinstance(argument, str):
             return parse_fraction(argument)
         return float(argument)

@@ -8,6 +8,7 @@ from absl import flags as absl_flags
 from fastbat_tf import methods
 from fastbat_tf.experiment.config import MethodConfig
 from fastbat_tf.methods import METHODS, options
+from fastbat_tf.methods.expressions import split_word
 
 from . import fractions
 
@@ -66,12 +67,18 @@ def _join_defaults(defaults):
     )
 
 
+def _define(name, by_method):
+    kind = next(iter(by_method.values())).kind
+    # The option of each method says whether the word is one of its values.
+    words = {split_word(each.word)[0] for each in by_method.values()} - {""}
+    parser = {"parser": fractions.FractionParser(words)} if words else {}
+    return _DEFINE[kind](name, None, _describe(by_method), **parser)
+
+
 # `flags.evaluation` defines it: the norm is also that of the measurement.
 SHARED = "norm"
 OPTIONS = {
-    name: _DEFINE[next(iter(by_method.values())).kind](
-        name, None, _describe(by_method)
-    )
+    name: _define(name, by_method)
     for name, by_method in _get_declarations().items()
     if name != SHARED
 }

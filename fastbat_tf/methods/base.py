@@ -101,6 +101,8 @@ class Method(abc.ABC):
             the objective with respect to delta*. Defaults to False.
         needs_largest: Whether `correct` reads `StepContext.largest`. Defaults
             to False.
+        adds_apart: Whether `correct` returns a pair, of which `add` makes the
+            gradient. Defaults to False.
         batch_wide: Whether the equations look at the batch as a whole, beyond
             means over its examples. On several replicas, each then computes
             them of its own examples, and `fit` says so. Defaults to False.
@@ -123,6 +125,8 @@ class Method(abc.ABC):
             `StepContext.report`: what each means, by name; or a tuple of the
             names alone. Their names in the logs begin with `robust_`. Defaults
             to none.
+        unused_reports: Tuple of the names in `reports` that this object does
+            not log, as its options are. Defaults to none.
         replays: Integer, the number of updates on each batch. Each calls
             `solve` again. Defaults to 1.
 
@@ -151,6 +155,7 @@ class Method(abc.ABC):
     differentiates_twice = False
     needs_perturbation_gradient = False
     needs_largest = False
+    adds_apart = False
     batch_wide = False
     trains_through_solve = False
     needs_plan = False
@@ -160,6 +165,7 @@ class Method(abc.ABC):
     radii = ("epsilon", "step_size")
     whole = None
     reports: ClassVar[Mapping[str, str] | Sequence[str]] = ()
+    unused_reports = ()
     replays = 1
 
     def __init_subclass__(
@@ -263,7 +269,7 @@ class Method(abc.ABC):
         solution: Solution,
         gradients: list[Any],
         perturbation_gradient: Any,
-    ) -> list[Any]:
+    ) -> Any:
         """Corrects the upper-level gradient; by default, changes nothing.
 
         Args:
@@ -274,10 +280,30 @@ class Method(abc.ABC):
                 delta*, or None unless `needs_perturbation_gradient`.
 
         Returns:
-            A list like `gradients`.
+            A list like `gradients`. If the method has `adds_apart`: a pair of
+            such lists, the gradients and what `add` adds to them.
         """
         del context, solution, perturbation_gradient
         return gradients
+
+    def add(
+        self, gradients: list[Any], addend: list[Any]
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """Adds what `correct` returned, averaged over all replicas.
+
+        It is called if the method has `adds_apart`, so that a length or an
+        angle of the two is that of the whole batch. The replicas then send
+        each other two lists instead of one.
+
+        Args:
+            gradients: List of tensors, one per trainable variable.
+            addend: List like `gradients`.
+
+        Returns:
+            A list like `gradients`, and a dict of scalars to report.
+        """
+        added = [a + b for a, b in zip(gradients, addend, strict=True)]
+        return added, {}
 
     def initial_state(self, sizes: Sizes, draws: Draws) -> dict[str, Slot]:
         """Declares the variables that the method keeps; none by default.

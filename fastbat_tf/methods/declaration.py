@@ -21,8 +21,9 @@ def make_dataclass(cls, method):
     _check_declaration(cls, declared, method)
     for name, declaration in declared.items():
         default = declaration.default
-        if declaration.formula is not None:
-            default = options.Shown(declaration.formula)
+        if declaration.formula is not None or declaration.applies is not None:
+            # Tells what was given from what was not.
+            default = options.Shown(declaration.shown_default)
         metadata = {"option": declaration}
         field = dataclasses.field(default=default, metadata=metadata)
         setattr(cls, name, field)

@@ -1,6 +1,7 @@
 """The formulas and intervals of options: small languages in strings."""
 
 import functools
+import math
 
 _PLAIN = r"[\[(][^,\[\]()]+,[^,\[\]()]+[\])]"
 # Such as "[0, 1]", or "[0, 1] if norm == 'linf' else [0, inf)".
@@ -28,8 +29,8 @@ def interpolate(x, *points):
     return points[-1][1]
 
 
-# The functions that a formula may call.
-_FUNCTIONS = {"interpolate": interpolate, "max": max, "min": min}
+# What a formula may name beside options.
+_NAMES = {"inf": math.inf, "interpolate": interpolate, "max": max, "min": min}
 
 
 @functools.cache
@@ -39,7 +40,7 @@ def _compile(formula):
 
 def evaluate(formula, values):
     """Evaluates a formula, given the values of the options that it names."""
-    names = {**_FUNCTIONS, **values}
+    names = {**_NAMES, **values}
     return eval(_compile(formula), {"__builtins__": {}}, names)
 
 
@@ -50,6 +51,18 @@ def choose_interval(interval, values):
     if not rest or evaluate(condition, values):
         return inside
     return outside
+
+
+def split_word(word):
+    """Splits `"auto if norm == 'linf'"` into the word and its condition.
+
+    Example:
+
+    >>> split_word("auto if norm == 'linf'"), split_word("auto")
+    (('auto', "norm == 'linf'"), ('auto', 'True'))
+    """
+    word, _, condition = word.partition(" if ")
+    return word, condition or "True"
 
 
 def is_inside(number, low, high, interval):

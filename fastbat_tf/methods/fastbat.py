@@ -6,12 +6,22 @@ from typing import Literal, get_args
 import tensorflow as tf
 
 from fastbat_tf import perturbation
-from fastbat_tf.layers.derivatives import connected
-from fastbat_tf.methods import memory, options
+from fastbat_tf.methods import (
+    auto_step,
+    expressions,
+    implicit,
+    memory,
+    options,
+)
 from fastbat_tf.methods.base import Method, Solution
 from fastbat_tf.methods.options import option
 from fastbat_tf.methods.spec import Paper, Passes, Variant
 
+# With a tolerance, because 8 / 255 is often written as 0.0314.
+FIXED_STEP_SIZE = (
+    "6.0 if norm == 'l2' else "
+    "5000 / 255 if epsilon <= 8 / 255 + 1e-4 else 2000 / 255"
+)
 # The largest move of a pixel in the finite difference: a tenth of a gray level.
 DIFFERENCE = 0.1 / 255
 
@@ -120,20 +130,24 @@ class FastBAT(Method):
     }
     radii = ("epsilon",)  # An unsigned step does not scale with the radius.
     reports = {
+        "step_size": "factor of the gradient in the lower level, as of "
+        "`--step_size`, with `--step_size=auto`",
         "interior_fraction": "share of the pixel values whose perturbation is "
         "on no bound; only these enter the implicit gradient",
         "implicit_ratio": "length of the implicit term, in lengths of the "
         "plain gradient; 0 changes nothing",
+        "implicit_ratio_unclipped": "`robust_implicit_ratio` before "
+        "`--implicit_clip`",
         "implicit_cosine": "cosine between the implicit term and the plain "
         "gradient; above 0 they point the same way",
     }
 
     epsilon: float = options.EPSILON_OF_NORM
-    # With a tolerance, because 8 / 255 is often written as 0.0314.
-    step_size: float | None = options.step_size(
-        "6.0 if norm == 'l2' else "
-        "5000 / 255 if epsilon <= 8 / 255 + 1e-4 else 2000 / 255",
+    step_size: float | Literal["auto"] | None = options.step_size(
+        FIXED_STEP_SIZE,
         shown="5000/255 up to epsilon = 8/255, else 2000/255; in L2 6",
+        help="Step size of the attack; auto holds the interior fraction.",
+        word="auto if norm == 'linf'",
     )
     implicit_lambda: float | None = option(
         formula="10.0 if norm == 'linf' else 1 / max(step_size, 1e-9)",
@@ -153,6 +167,39 @@ class FastBAT(Method):
         choices=get_args(ImplicitGradient),
     )
     norm: str | float = options.NORM
+    implicit_clip: float | None = option(
+        math.inf,
+        "Largest length of the implicit term, in lengths of the plain "
+        "gradient; inf switches the clip off.",
+        interval="(0, inf]",
+        applies="implicit_lambda < inf",
+    )
+    interior_fraction: float | None = option(
+        0.3,
+        "Share of the pixel values that step_size=auto keeps off all bounds.",
+        interval="(0, 1)",
+        shown="0.3 with step_size=auto",
+        applies="step_size == 'auto'",
+    )
+
+    @property
+    def unused_reports(self):
+        unused = []
+        if not self.adapts_step:
+            unused.append("step_size")
+        if not self.adds_apart:
+            unused.append("implicit_ratio_unclipped")
+        return tuple(unused)
+
+    @property
+    def adapts_step(self):
+        """Whether the step size is that of `--step_size=auto`."""
+        return self.step_size == auto_step.AUTO
+
+    @property
+    def adds_apart(self):
+        clip = self.implicit_clip
+        return clip is not None and math.isfinite(clip)
 
     @property
     def differentiates_twice(self):
@@ -181,29 +228,40 @@ class FastBAT(Method):
         return self.remembers_examples
 
     def initial_state(self, sizes, draws):
-        if not self.remembers_examples:
-            return {}
-        return memory.slots(sizes, "delta")
+        slots = {}
+        if self.remembers_examples:
+            slots |= memory.slots(sizes, "delta")
+        if self.adapts_step:
+            given = {"epsilon": self.epsilon, "norm": self.norm}
+            fixed = expressions.evaluate(FIXED_STEP_SIZE, given)
+            slots |= auto_step.slots(self.epsilon, fixed)
+        return slots
 
     def update(self, context):
-        if not self.remembers_examples:
-            return {}
-        return memory.record(context, delta=context.notes["delta"])
+        values = {}
+        if self.remembers_examples:
+            values |= memory.record(context, delta=context.notes["delta"])
+        if self.adapts_step:
+            values |= auto_step.update(
+                context, self.epsilon, self.interior_fraction
+            )
+        return values
 
     def solve(self, context):
-        point = self._linearization_point(context)
+        step_size = self._step_size(context)
+        point = self._linearization_point(context, step_size)
         found = {"linearization_point": point}
         if self.differentiates_twice:
             with tf.GradientTape() as found["tape"]:
                 lower_gradient = context.input_gradient(point)
         elif self.needs_perturbation_gradient:
-            lower_gradient, found["weight_gradients"] = _gradients(
+            lower_gradient, found["weight_gradients"] = implicit.gradients(
                 context, point
             )
         else:
             lower_gradient = context.input_gradient(point)
         found["lower_gradient"] = lower_gradient
-        found["moved"] = point + self.step_size * lower_gradient
+        found["moved"] = point + step_size * lower_gradient
         delta = self._project(found["moved"], context)
         if self.remembers_examples:
             context.note(delta=delta)
@@ -217,27 +275,24 @@ class FastBAT(Method):
         interior = perturbation.interior_mask(
             solution.perturbation, context.images, self.epsilon, norm=self.norm
         )
-        context.report(interior_fraction=tf.reduce_mean(interior))
+        fraction = tf.reduce_mean(interior)
+        context.report(interior_fraction=fraction)
+        context.note(**({"interior": fraction} if self.adapts_step else {}))
         if not self.needs_perturbation_gradient:
             context.report(implicit_ratio=0.0, implicit_cosine=0.0)
             return gradients
         vector = self._vector(context, solution, perturbation_gradient)
-        implicit = self._implicit_term(context, solution.memory, vector)
-        plain_norm = tf.linalg.global_norm(gradients)
-        implicit_norm = tf.linalg.global_norm(implicit)
-        dot = tf.add_n(
-            [
-                tf.reduce_sum(a * b)
-                for a, b in zip(gradients, implicit, strict=True)
-            ]
-        )
-        context.report(
-            implicit_ratio=tf.math.divide_no_nan(implicit_norm, plain_norm),
-            implicit_cosine=tf.math.divide_no_nan(
-                dot, implicit_norm * plain_norm
-            ),
-        )
-        return [a + b for a, b in zip(gradients, implicit, strict=True)]
+        term = self._implicit_term(context, solution.memory, vector)
+        if self.adds_apart:
+            return gradients, term
+        context.report(**implicit.compare(gradients, term))
+        return [a + b for a, b in zip(gradients, term, strict=True)]
+
+    def add(self, gradients, addend):
+        term, ratio = implicit.clip(gradients, addend, self.implicit_clip)
+        added = [a + b for a, b in zip(gradients, term, strict=True)]
+        reports = implicit.compare(gradients, term)
+        return added, {**reports, "implicit_ratio_unclipped": ratio}
 
     def _vector(self, context, solution, gradient):
         """Returns what the implicit term multiplies g(z) by."""
@@ -254,14 +309,16 @@ class FastBAT(Method):
     def _implicit_term(self, context, found, vector):
         """Returns the derivative of `<g(z), vector>` to the weights."""
         if self.differentiates_twice:
-            implicit = context.vector_product(
+            term = context.vector_product(
                 found["tape"], found["lower_gradient"], vector
             )
-            return _filled(implicit, context.variables)
+            return implicit.filled(term, context.variables)
         # Not `h` itself: it overflows where the vector is tiny.
         largest = context.largest["vector"]
         move = DIFFERENCE * tf.math.divide_no_nan(vector, largest)
-        _, moved = _gradients(context, found["linearization_point"] + move)
+        _, moved = implicit.gradients(
+            context, found["linearization_point"] + move
+        )
         return [
             (a - b) * (largest / DIFFERENCE)
             for a, b in zip(moved, found["weight_gradients"], strict=True)
@@ -277,7 +334,14 @@ class FastBAT(Method):
             delta, gradient, size, context.images, self.epsilon, norm=self.norm
         )
 
-    def _linearization_point(self, context):
+    def _step_size(self, context):
+        if not self.adapts_step:
+            return self.step_size
+        step_size = auto_step.step_size(context, self.epsilon)
+        context.report(step_size=step_size)
+        return step_size
+
+    def _linearization_point(self, context, step_size):
         if self.linearization in ("fgsm", "ns-pgd-zero"):
             start = tf.zeros_like(context.images)
         else:
@@ -292,24 +356,7 @@ class FastBAT(Method):
             return self._step(start, gradient, self.epsilon, context)
         if self.linearization == "pgd":
             return self._step(start, gradient, 1.25 * self.epsilon, context)
-        point = start + self.step_size * gradient
+        point = start + step_size * gradient
         if self.linearization == "ns-gd":
             return point
         return self._project(point, context)
-
-
-def _gradients(context, delta):
-    """Returns the gradients of the summed attack loss to delta and weights."""
-    with tf.GradientTape() as tape:
-        tape.watch(delta)
-        losses = context.attack_losses(context.logits(context.images + delta))
-    to_delta, to_weights = tape.gradient(losses, (delta, context.variables))
-    return connected(to_delta), _filled(to_weights, context.variables)
-
-
-def _filled(gradients, variables):
-    """Replaces the missing gradients of unused variables with zeros."""
-    return [
-        tf.zeros_like(variable) if gradient is None else gradient
-        for gradient, variable in zip(gradients, variables, strict=True)
-    ]

@@ -309,6 +309,8 @@ class StepResult(NamedTuple):
             perturbation, if the method needs it. Defaults to None.
         largest: Dict of the scalars that `Method.largest` returned. Defaults
             to none.
+        addend: List like `gradients`, what `Method.add` adds to them as soon as
+            both are summed over the replicas. Defaults to None.
     """
 
     loss: Any
@@ -319,3 +321,4 @@ class StepResult(NamedTuple):
     solution: Any
     perturbation_gradient: Any = None
     largest: Any = {}
+    addend: Any = None

@@ -65,13 +65,15 @@ METHODS = {
         variants={"finite_difference": Variant(options={"implicit_gradient": "finite_difference"}, passes=Passes(forwards=4, to_images=4, to_weights=3)), "without_implicit": Variant(options={"implicit_lambda": inf}, passes=Passes(forwards=3, to_images=3, to_weights=1)), "remembered": Variant(options={"linearization": "remembered"}, passes=Passes(forwards=2, to_images=4, to_weights=3))},
         options={
             "epsilon": Option(help="Radius of the ball.", kind="fraction", interval="[0, 1] if norm == 'linf' else [0, inf)", formula="8 / 255 if norm == 'linf' else 128 / 255", shown="8/255, in L2 128/255"),
-            "step_size": Option(help="Step size of the attack.", kind="fraction", interval="[0, inf)", formula="6.0 if norm == 'l2' else 5000 / 255 if epsilon <= 8 / 255 + 1e-4 else 2000 / 255", shown="5000/255 up to epsilon = 8/255, else 2000/255; in L2 6"),
+            "step_size": Option(help="Step size of the attack; auto holds the interior fraction.", kind="fraction", interval="[0, inf)", formula="6.0 if norm == 'l2' else 5000 / 255 if epsilon <= 8 / 255 + 1e-4 else 2000 / 255", shown="5000/255 up to epsilon = 8/255, else 2000/255; in L2 6", word="auto if norm == 'linf'"),
             "implicit_lambda": Option(help="Lambda of the implicit term; inf switches the term off.", interval="(0, inf]", formula="10.0 if norm == 'linf' else 1 / max(step_size, 1e-9)", shown="10, in L2 1 / step_size", hint="inf switches the implicit term off"),
             "linearization": Option(default="ns-pgd", help="How the linearization point is found.", kind="choice", choices=("ns-pgd", "random", "fgsm", "pgd", "ns-gd", "ns-pgd-zero", "remembered")),
             "implicit_gradient": Option(default="exact", help="How the implicit term is computed.", kind="choice", choices=("exact", "finite_difference")),
             "norm": Option(default="linf", help="Norm of the perturbations and of epsilon.", kind="norm", choices=("linf", "l2")),
+            "implicit_clip": Option(default=inf, help="Largest length of the implicit term, in lengths of the plain gradient; inf switches the clip off.", interval="(0, inf]", applies="implicit_lambda < inf"),
+            "interior_fraction": Option(default=0.3, help="Share of the pixel values that step_size=auto keeps off all bounds.", interval="(0, 1)", shown="0.3 with step_size=auto", applies="step_size == 'auto'"),
         },
-        reports={"interior_fraction": "share of the pixel values whose perturbation is on no bound; only these enter the implicit gradient", "implicit_ratio": "length of the implicit term, in lengths of the plain gradient; 0 changes nothing", "implicit_cosine": "cosine between the implicit term and the plain gradient; above 0 they point the same way"},
+        reports={"step_size": "factor of the gradient in the lower level, as of `--step_size`, with `--step_size=auto`", "interior_fraction": "share of the pixel values whose perturbation is on no bound; only these enter the implicit gradient", "implicit_ratio": "length of the implicit term, in lengths of the plain gradient; 0 changes nothing", "implicit_ratio_unclipped": "`robust_implicit_ratio` before `--implicit_clip`", "implicit_cosine": "cosine between the implicit term and the plain gradient; above 0 they point the same way"},
     ),
     "fgsm": MethodSpec(
         class_name="FGSM",

@@ -31,6 +31,7 @@ def create(method):
     return [
         keras.metrics.Mean(name=f"{PREFIX}{name}")
         for name in ("gradient_norm", *method.reports)
+        if name not in method.unused_reports
     ]
 
 

@@ -17,27 +17,54 @@ _depths = collections.Counter()
 _lock = threading.Lock()
 
 
-def summed(result, shard):
+def summed(result, shard, method):
     """Gives a replica's result the mean gradient of all replicas.
 
     Args:
         result: The `StepResult` of this replica.
         shard: Its `Shard`.
+        method: The `Method`.
 
     Returns:
         A `StepResult`, with the norm of that gradient. If the replica has no
         examples, its other values are zero.
     """
-    gradients = _mean_over_replicas(result.gradients, shard)
-    norm = tf.linalg.global_norm(gradients)
-    reports = {**result.reports, "gradient_norm": norm}
+    count, addend = len(result.gradients), result.addend or []
+    means = _mean_over_replicas([*result.gradients, *addend], shard)
+    norm = tf.linalg.global_norm(means[:count])
+    result = result._replace(
+        gradients=means[:count],
+        addend=means[count:] or None,
+        reports={**result.reports, "gradient_norm": norm},
+    )
+    result = added(result, method)
     return result._replace(
         loss=replicas.unless_empty(shard, result.loss),
-        gradients=gradients,
         reports={
             name: replicas.unless_empty(shard, tf.convert_to_tensor(value))
-            for name, value in reports.items()
+            for name, value in result.reports.items()
         },
+    )
+
+
+def added(result, method):
+    """Adds what a method keeps apart until replicas have been summed.
+
+    Args:
+        result: A `StepResult` with the mean gradients of all replicas.
+        method: The `Method`.
+
+    Returns:
+        A `StepResult` without an addend.
+    """
+    if result.addend is None:
+        return result
+    gradients, reports = method.add(result.gradients, result.addend)
+    norm = tf.linalg.global_norm(gradients)
+    return result._replace(
+        gradients=gradients,
+        addend=None,
+        reports={**result.reports, **reports, "gradient_norm": norm},
     )
 
 

@@ -161,15 +161,18 @@ class TrainingStep(ContextualModel):
         if self.method.needs_largest:
             largest = replicas.largest(shard, result.largest)
             others = {k: v for k, v in given.items() if k != "images"}
-            gradients, reports, notes = self._correction(
+            gradients, addend, reports, notes = self._correction(
                 given["images"],
                 result=result._replace(largest=largest),
                 **others,
             )
             result = result._replace(
-                gradients=gradients, reports=reports, notes=notes
+                gradients=gradients,
+                addend=addend,
+                reports=reports,
+                notes=notes,
             )
-        return summed_gradients.summed(result, shard)
+        return summed_gradients.summed(result, shard, self.method)
 
     def _gradients(self, *, images, labels, **given):
         result = self.compute_gradients(
@@ -196,8 +199,8 @@ class TrainingStep(ContextualModel):
         context.reports.update(result.reports)
         method = self._method_at(given["step"], context.images.dtype)
         with randomness.same_draw(self, result.notes, given["shard"]):
-            gradients = self._correct(method, context, result)
-        return gradients, context.reports, context.notes
+            result = self._correct(method, context, result)
+        return result.gradients, result.addend, context.reports, context.notes
 
     @derivatives.named
     @randomness.one_draw
@@ -272,9 +275,9 @@ class TrainingStep(ContextualModel):
             result = self._differentiate(method, context, shard)
             context.largest.update(result.largest)
             if not self._corrects_apart(shard):
-                gradients = self._correct(method, context, result)
-                result = result._replace(gradients=gradients)
-        return result._replace(reports=context.reports, notes=context.notes)
+                result = self._correct(method, context, result)
+        result = result._replace(reports=context.reports, notes=context.notes)
+        return result if shard else summed_gradients.added(result, self.method)
 
     def _differentiate(self, method, context, shard):
         """Solves the lower level, and differentiates the upper one."""
@@ -334,14 +337,18 @@ class TrainingStep(ContextualModel):
             list(filled),
             result.perturbation_gradient,
         )
+        if method.adds_apart:
+            gradients, addend = corrected
+            return result._replace(gradients=gradients, addend=addend)
         context.report(gradient_norm=tf.linalg.global_norm(corrected))
         # The optimizer does not change a weight that the loss does not use.
-        return [
+        gradients = [
             None if was is None and new is old else new
             for was, old, new in zip(
                 result.gradients, filled, corrected, strict=False
             )
         ]
+        return result._replace(gradients=gradients)
 
     def apply_gradients(self, gradients, finite=True):
         """Updates the weights, and their moving average if there is one."""
