@@ -34,6 +34,15 @@ class RefusedTest(CommandLineTest):
         ("--weight_averaging=1", r"\[0, 1\).* weight_averaging=1.0$"),
         ("--clean_epochs=-1", "`clean_epochs` .* clean_epochs=-1$"),
         ("--clean_epochs=2", r"\[0, 2\).* clean_epochs=2$"),
+        ("--awp_gamma=1", r"\[0, 1\).* awp_gamma=1.0$"),
+        (
+            "--awp_warmup_epochs=1",
+            "above 0.* awp_warmup_epochs=1, awp_gamma=0$",
+        ),
+        (
+            "--awp_gamma=0.1 --awp_warmup_epochs=2",
+            r"\[0, 2\).* awp_warmup_epochs=2$",
+        ),
         ("--epsilon_ramp_epochs=-1", "at least 0.* epsilon_ramp_epochs=-1$"),
         (
             "--clean_epochs=1 --epsilon_ramp_epochs=2",

@@ -7,8 +7,11 @@ difference of weight gradients:
     d <g(z), v> / d theta = (w(z + h v) - w(z - h v)) / (2 h)
 
 where g and w are the gradients of the summed loss to the pixels and weights.
+With adversarial weight perturbation, the gradient of the upper level is that at
+theta + v, and all else is at theta.
 """
 
+import contextlib
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -101,21 +104,39 @@ def fastbat_points(problem):
     return z, ascend(z)
 
 
-def fastbat(problem, points):
+@contextlib.contextmanager
+def _perturbed(problem, gradients, gamma):
+    """Moves the kernels by gamma of their norms along the gradients."""
+    before = problem.network.get_weights()
+    for variable, gradient in zip(problem.variables, gradients, strict=True):
+        if len(variable.shape) > 1:
+            share = np.linalg.norm(variable) / np.linalg.norm(gradient)
+            variable.assign_add(gamma * share * gradient)
+    yield
+    problem.network.set_weights(before)
+
+
+def fastbat(problem, points, gamma=0.0):
     """Returns the gradient of a step, a list of arrays.
 
     Args:
         problem: The `Problem`.
         points: The linearization point, and delta*.
+        gamma: Float, the length of the weight perturbation. Defaults to 0.
     """
     attacked = _attacked(problem)
 
+    def mean(outputs):
+        return problem.mean(problem.loss(outputs))
+
     def upper(outputs):
         extra = [tf.reduce_sum(x) for x in problem.network.losses]
-        return problem.mean(problem.loss(outputs)) + sum(extra)
+        return mean(outputs) + sum(extra)
 
     z, delta = points
-    plain, to_delta = _gradients(problem, delta, upper)
+    direction, _ = _gradients(problem, delta, mean)
+    with _perturbed(problem, direction, gamma):
+        plain, to_delta = _gradients(problem, delta, upper)
     low = np.maximum(-problem.images, -EPSILON) + 1e-7
     high = np.minimum(1 - problem.images, EPSILON) - 1e-7
     interior = np.array((low < delta) & (delta < high))
@@ -129,8 +150,13 @@ def fastbat(problem, points):
     ]
 
 
-def trades(problem):
-    """Returns the gradient of a step with one step of the attack."""
+def trades(problem, gamma=0.0):
+    """Returns the gradient of a step with one step of the attack.
+
+    Args:
+        problem: The `Problem`.
+        gamma: Float, the length of the weight perturbation. Defaults to 0.
+    """
 
     def apart(first, second):
         p, q = tf.nn.log_softmax(first), tf.nn.log_softmax(second)
@@ -144,11 +170,18 @@ def trades(problem):
         value = tf.reduce_sum(apart(clean, moved))
     ascent = EPSILON * tf.sign(tape.gradient(value, start))
     delta = problem.project(start + ascent)
-    with tf.GradientTape() as tape:
-        outputs = problem.forward(0.0)
-        moved = problem.forward(delta)
-        extra = [tf.reduce_sum(x) for x in problem.network.losses]
-        divergence = apart(problem.logits(outputs), problem.logits(moved))
-        value = problem.mean(problem.loss(outputs)) + sum(extra)
-        value += COEFFICIENT * problem.mean(divergence)
-    return _filled(tape.gradient(value, problem.variables), problem.variables)
+
+    def upper(regularized):
+        with tf.GradientTape() as tape:
+            outputs = problem.forward(0.0)
+            moved = problem.forward(delta)
+            divergence = apart(problem.logits(outputs), problem.logits(moved))
+            value = problem.mean(problem.loss(outputs))
+            value += COEFFICIENT * problem.mean(divergence)
+            for extra in problem.network.losses if regularized else ():
+                value += tf.reduce_sum(extra)
+        variables = problem.variables
+        return _filled(tape.gradient(value, variables), variables)
+
+    with _perturbed(problem, upper(regularized=False), gamma):
+        return upper(regularized=True)

@@ -114,6 +114,7 @@ robust.compile(attack_loss=3)  # reportArgumentType
 robust.compile(plan=(20, 390, 128))  # reportArgumentType
 robust.compile(epsilon_schedule=0.5)  # reportArgumentType
 robust.compile(epsilon_schedule=fb.EpsilonSchedule)  # reportArgumentType
+robust.compile(weight_perturbation=0.005)  # reportArgumentType
 robust.compile(nonsense=3)  # reportCallIssue
 robust.compile().compile(decay=3)  # reportCallIssue
 robust.fit(images, labels, "128")  # reportArgumentType
@@ -133,6 +134,8 @@ robust.save(3)  # reportArgumentType
 robust.export(3)  # reportArgumentType
 robust.averaged_weights(3)  # reportCallIssue
 fb.EpsilonSchedule("2")  # reportArgumentType
+fb.AdversarialWeightPerturbation("0.1")  # reportArgumentType
+fb.AdversarialWeightPerturbation(warmup_epochs=2)  # reportCallIssue
 fb.EpsilonSchedule(clean_steps=2.5)  # reportArgumentType
 fb.EpsilonSchedule(ramp_step=2)  # reportCallIssue
 fb.EpsilonSchedule(2, 4).lower("x")  # reportArgumentType

@@ -155,6 +155,7 @@ robust.compile(
     attack_loss=lambda labels, predictions: tf.reduce_sum(predictions),
     plan=fb.Plan(20, 390, 128, examples=50_000),
     epsilon_schedule=fb.EpsilonSchedule(clean_steps=10, ramp_steps=100),
+    weight_perturbation=fb.AdversarialWeightPerturbation(0.01, warmup_steps=9),
 )
 robust.compile({"class_name": "SGD", "config": {}}, jit_compile="auto")
 robust.compile("sgd").fit(images, labels).history["loss"][-1]
