@@ -10,6 +10,7 @@ from . import models as models
 from .data.indexing import with_index as with_index
 from .data.loading import load_data as load_data
 from .evaluation.alignment import GradientAlignment as GradientAlignment
+from .evaluation.corruptions import evaluate_corruptions as evaluate_corruptions
 from .evaluation.plots import plot_adversarial as plot_adversarial
 from .evaluation.robustness import evaluate_robustness as evaluate_robustness
 from .layers import FusedBatchNormalization as FusedBatchNormalization

@@ -1,5 +1,6 @@
 """Prints the results of an evaluation as a table."""
 
+from fastbat_tf.evaluation import corruption_table
 from fastbat_tf.runtime import display, formatting
 
 HEADINGS = ("attack", "epsilon", "accuracy", "95 % interval", "seconds")
@@ -16,6 +17,8 @@ def show(results):
         f"{results['examples']} examples, norm {results['norm']}, seed "
         f"{results['seed']}."
     )
+    if "corruptions" in results:
+        _show_corruptions(results["corruptions"])
     display.remarks(results["notes"], results["warnings"])
 
 
@@ -35,6 +38,12 @@ def _rows(results):
         for stage in row.get("stages", []):
             rows.append(_line(stage, f"  after {stage['attack']}", ""))
     return rows
+
+
+def _show_corruptions(found):
+    """Prints the accuracy on each corruption at each severity."""
+    display.table(corruption_table.rows(found))
+    display.result(corruption_table.describe(found))
 
 
 def _line(row, name, epsilon):
