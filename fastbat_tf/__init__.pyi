@@ -11,6 +11,7 @@ from .attacks.nearest import nearest_adversarial as nearest_adversarial
 from .data.indexing import with_index as with_index
 from .data.loading import load_data as load_data
 from .evaluation.alignment import GradientAlignment as GradientAlignment
+from .evaluation.corruptions import evaluate_corruptions as evaluate_corruptions
 from .evaluation.plots import plot_adversarial as plot_adversarial
 from .evaluation.robustness import evaluate_robustness as evaluate_robustness
 from .layers import FusedBatchNormalization as FusedBatchNormalization

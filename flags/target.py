@@ -33,6 +33,12 @@ ALLOW_CODE = absl_flags.DEFINE_bool(
     "evaluate: trust --model_path and --surrogate, which may then bring Python "
     "code or operations that reach files.",
 )
+CORRUPTIONS_DIR = absl_flags.DEFINE_string(
+    "corruptions_dir",
+    None,
+    "evaluate: also measure the accuracy on the corrupted images of this "
+    "directory, which has the layout of CIFAR-10-C.",
+)
 
 
 def get_target():
@@ -48,6 +54,7 @@ def get_target():
         results_dir=RESULTS_DIR.value,
         save_images=SAVE_IMAGES.value,
         allow_code=ALLOW_CODE.value,
+        corruptions_dir=CORRUPTIONS_DIR.value,
     )
 
 

@@ -294,6 +294,47 @@ class EvaluateTest(CommandLineTest):
             self.assertEqual(file["images"].shape, (40, 32, 32, 3))
             self.assertEqual(file["robust"].mean(), row["robust_accuracy"])
 
+    def test_corruptions(self):
+        """Of a run, and of its model: the same numbers, twice."""
+        corrupted = self.directory / "corrupted"
+        corrupted.mkdir()
+        random = np.random.default_rng(0)
+        images = random.integers(0, 256, (60, 32, 32, 3), np.uint8)
+        for name in ("fog", "saturate"):
+            np.save(corrupted / f"{name}.npy", images)
+        np.save(corrupted / "labels.npy", np.tile(np.arange(12) % 10, 5))
+        flags = ("--attacks=fgsm", "--max_examples=10")
+        flags += (f"--corruptions_dir={corrupted}",)
+        output = self.evaluate(f"--run_dir={self.run_dir}", *flags)
+        self.assertIn("saturate (extra)", output)
+        self.assertIn("no mean of the 15 standard ones", output)
+        story = json.loads(RunDirectory(self.run_dir).results.read_text())
+        found = story["corruptions"]
+        self.assertEqual(set(found["accuracy"]), {"fog", "saturate"})
+        self.assertEqual(*found["accuracy"].values())
+        self.assertEqual(found["examples"], 10)
+        (alone,) = (self.run_dir / "evaluations").glob("fgsm-*")
+        results = json.loads((alone / "results.json").read_text())
+        self.assertEqual(results["corruptions"], found)
+        report = (self.run_dir / "report.md").read_text()
+        self.assertIn("How accurate is it on corrupted images?", report)
+        self.evaluate(
+            f"--model_path={self.run_dir}/saved_model",
+            "--dataset=cifar10_mini",
+            f"--results_dir={self.where}",
+            *flags,
+        )
+        results = json.loads((self.where / "results.json").read_text())
+        self.assertEqual(results["corruptions"], found)
+
+    def test_wrong_corruptions(self):
+        """They are refused before anything is written."""
+        self.refuse(
+            r"gaussian_noise\.npy\. Received: directory=no/such$",
+            f"--run_dir={self.run_dir}",
+            "--corruptions_dir=no/such",
+        )
+
     def refuse(self, message, *flags):
         before = files(self.directory)
         process = main_here("--mode=evaluate", "--attacks=pgd-1-1", *flags)

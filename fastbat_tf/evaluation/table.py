@@ -2,6 +2,7 @@
 
 import itertools
 
+from fastbat_tf.evaluation import corruption_table
 from fastbat_tf.runtime import display, formatting
 
 HEADINGS = (
@@ -27,6 +28,8 @@ def show(results):
     )
     for row in results.get("distances", []):
         display.result(distances(row))
+    if "corruptions" in results:
+        _show_corruptions(results["corruptions"])
     display.remarks(results["notes"], results["warnings"])
 
 
@@ -49,6 +52,12 @@ def _rows(results):
         if "target" in row:
             rows.append(_reached(row))
     return rows
+
+
+def _show_corruptions(found):
+    """Prints the accuracy on each corruption at each severity."""
+    display.table(corruption_table.rows(found))
+    display.result(corruption_table.describe(found))
 
 
 def _line(row, name, epsilon):

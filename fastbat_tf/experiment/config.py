@@ -225,6 +225,8 @@ class Target:
             `False`.
         allow_code: Boolean, whether the files of `model_path` and `surrogate`
             may bring Python code. Defaults to `False`.
+        corruptions_dir: Path of a directory of corrupted images in the layout
+            of CIFAR-10-C. Defaults to `None`: no corruptions are measured.
     """
 
     model_path: str | None = None
@@ -232,6 +234,7 @@ class Target:
     results_dir: str | None = None
     save_images: bool = False
     allow_code: bool = False
+    corruptions_dir: str | None = None
 
     def __post_init__(self):
         if isinstance(self.surrogate, list):

@@ -10,7 +10,7 @@ from fastbat_tf.attacks.surrogates import as_surrogates
 from fastbat_tf.data import loading
 from fastbat_tf.data.class_names import class_names
 from fastbat_tf.errors import InputError
-from fastbat_tf.evaluation import table
+from fastbat_tf.evaluation import corruptions, table
 from fastbat_tf.evaluation.robustness import evaluate_robustness
 from fastbat_tf.experiment import (
     differences,
@@ -83,6 +83,8 @@ def _evaluate(config, target, run_dir, build_model, everyone):
     for path in filter(None, (model, *as_surrogates(surrogate))):
         # Before the data are read.
         model_files.check(path, allow_code=target.allow_code)
+    if target.corruptions_dir is not None:
+        corruptions.open_files(target.corruptions_dir)
     if model is None:
         run = RunDirectory(run_dir)
         # Fails now, not after hours.
@@ -96,6 +98,7 @@ def _evaluate(config, target, run_dir, build_model, everyone):
         names = class_names(config.data)
     for hint in hints.new_hints():
         display.note(hint)
+    corrupted = _measure_corruptions(config, target, model)
     results = evaluate_robustness(
         model,
         test,
@@ -115,16 +118,35 @@ def _evaluate(config, target, run_dir, build_model, everyone):
         distances=settings.distances,
         allow_code=target.allow_code,
     )
+    results |= corrupted
     if target.model_path is not None:
         # No run says which images these are.
         results["data"] = flags_of_data(config)
+    if target.model_path is not None or corrupted:
         everyone.on_chief(lambda: results_file.write(directory, results))
-    else:
+    if target.model_path is None:
         added = results_file.with_outcomes(results, run.path, directory)
         added["weights_sha256"] = weights
         everyone.on_chief(lambda: _add(run, added))
         everyone.on_chief(lambda: _renew_cards(config, model, run))
     return results
+
+
+def _measure_corruptions(config, target, model):
+    """Returns what `results.json` has of corruptions: `{}` without any."""
+    if target.corruptions_dir is None:
+        return {}
+    settings = config.evaluation
+    found = corruptions.evaluate_corruptions(
+        model,
+        target.corruptions_dir,
+        max_examples=settings.max_examples,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        verbose=True,
+        allow_code=target.allow_code,
+    )
+    return {"corruptions": found}
 
 
 def results_directory(config, target, run_dir):
@@ -144,7 +166,8 @@ def results_directory(config, target, run_dir):
     }
     # Earlier versions did not have them, and they change no outcome.
     del everything["validation_norm"], everything["loss_surface"]
-    del everything["allow_code"], everything["distances"]
+    for name in ("allow_code", "corruptions_dir", "distances"):
+        del everything[name]
     digest = zlib.crc32(json.dumps(everything, sort_keys=True).encode())
     names = "_".join(settings.attacks)[:60]
     return parent / f"{names}-{digest:08x}"

@@ -10,6 +10,7 @@ from fastbat_tf.errors import InputError
 
 GROUPS = ("attacks", "worst_case", "distances")  # The last one need not be.
 TEXTS = ("warnings", "notes")
+LATEST = ("corruptions",)  # The newest ones replace what was there.
 SECONDS_TO_ADD = 60.0  # Another process holds the lock for milliseconds.
 
 
@@ -121,6 +122,7 @@ def _merge(story, results, of_training):
         if of_training:
             texts.reverse()
         merged[group] = list(dict.fromkeys(sum(texts, [])))
+    merged |= {name: results[name] for name in LATEST if name in results}
     return merged
 
 

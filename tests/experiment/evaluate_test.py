@@ -11,6 +11,7 @@ import threading
 from absl.testing import absltest, parameterized
 
 from fastbat_tf.errors import InputError
+from fastbat_tf.evaluation import corruption_table
 from fastbat_tf.evaluation.table import show
 from fastbat_tf.experiment import results_file
 from fastbat_tf.experiment.config import (
@@ -68,6 +69,9 @@ class ResultsDirectoryTest(parameterized.TestCase):
     def test_the_same(self):
         self.assertEqual(self.directory(), self.directory())
         self.assertEqual(self.directory(batch_size=3), self.directory())
+        # They can be added to an evaluation that has ended.
+        corrupted = Target(corruptions_dir="c")
+        self.assertEqual(self.directory(target=corrupted), self.directory())
 
     @parameterized.parameters(
         {"attacks": ("fgsm",)},
@@ -234,6 +238,19 @@ class AddRowsTest(absltest.TestCase):
     def add_results(self, rows, **others):
         return results_file.add(self.path, {**self.results(rows), **others})
 
+    def test_the_newest_corruptions(self):
+        """They stay with the weights that they were measured on."""
+        for given, expected in ((1, 1), (None, 1), (2, 2)):
+            others = {} if given is None else {"corruptions": given}
+            results_file.add(self.path, self.results([row()], **others))
+            story = json.loads(self.path.read_text())
+            self.assertEqual(story["corruptions"], expected)
+        results_file.add(self.path, self.results([row()]), of_training=True)
+        story = json.loads(self.path.read_text())
+        self.assertEqual(story["corruptions"], 2)
+        results_file.add(self.path, self.results([row()], "b"))
+        self.assertNotIn("corruptions", json.loads(self.path.read_text()))
+
     def test_the_end_of_the_training(self):
         """It comes before earlier rows of the same weights."""
         before = [row("square"), row(accuracy=0.25), row(seed=1)]
@@ -334,6 +351,30 @@ class TableTest(absltest.TestCase):
         ends = ["4.0% class 3", "4.0% cat", "4.0% great whi..."]
         for line, end in zip(table[2:5], ends, strict=True):
             self.assertRegex(line, f"  {re.escape(end)} +1.2$")
+
+    def test_corruptions(self):
+        found = corruption_table.summarize(
+            {"fog": [0.9, 0.8, 0.7, 0.6, 0.5], "spatter": [1, 1, 1, 1, 0.5]},
+            examples=10,
+        )
+        found |= {"subset": None, "seed": 0}
+        table = self.show(self.results(corruptions=found))
+        self.assertEqual(
+            table[8:11],
+            [
+                "corruption             1        2        3        4       5    "
+                "mean",
+                "fog               90.00%   80.00%   70.00%   60.00%  50.00%  "
+                "70.00%",
+                "spatter (extra)  100.00%  100.00%  100.00%  100.00%  50.00%  "
+                "90.00%",
+            ],
+        )
+        self.assertRegex(
+            table[11],
+            "^Corruptions: 10 images, at each severity. There is no mean of "
+            "the 15 standard ones without gaussian_noise, .*compression.$",
+        )
 
     def test_radii(self):
         attacks = [row(epsilon=0.5 / 255), row("pgd-1-1", 0.3, norm="l2")]

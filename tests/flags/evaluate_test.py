@@ -51,6 +51,7 @@ class EvaluateFlagsTest(CommandLineTest):
                 "results_dir": None,
                 "save_images": False,
                 "allow_code": False,
+                "corruptions_dir": None,
             },
         )
 
@@ -94,6 +95,7 @@ class EvaluateFlagsTest(CommandLineTest):
             "--results_dir=there",
             "--save_images",
             "--allow_code",
+            "--corruptions_dir=CIFAR-10-C",
             "--jit_compile=true",
         )
         self.assertIsNone(run_dir)
@@ -108,6 +110,7 @@ class EvaluateFlagsTest(CommandLineTest):
                 "results_dir": "there",
                 "save_images": True,
                 "allow_code": True,
+                "corruptions_dir": "CIFAR-10-C",
             },
         )
 

@@ -154,6 +154,10 @@ fb.FusedBatchNormalization(nonsense=3)  # reportCallIssue
 
 # Evaluation.
 fb.evaluate_robustness(model)  # reportCallIssue
+fb.evaluate_corruptions(model)  # reportCallIssue
+fb.evaluate_corruptions(model, 3)  # reportArgumentType
+fb.evaluate_corruptions(model, "c", max_examples=1.5)  # reportArgumentType
+fb.evaluate_corruptions(model, "c", norm="linf")  # reportCallIssue
 fb.evaluate_robustness(model, data, 3)  # reportArgumentType
 fb.evaluate_robustness(model, data, attacks=3)  # reportArgumentType
 fb.evaluate_robustness(model, data, epsilons="8")  # reportArgumentType

@@ -239,6 +239,14 @@ fb.evaluate_robustness(
     pixel_range=[0, 255],
 )["attacks"][0]["robust_accuracy"]
 fb.evaluate_robustness(lambda x: x @ images, [images, labels], ("square",))
+fb.evaluate_corruptions(robust, "CIFAR-10-C")
+fb.evaluate_corruptions(
+    pathlib.Path("model.keras"),
+    pathlib.Path("CIFAR-10-C"),
+    max_examples=100,
+    pixel_range=(0, 255),
+    verbose=True,
+)["accuracy"]["fog"]
 score = fb.GradientAlignment(robust.network, 100)(images, labels, 8 / 255)
 assert_type(score, float)
 

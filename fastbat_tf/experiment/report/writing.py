@@ -12,6 +12,7 @@ from fastbat_tf.experiment.report import (
     charts,
     classes,
     comparison,
+    corruptions,
     cost,
     distances,
     gallery,
@@ -41,6 +42,7 @@ PARTS = (
     comparison,
     cost,
 )
+OPTIONAL = (corruptions,)  # Left out if they have nothing to show.
 HTML, MARKDOWN, PICTURES = "report.html", "report.md", "report_files"
 SECONDS_TO_WRITE = 30.0  # Of another process that writes the same report.
 # As many as a heading holds.
@@ -105,7 +107,9 @@ def write(records: list[RunRecord], directory: str | os.PathLike) -> Written:
 def sections(records: list[RunRecord]) -> list[Section]:
     """Returns the `Section`s of the report, in the order of the page."""
     with charts.style():
-        return [_section(part, records) for part in PARTS]
+        made = [_section(part, records) for part in PARTS]
+        others = [_section(part, records) for part in OPTIONAL]
+    return [*made, *(section for section in others if section.blocks)]
 
 
 def _section(part, records):
