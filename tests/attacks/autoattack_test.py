@@ -1,9 +1,12 @@
 """Tests attacks that consist of others: AutoAttack and transfer."""
 
+import itertools
+
 import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
+from fastbat_tf import attacks
 from fastbat_tf.attacks.autoattack import AutoAttack
 from fastbat_tf.attacks.pgd import PGD
 from fastbat_tf.attacks.transfer import Transfer
@@ -11,11 +14,13 @@ from fastbat_tf.errors import InputError
 from tests.support import attack_problems
 from tests.support.attack_problems import (
     NORMS,
+    SHAPE,
     SMALL_ATTACKS,
     between,
     linear_problem,
     predictions,
     sizes,
+    smooth_network,
 )
 
 SMALL_STANDARD = ("apgd-ce-10", "apgd-t-10", "fab-t-8", "square-40")
@@ -114,6 +119,26 @@ class AutoAttackTest(parameterized.TestCase, tf.test.TestCase):
         )
         differs = np.abs(result.perturbation - fgsm.perturbation)
         self.assertTrue((differs.max(axis=(1, 2, 3)) > 1e-3)[result[1]].all())
+
+    @parameterized.parameters(*NORMS)
+    def test_every_order_breaks_the_same_examples(self, norm):
+        # On a bent boundary, where each attack breaks others.
+        network = smooth_network(classes=4, seed=2, scale=3.0)
+        images = np.random.default_rng(7).random((24, *SHAPE), np.float32)
+        labels = predictions(network, images)
+        parts = ("apgd-ce-3", "apgd-t-2", "fab-t-2", "square-9")
+        epsilon = {"linf": 0.04, "l2": 0.3}[norm]
+
+        data = images, labels, epsilon
+        attack = attacks.get("+".join(parts), network, norm=norm)
+        stages = attack.stages()  # Each of them is traced once.
+        alone = [stage(*data).robust for stage in stages]
+        together = np.all(alone, axis=0)
+        self.assertBetween(together.sum(), 1, 23)
+        self.assertFalse(all((each == together).all() for each in alone))
+        for order in itertools.permutations(stages):
+            attack._stages = list(order)
+            self.assertAllEqual(attack(*data).robust, together)
 
     def test_masked_gradients(self):
         problem = linear_problem(20, classes=4, seed=1, wrong=False)

@@ -288,6 +288,7 @@ class KilledTest(absltest.TestCase):
             "seeds.json",
             "evaluations/*/adversarial_*.npz",
             "evaluations/*/surface.npz",
+            "evaluations/*/distances.npz",
             "evaluations/*/.lock",
             ".results.json.lock",
             ".report.lock",

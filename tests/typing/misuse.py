@@ -169,6 +169,7 @@ fb.evaluate_robustness(model, data, seed="0")  # reportArgumentType
 fb.evaluate_robustness(model, data, directory=3)  # reportArgumentType
 fb.evaluate_robustness(model, data, verbose="yes")  # reportArgumentType
 fb.evaluate_robustness(model, data, pixel_range=255)  # reportArgumentType
+fb.evaluate_robustness(model, data, distances="100")  # reportArgumentType
 fb.plot_adversarial(images)  # reportCallIssue
 fb.plot_adversarial(images, images, epsilon=0.1)  # reportCallIssue
 fb.plot_adversarial(images, images, max_examples="8")  # reportArgumentType
@@ -201,6 +202,11 @@ fb.attacks.Square(nonsense=3)  # reportCallIssue
 fb.attacks.AutoAttack(epsilon="oops")  # reportArgumentType
 fb.attacks.AutoAttack(version=3)  # reportArgumentType
 fb.attacks.AutoAttack(nonsense=3)  # reportCallIssue
+fb.nearest_adversarial(model, images)  # reportCallIssue
+fb.nearest_adversarial(model, images, labels, steps="9")  # reportArgumentType
+fb.nearest_adversarial(
+    model, images, labels
+).robust  # reportAttributeAccessIssue
 fb.attacks.PGD(images)  # reportArgumentType
 fb.attacks.PGD(0.1, 10, 1, "l2")  # reportCallIssue
 fb.attacks.PGD(random_start="no")  # reportArgumentType

@@ -237,6 +237,7 @@ fb.evaluate_robustness(
     save_images=True,
     verbose=True,
     pixel_range=[0, 255],
+    distances=100,
 )["attacks"][0]["robust_accuracy"]
 fb.evaluate_robustness(lambda x: x @ images, [images, labels], ("square",))
 fb.evaluate_corruptions(robust, "CIFAR-10-C")
@@ -273,6 +274,10 @@ fb.plot_adversarial(
 found, predictions, is_robust = fb.attacks.PGD(8 / 255, 20, 5, norm=2)(
     robust, tensors, labels, pixel_range=(0, 255)
 )
+nearest = fb.nearest_adversarial(robust, tensors, labels, norm=2, steps=20)
+assert_type(nearest, fb.attacks.NearestExamples)
+print(np.median(nearest.distances), nearest.images, nearest.predictions)
+fb.attacks.nearest_adversarial(loaded, images, labels, pixel_range=(0, 255))
 fb.attacks.PGD(1, loss="dlr", random_start=False, batch_size=8, seed=1)
 fb.attacks.FGSM(norm="Linf", jit_compile="auto")
 fb.attacks.APGD(None, steps=20, restarts=2, norm=np.inf, jit_compile=True)
