@@ -25,7 +25,7 @@ import sys
 
 from absl import app
 
-from benchmarks import study, study_table
+from benchmarks import study, study_settings, study_table
 
 ACTIVATIONS = ("relu", "softplus", "swish")
 RADII = (8, 16)
@@ -79,7 +79,7 @@ def run(all_rows, title, program):
         title: Title of the plot.
         program: Name of the module that is run.
     """
-    settings = study.read_flags()
+    settings = study_settings.read_flags()
     chosen = study.choose(all_rows, settings.rows)
     if settings.list:
         print("\n".join(row.name for row in chosen))
@@ -110,5 +110,5 @@ def main(_):
 
 
 if __name__ == "__main__":
-    study.define_flags("runs/implicit_term")
+    study_settings.define_flags("runs/implicit_term")
     app.run(main)

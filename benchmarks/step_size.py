@@ -14,7 +14,7 @@ results.
 
 from absl import app
 
-from benchmarks import implicit_term, study
+from benchmarks import implicit_term, study, study_settings
 
 STEPS = (500, 1000, 2000, 5000, 10000)
 FRACTIONS = ("0.1", "0.3", "0.5")
@@ -53,5 +53,5 @@ def main(_):
 
 
 if __name__ == "__main__":
-    study.define_flags("runs/step_size")
+    study_settings.define_flags("runs/step_size")
     app.run(main)

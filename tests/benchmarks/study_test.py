@@ -9,7 +9,13 @@ import numpy as np
 from absl import flags as absl_flags
 from absl.testing import absltest, flagsaver
 
-from benchmarks import implicit_term, step_size, study, study_table
+from benchmarks import (
+    implicit_term,
+    step_size,
+    study,
+    study_settings,
+    study_table,
+)
 from flags import command
 
 
@@ -61,7 +67,7 @@ class RowsTest(absltest.TestCase):
             self.assertEqual(row.flags[:2], base.flags[:2])
 
     def test_flags_are_those_of_main(self):
-        shared = study.read_flags(study_flags()).protocol
+        shared = study_settings.read_flags(study_flags()).protocol
         fail = mock.Mock(side_effect=AssertionError)
         for row in [*implicit_term.rows(), *step_size.rows()]:
             with (
@@ -79,14 +85,14 @@ class RowsTest(absltest.TestCase):
 def study_flags(*arguments):
     """Returns the flags of a study, parsed, apart from those of main.py."""
     values = absl_flags.FlagValues()
-    study.define_flags("runs/study", values)
+    study_settings.define_flags("runs/study", values)
     values(["study", *arguments])
     return values
 
 
 class SettingsTest(absltest.TestCase):
     def test_flags(self):
-        settings = study.read_flags(
+        settings = study_settings.read_flags(
             study_flags("--seeds=1,2", "--width=4", "--rows=a,b*")
         )
         self.assertEqual(settings.seeds, [1, 2])
@@ -95,7 +101,7 @@ class SettingsTest(absltest.TestCase):
         self.assertIn("--deterministic", settings.protocol)
         self.assertTrue(settings.runs.is_absolute())
         with self.assertRaisesRegex(SystemExit, "Received: seeds=1,x"):
-            study.read_flags(study_flags("--seeds=1,x"))
+            study_settings.read_flags(study_flags("--seeds=1,x"))
 
     def test_rows_are_chosen_by_name(self):
         rows = step_size.rows()
@@ -109,7 +115,7 @@ class SettingsTest(absltest.TestCase):
 class CommandsTest(absltest.TestCase):
     def test_a_row_is_trained_and_attacked(self):
         runs = self.enterContext(tempfile.TemporaryDirectory())
-        settings = study.read_flags(
+        settings = study_settings.read_flags(
             study_flags(f"--runs={runs}", "--data_dir=DIR")
         )
         row = study.Row("name", ("--epsilon=8/255",), "name")
@@ -147,7 +153,7 @@ class CollectTest(absltest.TestCase):
     def setUp(self):
         super().setUp()
         runs = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
-        self.settings = study.read_flags(
+        self.settings = study_settings.read_flags(
             study_flags(f"--runs={runs}", "--seeds=1,2")
         )
         self.rows = [

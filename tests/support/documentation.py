@@ -116,3 +116,26 @@ def load_hooks():
     hooks = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(hooks)
     return hooks
+
+
+def read_tables(page):
+    """Returns the tables of a page.
+
+    Returns:
+        Dict from the text of a heading to the tables below it. A table is a
+        list of rows, of which the first has the heads; a row is a list of
+        strings.
+    """
+    found = {}
+    heading, previous = "", ""
+    for line in (TOP / page).read_text().splitlines():
+        if line.startswith("#"):
+            heading = line.lstrip("# ")
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("|") and not set("".join(cells)) <= set("-:"):
+            tables = found.setdefault(heading, [])
+            if not previous.startswith("|"):
+                tables.append([])
+            tables[-1].append(cells)
+        previous = line
+    return found
