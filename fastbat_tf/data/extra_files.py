@@ -111,7 +111,7 @@ def inspect(path: str | os.PathLike, image_shape: tuple) -> ExtraFile:
         raise _refuse(
             f"a file of numpy.savez with {IMAGES[0]} and {LABELS[0]}",
             path,
-            f"{type(error).__name__}: {error}",
+            getattr(error, "strerror", None) or f"{error}",
         ) from error
     _check(found, image_shape)
     return found

@@ -21,6 +21,7 @@ from fastbat_tf.experiment import (
     loop,
     notes,
     reading,
+    remembered,
     results_file,
     settings_table,
     tensorboard,
@@ -221,6 +222,9 @@ def _build(config, build_model, examples, everyone):
     robust = building.build_initial(config, build_model, everyone)
     steps_per_epoch = pipeline.batches_per_epoch(
         examples, config.training.batch_size, robust.method.remembers_examples
+    )
+    remembered.expect_memory(
+        robust, examples.size, config.training.batch_size
     )
     building.compile_robust(
         config, robust, steps_per_epoch, examples=examples.size
