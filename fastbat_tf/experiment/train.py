@@ -223,9 +223,7 @@ def _build(config, build_model, examples, everyone):
     steps_per_epoch = pipeline.batches_per_epoch(
         examples, config.training.batch_size, robust.method.remembers_examples
     )
-    remembered.expect_memory(
-        robust, examples.size, config.training.batch_size
-    )
+    remembered.expect_memory(robust, examples.size, config.training.batch_size)
     building.compile_robust(
         config, robust, steps_per_epoch, examples=examples.size
     )

@@ -133,6 +133,20 @@ class StepContext(RandomDraws, InputGradients):
             labels = tf.round(labels)
         return tf.cast(labels, tf.int32)
 
+    def probabilities(self, classes: int) -> Any:
+        """The labels as probabilities, one-hot ones of integers.
+
+        Args:
+            classes: Integer, the number of classes.
+
+        Returns:
+            A tensor `(batch, classes)` of the type of the images.
+        """
+        labels = tf.convert_to_tensor(self.labels)
+        if _are_probabilities(labels):
+            return tf.cast(labels, self.images.dtype)
+        return tf.one_hot(self.label_ids, classes, dtype=self.images.dtype)
+
     def tiled_labels(self, copies: int) -> Any:
         """The labels of several versions of the images, stacked.
 
