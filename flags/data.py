@@ -3,6 +3,7 @@
 from absl import flags as absl_flags
 
 from fastbat_tf.data import DATASETS
+from fastbat_tf.data.options import EXTRA_FRACTION as DEFAULT_FRACTION
 from fastbat_tf.experiment.config import DataConfig
 
 _DEFAULT = DataConfig()
@@ -31,6 +32,24 @@ AUGMENT = absl_flags.DEFINE_bool(
     None,
     "Crop, flip and rotate the training images, as is usual for the data set.",
 )
+CUTMIX = absl_flags.DEFINE_bool(
+    "cutmix",
+    _DEFAULT.cutmix,
+    "CutMix: show a part of another image of the batch in a box of each "
+    "training image, and mix the labels.",
+)
+EXTRA_DATA = absl_flags.DEFINE_string(
+    "extra_data",
+    _DEFAULT.extra_data,
+    "File of numpy.savez with more training images and labels, such as "
+    "generated ones (docs/data.md).",
+)
+EXTRA_FRACTION = absl_flags.DEFINE_float(
+    "extra_fraction",
+    None,
+    "extra_data: share of a batch that comes from it (default "
+    f"{DEFAULT_FRACTION}).",
+)
 IMAGE_SIZE = absl_flags.DEFINE_integer(
     "image_size", None, "folder: height and width to which images are resized."
 )
@@ -49,6 +68,9 @@ def get_config():
         validation_share=VALIDATION_SHARE.value,
         training_examples=TRAINING_EXAMPLES.value,
         augment=AUGMENT.value,
+        cutmix=CUTMIX.value,
+        extra_data=EXTRA_DATA.value,
+        extra_fraction=EXTRA_FRACTION.value,
         image_size=IMAGE_SIZE.value,
         skip_unreadable=SKIP_UNREADABLE.value,
     )

@@ -4,8 +4,9 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from fastbat_tf.data import sources
+from fastbat_tf.data import cutmix, sources
 from fastbat_tf.data.augmentation import augment, to_pixels
+from fastbat_tf.data.extra import WithExtra
 from fastbat_tf.draws import Draws
 from fastbat_tf.errors import InputError
 
@@ -19,17 +20,19 @@ def training_batches(
     first_batch=0,
     with_index=False,
     rows=None,
+    mixed_classes=None,
 ):
     """Makes endless shuffled and augmented training batches.
 
     Batch k is a pure function of (seed, k). Each epoch has its own permutation
     of the examples and `examples.size // batch_size` batches of equal shape;
-    which examples it omits depends on the permutation. The augmentation is
-    keyed by epoch and batch.
+    which examples it omits depends on the permutation. With extra images, see
+    `fastbat_tf.data.extra.WithExtra`. The augmentation is keyed by epoch and
+    batch.
 
     Args:
         examples: A split of `fastbat_tf.data.sources`: `Examples`, `Files` or
-            `TFRecords`.
+            `TFRecords`; or a `fastbat_tf.data.extra.WithExtra`.
         batch_size: Integer.
         seed: Integer.
         augmentation: A `fastbat_tf.data.Augmentation`. Defaults to None.
@@ -39,11 +42,14 @@ def training_batches(
             Defaults to False.
         rows: A range, the rows of each batch that this worker trains on, with
             the images that a single process has there. Defaults to None: all.
+        mixed_classes: Integer, the number of classes, if CutMix mixes the
+            images and labels of each batch. Defaults to None: it does not.
 
     Returns:
         A `tf.data.Dataset` of `(images, labels)`: float32 `(batch_size,
-        height, width, channels)` in [0, 1], and int32 `(batch_size,)`; with
-        `rows`, as many as these.
+        height, width, channels)` in [0, 1], and int32 `(batch_size,)`, or with
+        `mixed_classes` float32 `(batch_size, mixed_classes)`; with `rows`, as
+        many as these.
 
     Raises:
         InputError: If there are fewer examples than a batch, or if `TFRecords`
@@ -65,39 +71,110 @@ def training_batches(
     """
     batches = batches_per_epoch(examples, batch_size, with_index)
     if isinstance(examples, sources.TFRecords):
-        images = examples.training_images(
+        return _of_records(
+            examples,
             batches,
             batch_size,
             seed,
             crop=augmentation is not None,
             first_batch=first_batch,
             rows=rows,
+            mixed_classes=mixed_classes,
         )
-        return _batched(images, batch_size if rows is None else len(rows))
     read = examples.reader()
+    rows = range(batch_size) if rows is None else rows
+
+    def make_batch(epoch, batch, chosen):
+        images, labels, index = read_rows(
+            read,
+            tf.ensure_shape(chosen, (batch_size,)),
+            Draws(seed, epoch, batch),
+            first=rows.start,
+            count=len(rows),
+            augmentation=augmentation,
+            mixed_classes=mixed_classes,
+        )
+        images = to_pixels(images)
+        if with_index:
+            images = {"images": images, "index": index}
+        return images, labels
+
+    if isinstance(examples, WithExtra):
+        chosen = examples.orders(batch_size, seed, batches, first_batch)
+    else:
+        chosen = _orders(examples.size, batch_size, seed, first_batch)
+    dataset = chosen.map(make_batch, tf.data.AUTOTUNE, deterministic=True)
+    return endless(dataset.prefetch(tf.data.AUTOTUNE))
+
+
+def _orders(count, batch_size, seed, first_batch):
+    """Makes the numbers of epoch and batch, and the indices of the batch."""
+    batches = count // batch_size
 
     def shuffled_epoch(epoch):
-        chosen = epoch_order(examples.size, batch_size, seed, epoch)
+        chosen = epoch_order(count, batch_size, seed, epoch)
         epochs = tf.repeat(epoch, batches)
         numbers = tf.range(batches, dtype=tf.int64)
         return tf.data.Dataset.from_tensor_slices((epochs, numbers, chosen))
 
-    def make_batch(epoch, batch, chosen):
-        chosen = tf.ensure_shape(chosen, (batch_size,))
-        draws = Draws(seed, epoch, batch)
-        if rows is not None:
-            chosen = chosen[rows.start : rows.stop]
-            draws = DrawsOfRows(draws, rows.start, batch_size)
-        images, labels = read(chosen)
-        images = to_pixels(augment(images, draws, augmentation))
-        if with_index:
-            images = {"images": images, "index": chosen}
-        return images, labels
-
     epochs = tf.data.Dataset.range(first_batch // batches, tf.int64.max)
-    chosen = epochs.flat_map(shuffled_epoch).skip(first_batch % batches)
-    dataset = chosen.map(make_batch, tf.data.AUTOTUNE, deterministic=True)
-    return endless(dataset.prefetch(tf.data.AUTOTUNE))
+    return epochs.flat_map(shuffled_epoch).skip(first_batch % batches)
+
+
+def read_rows(
+    read,
+    order,
+    draws,
+    *,
+    first,
+    count,
+    augmentation=None,
+    mixed_classes=None,
+):
+    """Reads, augments and mixes some rows of a batch.
+
+    Args:
+        read: Function from indices to images and labels.
+        order: int32 tensor `(batch_size,)`, the indices of the whole batch.
+        draws: The `Draws` of the batch.
+        first: Integer or scalar tensor, the first row.
+        count: Integer, the number of rows.
+        augmentation: A `fastbat_tf.data.Augmentation`. Defaults to None.
+        mixed_classes: Integer, the number of classes if CutMix mixes the rows.
+            Defaults to None.
+
+    Returns:
+        uint8 images, labels, and the indices of the images: `count` of each.
+    """
+    size = order.shape[0]
+
+    def augmented(first):
+        rows, own = order, draws
+        if count < size:
+            rows = tf.gather(order, (first + tf.range(count)) % size)
+            own = DrawsOfRows(draws, first, size)
+        images, labels = read(rows)
+        return augment(images, own, augmentation), labels, rows
+
+    images, labels, index = augmented(first)
+    if mixed_classes:
+        # The batch is in random order, so that any other row will do.
+        away = size // 2
+        if count < size:
+            others, other_labels, _ = augmented(first + away)
+        else:
+            others, other_labels = (
+                tf.roll(part, -away, 0) for part in (images, labels)
+            )
+        images, labels = cutmix.mix(
+            images,
+            labels,
+            others,
+            other_labels,
+            draws=DrawsOfRows(draws, first, size),
+            classes=mixed_classes,
+        )
+    return images, labels, index
 
 
 class DrawsOfRows(NamedTuple):
@@ -105,7 +182,8 @@ class DrawsOfRows(NamedTuple):
 
     Attributes:
         draws: The `Draws` of the batch.
-        first: Integer or scalar tensor, the first row.
+        first: Integer or scalar tensor, the first row. After the last row of
+            the batch comes its first one again.
         batch_size: Integer, the rows of the batch.
     """
 
@@ -117,16 +195,17 @@ class DrawsOfRows(NamedTuple):
         whole = self.draws.uniform(
             name, (self.batch_size, *shape[1:]), *arguments
         )
-        rows = whole[self.first : self.first + shape[0]]
-        return tf.ensure_shape(rows, shape)
+        rows = (self.first + tf.range(shape[0])) % self.batch_size
+        return tf.ensure_shape(tf.gather(whole, rows), shape)
 
 
 def batches_per_epoch(examples, batch_size, with_index=False):
     """The number of batches of an epoch.
 
+    Extra images do not change it.
+
     Args:
-        examples: A split of `fastbat_tf.data.sources`: `Examples`, `Files` or
-            `TFRecords`.
+        examples: What `training_batches` takes.
         batch_size: Integer.
         with_index: Whether the indices of the images are needed. Defaults to
             False.
@@ -138,11 +217,12 @@ def batches_per_epoch(examples, batch_size, with_index=False):
         InputError: If there are fewer examples than a batch, or if `TFRecords`
             are read with an index.
     """
-    batches = examples.size // batch_size
+    own = examples.split if isinstance(examples, WithExtra) else examples
+    batches = own.size // batch_size
     if not batches:
         raise InputError(
             "The training split is expected to hold at least one batch, but "
-            f"has {examples.size} images. Received: batch_size={batch_size}"
+            f"has {own.size} images. Received: batch_size={batch_size}"
         )
     if with_index and isinstance(examples, sources.TFRecords):
         raise InputError(
@@ -153,11 +233,48 @@ def batches_per_epoch(examples, batch_size, with_index=False):
     return batches
 
 
-def _batched(images, batch_size):
-    dataset = images.batch(batch_size, drop_remainder=True)
-    dataset = dataset.map(
-        lambda images, labels: (to_pixels(images), labels), tf.data.AUTOTUNE
+def _of_records(
+    examples,
+    batches,
+    batch_size,
+    seed,
+    *,
+    crop,
+    first_batch,
+    rows,
+    mixed_classes,
+):
+    """Makes batches of TFRecords, which are read one by one."""
+    rows = range(batch_size) if rows is None else rows
+    # The partners of mixed rows may be those of another worker.
+    decoded = range(batch_size) if mixed_classes else rows
+    images = examples.training_images(
+        batches,
+        batch_size,
+        seed,
+        crop=crop,
+        first_batch=first_batch,
+        rows=decoded if len(decoded) < batch_size else None,
     )
+
+    def make_batch(number, batch):
+        images, labels = batch
+        if mixed_classes:
+            images, labels, _ = read_rows(
+                lambda index: (
+                    tf.gather(images, index),
+                    tf.gather(labels, index),
+                ),
+                tf.range(batch_size),
+                Draws(seed, number // batches, number % batches),
+                first=rows.start,
+                count=len(rows),
+                mixed_classes=mixed_classes,
+            )
+        return to_pixels(images), labels
+
+    dataset = images.batch(len(decoded), drop_remainder=True)
+    dataset = dataset.enumerate(first_batch).map(make_batch, tf.data.AUTOTUNE)
     return endless(dataset.prefetch(tf.data.AUTOTUNE))
 
 

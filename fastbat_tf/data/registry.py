@@ -114,6 +114,12 @@ class DatasetSpec(NamedTuple):
             return Reading.center_crop(*self.image_shape)
         return Reading(*self.image_shape)
 
+    @property
+    def reads_records(self):
+        """Whether training images come from TFRecord files, one by one."""
+        crops = bool(self.augmentation and self.augmentation.resized_crop)
+        return self.source == "tfds" and crops
+
 
 _CROP_AND_FLIP = Augmentation(padding=4)
 _IMAGENET_COLORS = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}

@@ -3,8 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from fastbat_tf.data.augmentation import augment
-from fastbat_tf.data.pipeline import DrawsOfRows, epoch_order
+from fastbat_tf.data.pipeline import epoch_order, read_rows
 from fastbat_tf.draws import Draws
 
 # The quotients themselves: a compiler would multiply by the rounded 1 / 255.
@@ -26,16 +25,26 @@ class ResidentBatches:
         augmentation: A `fastbat_tf.data.Augmentation`. Defaults to None.
         with_index: Whether the images are a dict `{"images": images, "index":
             index}` with their indices in `examples`. Defaults to False.
+        mixed_classes: Integer, the number of classes, if CutMix mixes the
+            batches. Defaults to None: it does not.
     """
 
     def __init__(
-        self, examples, batch_size, seed, *, augmentation=None, with_index=False
+        self,
+        examples,
+        batch_size,
+        seed,
+        *,
+        augmentation=None,
+        with_index=False,
+        mixed_classes=None,
     ):
         self._examples = examples
         self._batch_size = batch_size
         self._seed = seed
         self._augmentation = augmentation
         self._with_index = with_index
+        self._mixed_classes = mixed_classes
 
     def place(self, strategy):
         """Copies the data set to the device of each replica of this process.
@@ -86,17 +95,17 @@ class ResidentBatches:
         """
         images, labels = placed
         context = tf.distribute.get_replica_context()
-        draws = Draws(self._seed, epoch, batch)
-        rows = order[batch]
-        replicas = context.num_replicas_in_sync
-        if replicas > 1:
-            count = self._batch_size // replicas
-            first = context.replica_id_in_sync_group * count
-            draws = DrawsOfRows(draws, first, self._batch_size)
-            rows = rows[first : first + count]
-        rows = tf.ensure_shape(rows, (self._batch_size // replicas,))
-        images = augment(tf.gather(images, rows), draws, self._augmentation)
+        count = self._batch_size // context.num_replicas_in_sync
+        images, labels, index = read_rows(
+            lambda index: (tf.gather(images, index), tf.gather(labels, index)),
+            tf.ensure_shape(order[batch], (self._batch_size,)),
+            Draws(self._seed, epoch, batch),
+            first=context.replica_id_in_sync_group * count,
+            count=count,
+            augmentation=self._augmentation,
+            mixed_classes=self._mixed_classes,
+        )
         images = tf.gather(PIXELS, tf.cast(images, tf.int32))
         if self._with_index:
-            images = {"images": images, "index": rows}
-        return images, tf.gather(labels, rows)
+            images = {"images": images, "index": index}
+        return images, labels

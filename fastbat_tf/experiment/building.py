@@ -17,6 +17,7 @@ from fastbat_tf.saving.earlier_weights import load_weights
 from fastbat_tf.training import losses, optimizers, records, schedules
 from fastbat_tf.training.classifier import RobustClassifier
 from fastbat_tf.training.epsilon_schedule import EpsilonSchedule
+from fastbat_tf.training.metrics import LikeliestAccuracy
 from fastbat_tf.training.options import FLOAT32, ROLLBACK
 from fastbat_tf.training.variables import take_from_chief
 from fastbat_tf.training.weight_perturbation import (
@@ -199,14 +200,15 @@ def compile_robust(config, robust, steps_per_epoch, examples=0):
     optimizer = optimizers.get(
         training.optimizer, learning_rate, **training.options("optimizer")
     )
+    # The labels of CutMix are probabilities.
+    form = {"of_probabilities": True} if config.data.cutmix else {}
     attack_loss = None
     if training.attack_loss != "same":
-        attack_loss = losses.get(training.attack_loss)
-    accuracy = records.training_accuracy(config.method.has_attack)
+        attack_loss = losses.get(training.attack_loss, **form)
     return robust.compile(
         optimizer,
-        losses.get(training.loss, **training.options("loss")),
-        metrics=[keras.metrics.SparseCategoricalAccuracy(accuracy)],
+        losses.get(training.loss, **training.options("loss"), **form),
+        metrics=[_accuracy(config)],
         weight_decay=training.weight_decay,
         weight_decay_mode=training.weight_decay_mode,
         weight_decay_on=training.weight_decay_on,
@@ -225,6 +227,14 @@ def compile_robust(config, robust, steps_per_epoch, examples=0):
         ),
         jit_compile=_compiles_step(config, robust),
     )
+
+
+def _accuracy(config):
+    """Returns the metric of the accuracy on the images of the training."""
+    name = records.training_accuracy(config.method.has_attack)
+    if config.data.cutmix:
+        return LikeliestAccuracy(name)
+    return keras.metrics.SparseCategoricalAccuracy(name)
 
 
 def _epsilon_schedule(config, steps_per_epoch):

@@ -266,6 +266,7 @@ class Config:
     def __post_init__(self):
         self._check_attack()
         self.training.check_method(self.method.options)
+        self.data.check_training(self.training)
         self.training.check_compilation(self.runtime.compiles)
         replays = self.method.options.get("replays", 1)
         if self.training.epochs % replays:

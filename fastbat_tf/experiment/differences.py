@@ -25,11 +25,12 @@ _FLAGS = {
     ("evaluation", "seed"): "evaluation_seed",
     ("evaluation", "batch_size"): "evaluation_batch_size",
 }
-# `--norm` sets them all; the names of the classes come from the folder.
+# `--norm` sets them all; others are read from the folder or file of a flag.
 _WITHOUT_FLAG = (
     ("evaluation", "norm"),
     ("evaluation", "validation_norm"),
     ("data", "classes"),
+    ("data", "extra_fingerprint"),
     ("model", "mean"),  # Those of the initial weights.
     ("model", "std"),
 )
@@ -231,7 +232,10 @@ def _make(values, config):
             if flag in values
         }
 
-    data = DataConfig(**group(DataConfig, "data"), classes=config.data.classes)
+    read = {"classes": config.data.classes}
+    if "extra_data" in values:
+        read["extra_fingerprint"] = config.data.extra_fingerprint
+    data = DataConfig(**group(DataConfig, "data"), **read)
     has = {k for k, v in config.model.options.items() if v is not None}
     network = {**_NETWORK, "stem": _stem(data.spec.image_shape)}
     network = {k: v for k, v in network.items() if k in has}

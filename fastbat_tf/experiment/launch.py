@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from fastbat_tf import distribution
 from fastbat_tf.data import sources
+from fastbat_tf.data.extra import WithExtra
 from fastbat_tf.errors import InputError, WorkerLostError
 from fastbat_tf.experiment.config import Config
 from fastbat_tf.runtime.options import parse_timeout
@@ -54,6 +55,7 @@ def agree_on_program(everyone: Workers, config: Config) -> None:
     settings = config.to_dict()
     # Each host has its own paths.
     settings["data"].pop("data_dir", None)
+    settings["data"].pop("extra_data", None)  # The fingerprints are equal.
     settings["model"].pop("init_weights", None)
     everyone.agree("configuration", settings)
 
@@ -91,8 +93,11 @@ def fingerprint(split: Any) -> str:
     and of the first and last images.
 
     Args:
-        split: `Examples`, `Files` or `TFRecords`.
+        split: `Examples`, `Files` or `TFRecords`; or a `WithExtra`, whose extra
+            images the configuration has a checksum of.
     """
+    if isinstance(split, WithExtra):
+        split = split.split
     digest = hashlib.sha256(str(split.size).encode())
     if isinstance(split, sources.Examples):
         images = split.images

@@ -1,6 +1,6 @@
 """Reads the data of a run."""
 
-from fastbat_tf.data import loading
+from fastbat_tf.data import extra, loading
 from fastbat_tf.data.loading import Splits
 from fastbat_tf.data.sources import Examples, Stream
 from fastbat_tf.errors import InputError
@@ -16,7 +16,8 @@ def read_data(config: Config) -> tuple[Splits, Examples]:
         config: A `Config`.
 
     Returns:
-        The splits, and the `Examples` to validate on.
+        The splits, of which the training split has the extra images, and the
+        `Examples` to validate on.
 
     Raises:
         InputError: If they cannot be read, or do not suit the settings.
@@ -25,6 +26,8 @@ def read_data(config: Config) -> tuple[Splits, Examples]:
     loading.import_libraries(config.data)
     with display.task("reading the data"):
         splits = loading.load_splits(config.data)
+        train = extra.add(splits.train, config.data, config.training.batch_size)
+        splits = splits._replace(train=train)
     validation = first(splits.validation, settings.validation_examples)
     # Fails now, not after the training.
     inputs.check_count(splits.test, settings.max_examples)

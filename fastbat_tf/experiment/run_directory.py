@@ -380,9 +380,13 @@ def _changes(before, now):
     before = dataclasses.replace(before, runtime=_same(before, now))
     found = differences.differences([before, now])
     # The options of another method do not apply to this one.
-    return [
+    changes = [
         f"{name}={old}" for name, (old, new) in found.items() if old and new
     ]
+    prints = [each.data.extra_fingerprint for each in (before, now)]
+    if None not in prints and prints[0] != prints[1]:
+        changes.append("extra_data with other contents")
+    return changes
 
 
 def _same(before, now):

@@ -22,6 +22,7 @@ from fastbat_tf.experiment import (
     loop,
     notes,
     reading,
+    remembered,
     results_file,
     settings_table,
     tensorboard,
@@ -223,6 +224,7 @@ def _build(config, build_model, examples, everyone):
     steps_per_epoch = pipeline.batches_per_epoch(
         examples, config.training.batch_size, robust.method.remembers_examples
     )
+    remembered.expect_memory(robust, examples.size, config.training.batch_size)
     building.compile_robust(
         config, robust, steps_per_epoch, examples=examples.size
     )
@@ -241,13 +243,17 @@ def _fit(
 ):
     """Trains to the end; returns whether there was anything left to do."""
     training = config.training
+    settings = {
+        "augmentation": config.data.augmentation,
+        "with_index": robust.method.remembers_examples,
+        "mixed_classes": config.data.mixed_classes,
+    }
     make_batches = functools.partial(
         _make_batches,
         examples,
         training,
-        augmentation=config.data.augmentation,
-        with_index=robust.method.remembers_examples,
         rows=_rows(training.batch_size, robust.distribute_strategy),
+        **settings,
     )
     resident = None
     if isinstance(examples, sources.Examples):
@@ -255,8 +261,7 @@ def _fit(
             examples,
             training.batch_size,
             training.seed,
-            augmentation=config.data.augmentation,
-            with_index=robust.method.remembers_examples,
+            **settings,
         )
     checkpointer = Checkpointer(
         robust,
@@ -288,17 +293,13 @@ def _rows(batch_size, strategy):
     return range(size * everyone.index, size * (everyone.index + 1))
 
 
-def _make_batches(
-    examples, training, skipped, *, augmentation, with_index, rows
-):
+def _make_batches(examples, training, skipped, **settings):
     return pipeline.training_batches(
         examples,
         training.batch_size,
         training.seed,
-        augmentation=augmentation,
         first_batch=skipped,
-        with_index=with_index,
-        rows=rows,
+        **settings,
     )
 
 

@@ -107,7 +107,7 @@ class ELLE(Method):
         between = (1.0 - pixel_share) * first + pixel_share * second
         images = tf.concat([first, second, between], 0)
         losses = context.attack_losses(
-            context.logits(images, copies=3), tf.tile(context.label_ids, [3])
+            context.logits(images, copies=3), context.tiled_labels(3)
         )
         at_first, at_second, at_between = tf.split(losses, 3)
         chord = (1.0 - share) * at_first + share * at_second

@@ -175,8 +175,11 @@ class LIET(Method):
         """Returns losses of randomly smoothed labels, drawn as `name`."""
         losses = context.attack_losses if attack else context.losses
         shape, classes = tf.shape(logits), logits.shape[-1]
-        ids = context.label_ids if labels is None else labels
-        others = 1.0 - tf.one_hot(ids, classes, dtype=logits.dtype)
+        others = 1.0 - (
+            context.probabilities(classes)
+            if labels is None
+            else tf.one_hot(labels, classes, dtype=logits.dtype)
+        )
         # Given labels are those of the classes, not of the examples.
         drawn = context.draw(name, shape, shared=labels is not None)
         shares = tf.cast(drawn, logits.dtype) * others

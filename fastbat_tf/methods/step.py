@@ -120,7 +120,11 @@ class StepContext(RandomDraws, InputGradients):
 
     @property
     def label_ids(self) -> Any:
-        """The labels as int32 `(batch,)`, even if they are one-hot."""
+        """The labels as int32 `(batch,)`, even if they are one-hot.
+
+        Of mixed labels, such as CutMix makes, it is the class with the largest
+        share; of equal ones, the first.
+        """
         labels = tf.convert_to_tensor(self.labels)
         if _are_probabilities(labels):
             return tf.argmax(labels, -1, tf.int32)
@@ -128,6 +132,35 @@ class StepContext(RandomDraws, InputGradients):
         if labels.dtype.is_floating:  # Smoothed labels of two classes.
             labels = tf.round(labels)
         return tf.cast(labels, tf.int32)
+
+    def probabilities(self, classes: int) -> Any:
+        """The labels as probabilities, one-hot ones of integers.
+
+        Args:
+            classes: Integer, the number of classes.
+
+        Returns:
+            A tensor `(batch, classes)` of the type of the images.
+        """
+        labels = tf.convert_to_tensor(self.labels)
+        if _are_probabilities(labels):
+            return tf.cast(labels, self.images.dtype)
+        return tf.one_hot(self.label_ids, classes, dtype=self.images.dtype)
+
+    def tiled_labels(self, copies: int) -> Any:
+        """The labels of several versions of the images, stacked.
+
+        Args:
+            copies: Integer, the number of versions.
+
+        Returns:
+            What `losses` takes as labels: integers `(copies * batch,)`, or
+            probabilities `(copies * batch, classes)`.
+        """
+        labels = tf.convert_to_tensor(self.labels)
+        if _are_probabilities(labels):
+            return tf.tile(labels, [copies, 1])
+        return tf.tile(self.label_ids, [copies])
 
     def logits(
         self, images: Any, training: bool = True, copies: int = 1
@@ -171,7 +204,8 @@ class StepContext(RandomDraws, InputGradients):
 
         Args:
             logits: Tensor `(batch, classes)`.
-            label_ids: Integers `(batch,)`. Defaults to the labels of the step.
+            label_ids: Integers `(batch,)`, or what `tiled_labels` returns.
+                Defaults to the labels of the step.
 
         Returns:
             A tensor `(batch,)`.
@@ -186,7 +220,8 @@ class StepContext(RandomDraws, InputGradients):
 
         Args:
             logits: Tensor `(batch, classes)`.
-            label_ids: Integers `(batch,)`. Defaults to the labels of the step.
+            label_ids: Integers `(batch,)`, or what `tiled_labels` returns.
+                Defaults to the labels of the step.
 
         Returns:
             A tensor `(batch,)`.
@@ -285,6 +320,8 @@ class StepContext(RandomDraws, InputGradients):
     def _labels(self, logits, label_ids):
         if label_ids is None:
             return self.labels
+        if _are_probabilities(label_ids):
+            return label_ids
         if _are_probabilities(tf.convert_to_tensor(self.labels)):
             return tf.one_hot(label_ids, logits.shape[-1], dtype=logits.dtype)
         return label_ids

@@ -51,6 +51,14 @@ def processor_name() -> str:
     return platform.processor() or platform.machine() or "CPU"
 
 
+def memory() -> int | None:
+    """Returns the bytes of memory of this host, or None if it does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # Not on Windows.
+        return None
+
+
 def cores() -> int:
     """Returns how many processor cores this process may use."""
     # Only Linux tells; a job of a cluster may not use all of a host.

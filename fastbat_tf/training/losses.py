@@ -134,7 +134,11 @@ def _as_classes(labels):
     return tf.cast(tf.reshape(labels, [-1]), tf.int32)
 
 
-def _crossentropy(label_smoothing=0.0):
+def _crossentropy(label_smoothing=0.0, of_probabilities=False):
+    if of_probabilities:
+        return keras.losses.CategoricalCrossentropy(
+            from_logits=True, label_smoothing=label_smoothing
+        )
     if label_smoothing:
         return SmoothedCrossentropy(label_smoothing)
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -144,12 +148,13 @@ _LOSSES = {"crossentropy": _crossentropy, "dlr": DLR}
 
 
 def get(name, **options):
-    """Builds a loss of logits and integer labels.
+    """Builds a loss of logits and labels, which are integers by default.
 
     Args:
         name: `"crossentropy"` or `"dlr"`.
-        **options: `label_smoothing`, a float in [0, 1), for
-            `"crossentropy"`.
+        **options: For `"crossentropy"`, `label_smoothing`, a float in [0, 1),
+            and `of_probabilities`: whether labels are probabilities `(batch,
+            classes)`.
 
     Returns:
         A `keras.losses.Loss`.

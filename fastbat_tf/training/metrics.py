@@ -7,6 +7,28 @@ from fastbat_tf.errors import InputError
 _ACCURACY = ("accuracy", "acc", "binary_accuracy")
 
 
+@keras.saving.register_keras_serializable("fastbat_tf")
+class LikeliestAccuracy(keras.metrics.SparseCategoricalAccuracy):
+    """How often the prediction is the likeliest class of the label.
+
+    Of mixed labels, such as CutMix makes, this is the class with the larger
+    share; of two equal ones, the first.
+
+    Example:
+
+    >>> accuracy = LikeliestAccuracy()
+    >>> labels = tf.constant([[0.7, 0.3], [0.2, 0.8]])
+    >>> accuracy.update_state(labels, tf.constant([[2.0, 1.0]] * 2))
+    >>> float(accuracy.result())
+    0.5
+    """
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        if len(y_true.shape) == 2:
+            y_true = keras.ops.argmax(y_true, -1)
+        return super().update_state(y_true, y_pred, sample_weight)
+
+
 def prepare(name, metrics, outputs):
     """Prepares metrics for the outputs of a classifier.
 
