@@ -157,7 +157,7 @@ def nearest_adversarial(
         jit_compile=jit_compile,
     )
     shape = tuple(getattr(images, "shape", ()))[1:]
-    bound, pixels = attack._bind(model, pixel_range, shape)
+    bound, pixels = attack._bindings.get(attack, model, pixel_range, shape)
     clean = bound.classify(pixels.to_unit_array(as_images(images)), labels)
     bound.check_gradient(clean)
     record = Record.start(clean.correct, clean)
