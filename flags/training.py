@@ -132,6 +132,11 @@ SETTINGS = (
         "epsilon_ramp_epochs",
         "Epochs after the clean ones in which epsilon rises linearly.",
     ),
+    _float(
+        "epsilon_jitter",
+        "J in [0, 1): each step multiplies epsilon by a random number from "
+        "1 - J to 1 + J.",
+    ),
     _string(
         "precision",
         "Precision of the network; the mixed ones compute in 16 bits and keep "

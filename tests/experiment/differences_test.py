@@ -39,6 +39,7 @@ COMMANDS = (
     "--nesterov --momentum=0.8 --clip_norm=2.5 --label_smoothing=0.3",
     "--loss=dlr --attack_loss=crossentropy --weight_averaging=0.9995",
     "--clean_epochs=1 --epsilon_ramp_epochs=2 --precision=mixed_bfloat16",
+    "--epsilon_jitter=0.1",
     "--on_overfitting=rollback --rollback_factor=0.3",
     "--on_overfitting=off",
     "--on_overfitting=stop --overfitting_threshold=0.2",

@@ -329,8 +329,8 @@ class TableTest(absltest.TestCase):
         self.assertEqual(
             table[8:11],
             [
-                "corruption             1        2        3        4       5    "
-                "mean",
+                "corruption             1        2        3        4       5"
+                "    mean",
                 "fog               90.00%   80.00%   70.00%   60.00%  50.00%  "
                 "70.00%",
                 "spatter (extra)  100.00%  100.00%  100.00%  100.00%  50.00%  "

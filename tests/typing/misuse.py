@@ -134,6 +134,7 @@ robust.export(3)  # reportArgumentType
 robust.averaged_weights(3)  # reportCallIssue
 fb.EpsilonSchedule("2")  # reportArgumentType
 fb.EpsilonSchedule(clean_steps=2.5)  # reportArgumentType
+fb.EpsilonSchedule(jitter="0.1")  # reportArgumentType
 fb.EpsilonSchedule(ramp_step=2)  # reportCallIssue
 fb.EpsilonSchedule(2, 4).lower("x")  # reportArgumentType
 
