@@ -133,6 +133,11 @@ SETTINGS = (
         "Epochs after the clean ones in which epsilon rises linearly.",
     ),
     _float(
+        "epsilon_jitter",
+        "J in [0, 1): each step multiplies epsilon by a random number from "
+        "1 - J to 1 + J.",
+    ),
+    _float(
         "awp_gamma",
         "Adversarial weight perturbation: its length relative to the weights "
         "of a layer, such as 0.005; 0 disables it.",

@@ -243,12 +243,14 @@ def _epsilon_schedule(config, steps_per_epoch):
     if not (
         training.clean_epochs
         or training.epsilon_ramp_epochs
+        or training.epsilon_jitter
         or config.overfitting.on_overfitting == ROLLBACK
     ):
         return None
     return EpsilonSchedule(
         clean_steps=training.clean_epochs * steps_per_epoch,
         ramp_steps=training.epsilon_ramp_epochs * steps_per_epoch,
+        jitter=training.epsilon_jitter,
     )
 
 

@@ -330,6 +330,7 @@ class Config:
                 ("attack_loss", self.training.attack_loss, "same"),
                 ("clean_epochs", self.training.clean_epochs, 0),
                 ("epsilon_ramp_epochs", self.training.epsilon_ramp_epochs, 0),
+                ("epsilon_jitter", self.training.epsilon_jitter, 0),
                 ("on_overfitting", action or OFF, OFF),
                 (
                     "overfitting_threshold",

@@ -190,7 +190,8 @@ class Method(abc.ABC):
         """Returns a copy of this method with a share of its radii.
 
         Args:
-            share: Scalar tensor in [0, 1], which scales the options in `radii`.
+            share: Scalar tensor of at least 0, which scales the options in
+                `radii`.
         """
         method = copy.copy(self)
         method.whole = self

@@ -12,6 +12,7 @@ from fastbat_tf.errors import InputError
 from fastbat_tf.layers import structure
 from fastbat_tf.methods.base import Method
 from fastbat_tf.methods.state import Plan
+from fastbat_tf.training import options
 from fastbat_tf.training.epsilon_schedule import EpsilonSchedule
 from fastbat_tf.training.pixels import PixelModel
 from fastbat_tf.training.weight_perturbation import (
@@ -206,11 +207,12 @@ def as_plan(plan):
     return checked
 
 
-def check_epsilon_schedule(schedule):
-    """Rejects what is neither an `EpsilonSchedule` nor None.
+def check_epsilon_schedule(schedule, method):
+    """Rejects what is no `EpsilonSchedule`, or jitters no radius.
 
     Args:
-        schedule: The argument of `compile`.
+        schedule: The argument of `compile`, or None.
+        method: The `Method`.
 
     Raises:
         InputError: If it is rejected.
@@ -221,6 +223,14 @@ def check_epsilon_schedule(schedule):
             "fastbat_tf.EpsilonSchedule. "
             f"Received: epsilon_schedule={_shown(schedule)}"
         )
+    if schedule is None or not schedule.jitter:
+        return
+    if not any(hasattr(method, name) for name in method.radii):
+        raise InputError(
+            "`jitter` is expected with a method that has a radius. Received: "
+            f"jitter={schedule.jitter}, method={type(method).__name__}"
+        )
+    options.check_jitter("jitter", schedule.jitter, vars(method))
 
 
 def check_weight_perturbation(perturbation, jit_compile):

@@ -311,7 +311,7 @@ class RobustClassifier(AveragedModel, Lifecycle, TrainingStep):
         checks.check_precision(self.method, layers)
         optimizer = loss_scaling.wrap(optimizer, layers, auto_scale_loss)
         self.computes_in_float16 = gradient_scaling.is_needed(layers)
-        checks.check_epsilon_schedule(epsilon_schedule)
+        checks.check_epsilon_schedule(epsilon_schedule, self.method)
         checks.check_weight_perturbation(weight_perturbation, jit_compile)
         plan = checks.as_plan(plan)
         for hint in hints.new_hints():

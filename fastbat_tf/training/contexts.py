@@ -29,9 +29,8 @@ class ContextualModel(ReportingModel):
         """Returns the method, with the share of its radius at a step."""
         if self.epsilon_schedule is None:
             return self.method
-        return self.method.scaled(
-            tf.cast(self.epsilon_schedule.share(step), dtype)
-        )
+        share = self.epsilon_schedule.jittered(step, self.draws(step))
+        return self.method.scaled(tf.cast(share, dtype))
 
     def _make_context(
         self, images, labels, *, step, others=None, sample_weight=None, **given

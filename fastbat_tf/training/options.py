@@ -128,6 +128,8 @@ class TrainingConfig:
             `0.0`, which disables it.
         awp_warmup_epochs: Integer, epochs at the start without that
             perturbation. Defaults to `0`.
+        epsilon_jitter: Float J in [0, 1): each step multiplies epsilon by a
+            number from U(1 - J, 1 + J). Defaults to `0.0`.
         precision: One of `PRECISIONS`, Keras' dtype policy of the network:
             `"float32"`, or `"mixed_bfloat16"` or `"mixed_float16"`, which
             compute convolutions in half precision. Defaults to `"float32"`.
@@ -160,6 +162,7 @@ class TrainingConfig:
     epsilon_ramp_epochs: int = 0
     awp_gamma: float = 0.0
     awp_warmup_epochs: int = 0
+    epsilon_jitter: float = 0.0
     precision: str = FLOAT32
 
     def __post_init__(self):
@@ -180,6 +183,7 @@ class TrainingConfig:
         one_of(self, "attack_loss", ATTACK_LOSSES)
         one_of(self, "precision", PRECISIONS)
         self._below("weight_averaging", 1)
+        self._below("epsilon_jitter", 1)
         at_least(self, "epsilon_ramp_epochs", 0)
         self._below("clean_epochs", self.epochs)
         if self.clean_epochs + self.epsilon_ramp_epochs > self.epochs:
@@ -229,15 +233,16 @@ class TrainingConfig:
         return {name: getattr(self, name) for name in chosen}
 
     def check_method(self, options):
-        """Rejects a precision that is too coarse for a method.
+        """Rejects a precision or a jitter that does not fit a method.
 
         Args:
             options: Dict of the options of the method.
 
         Raises:
             InputError: If the implicit term is a finite difference, and the
-                precision is half.
+                precision is half; or if the jitter exceeds the pixel range.
         """
+        check_jitter("epsilon_jitter", self.epsilon_jitter, options)
         gradient = options.get("implicit_gradient")
         if self.precision != FLOAT32 and gradient == "finite_difference":
             raise InputError(
@@ -360,3 +365,24 @@ class OverfittingConfig:
                 raise InputError(
                     f"`{name}` is expected in (0, 1). Received: {name}={value}"
                 )
+
+
+def check_jitter(name, jitter, options):
+    """Rejects a jitter that takes epsilon beyond the pixel range.
+
+    Args:
+        name: String, the name of the setting.
+        jitter: Float in [0, 1).
+        options: Dict of the options of the method.
+
+    Raises:
+        InputError: If it is rejected.
+    """
+    epsilon = options.get("epsilon")
+    if not jitter or epsilon is None or options.get("norm", "linf") != "linf":
+        return
+    if epsilon * (1 + jitter) > 1:
+        raise InputError(
+            f"epsilon * (1 + {name}) is expected to be at most 1, the pixel "
+            f"range. Received: {name}={jitter}, epsilon={epsilon}"
+        )

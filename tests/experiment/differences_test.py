@@ -40,6 +40,7 @@ COMMANDS = (
     "--loss=dlr --attack_loss=crossentropy --weight_averaging=0.9995",
     "--clean_epochs=1 --epsilon_ramp_epochs=2 --precision=mixed_bfloat16",
     "--awp_gamma=0.005 --awp_warmup_epochs=2",
+    "--epsilon_jitter=0.1",
     "--on_overfitting=rollback --rollback_factor=0.3",
     "--on_overfitting=off",
     "--on_overfitting=stop --overfitting_threshold=0.2",

@@ -49,6 +49,16 @@ class RefusedTest(CommandLineTest):
             "together .* at most the 2 epochs.* clean_epochs=1, "
             "epsilon_ramp_epochs=2$",
         ),
+        ("--epsilon_jitter=-0.1", r"\[0, 1\).* epsilon_jitter=-0.1$"),
+        ("--epsilon_jitter=1", r"\[0, 1\).* epsilon_jitter=1.0$"),
+        (
+            "--method=standard --epsilon_jitter=0.1",
+            "`epsilon_jitter` does not apply.*standard, which has no attack",
+        ),
+        (
+            "--epsilon=0.9 --epsilon_jitter=0.2",
+            "at most 1, .* epsilon_jitter=0.2, epsilon=0.9$",
+        ),
         (
             "--method=standard --clean_epochs=1",
             "`clean_epochs` does not apply.*standard, which has no attack",

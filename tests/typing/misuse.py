@@ -137,6 +137,7 @@ fb.EpsilonSchedule("2")  # reportArgumentType
 fb.AdversarialWeightPerturbation("0.1")  # reportArgumentType
 fb.AdversarialWeightPerturbation(warmup_epochs=2)  # reportCallIssue
 fb.EpsilonSchedule(clean_steps=2.5)  # reportArgumentType
+fb.EpsilonSchedule(jitter="0.1")  # reportArgumentType
 fb.EpsilonSchedule(ramp_step=2)  # reportCallIssue
 fb.EpsilonSchedule(2, 4).lower("x")  # reportArgumentType
 

@@ -44,7 +44,7 @@ class CorruptionsTest(absltest.TestCase):
         sections = writing.sections(runs)
         self.assertEqual(sections[-1].question, corruptions.QUESTION)
         text, table = sections[-1].blocks
-        self.assertStartsWith(text.text, "60.0% on average over the 15 ")
+        self.assertStartsWith(text.text, "60.00% on average over the 15 ")
         self.assertLen(table.rows, 1 + 15 + 1 + 1)
         self.assertEqual(table.rows[16][0::5], ("mean of the 15", "40.00%"))
         self.assertEqual(table.rows[16][-1], "60.00%")
