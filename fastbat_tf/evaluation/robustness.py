@@ -129,8 +129,8 @@ def evaluate_robustness(
           `epsilon`, `robust_accuracy`, `confidence_interval`, `examples`,
           `attacked`, `seconds` and `seed`; ensembles also have `stages`, a
           list of such dicts; attacks toward a class have `target`,
-          `target_success_rate` and `target_confidence_interval`, of the
-          `attacked` examples;
+          `target_examples`, `target_success_rate` and
+          `target_confidence_interval`;
         * `worst_case`: with several attacks, such a dict for each radius that
           counts an example as robust if no attack breaks it;
         * `warnings`: signs that the robustness is overestimated;
