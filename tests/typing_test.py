@@ -36,6 +36,7 @@ NO_CALL = {
     "Method": "abstract",
     "attacks.Attack": "abstract",
     "attacks.SteppedAttack": "abstract",
+    "attacks.TargetableAttack": "abstract",
 }
 NO_ARGUMENT = {
     **NO_CALL,

@@ -90,7 +90,8 @@ def _reached(reached):
     success = reached.success[reached.attacked]
     return {
         "target": reached.target,
-        "attacked": len(success),
+        # `attacked` counts all that are classified correctly, as elsewhere.
+        "target_examples": len(success),
         "target_success_rate": float(success.mean()) if len(success) else None,
         "target_confidence_interval": (
             confidence_interval(success) if len(success) else None

@@ -132,8 +132,8 @@ def evaluate_robustness(
           (`label`, `name` if names are given, `robust_accuracy` and more of
           the class with the lowest); ensembles also have `stages`, a list of
           such dicts without classes; attacks toward a class have `target`,
-          `target_success_rate` and `target_confidence_interval`, of the
-          `attacked` examples;
+          `target_examples`, `target_success_rate` and
+          `target_confidence_interval`;
         * `worst_case`: with several attacks, such a dict for each radius that
           counts an example as robust if no attack breaks it;
         * `distances`, with that argument: a list of one dict with `attack`,

@@ -49,7 +49,8 @@ class EvaluationTest(parameterized.TestCase, tf.test.TestCase):
         reached = (found.predictions == 1)[attacked]
         self.assertBetween(reached.mean(), 0.05, 0.95)
         self.assertEqual(row["target"], 1)
-        self.assertEqual(row["attacked"], attacked.sum())
+        self.assertEqual(row["attacked"], clean.sum())
+        self.assertEqual(row["target_examples"], attacked.sum())
         self.assertEqual(row["target_success_rate"], reached.mean())
         self.assertEqual(
             row["target_confidence_interval"], confidence_interval(reached)
@@ -83,7 +84,7 @@ class EvaluationTest(parameterized.TestCase, tf.test.TestCase):
         results = self.evaluate(data=data)
         (row,) = results["attacks"]
         self.assertEqual(row["robust_accuracy"], results["clean_accuracy"])
-        self.assertEqual(row["attacked"], 0)
+        self.assertEqual(row["target_examples"], 0)
         self.assertIsNone(row["target_success_rate"])
         self.assertIsNone(row["target_confidence_interval"])
         self.assertIn("none attacked", str(table._rows(results)))

@@ -80,6 +80,7 @@ class ResultsDirectoryTest(parameterized.TestCase):
         {"max_examples": 5},
         {"seed": 5},
         {"target": Target(surrogate="m")},
+        {"target": Target(surrogate=("m", "n"))},
         {"target": Target(model_path="m")},
         {"target": Target(save_images=True)},
         {"data": DataConfig("cifar10")},

@@ -114,6 +114,15 @@ class EvaluateFlagsTest(CommandLineTest):
             },
         )
 
+    def test_several_surrogates(self):
+        self.evaluate(
+            "--model_path=a.keras",
+            "--dataset=cifar10_mini",
+            "--attacks=transfer-mi-fgsm-4",
+            "--surrogate=b.keras,c",
+        )
+        self.assertEqual(self.target["surrogate"], ("b.keras", "c"))
+
     @parameterized.parameters(
         (
             "",
@@ -159,6 +168,18 @@ class EvaluateFlagsTest(CommandLineTest):
         (
             "--run_dir=RUN --surrogate=m",
             "together. Received: attacks=pgd-50-10, surrogate=m$",
+        ),
+        (
+            "--run_dir=RUN --surrogate=m,n",
+            "together. Received: attacks=pgd-50-10, surrogate=m,n$",
+        ),
+        (
+            "--run_dir=RUN --attacks=transfer --surrogate=m,./m",
+            r"none of them twice. Received: surrogate=\[m, ./m\]$",
+        ),
+        (
+            "--run_dir=RUN --attacks=transfer --surrogate=",
+            "separated by commas. Received: surrogate=$",
         ),
     )
     def test_refused(self, flags, message):

@@ -247,6 +247,15 @@ def _bars(names, broken, name, at):
     )
 
 
+def _reached(row):
+    """How often an attack toward a class reaches it."""
+    count, rate = row["target_examples"], row["target_success_rate"]
+    share = f"{percent(rate)} of these {count} reach it"
+    bounds = interval(row["target_confidence_interval"])
+    name = f"... toward class {row['target']}"
+    return name, "", "", str(count), str(round(rate * count)), share, bounds, ""
+
+
 def _everything(record):
     """All results of the files, as they are there."""
     rows = [("attack", "epsilon", "images", *HEADINGS[1:])]
@@ -257,4 +266,6 @@ def _everything(record):
         if "attacks" in row:
             name = f"{name} of {', '.join(row['attacks'])}"
         rows.append((name, at, str(row["examples"]), *_line(row)[1:]))
+        if row.get("target_success_rate") is not None:
+            rows.append(_reached(row))
     return Table(rows, "All results of attacks, as results.json has them.")
