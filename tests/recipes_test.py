@@ -4,6 +4,7 @@ import contextlib
 import re
 import tempfile
 
+import numpy as np
 from absl.testing import absltest, flagsaver, parameterized
 
 import flags
@@ -59,6 +60,10 @@ class RecipeTest(parameterized.TestCase):
         (arguments,) = commands(recipe)
         self.assertIn(f"--flagfile=recipes/{recipe}", arguments)
         data_dir = self.enterContext(tempfile.TemporaryDirectory())
+        # Stands for the published images that some recipes add.
+        images = np.zeros((1024, 32, 32, 3), np.uint8)
+        labels = np.zeros(1024, np.int64)
+        np.savez(f"{data_dir}/1m.npz", image=images, label=labels)
         config = parse([a.replace("DIR", data_dir) for a in arguments])
         epsilon = config.method.options["epsilon"]
         self.assertEqual(config.evaluation.epsilons, (epsilon,))
