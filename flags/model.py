@@ -27,7 +27,8 @@ OPTIONS = {
     "activation": absl_flags.DEFINE_string(
         "activation",
         None,
-        f"Activation (default relu): {', '.join(models.ACTIVATIONS)}.",
+        f"Activation (default relu): {', '.join(models.ACTIVATIONS)}; silu is "
+        "swish.",
     ),
     "stem": absl_flags.DEFINE_string(
         "stem",

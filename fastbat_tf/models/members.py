@@ -38,8 +38,8 @@ def wrn(
         widening: How many times wider the blocks are than those of the
             narrowest network, such as 10; at least 1.
         num_classes: The number of logits, at least 2. Defaults to 10.
-        activation: `"relu"`, `"softplus"` (with beta = 10) or `"swish"`.
-            Defaults to `"relu"`.
+        activation: `"relu"`, `"softplus"` (with beta = 10), or `"swish"`, also
+            named `"silu"`. Defaults to `"relu"`.
         stem: `"cifar"`, a 3x3 convolution, or `"imagenet"`, a 7x7 convolution
             and max pooling, both with stride 2. Defaults to None: `"cifar"`
             for images of at most 64 x 64 pixels.
@@ -104,8 +104,8 @@ def _residual(
         num_classes: The number of logits, at least 2. Defaults to 10.
         width: The channels of the first group of blocks, at least 1. Defaults
             to 64.
-        activation: `"relu"`, `"softplus"` (with beta = 10) or `"swish"`.
-            Defaults to `"relu"`.
+        activation: `"relu"`, `"softplus"` (with beta = 10), or `"swish"`, also
+            named `"silu"`. Defaults to `"relu"`.
         stem: `"cifar"`, a 3x3 convolution, or `"imagenet"`, a 7x7 convolution
             and max pooling, both with stride 2. Defaults to None: `"cifar"`
             for images of at most 64 x 64 pixels.

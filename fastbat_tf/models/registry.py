@@ -108,6 +108,9 @@ APPLICATIONS = {
 }
 
 ACTIVATIONS = ("relu", "softplus", "swish")
+# Other names of the same, by option. Settings have the first name alone, so
+# that runs compare.
+SYNONYMS = {"activation": {"silu": "swish"}}
 STEMS = ("cifar", "imagenet")
 PADDINGS = ("symmetric", "same")
 SHORTCUTS = ("input", "activated")
@@ -175,7 +178,8 @@ def resolve_options(
         input_shape: `(height, width, channels)` of the images.
 
     Returns:
-        Dict of all options of the model.
+        Dict of all options of the model. The activation `"silu"` is named
+        `"swish"`.
 
     Raises:
         ValueError: If an option does not apply to the model or is out of
@@ -213,6 +217,10 @@ def resolve_options(
     if "stem" in resolved and resolved["stem"] is None:
         small = max(input_shape[:2]) <= LARGEST_CIFAR_IMAGE
         resolved["stem"] = "cifar" if small else "imagenet"
+    for option, names in SYNONYMS.items():
+        if option in resolved:
+            value = resolved[option]
+            resolved[option] = names.get(value, value)
     _check(resolved)
     return resolved
 
@@ -277,11 +285,12 @@ def get(
             The networks of `keras.applications` always have Keras' layer.
         **options: The options that the model has: `width`, the channels of the
             first group of blocks, defaults to 64; `activation`, one of
-            `ACTIVATIONS`, defaults to `"relu"`; `stem`, one of `STEMS`,
-            depends on the size of the images by default; `dropout`, a rate in
-            [0, 1), defaults to 0; `padding`, one of `PADDINGS`, defaults to
-            `"symmetric"`; `shortcut`, one of `SHORTCUTS`, defaults to
-            `"input"`; `head`, one of `HEADS`, defaults to `"normalized"`.
+            `ACTIVATIONS`, or `"silu"`, which is `"swish"`, defaults to
+            `"relu"`; `stem`, one of `STEMS`, depends on the size of the images
+            by default; `dropout`, a rate in [0, 1), defaults to 0; `padding`,
+            one of `PADDINGS`, defaults to `"symmetric"`; `shortcut`, one of
+            `SHORTCUTS`, defaults to `"input"`; `head`, one of `HEADS`, defaults
+            to `"normalized"`.
 
     Returns:
         A functional `keras.Model` from images in [0, 1], of shape `(batch,

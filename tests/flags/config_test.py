@@ -60,7 +60,7 @@ class FlagsConfigTest(CommandLineTest):
             "--noaugment",
             "--model=preact_resnet34",
             "--width=4",
-            "--activation=swish",
+            "--activation=silu",
             "--shortcut=activated",
             "--head=plain",
             "--nonormalize",

@@ -107,6 +107,16 @@ class OptionsTest(parameterized.TestCase):
             },
         ),
         (
+            "wrn28_10",
+            {"activation": "silu", "padding": "same"},
+            {
+                "activation": "swish",
+                "stem": "cifar",
+                "dropout": 0.0,
+                "padding": "same",
+            },
+        ),
+        (
             "preact_resnet50",
             {"head": "plain"},
             {

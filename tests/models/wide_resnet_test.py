@@ -55,6 +55,31 @@ class WideResNetTest(tf.test.TestCase, parameterized.TestCase):
     def test_the_formula(self, depth, widening, expected):
         self.assertEqual(count(depth, widening), expected)
 
+    def test_silu_has_no_weights(self):
+        """The network of Gowal et al. 2020 and of those who follow them."""
+        counted = testing.count_trainable(
+            lambda: models.get("wrn28_10", activation="silu", padding="same")
+        )
+        self.assertEqual(counted, count(28, 10))
+        self.assertAlmostEqual(counted / 1e6, 36.5, 1)
+
+    def test_silu(self):
+        """x / (1 + exp(-x)); the model is that of `swish`, by every name."""
+        given, other = (
+            models.get("wrn10_1", input_shape=(8, 8, 3), activation=name)
+            for name in ("silu", "swish")
+        )
+        self.assertEqual(given.to_json(), other.to_json())
+        x = np.linspace(-9, 9, 50)
+        layers = [
+            layer
+            for layer in given.layers
+            if isinstance(layer, keras.layers.Activation)
+        ]
+        self.assertLen(layers, 7)
+        for layer in layers:
+            self.assertAllClose(layer(x), x / (1 + np.exp(-x)), 1e-5)
+
     def test_same_padding_is_that_of_tensorflow(self):
         default = models.get("wrn10_1", input_shape=(8, 8, 3))
         model = models.get("wrn10_1", input_shape=(8, 8, 3), padding="same")
