@@ -120,10 +120,10 @@ def attack_classes():
     """Returns the classes in `fastbat_tf/attacks` that are an attack."""
     found = {}
     # A class that is derived from another attack comes in a later pass.
-    bases = {"Attack", "SteppedAttack"}
+    bases = {"Attack", "SteppedAttack", "TargetableAttack"}
     for _ in range(2):
         for path, node in _classes("attacks"):
-            is_base = path.startswith("fastbat_tf.attacks.base.")
+            is_base = path.rpartition(".")[2] in bases - set(found.values())
             if not is_base and bases & set(map(ast.unparse, node.bases)):
                 found[path] = node.name
         bases |= set(found.values())

@@ -7,6 +7,7 @@ from scipy import optimize
 
 from fastbat_tf import attacks
 from fastbat_tf.attacks.sharding import Sharding
+from fastbat_tf.attacks.targets import check_targets
 from fastbat_tf.errors import InputError
 from tests.support.attack_problems import (
     SHAPE,
@@ -258,6 +259,17 @@ class RefusedTest(parameterized.TestCase, tf.test.TestCase):
         images, labels = gray(network, 2)
         with self.assertRaisesRegex(InputError, message):
             attack(network, images, labels, targets=targets)
+
+    def test_before_a_training(self):
+        """Callbacks ask this before the first epoch, main.py before a run."""
+        network = smooth_network(classes=4)
+        bound = attacks.PGD(target=4).on(network)
+        clean = bound.classify(*gray(network, 2))
+        with self.assertRaisesRegex(InputError, "target=4$"):
+            bound.check_gradient(clean)
+        check_targets(["fgsm", "transfer-fgsm-target-3"], 4)
+        with self.assertRaisesRegex(InputError, "attack=fgsm-target-4$"):
+            check_targets(["fgsm", "fgsm-target-4"], 4)
 
     @parameterized.parameters(
         ("fgsm-target-0", 0),
