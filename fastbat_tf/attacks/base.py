@@ -70,7 +70,7 @@ class Attack(Shown, abc.ABC):
     ```
     """
 
-    title = None
+    title: str | None = None
     white_box = True
 
     def __init__(
