@@ -1,6 +1,6 @@
 """Counts the passes of AutoAttack in several orders of its attacks.
 
-    python -m benchmarks.autoattack_order --runs=runs/fastbat,runs/standard
+    python -m benchmarks.autoattack_order --runs=runs/pgd,runs/standard
 
 Random numbers depend on the example, the attack and the round alone, so every
 order breaks the same examples. An example that no attack breaks goes through
