@@ -35,11 +35,6 @@ class StoredImages:
         self.labels = labels
         self.size = file.size
 
-    def read(self, indices):
-        """Reads the images at some indices as `Examples`."""
-        images, labels = self.reader()(tf.constant(indices, tf.int32))
-        return Examples(images.numpy(), labels.numpy())
-
     def reader(self):
         """Returns a function from indices to images and labels, in a graph."""
         path, member = os.path.abspath(self._file.path), self._file.images

@@ -72,17 +72,17 @@ class ExtraTest(parameterized.TestCase, tf.test.TestCase):
             examples = numbered(count, 5, shape)
             stored = self.stored(examples)
             for order in (range(count), [count - 1, 0, count - 1]):
-                found = stored.read(list(order))
-                self.assertAllEqual(found.images, examples.images[order])
-                self.assertAllEqual(found.labels, examples.labels[order])
+                images, labels = stored.reader()(tf.constant([*order]))
+                self.assertAllEqual(images, examples.images[order])
+                self.assertAllEqual(labels, examples.labels[order])
 
     def test_the_last_member_of_the_file(self):
         path = self.directory / "b.npz"
         np.savez(path, labels=self.more.labels, images=self.more.images)
         file = extra_files.inspect(path, SHAPE)
         stored = extra.StoredImages(file, self.more.labels)
-        found = stored.read(np.arange(EXTRA))
-        self.assertAllEqual(found.images, self.more.images)
+        images, _ = stored.reader()(tf.range(EXTRA))
+        self.assertAllEqual(images, self.more.images)
 
     def test_images_belong_to_their_indices(self):
         for batch, labels in self.take(9):

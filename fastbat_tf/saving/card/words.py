@@ -217,8 +217,8 @@ def split_name(info: ModelInfo) -> str | None:
 
 def training(info: ModelInfo) -> list[str]:
     """Returns sentences about the training."""
-    lines = [_data(info), _method(info)]
     config: dict[str, Any] = info.config or {}
+    lines = [_data(info), *_added(config.get("data", {})), _method(info)]
     options = config.get("method", {}).get("options")
     if options:
         lines.append(f"Options of the method: {_options(options)}.")
@@ -266,6 +266,20 @@ def _data(info):
     if used:
         text += f", and {used:,} of the others were used"
     return f"{text}."
+
+
+def _added(settings):
+    """Sentences about what is not in the data set itself."""
+    lines = []
+    if settings.get("extra_data"):
+        lines.append(
+            f"{100 * settings['extra_fraction']:g} % of each batch were extra "
+            "images, which are no part of it (fingerprint "
+            f"{settings['extra_fingerprint']})."
+        )
+    if settings.get("cutmix"):
+        lines.append("CutMix mixed the images and the labels of each batch.")
+    return lines
 
 
 def _method(info):

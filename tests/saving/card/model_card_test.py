@@ -17,6 +17,7 @@ from huggingface_hub import ModelCard
 from fastbat_tf.data import Reading
 from fastbat_tf.saving import destination
 from fastbat_tf.saving.card import licenses, model_card, numbers
+from fastbat_tf.saving.card import words as card_words
 from fastbat_tf.saving.export import export
 from fastbat_tf.saving.formats.registry import FORMATS
 from fastbat_tf.saving.model_info import ModelInfo
@@ -88,6 +89,22 @@ class ModelCardTest(parameterized.TestCase):
         self.metadata = yaml.safe_load(path.read_text().split("\n---\n")[0])
         self.assertEqual(self.loaded.data.to_dict(), self.metadata)
         return self.loaded.text
+
+    def test_images_that_are_not_in_the_data_set(self):
+        config = training_of()
+        added = {
+            "extra_data": "private/extra.npz",
+            "extra_fraction": 0.7,
+            "extra_fingerprint": "0f3c",
+            "cutmix": True,
+        }
+        config["data"].update(added)
+        sentences = " ".join(card_words.training(self.info(config=config)))
+        self.assertIn("70 % of each batch were extra images", sentences)
+        self.assertIn("0f3c). CutMix mixed", sentences)
+        self.assertNotIn("private", sentences)
+        sentences = " ".join(card_words.training(self.info()))
+        self.assertNotRegex(sentences, "extra|CutMix")
 
     def test_metadata(self):
         self.card(self.info(license="Apache 2.0"))
