@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from fastbat_tf.attacks import surrogates, targets
+from fastbat_tf.attacks import mean_logits, targets
 from fastbat_tf.attacks.classifier import Classifier, check_gradient, is_numpy
 from fastbat_tf.attacks.inputs import check_radius
 from fastbat_tf.attacks.loop import AttackLoop, Strides
@@ -224,7 +224,7 @@ class BoundAttack:
             member
             for network in found
             if network is not None
-            for member in surrogates.members(network)
+            for member in mean_logits.members(network)
         ]
 
 

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
+from fastbat_tf.attacks import surrogates
 from fastbat_tf.errors import InputError
 from fastbat_tf.runtime import formatting
 
@@ -303,8 +304,6 @@ def check_surrogate(names: Sequence[str], surrogate: Any) -> None:
     """
     transfers = [name for name in names if parse(name).needs_surrogate]
     if isinstance(surrogate, list | tuple):
-        from fastbat_tf.attacks import surrogates  # Imports TensorFlow.
-
         models = surrogates.as_surrogates(surrogate)
         surrogate = ",".join(map(surrogates.describe, models))
     if bool(transfers) != (surrogate is not None):

@@ -5,7 +5,7 @@ from typing import Any, Unpack
 
 import tensorflow as tf
 
-from fastbat_tf.attacks import losses, registry, surrogates
+from fastbat_tf.attacks import losses, mean_logits, registry, surrogates
 from fastbat_tf.attacks.base import Settings, SteppedAttack
 from fastbat_tf.attacks.bound import BoundAttack
 from fastbat_tf.attacks.inputs import check_pixel_range
@@ -83,7 +83,7 @@ class Transfer(SteppedAttack):
         ]
         for each in networks:
             check_pixel_range(each)
-        attack.surrogate = surrogates.together(networks)
+        attack.surrogate = mean_logits.together(networks)
         return BoundAttack(attack, network)
 
     def toward_each(self):
