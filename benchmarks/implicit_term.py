@@ -20,7 +20,6 @@ term (`--implicit_lambda=inf`). docs/implicit_gradient.md has the results.
 
 import itertools
 import pathlib
-import shlex
 import sys
 
 from absl import app
@@ -84,7 +83,7 @@ def run(all_rows, title, program):
     if settings.list:
         print("\n".join(row.name for row in chosen))
         return
-    command = shlex.join(["python", "-m", program, *sys.argv[1:]])
+    command = study_settings.command(program, sys.argv[1:])
     # All rows of a seed before the next seed: what differs shows early.
     for seed, row in itertools.product(settings.seeds, chosen):
         if not settings.collect:

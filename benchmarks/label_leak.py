@@ -162,15 +162,12 @@ def measure_run(run_dir, examples, weights="last"):
     """
     import tensorflow as tf
 
-    from fastbat_tf import models
+    from benchmarks import study_network
     from fastbat_tf.data import loading
-    from fastbat_tf.experiment.building import build_robust
     from fastbat_tf.experiment.config import Config
 
     config = Config.from_dict(json.loads((run_dir / "config.json").read_text()))
-    robust = build_robust(config, models.get)
-    file = run_dir / "checkpoints" / f"{weights}.weights.h5"
-    robust.load_weights(file)
+    robust = study_network.load(run_dir, config, weights)
     data = loading.load_splits(config.data)
     options = config.method.options
     step_size = options["step_size"]

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks import study_statistics
+from benchmarks import study_network, study_statistics
 from benchmarks.shared import TOP, run_main
 
 # Directories of a run with what became of each image.
@@ -88,7 +88,7 @@ def make(row, seed, settings):
         f"--run_dir={run_dir}",
     )
     _remember_commit(run_dir / "commit.txt")
-    _measure_alignment(run_dir)
+    study_network.measure(run_dir)
     if settings.strong_attack:
         run_main(
             "--mode=evaluate",
@@ -113,35 +113,6 @@ def _remember_commit(file):
     file.write_text(found.stdout.strip() or "unknown")
 
 
-def _measure_alignment(run_dir):
-    """Measures the gradient alignment of the best weights, unless it is known.
-
-    It is that of the class-balanced subset of the attacks, at the radius of the
-    training.
-    """
-    file = run_dir / "alignment.json"
-    if file.exists():
-        return
-    from fastbat_tf import models
-    from fastbat_tf.data import loading
-    from fastbat_tf.evaluation.alignment import GradientAlignment
-    from fastbat_tf.experiment.building import load_best
-    from fastbat_tf.experiment.config import Config
-    from fastbat_tf.experiment.run_directory import RunDirectory
-
-    directory = RunDirectory(run_dir)
-    config = Config.from_dict(json.loads((run_dir / "config.json").read_text()))
-    network = load_best(directory, config, models.get).network
-    test = loading.load_test(config.data)
-    index = _outcomes(run_dir / WEAK)["index"]
-    score = GradientAlignment(network)(
-        test.images[index],
-        test.labels[index],
-        config.method.options["epsilon"],
-    )
-    file.write_text(json.dumps({"alignment": score, "images": len(index)}))
-
-
 def _outcomes(directory):
     """Returns the arrays of the `outcomes.npz` of an evaluation."""
     with np.load(directory / "outcomes.npz") as arrays:
@@ -150,7 +121,7 @@ def _outcomes(directory):
 
 def is_measured(run_dir):
     """Whether a run has all that a row shows."""
-    files = ("results.json", "alignment.json", f"{WEAK}/outcomes.npz")
+    files = ("results.json", study_network.ALIGNMENT, f"{WEAK}/outcomes.npz")
     return all((run_dir / file).exists() for file in files)
 
 
@@ -166,6 +137,9 @@ def read(run_dir):
     """
     results = json.loads((run_dir / "results.json").read_text())
     right = {}
+    last = _outcomes(run_dir / study_network.DIRECTORY)
+    right["last: clean"] = last["clean_correct"]
+    right["last: " + str(last["attack"][0])] = last["robust"][0]
     for directory in (run_dir / WEAK, run_dir / STRONG):
         if (directory / "outcomes.npz").exists():
             outcomes = _outcomes(directory)
@@ -175,7 +149,7 @@ def read(run_dir):
     config = json.loads((run_dir / "config.json").read_text())
     with (run_dir / "history.csv").open() as file:
         history = list(csv.DictReader(file))
-    alignment = json.loads((run_dir / "alignment.json").read_text())
+    alignment = json.loads((run_dir / study_network.ALIGNMENT).read_text())
     return {
         "seed": config["training"]["seed"],
         "commit": (run_dir / "commit.txt").read_text(),

@@ -1,6 +1,7 @@
 """The flags of a study, apart from those of its rows."""
 
 import pathlib
+import shlex
 import sys
 from typing import NamedTuple
 
@@ -159,3 +160,27 @@ def _integers(name, text):
             f"error: `{name}` is expected to be of integers. "
             f"Received: {name}={text}"
         )
+
+
+# They say where files are, and not what is measured.
+_PLACES = ("data_dir", "runs", "json", "plot", "keep_results", "collect")
+
+
+def command(program, arguments):
+    """Returns the command that repeats a study elsewhere.
+
+    Args:
+        program: Name of the module.
+        arguments: List of flags, such as `["--width=4", "--json=FILE"]`.
+
+    Example:
+
+    >>> command("benchmarks.step_size", ["--width=4", "--json=FILE"])
+    'python -m benchmarks.step_size --width=4'
+    """
+    kept = [
+        argument
+        for argument in arguments
+        if argument.partition("=")[0].lstrip("-") not in _PLACES
+    ]
+    return shlex.join(["python", "-m", program, *kept])

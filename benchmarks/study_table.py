@@ -4,6 +4,8 @@ import math
 
 # Titles of the measures, in the order of the columns.
 TITLES = {
+    "last: clean": "clean, last epoch",
+    "last: pgd-10-1": "PGD-10, last epoch",
     "clean": "clean",
     "pgd-50-10": "PGD-50-10",
     "apgd-ce+apgd-t": "APGD-CE + APGD-T",
@@ -102,7 +104,7 @@ def draw(rows, title):
     """
     from matplotlib import figure
 
-    measure = next(name for name in _measures(rows) if name != "clean")
+    measure = next(name for name in _measures(rows) if "clean" not in name)
     whole = figure.Figure(figsize=(9, 4.2), facecolor="white")
     left, right = whole.subplots(1, 2, width_ratios=[1.15, 1])
     _draw_differences(left, rows, measure)

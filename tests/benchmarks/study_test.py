@@ -21,15 +21,15 @@ from flags import command
 
 def write_run(run_dir, seed, clean, robust, ratios):
     """Writes what the study reads of a run."""
-    outcomes = run_dir / study.WEAK / "outcomes.npz"
-    outcomes.parent.mkdir(parents=True)
-    np.savez(
-        outcomes,
-        index=np.arange(len(clean)),
-        clean_correct=clean,
-        attack=np.array(["pgd-50-10"]),
-        robust=np.array([robust]),
-    )
+    for directory, attack in ((study.WEAK, "pgd-50-10"), ("last", "pgd-10-1")):
+        outcomes = run_dir / directory / "outcomes.npz"
+        outcomes.parent.mkdir(parents=True)
+        np.savez(
+            outcomes,
+            clean_correct=clean,
+            attack=np.array([attack]),
+            robust=np.array([robust]),
+        )
     files = {
         "config.json": json.dumps(
             {"training": {"seed": seed}, "environment": {"device": "a CPU"}}
@@ -103,6 +103,15 @@ class SettingsTest(absltest.TestCase):
         with self.assertRaisesRegex(SystemExit, "Received: seeds=1,x"):
             study_settings.read_flags(study_flags("--seeds=1,x"))
 
+    def test_the_command_without_places(self):
+        self.assertEqual(
+            study_settings.command(
+                "benchmarks.step_size",
+                ["--collect", "--width=4", "--json=FILE", "--rows=a*"],
+            ),
+            "python -m benchmarks.step_size --width=4 '--rows=a*'",
+        )
+
     def test_rows_are_chosen_by_name(self):
         rows = step_size.rows()
         chosen = study.choose(rows, ["*-auto-*", "relu-16-step-500"])
@@ -127,7 +136,7 @@ class CommandsTest(absltest.TestCase):
 
         with (
             mock.patch.object(study, "run_main", run_main),
-            mock.patch.object(study, "_measure_alignment"),
+            mock.patch.object(study.study_network, "measure"),
         ):
             study.make(row, 3, settings)
             study.make(row, 3, settings._replace(strong_attack=""))
@@ -185,7 +194,9 @@ class CollectTest(absltest.TestCase):
     def test_the_table(self):
         lines = study_table.table(study.collect(self.rows, self.settings))
         self.assertLen(lines, 4)
-        self.assertStartsWith(lines[2], "| `base` | 2 | 75.0 |  | 50.0 |  |")
+        self.assertStartsWith(
+            lines[2], "| `base` | 2 | 75.0 |  | 50.0 |  | 75.0 |"
+        )
         self.assertStartsWith(lines[3], "| `other` | 1 | 75.0 | +0.0 (")
         self.assertIn("| 37.5 | -12.5 (", lines[3])
         self.assertIn("| 0.25 to 0.013 | 0.50 to 0.50 |", lines[3])
