@@ -211,6 +211,30 @@ class LeftAloneTest(tf.test.TestCase, parameterized.TestCase):
             states.append(robust.classifier.layers[1].seed_generator.state)
         self.assertAllEqual(states[0], states[1])
 
+    def test_random_and_regularized_layers(self):
+        """Also in the branch of a graph that the warm-up leaves out."""
+        trained = []
+        for eager in (True, False):
+            keras.utils.set_random_seed(0)
+            network = keras.Sequential(
+                [
+                    keras.Input((8, 8, 3)),
+                    keras.layers.RandomFlip(seed=1),
+                    keras.layers.Flatten(),
+                    keras.layers.Dropout(0.5, seed=2),
+                    keras.layers.Dense(
+                        4,
+                        kernel_regularizer=keras.regularizers.L2(0.1),
+                        activity_regularizer=keras.regularizers.L2(0.1),
+                    ),
+                ]
+            )
+            awp = AdversarialWeightPerturbation(GAMMA, warmup_steps=1)
+            compiled = {"run_eagerly": eager, "jit_compile": False}
+            trained.append(train(small(awp, network, **compiled), 2))
+        for one, two in zip(*trained, strict=True):
+            self.assertAllClose(one, two, 1e-5, 1e-6)
+
     def test_after_an_error(self):
         """In eager mode, the weights are those before the step."""
 
