@@ -95,7 +95,8 @@ def inspect(path: str | os.PathLike, image_shape: tuple) -> ExtraFile:
 
     Example:
 
-    >>> np.savez("extra.npz", image=images, label=[3, 5])
+    >>> generated = np.zeros((2, 32, 32, 3), np.uint8)
+    >>> np.savez("extra.npz", image=generated, label=[3, 5])
     >>> inspect("extra.npz", (32, 32, 3)).size
     2
     """
