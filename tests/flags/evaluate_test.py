@@ -121,7 +121,7 @@ class EvaluateFlagsTest(CommandLineTest):
             "--attacks=transfer-mi-fgsm-4",
             "--surrogate=b.keras,c",
         )
-        self.assertEqual(self.target["surrogate"], ("b.keras", "c"))
+        self.assertEqual(self.target["surrogate"], ["b.keras", "c"])
 
     @parameterized.parameters(
         (
