@@ -43,7 +43,13 @@ class GenerateTest(parameterized.TestCase):
         spec = table.METHODS["fastbat"]
         self.assertEqual(
             list(spec.reports),
-            ["interior_fraction", "implicit_ratio", "implicit_cosine"],
+            [
+                "step_size",
+                "interior_fraction",
+                "implicit_ratio",
+                "implicit_ratio_unclipped",
+                "implicit_cosine",
+            ],
         )
         self.assertEqual(table.METHODS["standard"].reports, {})
         rows = markdown.write_reports(table.METHODS, {})
