@@ -78,6 +78,25 @@ class FastBAT(Method):
     Use it with smooth activations: at the kinks of ReLU it adds terms that the
     exact derivative, which exists almost everywhere, does not have.
 
+    `implicit_clip` bounds the length of the implicit term t by that of the
+    plain gradient p, both of the whole batch and over all weights:
+
+    ```
+    t * min(1, implicit_clip * ||p|| / ||t||)
+    ```
+
+    A fixed lambda makes a term that is long at first and nothing later. A very
+    small one, such as 1e-6, with a clip is a rule that holds the ratio.
+
+    `step_size="auto"` holds the interior fraction f, the share of the pixel
+    values of delta* on no bound, at the step size a of each step k:
+
+    ```
+    a_k = epsilon / q_k,    log q_k+1 = log q_k + (interior_fraction - f_k) / 2
+    ```
+
+    It begins at the fixed step size, and q is saved with the weights.
+
     Reference: Zhang, Zhang, Khanduri, Hong, Chang & Liu, "Revisiting and
     Advancing Fast Adversarial Training Through the Lens of Bi-Level
     Optimization", ICML 2022 (arXiv 2112.12376), equations (8) to (13).
@@ -85,11 +104,12 @@ class FastBAT(Method):
     Args:
         epsilon: Float, radius of the ball in pixels: in [0, 1] in L-infinity.
             Defaults to `8 / 255, in L2 128 / 255`.
-        step_size: Float, the factor of the gradient in the lower level, which
-            takes no sign of it. Defaults to `5000/255 up to epsilon = 8/255,
-            else 2000/255; in L2 6`. The former are the published ones. In L2, 6
-            reaches the sphere of the default radius with gradients of length
-            0.1, and nearly all gradients of a short training are longer.
+        step_size: Float, or in L-infinity `"auto"`: the factor of the gradient
+            in the lower level, which takes no sign of it. Defaults to
+            `5000/255 up to epsilon = 8/255, else 2000/255; in L2 6`. The former
+            are the published ones. In L2, 6 reaches the sphere of the default
+            radius with gradients of length 0.1, and nearly all gradients of a
+            short training are longer.
         implicit_lambda: Float, lambda of the implicit term. `inf` switches the
             term off, which leaves two-step PGD without a sign. Defaults to
             `10, in L2 1 / step_size`.
@@ -105,6 +125,11 @@ class FastBAT(Method):
         implicit_gradient: `"exact"` or `"finite_difference"`. Defaults to
             `"exact"`.
         norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
+        implicit_clip: Float above 0, the largest length of the implicit term,
+            in lengths of the plain gradient. `inf` switches the clip off.
+            Defaults to `inf`.
+        interior_fraction: Float in (0, 1), the share that `step_size="auto"`
+            holds; with a fixed step size it is None. Defaults to `0.3`.
 
     Example:
 
@@ -127,6 +152,8 @@ class FastBAT(Method):
             {"implicit_lambda": math.inf}, Passes(3, 3, 1)
         ),
         "remembered": Variant({"linearization": "remembered"}, Passes(2, 4, 3)),
+        "clipped": Variant({"implicit_lambda": 1e-6, "implicit_clip": 0.1}),
+        "auto_step": Variant({"step_size": "auto"}),
     }
     radii = ("epsilon",)  # An unsigned step does not scale with the radius.
     reports = {

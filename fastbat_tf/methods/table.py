@@ -62,7 +62,7 @@ METHODS = {
         summary="two steps without a sign; implicit gradient",
         paper=Paper(authors="Zhang et al.", venue="ICML 2022", url="https://arxiv.org/abs/2112.12376"),
         passes=Passes(forwards=3, to_images=5, to_weights=3),
-        variants={"finite_difference": Variant(options={"implicit_gradient": "finite_difference"}, passes=Passes(forwards=4, to_images=4, to_weights=3)), "without_implicit": Variant(options={"implicit_lambda": inf}, passes=Passes(forwards=3, to_images=3, to_weights=1)), "remembered": Variant(options={"linearization": "remembered"}, passes=Passes(forwards=2, to_images=4, to_weights=3))},
+        variants={"finite_difference": Variant(options={"implicit_gradient": "finite_difference"}, passes=Passes(forwards=4, to_images=4, to_weights=3)), "without_implicit": Variant(options={"implicit_lambda": inf}, passes=Passes(forwards=3, to_images=3, to_weights=1)), "remembered": Variant(options={"linearization": "remembered"}, passes=Passes(forwards=2, to_images=4, to_weights=3)), "clipped": Variant(options={"implicit_lambda": 1e-06, "implicit_clip": 0.1}), "auto_step": Variant(options={"step_size": "auto"})},
         options={
             "epsilon": Option(help="Radius of the ball.", kind="fraction", interval="[0, 1] if norm == 'linf' else [0, inf)", formula="8 / 255 if norm == 'linf' else 128 / 255", shown="8/255, in L2 128/255"),
             "step_size": Option(help="Step size of the attack; auto holds the interior fraction.", kind="fraction", interval="[0, inf)", formula="6.0 if norm == 'l2' else 5000 / 255 if epsilon <= 8 / 255 + 1e-4 else 2000 / 255", shown="5000/255 up to epsilon = 8/255, else 2000/255; in L2 6", word="auto if norm == 'linf'"),

@@ -48,6 +48,15 @@ class FlagsConfigTest(CommandLineTest):
         _, _, config = self.command("--implicit_lambda=inf")
         self.assertEqual(config.method.options["implicit_lambda"], float("inf"))
 
+    def test_automatic_step_size(self):
+        _, _, config = self.command(
+            "--step_size=auto", "--interior_fraction=0.4", "--implicit_clip=0.1"
+        )
+        options = config.method.options
+        self.assertEqual(options["step_size"], "auto")
+        self.assertEqual(options["interior_fraction"], 0.4)
+        self.assertEqual(options["implicit_clip"], 0.1)
+
     def test_every_flag(self):
         weights = self.directory / "some.weights.h5"
         weights.touch()

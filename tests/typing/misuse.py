@@ -28,7 +28,10 @@ from fastbat_tf.atacks import PGD  # reportMissingImports
 
 # Methods.
 FastBAT(0.1, None, 10.0, "foo")  # reportArgumentType
-FastBAT(0.1, None, 10.0, "pgd", "exact", 1, 2, 3)  # reportCallIssue
+FastBAT(0.1, None, 10.0, "pgd", "exact", 1, 2, 0.3, 4)  # reportCallIssue
+FastBAT(0.1, "Auto")  # reportArgumentType
+fb.PGD(step_size="auto")  # reportArgumentType
+FastBAT(implicit_clip="tight")  # reportArgumentType
 FastBAT(epsilon=[8 / 255])  # reportArgumentType
 FastBAT(8 / 255).linearisation  # reportAttributeAccessIssue
 fb.Method()  # reportAbstractUsage

@@ -44,6 +44,7 @@ class Data(keras.utils.PyDataset):
 fb.FastBAT()
 fb.FastBAT(8 / 255)
 fb.FastBAT(8 / 255, None, 10, "ns-pgd", "finite_difference")
+fb.FastBAT(step_size="auto", interior_fraction=0.3, implicit_clip=0.1)
 fb.FastBAT(epsilon=1, step_size=None, implicit_lambda=float("inf"))
 fb.FastBAT(epsilon=float(np.float32(0.1)))
 fb.PGD(steps=10, step_size=2 / 255, attack_mode="inference")
