@@ -87,6 +87,10 @@ class DocstringsTest(parameterized.TestCase):
         export(build_model(), cls.directory / "runs/demo/saved_model")
         arrays, _ = recorded("deepmind_swish_wrn10_2")
         save_file(arrays, cls.directory / "robust.safetensors")
+        corrupted = cls.directory / "CIFAR-10-C"
+        corrupted.mkdir()
+        np.save(corrupted / "fog.npy", np.zeros((40, 8, 8, 3), np.uint8))
+        np.save(corrupted / "labels.npy", np.tile(np.arange(8) % 2, 5))
         for name in ("fastbat", "standard"):
             write_evaluation(cls.directory / "runs" / name, examples=20)
 

@@ -37,6 +37,13 @@ def commands(recipe):
     ]
 
 
+def write_extra_images(directory):
+    """Writes what stands for the published images that some recipes add."""
+    images = np.zeros((1024, 32, 32, 3), np.uint8)
+    labels = np.zeros(1024, np.int64)
+    np.savez(f"{directory}/1m.npz", image=images, label=labels)
+
+
 def parse(arguments):
     """The checked `Config` of a command line."""
     with contextlib.chdir(TOP), flagsaver.flagsaver():
@@ -60,10 +67,7 @@ class RecipeTest(parameterized.TestCase):
         (arguments,) = commands(recipe)
         self.assertIn(f"--flagfile=recipes/{recipe}", arguments)
         data_dir = self.enterContext(tempfile.TemporaryDirectory())
-        # Stands for the published images that some recipes add.
-        images = np.zeros((1024, 32, 32, 3), np.uint8)
-        labels = np.zeros(1024, np.int64)
-        np.savez(f"{data_dir}/1m.npz", image=images, label=labels)
+        write_extra_images(data_dir)
         config = parse([a.replace("DIR", data_dir) for a in arguments])
         epsilon = config.method.options["epsilon"]
         self.assertEqual(config.evaluation.epsilons, (epsilon,))

@@ -129,7 +129,7 @@ class FastBAT(Method):
             in lengths of the plain gradient. `inf` switches the clip off.
             Defaults to `inf`.
         interior_fraction: Float in (0, 1), the share that `step_size="auto"`
-            holds; with a fixed step size it is None. Defaults to `0.3`.
+            holds. Defaults to `0.3 with step_size=auto`, else None.
 
     Example:
 

@@ -147,7 +147,7 @@ class BadFlagsTest(CommandLineTest):
         ("--surrogate=m", "not apply to --mode=train.* flags=surrogate$"),
         ("--results_dir=m", "not apply to --mode=train.* flags=results_dir$"),
         ("--save_images", "not apply to --mode=train.* flags=save_images$"),
-        ("--corruptions_dir=c", "not apply to --mode=train.* corruptions_dir$"),
+        ("--corruptions_dir=c", "not apply to --mode=train.*=corruptions_dir$"),
         (
             "--run_dir=/proc/x",
             "writable directory.* Received: run_dir=/proc/x$",
