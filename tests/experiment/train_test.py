@@ -14,6 +14,7 @@ class NotesTest(absltest.TestCase):
     def lines(self, method):
         with two_cpu_strategy().scope():
             robust = fb.RobustClassifier(small_network(), method)
+            robust.compile()
         with mock.patch.object(notes.display, "note") as note:
             notes.show(Config(), robust, ["a hint"])
         return [call.args[0] for call in note.call_args_list]
