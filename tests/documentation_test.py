@@ -25,6 +25,7 @@ import flags
 from fastbat_tf.experiment.config import Config
 from fastbat_tf.files import write_json
 from fastbat_tf.saving.export import export
+from tests import recipes_test
 from tests.support.command_line import TOP
 from tests.support.documentation import (
     executed_pages,
@@ -183,6 +184,8 @@ class CommandsTest(parameterized.TestCase):
                     safetensors.numpy.save_file({}, value)
                 elif name == "--init_weights":
                     pathlib.Path(value).touch()
+                elif name == "--extra_data":
+                    recipes_test.write_extra_images(value)
             try:
                 flags.parse(["main.py", *arguments])
                 flags.get_command()

@@ -37,11 +37,11 @@ def commands(recipe):
     ]
 
 
-def write_extra_images(directory):
+def write_extra_images(path):
     """Writes what stands for the published images that some recipes add."""
     images = np.zeros((1024, 32, 32, 3), np.uint8)
     labels = np.zeros(1024, np.int64)
-    np.savez(f"{directory}/1m.npz", image=images, label=labels)
+    np.savez(path, image=images, label=labels)
 
 
 def parse(arguments):
@@ -67,7 +67,7 @@ class RecipeTest(parameterized.TestCase):
         (arguments,) = commands(recipe)
         self.assertIn(f"--flagfile=recipes/{recipe}", arguments)
         data_dir = self.enterContext(tempfile.TemporaryDirectory())
-        write_extra_images(data_dir)
+        write_extra_images(f"{data_dir}/1m.npz")
         config = parse([a.replace("DIR", data_dir) for a in arguments])
         epsilon = config.method.options["epsilon"]
         self.assertEqual(config.evaluation.epsilons, (epsilon,))

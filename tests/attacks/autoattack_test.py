@@ -189,10 +189,13 @@ class AutoAttackTest(parameterized.TestCase, tf.test.TestCase):
         attack = attack_problems.get(name, problem.network)
         radius = 3 * float(problem.radii["linf"].max())
         result = attack(problem.images, problem.labels, radius)
+        left = result.robust
+        if "-target-1" in name:
+            left = left[problem.labels != 1]
         if name.startswith(("square", "transfer")):
-            self.assertLessEqual(result.robust.sum(), 3)
+            self.assertLessEqual(left.sum(), 3)
         else:
-            self.assertLessEqual(result.robust.sum(), 1)
+            self.assertLessEqual(left.sum(), 1)
         self.assertAllInRange(
             sizes(result.perturbation, "linf"), 0, radius * 1.0001
         )

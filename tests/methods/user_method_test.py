@@ -265,7 +265,7 @@ class UserMethodTest(tf.test.TestCase, parameterized.TestCase):
             ["float", float, float | None],
         )
         self.assertEqual(
-            inspect.signature(FastBAT).parameters["step_size"].annotation,
+            inspect.signature(FastBAT).parameters["implicit_lambda"].annotation,
             float | None,
         )
 
