@@ -153,7 +153,7 @@ class ChecksTest(parameterized.TestCase):
         ):
             with self.assertRaisesRegex(
                 InputError,
-                r"^Unknown attack\. Expected one of fgsm\[.*pgd-STEPS-RESTARTS.*"
+                r"^Unknown attack\. Expected one of fgsm\[.*, pgd-STEPS.*"
                 rf"\bautoattack\b.* Received: attack={attack}$",
             ):
                 EvaluationConfig(**given)

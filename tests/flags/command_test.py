@@ -271,7 +271,7 @@ class HelpTest(parameterized.TestCase):
     def test_known_names(self):
         for known in (
             "aaer, elle, fastat, fastbat, fgsm, fgsm_cuap",
-            "fgsm, pgd-STEPS-RESTARTS",
+            "mi-fgsm[-STEPS][-target-CLASS], pgd-STEPS-RESTARTS",
             "autoattack, autoattack-rand",
         ):
             # The help breaks its lines, even at hyphens.
