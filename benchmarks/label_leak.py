@@ -176,7 +176,7 @@ def measure_run(run_dir, examples, weights="last"):
         step_size = options["epsilon"] / float(quantile)
     found = {}
     for split in ("train", "test"):
-        part = getattr(data, split)
+        part = getattr(data, split).first(examples)
         for mode, training in (("moving", False), ("batch", True)):
             before = robust.classifier.get_weights()
             network = tf.function(

@@ -152,7 +152,7 @@ def read(run_dir):
     alignment = json.loads((run_dir / study_network.ALIGNMENT).read_text())
     return {
         "seed": config["training"]["seed"],
-        "commit": (run_dir / "commit.txt").read_text(),
+        "commit": (run_dir / "commit.txt").read_text().strip(),
         "device": config["environment"]["device"],
         "training_seconds": results["training_seconds"],
         "best_epoch": results["best_epoch"],

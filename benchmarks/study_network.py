@@ -36,13 +36,13 @@ def measure(run_dir):
     test = loading.load_test(config.data)
     fb.evaluate_robustness(
         network,
-        (test.images, test.labels),
+        test,
         attacks=ATTACK,
         epsilons=epsilon,
         directory=run_dir / DIRECTORY,
     )
-    images, labels = test.images[:500], test.labels[:500]
-    score = fb.GradientAlignment(network)(images, labels, epsilon)
+    sample = test.first(min(500, test.size))
+    score = fb.GradientAlignment(network)(*sample, epsilon)
     (run_dir / ALIGNMENT).write_text(json.dumps({"alignment": score}))
 
 

@@ -27,13 +27,15 @@ def table(rows):
     measures = _measures(rows)
     heads = ["row", "seeds"]
     for name in measures:
-        heads += [TITLES.get(name, name), "minus the base"]
+        heads += [TITLES.get(name, name)]
+        heads += ["minus the base"] if _is_attack(name) else []
     heads += ["term's length", "its cosine", "interior", "alignment"]
     lines = [_line(heads), "|" + "---|" * len(heads)]
     for row in rows:
         cells = [f"`{row['row']}`", str(len(row["seeds"]))]
         for name in measures:
-            cells += [_accuracy(row, name), _difference(row, name)]
+            cells += [_accuracy(row, name)]
+            cells += [_difference(row, name)] if _is_attack(name) else []
         for name in ("implicit_ratio", "implicit_cosine"):
             is_off = not any(_curve(row, "implicit_ratio"))
             cells.append("" if is_off else _ends(_curve(row, name)))
@@ -48,6 +50,10 @@ def table(rows):
 def _measures(rows):
     """Returns the names of all accuracies, in the order of the rows."""
     return list(dict.fromkeys(name for row in rows for name in row["accuracy"]))
+
+
+def _is_attack(name):
+    return "clean" not in name
 
 
 def _line(cells):
@@ -104,7 +110,7 @@ def draw(rows, title):
     """
     from matplotlib import figure
 
-    measure = next(name for name in _measures(rows) if "clean" not in name)
+    measure = next(name for name in _measures(rows) if _is_attack(name))
     whole = figure.Figure(figsize=(9, 4.2), facecolor="white")
     left, right = whole.subplots(1, 2, width_ratios=[1.15, 1])
     _draw_differences(left, rows, measure)

@@ -6,6 +6,7 @@ import re
 
 from absl.testing import absltest, parameterized
 
+from benchmarks import label_leak, study_table
 from tests.support.command_line import TOP
 from tests.support.documentation import read_tables
 
@@ -131,6 +132,74 @@ class ResultsPageTest(parameterized.TestCase):
 
     def table(self, heading):
         return read_tables("docs/results.md")[heading][0]
+
+
+STUDIES = {"implicit_term": 5, "step_size": 3}
+PAGE = "docs/implicit_gradient.md"
+
+
+class StudiesTest(parameterized.TestCase):
+    """docs/implicit_gradient.md and the files of the studies."""
+
+    @parameterized.parameters(*STUDIES)
+    def test_the_table(self, name):
+        rows = read_study(name)["rows"]
+        self.assertGreaterEqual(len(rows), STUDIES[name])
+        self.assertEqual(read_between(name), study_table.table(rows))
+
+    def test_the_table_of_the_leak(self):
+        rows = json.loads((TOP / "docs" / "label_leak.json").read_text())
+        self.assertEqual(read_between("label_leak"), label_leak.table(rows))
+
+    @parameterized.parameters(*STUDIES)
+    def test_every_run_is_kept(self, name):
+        """results.json of a run says what the table of its study says."""
+        for row in read_study(name)["rows"]:
+            for numbers in row["seeds"]:
+                file = f"{row['row']}-seed-{numbers['seed']}.json"
+                path = TOP / "docs/results" / name / file
+                kept = json.loads(path.read_text())
+                accuracy = numbers["accuracy"]
+                self.assertEqual(kept["clean_accuracy"], accuracy["clean"])
+                for attack in kept["attacks"]:
+                    self.assertEqual(
+                        attack["robust_accuracy"], accuracy[attack["attack"]]
+                    )
+                self.assertRegex(numbers["commit"], "^[0-9a-f]{7,}$")
+
+    @parameterized.parameters(*STUDIES)
+    def test_the_command(self, name):
+        command = read_study(name)["command"]
+        words = " ".join(read_page(PAGE).replace("\\", "").split())
+        self.assertIn(command, words)
+
+    def test_figures_of_long_trainings(self):
+        """The table of what was measured on a GPU, with and without."""
+        ((_, *rows),) = read_tables(PAGE)["In long trainings"]
+        self.assertLen(rows, 4)
+        for epsilon, term, *cells in rows:
+            title = "Fast-BAT" + (
+                " without the implicit term" if term == "without" else ""
+            )
+            attacks = find_run(title, int(epsilon.split("/")[0]))["attacks"]
+            pgd = find_attack(attacks, "pgd-50-10", 10_000)
+            shares = [pgd["clean_accuracy"], pgd["robust_accuracy"]]
+            for cell, share in zip(cells, shares, strict=True):
+                self.assertEqual(cell, f"{100 * share:.2f}")
+
+
+def read_study(name):
+    """Returns the numbers of a study."""
+    return json.loads((TOP / "docs" / f"{name}.json").read_text())
+
+
+def read_between(name):
+    """Returns the lines of the page between the comments with this name."""
+    block = re.search(
+        rf"(?s)<!-- begin: {name} -->\n\n(.*?)\n\n<!-- end: {name} -->",
+        (TOP / PAGE).read_text(),
+    )
+    return block[1].splitlines()
 
 
 def median(values):

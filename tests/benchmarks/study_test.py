@@ -195,10 +195,10 @@ class CollectTest(absltest.TestCase):
         lines = study_table.table(study.collect(self.rows, self.settings))
         self.assertLen(lines, 4)
         self.assertStartsWith(
-            lines[2], "| `base` | 2 | 75.0 |  | 50.0 |  | 75.0 |"
+            lines[0], "| row | seeds | clean, last epoch | PGD-10, last epoch |"
         )
-        self.assertStartsWith(lines[3], "| `other` | 1 | 75.0 | +0.0 (")
-        self.assertIn("| 37.5 | -12.5 (", lines[3])
+        self.assertStartsWith(lines[2], "| `base` | 2 | 75.0 | 50.0 |  | 75.0 ")
+        self.assertStartsWith(lines[3], "| `other` | 1 | 75.0 | 37.5 | -12.5 (")
         self.assertIn("| 0.25 to 0.013 | 0.50 to 0.50 |", lines[3])
 
     def test_the_plot(self):
