@@ -79,6 +79,7 @@ def _reached(row):
         "none attacked" if rate is None else f"{rate:.2%}",
         "" if rate is None else _interval(bounds),
         "",
+        "",
     )
 
 

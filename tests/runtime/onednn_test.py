@@ -98,7 +98,8 @@ class GuardTest(tf.test.TestCase, parameterized.TestCase):
         graph = step.get_concrete_function(images).graph
         self.assertEmpty(faulty_operations(graph))
         for one, other in zip(before, derivatives(layer, images), strict=True):
-            self.assertAllClose(one, other, rtol=1e-5, atol=1e-6)
+            # Sums in another order: up to 1.3e-5 apart, on AMD Zen.
+            self.assertAllClose(one, other, rtol=3e-5, atol=1e-6)
 
     def test_what_is_left_alone(self):
         layers = [

@@ -106,8 +106,9 @@ def mart(u, steps=3, training=False):
 
     def loss(logits):
         p, q = softmax(logits(u.x)), softmax(logits(u.x + delta))
-        wrong = np.where(u.targets > 0, 0, q).max(-1)
-        boosted = -np.log(q[rows, u.labels]) - np.log(1 - wrong)
+        others = q.copy()
+        others[rows, u.labels] = 0
+        boosted = -np.log(1 - others.max(-1)) - (u.targets * np.log(q)).sum(-1)
         doubt = 1 - p[rows, u.labels]
         return boosted.mean() + 5 * (divergence(p, q) * doubt).mean()
 
