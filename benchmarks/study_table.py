@@ -99,6 +99,9 @@ def _short(value):
 def draw(rows, title):
     """Draws the differences, and the length of the implicit term.
 
+    Where no row has the term, the share of the pixel values on no bound takes
+    its place.
+
     The accuracy that is compared is the first one under attack.
 
     Args:
@@ -114,7 +117,7 @@ def draw(rows, title):
     whole = figure.Figure(figsize=(9, 4.2), facecolor="white")
     left, right = whole.subplots(1, 2, width_ratios=[1.15, 1])
     _draw_differences(left, rows, measure)
-    _draw_lengths(right, rows)
+    _draw_curves(right, rows)
     whole.suptitle(title, x=0.02, ha="left", fontsize=12, fontweight="bold")
     whole.tight_layout()
     return whole
@@ -134,10 +137,13 @@ def _draw_differences(axes, rows, measure):
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _draw_lengths(axes, rows):
-    shown = [row for row in rows if any(_curve(row, "implicit_ratio"))]
+def _draw_curves(axes, rows):
+    """Draws the length of the term; without a term, the interior fraction."""
+    has_term = any(any(_curve(row, "implicit_ratio")) for row in rows)
+    name = "implicit_ratio" if has_term else "interior_fraction"
+    shown = [row for row in rows if any(_curve(row, name))]
     for number, row in enumerate(shown):
-        curve = _curve(row, "implicit_ratio")
+        curve = _curve(row, name)
         axes.plot(
             range(1, len(curve) + 1),
             curve,
@@ -145,9 +151,15 @@ def _draw_lengths(axes, rows):
             color=COLORS[number % len(COLORS)],
             label=row["row"],
         )
-    axes.set_yscale("log")
     axes.set_xlabel("epoch")
-    axes.set_ylabel("length of the implicit term\n(1: that of the gradient)")
+    if has_term:
+        axes.set_yscale("log")
+        axes.set_ylabel(
+            "length of the implicit term\n(1: that of the gradient)"
+        )
+    else:
+        axes.set_ylim(0, 1)
+        axes.set_ylabel("share of the pixel values on no bound")
     axes.spines[["top", "right"]].set_visible(False)
     if shown:
         axes.legend(frameon=False, fontsize=8)
