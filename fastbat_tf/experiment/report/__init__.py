@@ -1,1 +1,1 @@
-"""The report of runs: one page that answers ten questions about them."""
+"""The report of runs: one page that answers eleven questions about them."""

@@ -126,7 +126,7 @@ class WritingTest(parameterized.TestCase):
         written = self.write(path)
         found = Page(written.html.read_text())
         self.assertEqual(found.title, path.name)
-        self.assertLen(found.sections, 10)
+        self.assertLen(found.sections, 11)
         for question, section in found.sections.items():
             self.assertNotEmpty(section.text.strip(), question)
             self.assertNotRegex(section.text, HOLE, question)
@@ -134,7 +134,7 @@ class WritingTest(parameterized.TestCase):
             for table in section.tables:
                 self.assertLen({len(row) for row in table}, 1)
         text = written.markdown.read_text()
-        self.assertEqual(len(re.findall("^## ", text, re.MULTILINE)), 10)
+        self.assertEqual(len(re.findall("^## ", text, re.MULTILINE)), 11)
         for name in re.findall(r"\]\((report_files/[^)]*)\)", text):
             self.assertTrue((written.markdown.parent / name).exists(), name)
 
