@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import pathlib
 import re
 import shlex
@@ -79,6 +80,8 @@ class TrainingTest(absltest.TestCase):
                     "linearization": "ns-pgd",
                     "implicit_gradient": "exact",
                     "norm": "linf",
+                    "implicit_clip": math.inf,
+                    "interior_fraction": None,
                 },
             },
         )
