@@ -6,6 +6,7 @@ from absl.testing import absltest, parameterized
 
 from fastbat_tf.experiment.config import Config, MethodConfig, ModelConfig
 from fastbat_tf.experiment.run_directory import RunDirectory
+from tests import recipes_test
 from tests.support.command_line import CommandLineTest
 
 # Flags resolve what the library leaves to the network.
@@ -60,6 +61,8 @@ class FlagsConfigTest(CommandLineTest):
     def test_every_flag(self):
         weights = self.directory / "some.weights.h5"
         weights.touch()
+        extra = str(self.directory / "extra.npz")
+        recipes_test.write_extra_images(extra)
         _, run_dir, config = self.command(
             "--run_dir=here",
             "--dataset=cifar10",
@@ -67,6 +70,9 @@ class FlagsConfigTest(CommandLineTest):
             "--validation_share=0.25",
             "--training_examples=1000",
             "--noaugment",
+            "--cutmix",
+            f"--extra_data={extra}",
+            "--extra_fraction=0.4",
             "--model=preact_resnet34",
             "--width=4",
             "--activation=silu",
@@ -141,6 +147,10 @@ class FlagsConfigTest(CommandLineTest):
                     "validation_share": 0.25,
                     "training_examples": 1000,
                     "augment": False,
+                    "cutmix": True,
+                    "extra_data": extra,
+                    "extra_fraction": 0.4,
+                    "extra_fingerprint": config.data.extra_fingerprint,
                     "image_size": None,
                     "skip_unreadable": False,
                     "classes": (),
