@@ -123,8 +123,7 @@ def attack_classes():
     bases = {"Attack", "SteppedAttack", "TargetableAttack"}
     for _ in range(2):
         for path, node in _classes("attacks"):
-            is_base = path.rpartition(".")[2] in bases - set(found.values())
-            if not is_base and bases & set(map(ast.unparse, node.bases)):
+            if _has_name(node) and bases & set(map(ast.unparse, node.bases)):
                 found[path] = node.name
         bases |= set(found.values())
     return sorted(found)

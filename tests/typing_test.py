@@ -42,6 +42,7 @@ NO_ARGUMENT = {
     **NO_CALL,
     "Solution": "tensors",
     "attacks.AdversarialExamples": "tensors",
+    "attacks.NearestExamples": "arrays",
 }
 # The documentation's lines of which Keras or TensorFlow say too little.
 FOREIGN = (

@@ -53,9 +53,10 @@ def processor_name() -> str:
 
 def memory() -> int | None:
     """Returns the bytes of memory of this host, or None if it does not tell."""
+    ask = getattr(os, "sysconf", None)  # Not on Windows.
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):  # Not on Windows.
+        return ask and ask("SC_PAGE_SIZE") * ask("SC_PHYS_PAGES")
+    except (OSError, ValueError):
         return None
 
 

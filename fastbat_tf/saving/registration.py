@@ -21,6 +21,7 @@ _CLASSES = {
     "DLR": "training.losses",
     "EpsilonSchedule": "training.epsilon_schedule",
     "FusedBatchNormalization": "layers.batch_normalization",
+    "LikeliestAccuracy": "training.metrics",
     "OneCycle": "training.schedules",
     "PerEpoch": "training.schedules",
     "PiecewiseLinear": "training.schedules",

@@ -17,6 +17,7 @@ from tests.support.toy_evaluation import as_floats, toy_data, toy_network
 # Every kind of attack, with the parts of AutoAttack in their order.
 NAMES = (
     "fgsm",
+    "mi-fgsm-3",
     "pgd-3-2",
     "pgd-3-1-dlr",
     "apgd-ce-4",

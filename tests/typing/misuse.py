@@ -226,6 +226,7 @@ fb.attacks.PGD()(model, images, labels).image  # reportAttributeAccessIssue
 fb.attacks.Transfer()  # reportCallIssue
 fb.attacks.Transfer(model, 3)  # reportArgumentType
 fb.attacks.AdversarialExamples(images)  # reportCallIssue
+fb.attacks.NearestExamples(images)  # reportCallIssue
 fb.attacks.parse(3)  # reportArgumentType
 fb.attacks.parse()  # reportCallIssue
 fb.attacks.parse_norm([2])  # reportArgumentType
