@@ -157,14 +157,14 @@ class FastBAT(Method):
     }
     radii = ("epsilon",)  # An unsigned step does not scale with the radius.
     reports = {
-        "step_size": "factor of the gradient in the lower level, as of "
-        "`--step_size`, with `--step_size=auto`",
+        "step_size": "factor of the gradient in the lower level, which "
+        "step_size=auto has found",
         "interior_fraction": "share of the pixel values whose perturbation is "
         "on no bound; only these enter the implicit gradient",
         "implicit_ratio": "length of the implicit term, in lengths of the "
         "plain gradient; 0 changes nothing",
-        "implicit_ratio_unclipped": "`robust_implicit_ratio` before "
-        "`--implicit_clip`",
+        "implicit_ratio_unclipped": "the implicit ratio before implicit_clip "
+        "shortens the term",
         "implicit_cosine": "cosine between the implicit term and the plain "
         "gradient; above 0 they point the same way",
     }

@@ -73,7 +73,7 @@ METHODS = {
             "implicit_clip": Option(default=inf, help="Largest length of the implicit term, in lengths of the plain gradient; inf switches the clip off.", interval="(0, inf]", applies="implicit_lambda < inf"),
             "interior_fraction": Option(default=0.3, help="Share of the pixel values that step_size=auto keeps off all bounds.", interval="(0, 1)", shown="0.3 with step_size=auto", applies="step_size == 'auto'"),
         },
-        reports={"step_size": "factor of the gradient in the lower level, as of `--step_size`, with `--step_size=auto`", "interior_fraction": "share of the pixel values whose perturbation is on no bound; only these enter the implicit gradient", "implicit_ratio": "length of the implicit term, in lengths of the plain gradient; 0 changes nothing", "implicit_ratio_unclipped": "`robust_implicit_ratio` before `--implicit_clip`", "implicit_cosine": "cosine between the implicit term and the plain gradient; above 0 they point the same way"},
+        reports={"step_size": "factor of the gradient in the lower level, which step_size=auto has found", "interior_fraction": "share of the pixel values whose perturbation is on no bound; only these enter the implicit gradient", "implicit_ratio": "length of the implicit term, in lengths of the plain gradient; 0 changes nothing", "implicit_ratio_unclipped": "the implicit ratio before implicit_clip shortens the term", "implicit_cosine": "cosine between the implicit term and the plain gradient; above 0 they point the same way"},
     ),
     "fgsm": MethodSpec(
         class_name="FGSM",
