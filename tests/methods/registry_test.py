@@ -32,7 +32,7 @@ class MethodsTest(tf.test.TestCase, parameterized.TestCase):
 
     @parameterized.named_parameters(*NAMES)
     def test_flags_have_every_option(self, name):
-        import flags.method  # noqa: F401 It defines them.
+        import flags  # noqa: F401 It defines them; one module, the norm.
 
         for option, declaration in methods.METHODS[name].options.items():
             text = absl_flags.FLAGS[option].help
