@@ -89,8 +89,8 @@ class DocstringsTest(parameterized.TestCase):
         save_file(arrays, cls.directory / "robust.safetensors")
         corrupted = cls.directory / "CIFAR-10-C"
         corrupted.mkdir()
-        np.save(corrupted / "fog.npy", np.zeros((40, 8, 8, 3), np.uint8))
-        np.save(corrupted / "labels.npy", np.tile(np.arange(8) % 2, 5))
+        np.save(corrupted / "fog.npy", np.zeros((5000, 8, 8, 3), np.uint8))
+        np.save(corrupted / "labels.npy", np.arange(5000) % 10)
         for name in ("fastbat", "standard"):
             write_evaluation(cls.directory / "runs" / name, examples=20)
 
