@@ -227,6 +227,8 @@ fb.attacks.Transfer()  # reportCallIssue
 fb.attacks.Transfer(model, 3)  # reportArgumentType
 fb.attacks.AdversarialExamples(images)  # reportCallIssue
 fb.attacks.NearestExamples(images)  # reportCallIssue
+fb.attacks.nearest_adversarial(model, images)  # reportCallIssue
+fb.attacks.nearest_adversarial(model, images, 3, norm=[2])  # reportArgumentType
 fb.attacks.parse(3)  # reportArgumentType
 fb.attacks.parse()  # reportCallIssue
 fb.attacks.parse_norm([2])  # reportArgumentType
